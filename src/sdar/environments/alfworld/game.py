@@ -1,0 +1,40 @@
+"""A game of the ALFRED text domain: the problem, the sentence that states the task, and one known solution."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+TASK_TYPES = (
+    "pick_and_place_simple",
+    "look_at_obj_in_light",
+    "pick_clean_then_place_in_recep",
+    "pick_heat_then_place_in_recep",
+    "pick_cool_then_place_in_recep",
+    "pick_two_obj_and_place",
+)
+"""The six task types, by ALFRED's names, in ALFWorld's order."""
+
+
+@dataclass(frozen=True)
+class Game:
+    """One game. ``problem`` is a PDDL problem of the domain ``alfred``; ``task_text`` the goal in words.
+
+    ``walkthrough`` is a sequence of commands that wins, empty where none is known.
+    """
+
+    game_id: str
+    task_type: str
+    task_text: str
+    problem: str
+    split: str
+    walkthrough: tuple[str, ...] = ()
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 (hex) of what decides how the game plays: problem and task text."""
+        digest = hashlib.sha256()
+        digest.update(self.problem.encode())
+        digest.update(b"\0")
+        digest.update(self.task_text.encode())
+        return digest.hexdigest()

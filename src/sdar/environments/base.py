@@ -1,0 +1,72 @@
+"""The environment protocol. No torch and no policy in here.
+
+An environment poses tasks and owns the text of its prompts and the projection of a response to an action. Its pool
+plays many episodes at once, so that expensive calls (retrieval, worker processes) can be batched.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sdar.episode import Observation, StepOutcome, Task
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A response projected to an action. ``valid`` is False when the response broke the format."""
+
+    action: str
+    valid: bool
+
+
+class EnvironmentPool(ABC):
+    """Many episodes side by side, addressed by slot number (0-based position in ``reset``'s list)."""
+
+    @abstractmethod
+    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        """Start one episode per task; a slot that cannot start answers with a done ``StepOutcome`` carrying the error."""
+
+    @abstractmethod
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        """Apply one action in each named slot. A slot that has ended must not be stepped again (ValueError)."""
+
+    def close(self) -> None:  # noqa: B027 - most pools hold nothing to release
+        """Release workers and files. Idempotent."""
+
+
+class Environment(ABC):
+    """A source of tasks, the text around them, and pools that play them."""
+
+    name: ClassVar[str]
+    max_turns: int
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """Names of the task splits; the first is the training split."""
+
+    @abstractmethod
+    def tasks(self, split: str) -> Sequence[Task]:
+        """All tasks of a split, in a stable order that does not depend on the file system."""
+
+    @abstractmethod
+    def open_pool(self) -> EnvironmentPool:
+        """A new, independent pool."""
+
+    @abstractmethod
+    def opening(self, task: Task, observation: Observation) -> str:
+        """Text of the first user message of an episode."""
+
+    @abstractmethod
+    def reply(self, observation: Observation) -> str:
+        """Text of the user message that answers an action, in a growing conversation."""
+
+    @abstractmethod
+    def project(self, response: str) -> Projection:
+        """Project a response (without its end token) to an action. Pure."""
+
+    def expert(self, task: Task) -> list[str] | None:
+        """Actions that solve the task, or None where the environment knows no expert."""
+        return None
