@@ -1,0 +1,1 @@
+"""Configuration: composing it, checking it, building what it names."""
