@@ -1,0 +1,28 @@
+"""Estimates, from the sampled token alone, of the KL divergence from the policy to a reference."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+KL_LIMIT = 10.0
+"""Bound of the k3 estimate, in nats: one token that left the reference must not dominate a step."""
+
+_EXP_LIMIT = 20.0  # exp() of more would overflow to inf, whose gradient behind the clamp is nan; k3 is > KL_LIMIT there
+
+KINDS = ("k2", "k3")
+"""The estimates that may be losses. k1 = log pi - log ref is not one: its gradient has mean zero."""
+
+
+def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kind: str = "k3") -> Tensor:
+    """Estimate of KL(policy || reference) per token, in nats, float32; both inputs share one shape.
+
+    With d = reference - policy log-prob:  k3 = exp(d) - d - 1, clamped to [-10, 10];  k2 = d^2 / 2. Both are >= 0
+    and 0 where d = 0. Gradient flows through ``log_probs`` alone. ValueError for another kind.
+    """
+    difference = reference_log_probs.detach().float() - log_probs.float()
+    if kind == "k3":
+        bounded = difference.clamp(max=_EXP_LIMIT)
+        return (bounded.exp() - bounded - 1.0).clamp(-KL_LIMIT, KL_LIMIT)
+    if kind == "k2":
+        return 0.5 * difference.square()
+    raise ValueError(f"kl_kind is {kind!r}, allowed are {', '.join(KINDS)}")

@@ -1,0 +1,217 @@
+"""The training objective: which terms there are, on which tokens, and how they become one number.
+
+    total = sum over terms k of  coefficient_k * sum_t(mask_k * loss_k) / denominator_k
+
+Every term has its own mask and its own denominator. Denominators are counts over the whole optimiser step, all
+micro-batches and ranks included, and are passed in: then no cut into micro-batches changes loss or gradient. A term
+whose coefficient is 0 is left out of the sum, and not added as 0 times something: the sum of the others stays
+bit-equal to an objective that never knew the term.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sdar.errors import UserError
+from sdar.objective.distillation import gated_distillation_loss
+from sdar.objective.kl import KINDS, kl_estimate
+from sdar.objective.policy_gradient import LOG_RATIO_LIMIT, policy_gradient_loss
+
+
+class Scores(Protocol):
+    """What the student says at the current weights (``sdar.policy.log_probs.TokenScores``)."""
+
+    @property
+    def log_probs(self) -> Tensor:
+        """[B, T] float32, nats."""
+
+    @property
+    def entropy(self) -> Tensor | None:
+        """[B, T] float32, nats, or None where it was not asked for."""
+
+
+class Tokens(Protocol):
+    """What is known of the tokens before the update (``sdar.batch.TokenBatch``)."""
+
+    response_mask: Tensor
+    advantage: Tensor
+    old_log_probs: Tensor | None
+    teacher_log_probs: Tensor | None
+    reference_log_probs: Tensor | None
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Coefficients and shapes of the terms. UserError for a value outside its range.
+
+    ``policy_coefficient``        >= 0  clipped policy gradient
+    ``clip_low``, ``clip_high``   in [0, 1) and >= 0: the ratio is clipped to [1 - clip_low, 1 + clip_high]
+    ``dual_clip``                 > 1, or None: cap of the loss, in units of -A, where A < 0
+    ``kl_coefficient``            >= 0  KL to the reference; ``kl_kind``: k2 or k3
+    ``entropy_coefficient``       >= 0  entropy bonus (the term's loss is minus the entropy)
+    ``distillation_coefficient``  >= 0  gated distillation (lambda of the paper)
+    ``beta``                      >= 0  slope of the gap gate, 1/nats
+
+    The defaults are the paper's for ALFWorld (arXiv 2605.15155, table of hyper-parameters, and the released scripts).
+    """
+
+    policy_coefficient: float = 1.0
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    dual_clip: float | None = 3.0
+    kl_coefficient: float = 0.01
+    kl_kind: str = "k3"
+    entropy_coefficient: float = 0.001
+    distillation_coefficient: float = 0.01
+    beta: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        for name in [f"{term}_coefficient" for term in self.coefficients()] + ["clip_high", "beta"]:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise UserError(f"{name} is {value}, allowed are finite numbers of at least 0.")
+        if not 0 <= self.clip_low < 1:
+            raise UserError(f"clip_low is {self.clip_low}, allowed are numbers from 0 to below 1.")
+        if self.dual_clip is not None and not self.dual_clip > 1:
+            raise UserError(f"dual_clip is {self.dual_clip}, allowed are numbers above 1 or null.")
+        if self.kl_kind not in KINDS:
+            raise UserError(
+                f"kl_kind is {self.kl_kind!r}, allowed are {' and '.join(KINDS)} (the gradient of k1 has mean 0)."
+            )
+        if not any(self.coefficients().values()):
+            raise UserError("every coefficient of the objective is 0, at least one must be above 0.")
+
+    def coefficients(self) -> dict[str, float]:
+        """Coefficient of each term, in the order in which they are summed."""
+        return {
+            "policy": self.policy_coefficient,
+            "distillation": self.distillation_coefficient,
+            "kl": self.kl_coefficient,
+            "entropy": self.entropy_coefficient,
+        }
+
+
+@dataclass(frozen=True)
+class Term:
+    """One term: ``loss`` [B, T] float32 per token, before its coefficient; ``mask`` [B, T] bool: where it counts."""
+
+    loss: Tensor
+    mask: Tensor
+
+    def sum(self) -> Tensor:
+        """Sum over the mask, 0-dim. What lies outside the mask, nan included, has no part in it."""
+        return torch.where(self.mask, self.loss, 0.0).sum()
+
+
+@dataclass(frozen=True)
+class TokenLosses:
+    """The terms of a micro-batch, and detached sums for the log.
+
+    ``diagnostics`` maps a tag to a 0-dim float32 sum over the micro-batch's response tokens; summed over an iteration
+    (and ranks) and divided by ``diagnostics["tokens"]``, summed likewise, it is the metric of that tag.
+    """
+
+    terms: dict[str, Term]
+    diagnostics: dict[str, Tensor]
+
+
+def term_masks(batch: Tokens, config: ObjectiveConfig) -> dict[str, Tensor]:
+    """Mask [B, T] of each term: on all sampled tokens, whatever the coefficient."""
+    return dict.fromkeys(config.coefficients(), batch.response_mask)
+
+
+def denominators(batch: Tokens, config: ObjectiveConfig) -> dict[str, int]:
+    """Tokens that each term counts in these rows. Give it all rows of an optimiser step, and add up the ranks."""
+    return {name: int(mask.sum()) for name, mask in term_masks(batch, config).items()}
+
+
+def token_losses(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> TokenLosses:
+    """Loss per token of every term for which the batch has the inputs; float32 whatever the model's dtype.
+
+    A term with coefficient 0 is computed without gradient, for the log alone. ValueError when a term with a
+    coefficient above 0 lacks its inputs.
+    """
+    available = {
+        "policy": batch.old_log_probs is not None,
+        "distillation": batch.teacher_log_probs is not None,
+        "kl": batch.reference_log_probs is not None,
+        "entropy": scores.entropy is not None,
+    }
+    masks = term_masks(batch, config)
+    terms: dict[str, Term] = {}
+    diagnostics: dict[str, Tensor] = {"tokens": batch.response_mask.sum().float()}
+    for name, coefficient in config.coefficients().items():
+        if not available[name]:
+            if coefficient != 0:
+                raise ValueError(f"the {name} term has coefficient {coefficient}, but its inputs were not computed")
+            continue
+        with torch.set_grad_enabled(torch.is_grad_enabled() and coefficient != 0):
+            loss, extras = _TERMS[name](scores, batch, config)
+        terms[name] = Term(loss, masks[name])
+        diagnostics[f"loss/{name}"] = terms[name].sum().detach()
+        diagnostics |= {tag: Term(value, masks[name]).sum() for tag, value in extras.items()}
+    coefficients = config.coefficients()
+    weighted = [coefficients[name] * diagnostics[f"loss/{name}"] for name in terms if coefficients[name] != 0]
+    diagnostics["loss/total"] = torch.stack(weighted).sum()
+    return TokenLosses(terms, diagnostics)
+
+
+def total_loss(losses: TokenLosses, denominators: Mapping[str, float], config: ObjectiveConfig) -> Tensor:
+    """The objective, 0-dim, of these rows' share of the step. ``denominators`` count the whole step.
+
+    The shares of a step's micro-batches add up to the step's loss.
+    """
+    parts = [
+        coefficient * (losses.terms[name].sum() / max(denominators[name], 1))
+        for name, coefficient in config.coefficients().items()
+        if coefficient != 0
+    ]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+Extras = dict[str, Tensor]
+
+
+def _policy(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+    assert batch.old_log_probs is not None
+    loss, clipped = policy_gradient_loss(
+        scores.log_probs,
+        batch.old_log_probs,
+        batch.advantage,
+        clip_low=config.clip_low,
+        clip_high=config.clip_high,
+        dual_clip=config.dual_clip,
+    )
+    log_ratio = (scores.log_probs.detach().float() - batch.old_log_probs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    # The samples come from the old policy, so this form of k3 estimates KL(old || current) and is never negative.
+    approx_kl = log_ratio.exp() - 1.0 - log_ratio
+    return loss, {"train/clip_fraction": clipped.float(), "train/approx_kl": approx_kl}
+
+
+def _distillation(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+    assert batch.teacher_log_probs is not None
+    loss, gate, gap = gated_distillation_loss(scores.log_probs, batch.teacher_log_probs, config.beta)
+    return loss, {"objective/gate_mean": gate, "objective/gap_mean": gap}
+
+
+def _kl(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+    assert batch.reference_log_probs is not None
+    return kl_estimate(scores.log_probs, batch.reference_log_probs, config.kl_kind), {}
+
+
+def _entropy(scores: Scores, _batch: Tokens, _config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+    assert scores.entropy is not None
+    return -scores.entropy.float(), {}
+
+
+_TERMS = {"policy": _policy, "distillation": _distillation, "kl": _kl, "entropy": _entropy}
