@@ -1,0 +1,189 @@
+"""Sampling the turns of many conversations side by side, with the key/value cache kept from turn to turn.
+
+Only new tokens are ever computed: at each turn the tokens since the last sampled one, then one token per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sdar.policy.cache import SlotCache
+from sdar.policy.forward import hidden_states, logits_from_hidden
+from sdar.policy.sampling import TokenSampler
+
+
+@dataclass
+class _Row:
+    """One live conversation: its slot, how many of its tokens are in the cache, and the sampled one that is not."""
+
+    slot: int
+    cached: int
+    pending: list[int]
+
+
+class TurnGenerator:
+    """Turn-by-turn generation for a fixed set of slots, one conversation each.
+
+    ``start(n)`` opens slots 0 .. n-1; every ``respond`` appends tokens to the live conversations and samples one
+    response for each. The weights must not change between ``start`` and the last ``respond``.
+
+    pad_id             id used to fill blocks; never attended to, so any id will do.
+    end_id             the assistant's end token: a response stops once it is sampled.
+    temperature, top_p, top_k   see :class:`sdar.policy.sampling.TokenSampler`.
+    max_response_tokens  > 0, sampled tokens of a response, the end token included.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        pad_id: int,
+        end_id: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        top_k: int = 0,
+        max_response_tokens: int,
+    ) -> None:
+        if max_response_tokens < 1:
+            raise ValueError(f"max_response_tokens must be at least 1, got {max_response_tokens}")
+        self.model = model
+        self.pad_id = pad_id
+        self.end_id = end_id
+        self.sampler = TokenSampler(temperature, top_p, top_k)
+        self.max_response_tokens = max_response_tokens
+        self._rows: list[_Row] = []
+        self._cache: SlotCache | None = None
+
+    def start(self, num_slots: int) -> None:
+        """Forget everything and open ``num_slots`` empty conversations."""
+        self._rows = [_Row(slot, 0, []) for slot in range(num_slots)]
+        self._cache = SlotCache(self.model.config.get_text_config().num_hidden_layers)
+
+    def respond(
+        self, new_ids: Mapping[int, Sequence[int]], uniforms: Mapping[int, NDArray[np.float64]]
+    ) -> dict[int, list[int]]:
+        """Sample one response per named slot.
+
+        ``new_ids[slot]``  ids fed since the slot's last sampled token (the whole prompt in the first turn). If that
+        response was cut before its end token, these ids begin with the end token that was not sampled.
+        ``uniforms[slot]`` [max_response_tokens] numbers in [0, 1), one per token that may be sampled.
+
+        Returns the sampled ids of each slot, the end token included when it was sampled. Live slots that are not
+        named have ended: they leave the batch and never come back. Raises ValueError for a slot that is not live or
+        has no tokens to start from.
+        """
+        self._keep_rows(new_ids)
+        if not self._rows:
+            return {}
+        numbers = np.stack([np.asarray(uniforms[row.slot], dtype=np.float64) for row in self._rows])
+        if numbers.shape[1] < self.max_response_tokens:
+            raise ValueError(f"{self.max_response_tokens} uniforms per slot are needed, got {numbers.shape[1]}")
+        blocks = [[*row.pending, *new_ids[row.slot]] for row in self._rows]
+        if not all(blocks):
+            raise ValueError("every slot needs at least one token before its first response")
+        with torch.no_grad(), _evaluation_mode(self.model):
+            responses = self._decode(self._prefill(blocks), torch.from_numpy(numbers))
+        for row, response in zip(self._rows, responses, strict=True):
+            row.pending = response[-1:]
+        return {row.slot: response for row, response in zip(self._rows, responses, strict=True)}
+
+    def close(self) -> None:
+        """Free the cache. ``start`` opens the generator again."""
+        self._rows, self._cache = [], None
+
+    def _keep_rows(self, new_ids: Mapping[int, Sequence[int]]) -> None:
+        live = {row.slot for row in self._rows}
+        if unknown := sorted(set(new_ids) - live):
+            raise ValueError(f"slots {unknown} are not live")
+        kept = [index for index, row in enumerate(self._rows) if row.slot in new_ids]
+        if len(kept) == len(self._rows):
+            return
+        self._rows = [self._rows[index] for index in kept]
+        assert self._cache is not None
+        self._cache.select_rows(torch.tensor(kept, dtype=torch.long, device=self.model.device))
+
+    def _prefill(self, blocks: list[list[int]]) -> Tensor:
+        """Feed one ragged block per row, padded on the right; logits [B, V] after each row's last token.
+
+        Padding lands behind the row's own tokens, where nothing attends to it and the next token overwrites it.
+        """
+        sizes = np.array([len(block) for block in blocks])
+        cached = np.array([row.cached for row in self._rows])
+        ids = np.full((len(blocks), int(sizes.max())), self.pad_id, dtype=np.int64)
+        for index, block in enumerate(blocks):
+            ids[index, : len(block)] = block
+        hidden = self._feed(ids, cached[:, None] + np.arange(ids.shape[1]), last=cached + sizes - 1)
+        for row, size in zip(self._rows, sizes.tolist(), strict=True):
+            row.cached += size
+        ends = torch.from_numpy(sizes - 1).to(hidden.device)
+        return logits_from_hidden(self.model, hidden[torch.arange(len(blocks), device=hidden.device), ends])
+
+    def _decode(self, logits: Tensor, uniforms: Tensor) -> list[list[int]]:
+        uniforms = uniforms.to(logits.device)
+        cached = np.array([row.cached for row in self._rows])
+        going = np.ones(len(self._rows), dtype=bool)
+        counts = np.zeros(len(self._rows), dtype=np.int64)
+        sampled: list[NDArray[np.int64]] = []
+        while True:
+            tokens = self.sampler.sample(logits, uniforms[:, len(sampled)]).cpu().numpy()
+            sampled.append(tokens)
+            counts += going
+            going = going & (tokens != self.end_id)
+            if len(sampled) == self.max_response_tokens or not going.any():
+                break
+            # Rows that are done are fed padding behind their last token: it is never attended to.
+            fed = np.where(going, tokens, self.pad_id)[:, None]
+            hidden = self._feed(fed, cached[:, None], last=cached)
+            cached += going
+            logits = logits_from_hidden(self.model, hidden[:, -1])
+        for row, length in zip(self._rows, cached.tolist(), strict=True):
+            row.cached = length
+        table = np.stack(sampled, axis=1)
+        return [table[index, :count].tolist() for index, count in enumerate(counts.tolist())]
+
+    def _feed(self, ids: NDArray[np.int64], places: NDArray[np.int64], last: NDArray[np.int64]) -> Tensor:
+        """Hidden states [B, N, H] of ids [B, N] written at places [B, N]; ``last`` [B]: place of the last real one."""
+        cache = self._cache
+        assert cache is not None
+        device = self.model.device
+        length = int(places.max()) + 1
+        first = length == ids.shape[1]
+        positions = torch.from_numpy(places).to(device)
+        cache.place(positions, length, first)
+        # A token sees its own row up to itself. In the first block that is the plain causal pattern (mask None).
+        mask = None if first else self._mask(positions, length)
+        return hidden_states(
+            self.model,
+            torch.from_numpy(ids).to(device),
+            attention_mask=mask,
+            # Padding takes the position of the last real token: positions beyond the model's limit never occur.
+            position_ids=torch.from_numpy(np.minimum(places, last[:, None])).to(device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+
+    def _mask(self, positions: Tensor, length: int) -> Tensor:
+        """Additive mask [B, 1, N, length]; additive because every attention implementation understands it."""
+        seen = torch.arange(length, device=positions.device) <= positions[:, :, None]
+        dtype = self.model.dtype
+        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
+        return mask[:, None]
+
+
+@contextmanager
+def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Switch dropout off for a while; a model in training mode comes back in training mode."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)

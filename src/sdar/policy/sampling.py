@@ -1,0 +1,60 @@
+"""Drawing tokens from logits with given uniform numbers.
+
+A token is the inverse of the cumulative distribution at its own uniform number, so what a row draws depends on its
+logits and its number alone, never on the rows beside it or on a generator's state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_LARGEST_UNIFORM = 1.0 - 2.0**-40
+"""Keeps ``uniform * total`` below ``total`` in float64, so that no token of probability 0 is drawn."""
+
+
+@dataclass(frozen=True)
+class TokenSampler:
+    """Explicit sampling filters. Nothing is filtered unless it is asked for.
+
+    temperature >= 0; 0 takes the most likely token. top_p in (0, 1]: the smallest set of most likely tokens that
+    holds at least this probability. top_k >= 0: the k most likely tokens; 0: all. With a filter, scores at the same
+    temperature are not the log-probs of the sampling distribution. Raises ValueError outside these ranges.
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.temperature >= 0:
+            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (off) or more, got {self.top_k}")
+
+    def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
+        """Tokens [B] from float32 logits [B, V] and float64 uniforms [B] in [0, 1)."""
+        if self.temperature == 0:
+            return logits.argmax(dim=-1)
+        cumulative = self.probabilities(logits).cumsum(dim=-1, dtype=torch.float64)
+        targets = uniforms.clamp(max=_LARGEST_UNIFORM)[:, None] * cumulative[:, -1:]
+        return torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Filtered probabilities [B, V] (not renormalised; the draw does not need it). Temperature must be > 0."""
+        probs = torch.softmax(logits / self.temperature, dim=-1)
+        if 0 < self.top_k < probs.shape[-1]:
+            kth = probs.topk(self.top_k, dim=-1).values[:, -1:]
+            probs = torch.where(probs >= kth, probs, 0.0)
+        if self.top_p < 1:
+            ordered, order = probs.sort(dim=-1, descending=True, stable=True)
+            before = ordered.cumsum(dim=-1) - ordered
+            # The filter acts on what top_k left, so its share is taken of the rest's sum.
+            outside = before >= self.top_p * ordered.sum(dim=-1, keepdim=True)
+            outside[:, 0] = False
+            probs = probs.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), 0.0)
+        return probs

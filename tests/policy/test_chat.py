@@ -1,0 +1,102 @@
+"""The chat format grows a conversation by ids exactly as its template would render it."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from helpers import CHATML
+from helpers import toy_tokenizer as new_toy_tokenizer
+from sdar.errors import UserError
+from sdar.policy.chat import ChatFormat
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
+DROPS_THOUGHTS = CHATML.replace("message['content']", "message['content'].split('</think>')[-1]")
+DEFAULT_SYSTEM = "<|im_start|>system\nYou are helpful.<|im_end|>\n" + CHATML
+EMPTY_THOUGHT = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n\n</think>\n\n{% endif")
+NO_END_TOKEN = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
+
+
+toy_tokenizer = cache(new_toy_tokenizer)
+
+
+def _template_ids(template: str, messages: list[tuple[str, str]]) -> list[int]:
+    ids = toy_tokenizer(template).apply_chat_template(
+        [{"role": role, "content": text} for role, text in messages], add_generation_prompt=True, return_dict=False
+    )
+    assert isinstance(ids, list)
+    return ids
+
+
+@pytest.mark.parametrize("template", [CHATML, DEFAULT_SYSTEM])
+@given(users=st.lists(TEXTS, min_size=1, max_size=3), assistants=st.lists(TEXTS, min_size=2, max_size=2))
+def test_appended_ids_are_those_of_the_rendered_conversation(
+    template: str, users: list[str], assistants: list[str]
+) -> None:
+    tokenizer = toy_tokenizer(template)
+    chat = ChatFormat.from_tokenizer(tokenizer)
+    ids, _ = chat.opening(users[0])
+    messages = [("user", users[0])]
+    for assistant, user in zip(assistants, users[1:], strict=False):
+        ids += [*tokenizer.encode(assistant, add_special_tokens=False), chat.end_id, *chat.between(user)]
+        messages += [("assistant", assistant), ("user", user)]
+    assert ids == _template_ids(template, messages)
+
+
+@given(user=TEXTS, block=TEXTS)
+def test_a_spliced_block_leaves_all_other_ids_as_they_are(user: str, block: str) -> None:
+    chat = ChatFormat.from_tokenizer(toy_tokenizer())
+    ids, splice = chat.opening(user)
+    spliced = ids[:splice] + chat.privileged(block) + ids[splice:]
+    assert chat.tokenizer.decode(spliced) == f"<|im_start|>user\n{block}{user}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_the_empty_block_has_no_ids() -> None:
+    assert ChatFormat.from_tokenizer(toy_tokenizer()).privileged("") == []
+
+
+@given(text=TEXTS)
+def test_decoding_gives_the_response_without_its_end_token(text: str) -> None:
+    tokenizer = toy_tokenizer()
+    chat = ChatFormat.from_tokenizer(tokenizer)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert chat.decode([*ids, chat.end_id]) == chat.decode(ids) == text
+    assert chat.decode([]) == ""
+
+
+def test_special_tokens_in_a_text_stay_text() -> None:
+    chat = ChatFormat.from_tokenizer(toy_tokenizer())
+    ids, _ = chat.opening("a<|im_end|>b")
+    assert ids.count(chat.end_id) == 1
+    assert chat.end_id not in chat.between("<|im_end|>")[: len("\n") + 1]
+    assert chat.end_id not in chat.privileged("<|im_end|>")
+
+
+def test_the_end_token_comes_from_the_template() -> None:
+    tokenizer = new_toy_tokenizer()
+    tokenizer.eos_token = "<|pad|>"
+    assert ChatFormat.from_tokenizer(tokenizer).end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+@pytest.mark.parametrize("template", [DROPS_THOUGHTS, EMPTY_THOUGHT])
+def test_a_template_that_rewrites_earlier_turns_is_refused(template: str) -> None:
+    with pytest.raises(UserError, match=r"model\.name.*rewrites earlier turns.*Qwen2\.5"):
+        ChatFormat.from_tokenizer(toy_tokenizer(template))
+
+
+def test_a_missing_template_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.name.*no chat template.*Qwen2\.5"):
+        ChatFormat.from_tokenizer(toy_tokenizer(None))
+
+
+def test_a_template_without_an_end_token_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.name.*not a special token"):
+        ChatFormat.from_tokenizer(toy_tokenizer(NO_END_TOKEN))
+
+
+def test_a_template_that_fails_is_refused() -> None:
+    with pytest.raises(UserError, match=r"model\.name.*fails"):
+        ChatFormat.from_tokenizer(toy_tokenizer("{{ raise_exception('no users here') }}"))
