@@ -1,0 +1,165 @@
+"""Goals of ALFRED games: existential conjunctions over facts, compiled to sets of dynamic facts.
+
+Every goal of the dataset is a conjunction of facts, (in)equalities and nested existentials. Static facts are solved
+once, at loading; what is left is a short list of alternatives, each a tuple of dynamic facts that must all hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from sdar.environments.alfworld.engine import GameError
+from sdar.environments.alfworld.problem import DYNAMIC, PREDICATES, STATIC, TYPES, Expression, Fact, Problem
+
+Alternatives = tuple[tuple[Fact, ...], ...]
+"""Satisfied when all facts of at least one alternative hold."""
+
+MAX_ALTERNATIVES = 200_000
+"""Real goals have fewer than a thousand."""
+
+
+class Goal:
+    """A compiled goal: a conjunction of independent parts, each with its alternatives."""
+
+    def __init__(self, problem: Problem, name: str) -> None:
+        literals: list[Expression] = []
+        variables: dict[str, str] = {}
+        _flatten(problem.goal, {}, literals, variables, name)
+        self._parts: list[Alternatives] = [
+            _solve(part, variables, problem, name) for part in _connected(literals, variables)
+        ]
+
+    def satisfied(self, holds: Callable[[Fact], bool]) -> bool:
+        """Whether the goal holds, given a test for dynamic facts."""
+        return all(any(all(map(holds, facts)) for facts in part) for part in self._parts)
+
+    @property
+    def parts(self) -> list[Alternatives]:
+        """The independent parts, for planners."""
+        return self._parts
+
+
+def _flatten(
+    node: Expression, scope: dict[str, str], literals: list[Expression], variables: dict[str, str], name: str
+) -> None:
+    """Pull nested ``and`` / ``exists`` apart into literals over uniquely named variables."""
+    head = node[0] if node else ""
+    if head == "and":
+        for child in node[1:]:
+            if isinstance(child, str):
+                raise GameError(f"game {name}: stray {child!r} in ':goal'")
+            _flatten(child, scope, literals, variables, name)
+    elif head == "exists":
+        if len(node) != 3 or not isinstance(node[1], list) or not isinstance(node[2], list):
+            raise GameError(f"game {name}: 'exists' in ':goal' needs variables and one condition")
+        inner = dict(scope)
+        for variable, type_name in _typed_variables(node[1], name):
+            unique = f"{variable}#{len(variables)}"
+            variables[unique] = type_name
+            inner[variable] = unique
+        _flatten(node[2], inner, literals, variables, name)
+    elif head == "not" and len(node) == 2 and isinstance(node[1], list) and node[1][:1] == ["="] and len(node[1]) == 3:
+        literals.append(["!=", *(_rename(word, scope, name) for word in node[1][1:])])
+    elif isinstance(head, str) and head in PREDICATES:
+        if len(node) - 1 != len(PREDICATES[head]):
+            raise GameError(f"game {name}: {head!r} in ':goal' needs {len(PREDICATES[head])} arguments")
+        literals.append([head, *(_rename(word, scope, name) for word in node[1:])])
+    else:
+        raise GameError(f"game {name}: {head!r} is not understood in ':goal'")
+
+
+def _typed_variables(words: Expression, name: str) -> Iterable[tuple[str, str]]:
+    pending: list[str] = []
+    names = iter(words)
+    for word in names:
+        if not isinstance(word, str):
+            raise GameError(f"game {name}: an expression among the variables of 'exists'")
+        if word != "-":
+            pending.append(word)
+            continue
+        type_name = next(names, "")
+        if not isinstance(type_name, str) or type_name not in TYPES:
+            raise GameError(f"game {name}: unknown type {type_name!r} in ':goal'")
+        yield from ((variable, type_name) for variable in pending)
+        pending = []
+    if pending:
+        raise GameError(f"game {name}: {pending[0]!r} in ':goal' has no type")
+
+
+def _rename(word: Expression | str, scope: dict[str, str], name: str) -> str:
+    if not isinstance(word, str):
+        raise GameError(f"game {name}: an expression where ':goal' needs a name")
+    if word.startswith("?"):
+        if word not in scope:
+            raise GameError(f"game {name}: variable {word!r} in ':goal' is not bound")
+        return scope[word]
+    return word
+
+
+def _connected(literals: list[Expression], variables: dict[str, str]) -> list[list[Expression]]:
+    """Group literals that share a variable, so that independent parts are not multiplied with one another."""
+    groups: list[tuple[set[str], list[Expression]]] = []
+    for literal in literals:
+        used = {word for word in literal[1:] if isinstance(word, str) and word in variables}
+        touching = [group for group in groups if group[0] & used]
+        merged_names = used.union(*(group[0] for group in touching))
+        merged = [entry for group in touching for entry in group[1]] + [literal]
+        groups = [group for group in groups if not group[0] & used] + [(merged_names, merged)]
+    return [entries for _, entries in groups]
+
+
+def _solve(literals: list[Expression], variables: dict[str, str], problem: Problem, name: str) -> Alternatives:
+    """Enumerate bindings that satisfy the static literals; return the dynamic facts each still needs."""
+    words = [[str(word) for word in literal] for literal in literals]
+    # The most selective static predicates first: types, then other static facts, then what only dynamic facts bind.
+    order = {"objecttype": 0, "receptacletype": 0}
+    static = sorted((w for w in words if w[0] in STATIC), key=lambda w: order.get(w[0], 1))
+    dynamic = [w for w in words if w[0] in DYNAMIC]
+    unequal = [w for w in words if w[0] == "!="]
+    by_predicate: dict[str, list[Fact]] = {}
+    for fact in problem.init:
+        by_predicate.setdefault(fact[0], []).append(fact)
+
+    bindings: list[dict[str, str]] = [{}]
+    for literal in static:
+        extended: list[dict[str, str]] = []
+        for binding in bindings:
+            for fact in by_predicate.get(literal[0], []):
+                merged = _match(literal, fact, binding, variables)
+                if merged is not None:
+                    extended.append(merged)
+        bindings = _bounded(extended, name)
+    for literal in dynamic:
+        for word in literal[1:]:
+            if word in variables and any(word not in binding for binding in bindings):
+                values = [value for value, type_name in problem.types.items() if type_name == variables[word]]
+                values = [value for value in values if _has_facts(value, problem)]
+                bindings = _bounded([{**b, word: value} for b in bindings for value in values], name)
+    alternatives: list[tuple[Fact, ...]] = []
+    for binding in bindings:
+        if all(binding.get(a, a) != binding.get(b, b) for _, a, b in unequal):
+            alternatives.append(tuple((w[0], *(binding.get(x, x) for x in w[1:])) for w in dynamic))
+    return tuple(dict.fromkeys(alternatives))
+
+
+def _has_facts(value: str, problem: Problem) -> bool:
+    return value in problem.used_names
+
+
+def _bounded(bindings: list[dict[str, str]], name: str) -> list[dict[str, str]]:
+    if len(bindings) > MAX_ALTERNATIVES:
+        raise GameError(f"game {name}: ':goal' has more than {MAX_ALTERNATIVES} alternatives")
+    return bindings
+
+
+def _match(
+    literal: list[str], fact: Fact, binding: dict[str, str], variables: dict[str, str]
+) -> dict[str, str] | None:
+    merged = dict(binding)
+    for word, value in zip(literal[1:], fact[1:], strict=True):
+        if word in variables:
+            if merged.setdefault(word, value) != value:
+                return None
+        elif word != value:
+            return None
+    return merged

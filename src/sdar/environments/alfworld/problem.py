@@ -1,0 +1,199 @@
+"""Reader for the problem part of an ALFRED game: objects, initial facts and the goal.
+
+Only what occurs in problems of the domain ``alfred`` is understood; anything else is refused by name. Nothing is
+evaluated as code, nesting and size are bounded, and identifiers are lower-cased as Fast Downward does.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from sdar.environments.alfworld.engine import GameError
+
+MAX_PROBLEM_CHARACTERS = 4_000_000
+"""Real problems have about 50,000 characters."""
+MAX_GOAL_DEPTH = 40
+
+TYPES = frozenset({"agent", "location", "receptacle", "object", "rtype", "otype"})
+
+STATIC = {
+    "receptacleatlocation": ("receptacle", "location"),
+    "receptacletype": ("receptacle", "rtype"),
+    "objecttype": ("object", "otype"),
+    "cancontain": ("rtype", "otype"),
+    "openable": ("receptacle",),
+    "isreceptacleobject": ("object",),
+    "inreceptacleobject": ("object", "object"),
+    "cleanable": ("object",),
+    "heatable": ("object",),
+    "coolable": ("object",),
+    "pickupable": ("object",),
+    "moveable": ("object",),
+    "toggleable": ("object",),
+    "sliceable": ("object",),
+}
+"""Predicates no command changes, with the types of their arguments."""
+
+DYNAMIC = {
+    "atlocation": ("agent", "location"),
+    "objectatlocation": ("object", "location"),
+    "opened": ("receptacle",),
+    "inreceptacle": ("object", "receptacle"),
+    "holds": ("agent", "object"),
+    "holdsany": ("agent",),
+    "isclean": ("object",),
+    "ishot": ("object",),
+    "iscool": ("object",),
+    "ison": ("object",),
+    "istoggled": ("object",),
+    "issliced": ("object",),
+}
+"""Predicates commands change, with the types of their arguments."""
+
+PREDICATES = STATIC | DYNAMIC
+
+Fact = tuple[str, ...]
+"""Predicate name followed by its arguments."""
+
+Expression = list["Expression | str"]
+"""A parenthesised expression of the goal."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A parsed problem. ``types`` maps each declared name to its type; ``init`` keeps the file's order."""
+
+    types: dict[str, str]
+    init: tuple[Fact, ...]
+    goal: Expression
+
+    @cached_property
+    def used_names(self) -> frozenset[str]:
+        """Names that occur in at least one initial fact; others do not exist for the game."""
+        return frozenset(argument for fact in self.init for argument in fact[1:])
+
+
+def read_problem(text: str, name: str) -> Problem:
+    """Read a PDDL problem of the domain ``alfred``.
+
+    Raises :class:`GameError` naming the game (``name``) and the reason for anything that is not understood.
+    """
+    if len(text) > MAX_PROBLEM_CHARACTERS:
+        raise GameError(f"game {name}: the problem has {len(text)} characters; at most {MAX_PROBLEM_CHARACTERS} are read")
+    lowered = re.sub(r";[^\n]*", "", text).lower()
+    head, objects_at, init_at, goal_at = _locate_sections(lowered, name)
+    if re.search(r"\(\s*:domain\s+alfred\s*\)", head) is None:
+        raise GameError(f"game {name}: the problem is not of the domain alfred")
+    types = _read_objects(lowered[objects_at:init_at], name)
+    init = _read_init(lowered[init_at:goal_at], types, name)
+    goal = _read_goal(lowered[goal_at:], name)
+    return Problem(types, init, goal)
+
+
+def _locate_sections(text: str, name: str) -> tuple[str, int, int, int]:
+    known = {":domain", ":objects", ":init", ":goal", ":metric"}
+    positions: dict[str, int] = {}
+    for match in re.finditer(r"\(\s*(:[a-z-]+)", text):
+        section = match.group(1)
+        if section not in known:
+            raise GameError(f"game {name}: unknown section {section!r} in the problem")
+        if section in positions:
+            raise GameError(f"game {name}: section {section!r} occurs twice in the problem")
+        positions[section] = match.start()
+    for section in (":domain", ":objects", ":init", ":goal"):
+        if section not in positions:
+            raise GameError(f"game {name}: the problem has no section {section!r}")
+    objects_at, init_at, goal_at = positions[":objects"], positions[":init"], positions[":goal"]
+    if not positions[":domain"] < objects_at < init_at < goal_at:
+        raise GameError(f"game {name}: sections must come in the order :domain, :objects, :init, :goal")
+    end = positions.get(":metric")
+    if end is not None and end < goal_at:
+        raise GameError(f"game {name}: section ':metric' must come last")
+    return text[:objects_at], objects_at, init_at, goal_at
+
+
+def _read_objects(section: str, name: str) -> dict[str, str]:
+    words = re.findall(r"[^\s()]+", section)[1:]
+    types: dict[str, str] = {}
+    pending: list[str] = []
+    position = 0
+    while position < len(words):
+        word = words[position]
+        if word != "-":
+            pending.append(word)
+            position += 1
+            continue
+        if position + 1 == len(words):
+            raise GameError(f"game {name}: ':objects' ends after '-'")
+        type_name = words[position + 1]
+        if type_name not in TYPES:
+            raise GameError(f"game {name}: unknown type {type_name!r} in ':objects'")
+        types.update(dict.fromkeys(pending, type_name))
+        pending = []
+        position += 2
+    if pending:
+        raise GameError(f"game {name}: {pending[0]!r} in ':objects' has no type")
+    return types
+
+
+def _read_init(section: str, types: dict[str, str], name: str) -> tuple[Fact, ...]:
+    body = section.strip()
+    inner = body[body.index(":init") + len(":init") :]
+    facts = re.findall(r"\(([^()]*)\)", inner)
+    if re.sub(r"\([^()]*\)", "", inner).strip() not in (")", ""):
+        raise GameError(f"game {name}: ':init' holds something that is not a fact")
+    init = tuple(tuple(fact.split()) for fact in facts)
+    for fact in init:
+        check_fact(fact, types, name)
+    return init
+
+
+def check_fact(fact: Fact, types: dict[str, str], name: str) -> None:
+    """Refuse a fact whose predicate, arity or argument types the domain does not have."""
+    if not fact or fact[0] not in PREDICATES:
+        raise GameError(f"game {name}: unknown predicate {(fact[0] if fact else '')!r}")
+    expected = PREDICATES[fact[0]]
+    if len(fact) - 1 != len(expected):
+        raise GameError(f"game {name}: {' '.join(fact)!r} has {len(fact) - 1} arguments, {len(expected)} are needed")
+    for argument, wanted in zip(fact[1:], expected, strict=True):
+        found = types.get(argument) or _CONSTANT_TYPES.get(argument)
+        if found is None:
+            raise GameError(f"game {name}: {argument!r} in {' '.join(fact)!r} is not declared")
+        if found != wanted:
+            raise GameError(f"game {name}: {argument!r} in {' '.join(fact)!r} is a {found}, not a {wanted}")
+
+
+_CONSTANT_TYPES = {
+    "sinktype": "rtype",
+    "sinkbasintype": "rtype",
+    "microwavetype": "rtype",
+    "fridgetype": "rtype",
+    "knifetype": "otype",
+    "butterknifetype": "otype",
+}
+
+
+def _read_goal(section: str, name: str) -> Expression:
+    tokens = re.findall(r"[()]|[^\s()]+", section)
+    stack: list[Expression] = []
+    for token in tokens:
+        if token == "(":
+            if len(stack) >= MAX_GOAL_DEPTH:
+                raise GameError(f"game {name}: ':goal' is nested deeper than {MAX_GOAL_DEPTH}")
+            stack.append([])
+        elif token == ")":
+            if not stack:
+                break
+            done = stack.pop()
+            if not stack:
+                if len(done) != 2 or not isinstance(done[1], list):
+                    raise GameError(f"game {name}: ':goal' must hold exactly one condition")
+                return done[1]
+            stack[-1].append(done)
+        elif stack:
+            stack[-1].append(token)
+        else:
+            break
+    raise GameError(f"game {name}: ':goal' is not closed")
