@@ -1,0 +1,168 @@
+"""The settings of a run that are plain values, with their types and ranges.
+
+Objects (``_target_``) are checked against their own constructors, see :mod:`sdar.config.targets`; here is the frame
+around them, and the ranges of constructor settings that would otherwise be noticed only after minutes of work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from sdar.config.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, Range
+
+Node = dict[str, Any]
+"""A mapping with ``_target_``."""
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """Group ``rollout``: how many episodes, and how they are played.
+
+    ``tasks_per_iteration``      different tasks of one iteration, over all processes
+    ``group_size``               G, episodes per task
+    ``max_concurrent_episodes``  bounds memory; what is sampled does not depend on it
+    ``context``                  append: one growing conversation per episode
+    ``sampling``                 temperature, filters and length of a response
+    """
+
+    tasks_per_iteration: Annotated[int, AT_LEAST_ONE]
+    group_size: Annotated[int, Range(at_least=2)]
+    max_concurrent_episodes: Annotated[int, AT_LEAST_ONE]
+    context: Literal["append"]
+    sampling: Node
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Group ``gate``: which tokens the distillation term trusts.
+
+    ``kind``       gap: sigmoid(beta * (teacher - student log-prob)), detached
+    ``beta``       slope, 1/nats
+    ``threshold``  a token counts as strongly gated above this value (a metric, no part of the loss)
+    """
+
+    kind: Literal["gap"]
+    beta: Annotated[float, NOT_NEGATIVE]
+    threshold: Annotated[float, FRACTION]
+
+
+@dataclass(frozen=True)
+class AdvantageSettings:
+    """Credit of a turn: see :func:`sdar.objective.advantage.group_advantages`."""
+
+    invalid_penalty: Annotated[float, NOT_NEGATIVE]
+    std_floor: Annotated[float, POSITIVE]
+
+
+@dataclass(frozen=True)
+class AlgorithmSettings:
+    """Group ``algorithm``: one file per method.
+
+    ``score_teacher``  whether the teacher is scored and the curriculum logged, also where no term uses it
+    """
+
+    name: str
+    score_teacher: bool
+    objective: Node
+    advantage: Node
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Group ``evaluation``: the fixed panel and when it is played.
+
+    ``split``               tasks of the final table and of ``val/``
+    ``panel_size``          tasks of the final table, all types equally
+    ``during_panel_size``   tasks played during training, null: no evaluation during training
+    ``every_n_iterations``  how often
+    ``seed``                draws the panel and the sampled tokens; its own, so that runs share a panel
+    ``sampling``            how the policy samples when it is evaluated
+    ``baselines``           whether the random agent and the expert are played for the table
+    """
+
+    split: str
+    panel_size: Annotated[int, AT_LEAST_ONE]
+    during_panel_size: Annotated[int, AT_LEAST_ONE] | None
+    every_n_iterations: Annotated[int, AT_LEAST_ONE]
+    seed: Annotated[int, NOT_NEGATIVE]
+    sampling: Node
+    baselines: bool
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The whole of ``configs/train.yaml``.
+
+    ``domain``    names the shipped skills and the shipped tiny model that belong to the environment
+    ``run_dir``   folder of this run; null: ``<logs_dir>/<name>/<date>_<time>``
+    ``threads``   CPU threads of torch; null: as many as there are cores
+    """
+
+    name: str
+    seed: Annotated[int, NOT_NEGATIVE]
+    train: bool
+    ckpt_path: str | None
+    logs_dir: str
+    domain: str
+    run_dir: str | None
+    threads: Annotated[int, AT_LEAST_ONE] | None
+    environment: Node
+    model: Node
+    gate: Node
+    teacher: Node | None
+    rollout: Node
+    algorithm: Node
+    module: Node
+    datamodule: Node
+    evaluation: Node
+    callbacks: Node
+    logger: Node
+    trainer: Node
+
+
+PLAIN_GROUPS: dict[str, type] = {
+    "rollout": RolloutSettings,
+    "gate": GateSettings,
+    "algorithm": AlgorithmSettings,
+    "algorithm.advantage": AdvantageSettings,
+    "evaluation": EvaluationSettings,
+}
+"""Mappings without a ``_target_``, and the fields they have."""
+
+_SAMPLING = {
+    "temperature": NOT_NEGATIVE,
+    "top_p": Range(above=0, at_most=1),
+    "top_k": NOT_NEGATIVE,
+    "max_response_tokens": AT_LEAST_ONE,
+}
+
+RANGES: dict[str, Range] = {
+    **{f"rollout.sampling.{name}": allowed for name, allowed in _SAMPLING.items()},
+    **{f"evaluation.sampling.{name}": allowed for name, allowed in _SAMPLING.items()},
+    # the student must be able to put its samples' probability into numbers: greedy rollouts teach nothing
+    "rollout.sampling.temperature": POSITIVE,
+    **{
+        f"algorithm.objective.{name}": NOT_NEGATIVE
+        for name in (
+            "policy_coefficient",
+            "kl_coefficient",
+            "entropy_coefficient",
+            "distillation_coefficient",
+            "clip_high",
+            "beta",
+        )
+    },
+    "algorithm.objective.clip_low": Range(at_least=0, below=1),
+    "algorithm.objective.dual_clip": Range(above=1),
+    "environment.max_turns": AT_LEAST_ONE,
+    "module.learning_rate": POSITIVE,
+    "module.weight_decay": NOT_NEGATIVE,
+    "module.warmup_steps": NOT_NEGATIVE,
+    "module.max_grad_norm": POSITIVE,
+    "module.episodes_per_step": AT_LEAST_ONE,
+    "module.token_budget": AT_LEAST_ONE,
+    "trainer.max_epochs": AT_LEAST_ONE,
+    "trainer.num_nodes": AT_LEAST_ONE,
+}
+"""Ranges of settings that belong to constructors, by dotted path."""

@@ -1,0 +1,153 @@
+"""The objects a configuration may name with ``_target_``: which are allowed, what they take, how they are built."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sdar.config.ranges import Range
+from sdar.config.types import describe, fits
+from sdar.errors import UserError
+
+ALLOWED_PREFIXES = ("sdar.", "lightning.", "torch.optim.")
+"""A configuration builds objects of these packages only: it is data, and may come from someone else's run folder."""
+
+_DIRECTIVES = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+
+
+def is_node(value: Any) -> bool:
+    """Whether a value of the configuration describes an object."""
+    return isinstance(value, Mapping) and "_target_" in value
+
+
+def locate(target: Any, path: str) -> Callable[..., Any]:
+    """The class or function that a ``_target_`` names.
+
+    Raises:
+        UserError: the name lies outside :data:`ALLOWED_PREFIXES`, or nothing callable has it.
+    """
+    if not isinstance(target, str) or not target.startswith(ALLOWED_PREFIXES):
+        raise UserError(
+            f"{path}._target_={target}: only objects of {_listed(p.rstrip('.') for p in ALLOWED_PREFIXES)} can be named"
+        )
+    found = _imported(target, path)
+    if not callable(found):
+        raise UserError(f"{path}._target_={target}: allowed is the name of a class or a function")
+    return typing.cast("Callable[..., Any]", found)
+
+
+def _imported(target: str, path: str) -> Any:
+    """What a dotted name means: the longest importable module, and attributes below it. None: nothing."""
+    parts = target.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module_name = ".".join(parts[:cut])
+        try:
+            found: Any = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            missing = error.name or module_name
+            if module_name == missing or module_name.startswith(f"{missing}."):
+                continue
+            raise UserError(f"{path}._target_={target}: it needs the package {missing!r}, which is not installed") from error
+        for name in parts[cut:]:
+            found = getattr(found, name, None)
+        return found
+    return None
+
+
+def check_node(
+    node: Mapping[str, Any], path: str, *, provided: Iterable[str] = (), ranges: Mapping[str, Range] | None = None
+) -> None:
+    """Check an object's settings, and those of the objects inside it, against the constructor's own signature.
+
+    ``provided`` names the parameters that the program fills in itself; ``ranges`` holds ranges by full dotted path.
+
+    Raises:
+        UserError: an unknown setting, a value of the wrong type or range, or a setting that is missing.
+    """
+    function = locate(node["_target_"], path)
+    settings = {name: value for name, value in node.items() if name not in _DIRECTIVES}
+    check_arguments(function, settings, path, provided=provided, partial=bool(node.get("_partial_")), ranges=ranges)
+
+
+def check_arguments(
+    function: Callable[..., Any],
+    settings: Mapping[str, Any],
+    path: str,
+    *,
+    provided: Iterable[str] = (),
+    partial: bool = False,
+    ranges: Mapping[str, Range] | None = None,
+) -> None:
+    """Check settings against the parameters of a function or class; see :func:`check_node`."""
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name not in set(provided)
+    }
+    hints = _hints(function)
+    for name, value in settings.items():
+        full = f"{path}.{name}" if path else str(name)
+        if name not in parameters:
+            raise UserError(unknown_setting(full, value, list(parameters), path))
+        hint = hints.get(name, Any)
+        allowed = (ranges or {}).get(full)
+        if is_node(value) and not isinstance(value, type):
+            check_node(value, full, ranges=ranges)
+        elif not fits(value, hint) or (
+            allowed is not None and isinstance(value, int | float) and not allowed.contains(value)
+        ):
+            words = describe(hint) if allowed is None else f"{describe(hint)}, {allowed.describe()}"
+            raise UserError(f"{full}={shown(value)}: allowed is {words}")
+        elif isinstance(value, Mapping | list):
+            _check_inside(value, full, ranges)
+    if not partial:
+        for name, parameter in parameters.items():
+            if parameter.default is inspect.Parameter.empty and name not in settings:
+                full = f"{path}.{name}" if path else name
+                raise UserError(f"{full} is missing: allowed is {describe(hints.get(name, Any))}")
+
+
+def _check_inside(value: Any, path: str, ranges: Mapping[str, Range] | None) -> None:
+    items = value.items() if isinstance(value, Mapping) else enumerate(value)
+    for name, item in items:
+        if is_node(item):
+            check_node(item, f"{path}.{name}", ranges=ranges)
+        elif isinstance(item, Mapping | list):
+            _check_inside(item, f"{path}.{name}", ranges)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    owner: Any = function.__init__ if inspect.isclass(function) else function
+    try:
+        return typing.get_type_hints(owner, include_extras=True)
+    except (NameError, TypeError):
+        return {}  # annotations for the type checker only: the constructor itself will have to object
+
+
+def unknown_setting(full: str, value: Any, allowed: list[str], path: str) -> str:
+    """The sentence about a setting that does not exist, with the nearest one that does."""
+    name = full.rpartition(".")[2]
+    near = difflib.get_close_matches(name, allowed, n=1)
+    prefix = f"{path}." if path else ""
+    hint = f"did you mean {prefix}{near[0]}? " if near else ""
+    where = f"under {path}" if path else "at the top"
+    known = _listed(sorted(allowed)) or "nothing"
+    return f"{full}={shown(value)}: there is no such setting; {hint}Allowed {where}: {known}"
+
+
+def shown(value: Any) -> str:
+    """A value as a user would type it, cut to a readable length."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names)

@@ -1,0 +1,120 @@
+"""Everything that can be said about a configuration before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sdar.config.schema import PLAIN_GROUPS, RANGES, RunSettings
+from sdar.config.targets import check_arguments, check_node, is_node, shown
+from sdar.errors import UserError
+
+PROVIDED: dict[str, tuple[str, ...]] = {
+    "module": ("policy", "teacher"),
+    "datamodule": ("collector", "environment"),
+    "trainer": ("callbacks", "logger"),
+}
+"""Constructor parameters that the program fills in, by node."""
+
+_EMPTY_ALLOWED = frozenset({"callbacks", "logger"})
+
+
+def validate(config: DictConfig) -> dict[str, Any]:
+    """Check a composed configuration and return it as plain dicts, interpolations resolved.
+
+    Raises:
+        UserError: the first mistake found, in one sentence.
+    """
+    settings = _resolved(config)
+    check_arguments(RunSettings, settings, "")
+    for path, schema in PLAIN_GROUPS.items():
+        check_arguments(schema, _at(settings, path), path, ranges=RANGES)
+    for path, value in settings.items():
+        if path in PLAIN_GROUPS or not isinstance(value, Mapping):
+            continue
+        if is_node(value):
+            check_node(value, path, provided=PROVIDED.get(path, ()), ranges=RANGES)
+        elif path in _EMPTY_ALLOWED:
+            _check_nodes(value, path)
+        else:
+            raise UserError(f"{path}={shown(value)}: it has no _target_, so nothing can be built from it")
+    _check_together(settings)
+    return settings
+
+
+def _resolved(config: DictConfig) -> dict[str, Any]:
+    try:
+        missing = sorted(OmegaConf.missing_keys(config))
+        if missing:
+            raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
+        settings = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:
+        where = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(f"{where}the value cannot be resolved: {str(error).splitlines()[0]}") from error
+    return cast("dict[str, Any]", settings)
+
+
+def _at(settings: Mapping[str, Any], path: str) -> Mapping[str, Any]:
+    value: Any = settings
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path}={shown(value)}: allowed is a group of settings")
+    return value
+
+
+def _check_nodes(nodes: Mapping[str, Any], path: str) -> None:
+    for name, node in nodes.items():
+        if node is None:
+            continue  # switched off from the command line
+        if not is_node(node):
+            raise UserError(f"{path}.{name}={shown(node)}: allowed is null or a mapping with _target_")
+        check_node(node, f"{path}.{name}", ranges=RANGES)
+
+
+def _check_together(settings: Mapping[str, Any]) -> None:
+    """Checks that need more than one setting."""
+    _check_checkpoint(settings)
+    trainer, algorithm = settings["trainer"], settings["algorithm"]
+    for name in ("gradient_clip_val", "accumulate_grad_batches"):
+        if trainer.get(name) not in (None, 1):
+            raise UserError(
+                f"trainer.{name}={shown(trainer[name])}: the module steps its optimiser itself; "
+                "allowed is to leave it out and to set module.max_grad_norm and module.episodes_per_step"
+            )
+    distils = algorithm["objective"].get("distillation_coefficient", 0) != 0
+    if distils and (settings["teacher"] is None or not algorithm["score_teacher"]):
+        raise UserError(
+            f"algorithm.objective.distillation_coefficient={algorithm['objective']['distillation_coefficient']}: "
+            "without a scored teacher only 0 is allowed (set teacher and algorithm.score_teacher=true)"
+        )
+    evaluation = settings["evaluation"]
+    during = evaluation["during_panel_size"]
+    if during is not None and during > evaluation["panel_size"]:
+        raise UserError(
+            f"evaluation.during_panel_size={during}: it is a part of the panel, so at most "
+            f"evaluation.panel_size={evaluation['panel_size']} is allowed"
+        )
+    _check_accelerator(trainer)
+
+
+def _check_checkpoint(settings: Mapping[str, Any]) -> None:
+    path = settings["ckpt_path"]
+    if path is None:
+        if not settings["train"]:
+            raise UserError("train=false: there is nothing to do without ckpt_path=PATH or ckpt_path=last")
+    elif path != "last" and not Path(path).exists():
+        raise UserError(f"ckpt_path={path}: there is no such file; allowed is a checkpoint, 'last' or null")
+
+
+def _check_accelerator(trainer: Mapping[str, Any]) -> None:
+    accelerator = trainer.get("accelerator", "auto")
+    if accelerator in ("gpu", "cuda"):
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(f"trainer.accelerator={accelerator}: no GPU that torch can use was found here; allowed is cpu")
