@@ -55,7 +55,9 @@ def parse(overrides: Sequence[str]) -> list[Override]:
         try:
             parsed.append(parser.parse_override(text))
         except (OverrideParseException, HydraException) as error:
-            raise UserError(f"the override {text!r} cannot be read: allowed is name=value (quote values with spaces)") from error
+            raise UserError(
+                f"the override {text!r} cannot be read: allowed is name=value (quote values with spaces)"
+            ) from error
     return parsed
 
 
@@ -81,7 +83,9 @@ def _prepared(override: Override, options: dict[str, list[str]]) -> str:
     text = override.input_line or ""
     key = override.key_or_group
     if override.is_hydra_override():
-        raise UserError(f"{text}: settings of Hydra itself have no effect here; the run folder is set by run_dir=FOLDER")
+        raise UserError(
+            f"{text}: settings of Hydra itself have no effect here; the run folder is set by run_dir=FOLDER"
+        )
     if override.is_sweep_override():
         raise UserError(f"{text}: one run takes one value per setting; several values need --multirun")
     if override.is_delete():

@@ -22,11 +22,15 @@ def config_folder() -> Path:
     for folder in (PACKAGE_FOLDER / "configs", PACKAGE_FOLDER.parents[1] / "configs"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise UserError(f"no configuration was found beside {PACKAGE_FOLDER}: the installation is damaged, install sdar again")
+    raise UserError(
+        f"no configuration was found beside {PACKAGE_FOLDER}: the installation is damaged, install sdar again"
+    )
 
 
 def groups(folder: Path) -> dict[str, list[str]]:
     """The groups and their options: the sub-folders and the YAML files in them, sorted."""
     return {
-        sub.name: sorted(file.stem for file in sub.glob("*.yaml") if file.name[0] != "_") for sub in sorted(folder.iterdir()) if sub.is_dir()
+        sub.name: sorted(file.stem for file in sub.glob("*.yaml") if file.name[0] != "_")
+        for sub in sorted(folder.iterdir())
+        if sub.is_dir()
     }

@@ -16,7 +16,7 @@ from sdar.errors import UserError
 ALLOWED_PREFIXES = ("sdar.", "lightning.", "torch.optim.")
 """A configuration builds objects of these packages only: it is data, and may come from someone else's run folder."""
 
-_DIRECTIVES = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+_DIRECTIVES = frozenset({"_target_", "_partial_"})
 
 
 def is_node(value: Any) -> bool:
@@ -51,7 +51,9 @@ def _imported(target: str, path: str) -> Any:
             missing = error.name or module_name
             if module_name == missing or module_name.startswith(f"{missing}."):
                 continue
-            raise UserError(f"{path}._target_={target}: it needs the package {missing!r}, which is not installed") from error
+            raise UserError(
+                f"{path}._target_={target}: it needs the package {missing!r}, which is not installed"
+            ) from error
         for name in parts[cut:]:
             found = getattr(found, name, None)
         return found

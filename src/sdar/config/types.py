@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from sdar.config.ranges import Range
 
-_SEQUENCES = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
+_SEQUENCES = (
+    list,
+    tuple,
+    set,
+    frozenset,
+    collections.abc.Sequence,
+    collections.abc.Iterable,
+    collections.abc.Collection,
+)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
@@ -96,8 +104,8 @@ def describe(hint: Any) -> str:
         words = " ".join([inner.removesuffix(" or null"), *ranges])
         return f"{words} or null" if null else words
     if origin in (Union, types.UnionType):
-        words = list(dict.fromkeys(describe(a) for a in arguments if a is not type(None)))
-        plain = [word for word in words if not word.startswith("an object")] or words
+        options = list(dict.fromkeys(describe(a) for a in arguments if a is not type(None)))
+        plain = [option for option in options if not option.startswith("an object")] or options
         return " or ".join(plain + (["null"] if type(None) in arguments else []))
     if origin is Literal:
         return " or ".join(repr(option) for option in arguments)

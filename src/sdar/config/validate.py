@@ -117,4 +117,6 @@ def _check_accelerator(trainer: Mapping[str, Any]) -> None:
         import torch
 
         if not torch.cuda.is_available():
-            raise UserError(f"trainer.accelerator={accelerator}: no GPU that torch can use was found here; allowed is cpu")
+            raise UserError(
+                f"trainer.accelerator={accelerator}: no GPU that torch can use was found here; allowed is cpu"
+            )

@@ -1,0 +1,164 @@
+"""Run folders: where a run writes, what identifies its configuration, and how a stopped run is found again.
+
+A run folder holds ``config.yaml`` (resolved), ``run.json`` (versions, git revision, seed, hash, command),
+``tensorboard/``, ``checkpoints/``, ``episodes.jsonl`` and ``results.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sdar.config.sources import PACKAGE_FOLDER
+from sdar.errors import UserError
+
+CONFIG_FILE = "config.yaml"
+RUN_FILE = "run.json"
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+_MAY_CHANGE = frozenset(
+    {"ckpt_path", "train", "run_dir", "logs_dir", "name", "threads", "callbacks", "logger", "evaluation"}
+)
+_TRAINER_MAY_CHANGE = frozenset({"max_epochs", "max_time", "enable_progress_bar", "enable_model_summary"})
+
+_PACKAGES = (
+    "sdar",
+    "torch",
+    "lightning",
+    "transformers",
+    "tokenizers",
+    "torchmetrics",
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "scipy",
+    "safetensors",
+    "tensorboard",
+    "alfworld",
+    "textworld",
+)
+
+
+def new_run_folder(logs_dir: str | Path, name: str, now: datetime) -> Path:
+    """The folder of a new run, ``<logs_dir>/<name>/<date>_<time>``, with a number where that is taken. Not created."""
+    stem = now.strftime("%Y-%m-%d_%H-%M-%S")
+    folder = Path(logs_dir) / name / stem
+    number = 2
+    while folder.exists():
+        folder = folder.with_name(f"{stem}-{number}")
+        number += 1
+    return folder
+
+
+def config_hash(settings: Mapping[str, Any]) -> str:
+    """16 hex digits that identify what is trained: equal for runs of which one may continue the other.
+
+    Leaves out what may change on resuming: the number of iterations, folders, the checkpoint, threads, evaluation,
+    callbacks and loggers.
+    """
+    kept = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
+    kept["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in _TRAINER_MAY_CHANGE}
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def find_last(logs_dir: str | Path, wanted: str) -> Path:
+    """The last checkpoint of the newest run under ``logs_dir`` whose configuration hash is ``wanted``.
+
+    Raises:
+        UserError: there is none.
+    """
+    found: list[tuple[str, str, Path]] = []
+    others = 0
+    for file in Path(logs_dir).glob(f"**/{RUN_FILE}"):
+        checkpoint = file.parent / LAST_CHECKPOINT
+        record = _read_record(file)
+        if record is None or not checkpoint.is_file():
+            continue
+        if record.get("config_hash") == wanted:
+            found.append((str(record.get("started", "")), str(file), checkpoint))
+        else:
+            others += 1
+    if not found:
+        raise UserError(
+            f"ckpt_path=last: of the {others} runs with a checkpoint under {logs_dir}, none has this configuration "
+            f"(hash {wanted}); allowed is a run with the same settings, or ckpt_path=PATH"
+        )
+    return max(found)[2]
+
+
+def _read_record(file: Path) -> dict[str, Any] | None:
+    """A run's record; None where it cannot be read (a run that was killed while it wrote)."""
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def write_run_folder(
+    folder: Path, settings: Mapping[str, Any], *, started: datetime, command: Sequence[str], resumed_from: Path | None
+) -> None:
+    """Create the folder and put into it what is known before the run starts."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
+    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    record = {
+        "started": started.isoformat(timespec="microseconds"),
+        "config_hash": config_hash(settings),
+        "seed": settings["seed"],
+        "evaluation_seed": settings["evaluation"]["seed"],
+        "command": list(command),
+        "resumed_from": None if resumed_from is None else str(resumed_from),
+        "git": git_revision(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions(),
+    }
+    (folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The resolved settings that :func:`write_run_folder` left."""
+    settings = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    assert isinstance(settings, dict)
+    return settings
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of the packages that can change a result; None: not installed."""
+    found: dict[str, str | None] = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def git_revision() -> dict[str, Any] | None:
+    """Commit of the clone that this package runs from, and whether files differ from it; None outside a clone."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(PACKAGE_FOLDER), *arguments], capture_output=True, text=True, check=False, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    # An installed package may lie in a virtual environment inside somebody else's repository.
+    if git("ls-files", "--error-unmatch", "errors.py") is None:
+        return None
+    revision = git("rev-parse", "HEAD")
+    return None if revision is None else {"revision": revision, "changed": bool(git("status", "--porcelain"))}
