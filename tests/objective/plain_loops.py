@@ -1,0 +1,67 @@
+"""The objective once more, as slow and as plain as possible: Python floats, loops, derivatives written out by hand.
+
+Every function takes one token and returns (loss, d loss / d log_prob). Nothing of the package is used.
+"""
+
+import math
+
+
+def policy(log_prob, old, advantage, clip_low, clip_high, dual_clip):
+    ratio = math.exp(log_prob - old)
+    low, high = 1.0 - clip_low, 1.0 + clip_high
+    clipped_ratio = min(max(ratio, low), high)
+    loss, slope, clipped = -advantage * ratio, -advantage * ratio, False
+    if -advantage * clipped_ratio > loss:
+        loss, slope, clipped = -advantage * clipped_ratio, 0.0, True
+    if dual_clip is not None and advantage < 0 and loss > -advantage * dual_clip:
+        loss, slope, clipped = -advantage * dual_clip, 0.0, True
+    return loss, slope, clipped
+
+
+def kl(log_prob, reference, kind):
+    difference = reference - log_prob
+    if kind == "k2":
+        return 0.5 * difference**2, -difference
+    value = math.exp(difference) - difference - 1.0
+    if value > 10.0:
+        return 10.0, 0.0
+    return value, 1.0 - math.exp(difference)
+
+
+def gate(difference, beta):
+    x = beta * difference
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+def distillation(log_prob, teacher, beta):
+    weight = gate(teacher - log_prob, beta)
+    return weight * (teacher - log_prob), -weight
+
+
+def total(rows, config, num_tokens):
+    """Loss of a whole step and its derivatives.
+
+    ``rows``: lists of tokens, a token is a dict of log_prob, old, teacher, reference, advantage, entropy.
+    Returns (total, [[d total / d log_prob]], [[d total / d entropy]]).
+    """
+    value, by_log_prob, by_entropy = 0.0, [], []
+    for row in rows:
+        by_log_prob.append([])
+        by_entropy.append([])
+        for token in row:
+            lp = token["log_prob"]
+            l1, g1, _ = policy(
+                lp, token["old"], token["advantage"], config.clip_low, config.clip_high, config.dual_clip
+            )
+            l2, g2 = distillation(lp, token["teacher"], config.beta)
+            l3, g3 = kl(lp, token["reference"], config.kl_kind)
+            parts = [
+                (config.policy_coefficient, l1, g1),
+                (config.distillation_coefficient, l2, g2),
+                (config.kl_coefficient, l3, g3),
+                (config.entropy_coefficient, -token["entropy"], 0.0),
+            ]
+            value += sum(c * loss for c, loss, _ in parts) / num_tokens
+            by_log_prob[-1].append(sum(c * slope for c, _, slope in parts) / num_tokens)
+            by_entropy[-1].append(-config.entropy_coefficient / num_tokens)
+    return value, by_log_prob, by_entropy

@@ -1,0 +1,129 @@
+"""Advantages compare the attempts at one task; errors, penalties and small groups cannot distort them."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdar.episode import EndReason, Episode, Observation, Task, Turn
+from sdar.errors import UserError
+from sdar.objective.advantage import GroupSummary, group_advantages, summarise_groups
+
+SEEN = Observation("", None, "")
+
+
+def episode(task, rewards, *, invalid=(), end=EndReason.FAILURE, member=0):
+    turns = [
+        Turn([1], [2], "", "", valid=k not in invalid, observation=SEEN, reward=reward)
+        for k, reward in enumerate(rewards)
+    ]
+    return Episode(Task(task, "type", "do it", "train", "hash"), member, turns, end, success=False)
+
+
+def assert_close(found, expected):
+    assert [len(values) for values in found] == [len(values) for values in expected]
+    for values, other in zip(found, expected, strict=True):
+        assert values == pytest.approx(other)
+
+
+def test_golden_group_by_hand():
+    # Returns 10, 0, 0, 10: mean 5, unbiased variance 100 / 3.
+    group = [episode("a", [0, 10]), episode("a", [0]), episode("a", [0, 0, 0]), episode("a", [10])]
+    unit = 5 / math.sqrt(100 / 3)
+    found = group_advantages(group)
+    assert found[0] == pytest.approx([unit] * 2)
+    assert found[1] == pytest.approx([-unit])
+    assert found[2] == pytest.approx([-unit] * 3)
+    assert found[3] == pytest.approx([unit])
+
+
+def test_groups_are_told_apart_by_task_and_keep_the_order_of_the_episodes():
+    episodes = [episode("a", [4]), episode("b", [1]), episode("a", [0]), episode("b", [5])]
+    deviation = {"a": math.sqrt(8), "b": math.sqrt(8)}
+    expected = [[2 / deviation["a"]], [-2 / deviation["b"]], [-2 / deviation["a"]], [2 / deviation["b"]]]
+    assert_close(group_advantages(episodes), expected)
+
+
+def test_another_key_makes_other_groups():
+    episodes = [episode("a", [4], member=0), episode("b", [0], member=0), episode("c", [9], member=1)]
+    found = group_advantages(episodes, group_key=lambda e: e.member)
+    assert_close(found, [[2 / math.sqrt(8)], [-2 / math.sqrt(8)], [0.0]])
+
+
+def test_long_episodes_weigh_no_more_than_short_ones():
+    short = group_advantages([episode("a", [10]), episode("a", [0])])
+    long = group_advantages([episode("a", [10]), episode("a", [0] * 40)])
+    assert long[0] == short[0]
+    assert long[1] == pytest.approx(short[1] * 40)
+
+
+def test_penalty_applies_to_the_invalid_turn_alone():
+    plain = group_advantages([episode("a", [0, 10, 0]), episode("a", [0, 0])])
+    found = group_advantages([episode("a", [0, 10, 0], invalid={1}), episode("a", [0, 0])], invalid_penalty=0.5)
+    scale = math.sqrt(50)
+    assert found[0] == pytest.approx([plain[0][0], plain[0][1] - 0.5 / scale, plain[0][2]])
+    assert found[1] == pytest.approx(plain[1])  # not even through the statistics
+
+
+def test_floor_keeps_a_group_without_spread_from_blowing_up_a_penalty():
+    group = [episode("a", [0, 0], invalid={0}), episode("a", [0])]
+    assert_close(group_advantages(group, invalid_penalty=0.1, std_floor=1.0), [[-0.1, 0.0], [0.0]])
+    assert_close(group_advantages(group, invalid_penalty=0.1, std_floor=0.5), [[-0.2, 0.0], [0.0]])
+
+
+def test_floor_has_no_say_where_the_spread_is_larger():
+    group = [episode("a", [10]), episode("a", [0])]
+    assert group_advantages(group, std_floor=1.0) == group_advantages(group, std_floor=7.0)
+    assert_close(group_advantages(group, std_floor=10.0), [[0.5], [-0.5]])
+
+
+@pytest.mark.parametrize("error", [EndReason.ERROR_ENVIRONMENT, EndReason.ERROR_TOOL])
+def test_an_episode_ended_by_an_error_has_no_advantage_and_enters_no_statistics(error):
+    group = [episode("a", [10]), episode("a", [0])]
+    broken = episode("a", [0, 1000], invalid={0}, end=error)
+    found = group_advantages([group[0], broken, group[1]], invalid_penalty=0.1)
+    assert found[1] == [0.0, 0.0]
+    assert [found[0], found[2]] == group_advantages(group, invalid_penalty=0.1)
+
+
+def test_a_group_with_one_valid_episode_has_no_advantage_not_even_a_penalty():
+    group = [episode("a", [10, 0], invalid={1}), episode("a", [0], end=EndReason.ERROR_ENVIRONMENT)]
+    assert group_advantages(group, invalid_penalty=0.1) == [[0.0, 0.0], [0.0]]
+
+
+def test_an_episode_without_turns_counts_with_its_return_of_zero():
+    group = [episode("a", [10]), episode("a", [], end=EndReason.CONTEXT_FULL)]
+    assert group_advantages(group) == [pytest.approx([5 / math.sqrt(50)]), []]
+
+
+@given(st.lists(st.lists(st.floats(-10, 10), min_size=1, max_size=4), min_size=2, max_size=8))
+def test_advantages_of_a_group_balance_and_stay_within_its_size(rewards):
+    found = group_advantages([episode("a", each) for each in rewards], std_floor=1e-3)
+    firsts = [values[0] for values in found]
+    assert sum(firsts) == pytest.approx(0.0, abs=1e-6)
+    assert max(map(abs, firsts)) <= (len(rewards) - 1) / math.sqrt(len(rewards)) + 1e-6
+
+
+@pytest.mark.parametrize(("name", "value"), [("std_floor", 0.0), ("std_floor", math.nan), ("invalid_penalty", -0.1)])
+def test_a_setting_out_of_range_is_named_with_its_value(name, value):
+    with pytest.raises(UserError, match=f"{name} is {value}, allowed"):
+        group_advantages([], **{name: value})
+
+
+def test_a_return_that_is_not_finite_is_an_error():
+    with pytest.raises(ValueError, match="return of task 'a'"):
+        group_advantages([episode("a", [math.nan]), episode("a", [0])])
+
+
+def test_summary_counts_groups_once():
+    episodes = [
+        episode("equal", [0]), episode("equal", [0, 0]), episode("spread", [10]), episode("spread", [0]),
+        episode("alone", [10]), episode("alone", [0], end=EndReason.ERROR_TOOL),
+        episode("broken", [0], end=EndReason.ERROR_TOOL),
+    ]  # fmt: skip
+    summary = summarise_groups(episodes)
+    assert summary == GroupSummary(groups=2, equal_groups=1, unusable_groups=2, error_episodes=2)
+    assert summary.equal_group_fraction == 0.5
+    assert (summary + summary).equal_group_fraction == 0.5
+    assert summarise_groups([]).equal_group_fraction == 0.0

@@ -1,0 +1,78 @@
+"""The clipped policy gradient: golden values, plain loops, and no overflow."""
+
+import plain_loops
+import pytest
+import torch
+
+from sdar.objective.policy_gradient import policy_gradient_loss
+
+
+def loss_gradient_clipped(log_prob, old, advantage, **kwargs):
+    log_prob = torch.tensor(log_prob, requires_grad=True)
+    loss, clipped = policy_gradient_loss(log_prob, torch.tensor(old), torch.tensor(advantage), **kwargs)
+    (gradient,) = torch.autograd.grad(loss.sum(), log_prob)
+    return loss.tolist(), gradient.tolist(), clipped.tolist()
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "gradient", "clipped"),
+    [
+        (1.0, 2.0, -2.0, -2.0, False),  # on policy: the plain policy gradient
+        (1.0, -2.0, 2.0, 2.0, False),
+        (1.5, 2.0, -2.4, 0.0, True),  # likelier than the upper clip and good: no further push
+        (0.5, 2.0, -1.0, -1.0, False),  # became less likely although good: full gradient
+        (0.5, -2.0, 1.6, 0.0, True),  # below the lower clip and bad: no further push
+        (1.5, -2.0, 3.0, 3.0, False),  # likelier although bad: full gradient ...
+        (4.0, -2.0, 6.0, 0.0, True),  # ... up to the dual clip
+        (4.0, 0.0, 0.0, 0.0, False),
+    ],
+)
+def test_golden_values_by_hand(ratio, advantage, loss, gradient, clipped):
+    log_prob = torch.tensor(ratio).log().item()
+    found = loss_gradient_clipped([log_prob], [0.0], [advantage])
+    assert found[0] == pytest.approx([loss], rel=1e-6)
+    assert found[1] == pytest.approx([gradient], rel=1e-6)
+    assert found[2] == [clipped]
+
+
+def test_without_dual_clip_a_bad_token_keeps_its_gradient():
+    log_prob = torch.tensor(4.0).log().item()
+    loss, gradient, clipped = loss_gradient_clipped([log_prob], [0.0], [-2.0], dual_clip=None)
+    assert (loss, gradient, clipped) == (pytest.approx([8.0]), pytest.approx([8.0]), [False])
+
+
+@pytest.mark.parametrize("dual_clip", [3.0, 1.5, None])
+@pytest.mark.parametrize(("clip_low", "clip_high"), [(0.2, 0.2), (0.2, 0.28), (0.0, 0.5)])
+def test_values_and_gradients_equal_plain_loops(clip_low, clip_high, dual_clip):
+    generator = torch.Generator().manual_seed(1)
+    old = (-3 * torch.rand(400, generator=generator)).tolist()
+    log_prob = (torch.tensor(old) + 0.7 * torch.randn(400, generator=generator)).tolist()
+    advantage = torch.randn(400, generator=generator).tolist()
+    found = loss_gradient_clipped(log_prob, old, advantage, clip_low=clip_low, clip_high=clip_high, dual_clip=dual_clip)
+    expected = [
+        plain_loops.policy(*token, clip_low, clip_high, dual_clip)
+        for token in zip(log_prob, old, advantage, strict=True)
+    ]
+    assert found[0] == pytest.approx([e[0] for e in expected], rel=1e-5, abs=1e-6)
+    assert found[1] == pytest.approx([e[1] for e in expected], rel=1e-5, abs=1e-6)
+    assert found[2] == [e[2] for e in expected]
+    assert any(found[2])
+    assert not all(found[2])
+
+
+@pytest.mark.parametrize("advantage", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("log_ratio", [-1e4, 1e4])
+def test_extreme_ratios_stay_finite(log_ratio, advantage):
+    loss, gradient, _ = loss_gradient_clipped([log_ratio], [0.0], [advantage])
+    assert torch.isfinite(torch.tensor(loss + gradient)).all()
+
+
+def test_old_policy_and_advantage_receive_no_gradient_and_result_is_float32():
+    old = torch.zeros(3, dtype=torch.bfloat16, requires_grad=True)
+    advantage = torch.ones(3, requires_grad=True)
+    log_prob = torch.zeros(3, dtype=torch.bfloat16, requires_grad=True)
+    loss, _ = policy_gradient_loss(log_prob, old, advantage)
+    loss.sum().backward()
+    assert loss.dtype == torch.float32
+    assert old.grad is None
+    assert advantage.grad is None

@@ -1,0 +1,98 @@
+"""Skill files are read as written, and a wrong one is named with what is wrong and what is allowed."""
+
+import pytest
+
+from sdar.errors import UserError
+from sdar.skills.library import SHIPPED, Skill, SkillKind, SkillLibrary
+
+GENERAL = "---\nname: basics\nkind: general\n---\n\nLook first.\n\n---\n\nThen act.\n"
+HEAT = "---\nname: heat\nkind: task\ntask_types: [pick_heat]\nkeywords: [hot, heat up]\n---\nUse the microwave.\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "heat.md").write_text(HEAT)
+    (tmp_path / "zz_basics.md").write_text(GENERAL)
+    return tmp_path
+
+
+def test_library_reads_every_file_general_skills_first(folder):
+    library = SkillLibrary.load(folder)
+    assert list(library) == [
+        Skill("basics", SkillKind.GENERAL, (), (), "Look first.\n\n---\n\nThen act."),
+        Skill("heat", SkillKind.TASK, ("pick_heat",), ("hot", "heat up"), "Use the microwave."),
+    ]
+    assert len(library) == 2
+    assert [skill.name for skill in library.general] == ["basics"]
+    assert [skill.name for skill in library.task] == ["heat"]
+
+
+def test_content_hash_follows_the_content_and_not_the_file_names(folder):
+    before = SkillLibrary.load(str(folder)).content_hash
+    (folder / "heat.md").rename(folder / "other.md")
+    assert SkillLibrary.load(folder).content_hash == before
+    (folder / "other.md").write_text(HEAT.replace("microwave", "stove"))
+    assert SkillLibrary.load(folder).content_hash != before
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder):
+    (folder / "heat.md").write_bytes(b"\xef\xbb\xbf" + HEAT.replace("\n", "\r\n").encode())
+    assert SkillLibrary.load(folder).task[0].keywords == ("hot", "heat up")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("Use the microwave.", "heat.md: it has no front matter, allowed are the fields name, kind"),
+        ("---\nname: heat\nUse the microwave.", "it has no front matter"),
+        ("---\njust a sentence\n---\nUse it.", "it has no front matter"),
+        ("---\nname: [heat\n---\nUse it.", "heat.md: its front matter is not YAML"),
+        (
+            HEAT.replace("keywords", "keyword"),
+            "it has the field 'keyword', allowed are name, kind, task_types, keywords",
+        ),
+        (HEAT.replace("name: heat", "name: ''"), "name is ''"),
+        (HEAT.replace("name: heat", "name: 3"), "name is 3"),
+        (HEAT.replace("kind: task", "kind: special"), "kind is 'special', allowed are general and task"),
+        (HEAT.replace("kind: task\n", ""), "kind is None"),
+        (HEAT.replace("[hot, heat up]", "hot"), "keywords is 'hot', allowed is a list of texts"),
+        (HEAT.replace("[hot, heat up]", "[hot, on]"), "keywords holds True"),
+        (HEAT.replace("[hot, heat up]", "[hot, ' ']"), "keywords holds ' '"),
+        (HEAT.replace("task_types: [pick_heat]\n", ""), "kind is task, which needs at least one of task_types"),
+        (HEAT.replace("kind: task", "kind: general"), "kind is general, which allows neither"),
+        (HEAT.replace("Use the microwave.", " "), "it has no text"),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(folder, text, message):
+    (folder / "heat.md").write_text(text)
+    with pytest.raises(UserError) as caught:
+        SkillLibrary.load(folder)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_all_wrong_files_are_named_at_once(folder):
+    (folder / "a.md").write_text("nothing")
+    (folder / "b.md").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(UserError, match=r"a\.md: it has no front matter.*; b\.md: it is not UTF-8"):
+        SkillLibrary.load(folder)
+
+
+def test_a_name_used_twice_is_refused(folder):
+    (folder / "again.md").write_text(HEAT)
+    with pytest.raises(UserError, match="'heat' is used twice"):
+        SkillLibrary.load(folder)
+
+
+def test_a_folder_that_does_not_exist_or_holds_no_skill_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"is 'no-such-library', allowed are a folder or a shipped library"):
+        SkillLibrary.load("no-such-library")
+    with pytest.raises(UserError, match=r"holds no \*\.md file"):
+        SkillLibrary.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in SHIPPED.glob("*") if any(p.glob("*.md"))))
+def test_shipped_libraries_load_by_name(name):
+    library = SkillLibrary.load(name)
+    assert library.general
+    assert library.task

@@ -1,0 +1,43 @@
+"""The teacher reads the retrieved skills, whole, in order, and the same for every member of a group."""
+
+import pytest
+
+from sdar.episode import Task
+from sdar.errors import UserError
+from sdar.skills.library import Skill, SkillKind, SkillLibrary
+from sdar.skills.retrieval import KeywordRetrieval
+from sdar.teacher.context import SkillTeacher, TeacherSource
+
+LIBRARY = SkillLibrary(
+    (
+        Skill("heat", SkillKind.TASK, ("pick_heat",), ("hot",), "Use the microwave."),
+        Skill("basics", SkillKind.GENERAL, (), (), "Look first."),
+    )
+)
+
+
+def task(description):
+    return Task("id", "pick_heat", description, "train", "hash")
+
+
+def test_text_is_header_then_skills_then_a_blank_line():
+    teacher = SkillTeacher(LIBRARY, KeywordRetrieval())
+    assert teacher.privileged_text(task("put a hot mug in cabinet")) == (
+        "[Privileged Skill Information]\nLook first.\n\nUse the microwave.\n\n"
+    )
+    assert teacher.privileged_text(task("put a mug in cabinet")) == "[Privileged Skill Information]\nLook first.\n\n"
+
+
+def test_no_skill_gives_no_text_at_all():
+    assert SkillTeacher(LIBRARY, KeywordRetrieval(general=False)).privileged_text(task("put a mug in cabinet")) == ""
+
+
+def test_header_can_be_chosen():
+    teacher = SkillTeacher(LIBRARY, KeywordRetrieval(), header="hints :")
+    assert teacher.privileged_text(task("")) == "hints :\nLook first.\n\n"
+
+
+def test_source_is_old_and_nothing_else():
+    assert SkillTeacher(LIBRARY, KeywordRetrieval()).source is TeacherSource.OLD
+    with pytest.raises(UserError, match=r"teacher\.source is 'ema', allowed is old"):
+        SkillTeacher(LIBRARY, KeywordRetrieval(), source="ema")

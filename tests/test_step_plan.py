@@ -1,0 +1,74 @@
+"""The plan of the optimiser steps: deterministic, within the token budget, every row exactly once."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdar.batch import plan_steps
+from sdar.errors import UserError
+
+lengths_lists = st.lists(st.integers(1, 60), min_size=1, max_size=40)
+
+
+def rows_of(steps):
+    return [row for step in steps for micro_batch in step.micro_batches for row in micro_batch]
+
+
+@given(lengths=lengths_lists, budget=st.integers(60, 400), size=st.none() | st.integers(1, 50))
+def test_every_row_once_within_the_budget(lengths, budget, size):
+    steps = plan_steps(lengths, episodes_per_step=size, token_budget=budget)
+    assert sorted(rows_of(steps)) == list(range(len(lengths)))
+    for step in steps:
+        for rows in step.micro_batches:
+            assert rows
+            assert len(rows) * max(lengths[row] for row in rows) <= budget
+    assert steps == plan_steps(list(lengths), episodes_per_step=size, token_budget=budget)
+
+
+@given(lengths=lengths_lists, size=st.integers(1, 50))
+def test_steps_are_consecutive_and_of_nearly_equal_size(lengths, size):
+    steps = plan_steps(lengths, episodes_per_step=size, token_budget=10_000)
+    assert len(steps) == -(-len(lengths) // size)
+    assert [row for step in steps for row in step.rows] == list(range(len(lengths)))
+    sizes = [len(step.rows) for step in steps]
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_golden_plan_by_hand():
+    (step,) = plan_steps([3, 9, 4, 8, 2], episodes_per_step=None, token_budget=16)
+    assert step.micro_batches == [[1], [3, 2], [0, 4]]
+
+
+def test_rows_of_similar_length_share_a_micro_batch():
+    (step,) = plan_steps([5, 50] * 8, episodes_per_step=None, token_budget=200)
+    padded = sum(len(rows) * max(5 if row % 2 == 0 else 50 for row in rows) for rows in step.micro_batches)
+    assert padded == 8 * 5 + 8 * 50
+
+
+def test_rows_with_nothing_to_score_are_in_no_micro_batch_but_count_as_episodes():
+    steps = plan_steps([0, 0, 7, 0], episodes_per_step=2, token_budget=10)
+    assert [step.micro_batches for step in steps] == [[], [[2]]]
+
+
+def test_rows_of_one_episode_stay_in_one_step():
+    steps = plan_steps([5] * 7, episodes_per_step=2, token_budget=10, episode_index=[0, 0, 0, 1, 1, 2, 3])
+    assert [step.rows for step in steps] == [[0, 1, 2, 3, 4], [5, 6]]
+
+
+def test_no_rows_make_no_step():
+    assert plan_steps([], episodes_per_step=None, token_budget=10) == []
+    assert plan_steps([], episodes_per_step=4, token_budget=10) == []
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"episodes_per_step": 0, "token_budget": 99}, "episodes_per_step is 0"),
+        ({"episodes_per_step": None, "token_budget": 0}, "budget of a micro-batch is 0"),
+        ({"episodes_per_step": None, "token_budget": 8}, "is 8, but one row has 9 tokens"),
+    ],
+)
+def test_settings_out_of_range_are_named_with_their_value(kwargs, message):
+    with pytest.raises(UserError, match=message):
+        plan_steps([3, 9], **kwargs)
