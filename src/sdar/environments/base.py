@@ -25,6 +25,13 @@ class Projection:
 class EnvironmentPool(ABC):
     """Many episodes side by side, addressed by slot number (0-based position in ``reset``'s list)."""
 
+    batched: ClassVar[bool] = False
+    """Whether one ``step`` with many slots is cheaper than many steps of one slot (batched retrieval, workers).
+
+    False: slots are stepped one at a time, so an exception ends only the slot that raised it. True: slots are stepped
+    together; such a pool turns the error of a slot into a done outcome itself, and an exception ends every slot.
+    """
+
     @abstractmethod
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """Start one episode per task; a slot that cannot start answers with a done ``StepOutcome`` carrying the error."""

@@ -1,0 +1,113 @@
+"""A pool whose failures are typed outcomes: an error of one slot ends that slot and never becomes a reward."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+from sdar.environments.base import Environment, EnvironmentPool
+from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.errors import UserError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+NOTHING = Observation(text="", actions=None, anchor="")
+
+
+def error_outcome(error: BaseException | str, end: EndReason = EndReason.ERROR_ENVIRONMENT) -> StepOutcome:
+    """A done outcome without reward that carries an error."""
+    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    return StepOutcome(NOTHING, reward=0.0, done=True, success=False, end=end, error=text)
+
+
+def guarded(call: Callable[[], T]) -> T | StepOutcome:
+    """The call's result, or an error outcome for any exception but a user's mistake and an interrupt."""
+    try:
+        return call()
+    except UserError:
+        raise
+    except Exception as error:  # an environment may raise anything; the episode's end reason says so
+        log.debug("an environment raised an error", exc_info=True)
+        return error_outcome(error)
+
+
+class GuardedPool:
+    """A pool of an environment that never raises for what happens inside an episode.
+
+    Used as a context manager: the pool is closed on every way out, an interrupt included.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._pool: EnvironmentPool = environment.open_pool()
+        self._slot_of: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._pool.close()
+
+    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        """Start one episode per task; a task that cannot start answers with a done outcome that carries the error."""
+        started = guarded(lambda: self._reset_pool(tasks))
+        if not isinstance(started, StepOutcome):
+            self._slot_of = {position: position for position in range(len(tasks))}
+            return started
+        return self._reset_without_culprits(tasks)
+
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        """One action in each named slot, one outcome for each. Slots follow the positions given to ``reset``."""
+        if self._pool.batched:
+            return self._step_together(actions)
+        outcomes: dict[int, StepOutcome] = {}
+        for position, action in actions.items():
+            outcomes.update(self._step_together({position: action}))
+        return outcomes
+
+    def _reset_pool(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        answers = list(self._pool.reset(tasks))
+        if len(answers) != len(tasks):
+            raise ValueError(f"the pool answered a reset of {len(tasks)} tasks with {len(answers)} observations")
+        return answers
+
+    def _reset_without_culprits(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        """A reset of all raised: a reset can be repeated, so find the tasks at fault and start the others together."""
+        answers: list[Observation | StepOutcome] = [NOTHING] * len(tasks)
+        sound: list[int] = []
+        for position, task in enumerate(tasks):
+            alone = guarded(lambda task=task: self._reset_pool([task]))  # type: ignore[misc]
+            if isinstance(alone, StepOutcome):
+                answers[position] = alone
+            else:
+                sound.append(position)
+        together = guarded(lambda: self._reset_pool([tasks[position] for position in sound]))
+        for slot, position in enumerate(sound):
+            self._slot_of[position] = slot
+            answers[position] = together if isinstance(together, StepOutcome) else together[slot]
+        return answers
+
+    def _step_together(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        stepped = guarded(lambda: self._pool.step({self._slot_of[p]: action for p, action in actions.items()}))
+        if isinstance(stepped, StepOutcome):
+            return dict.fromkeys(actions, stepped)
+        return {position: _checked(stepped.get(self._slot_of[position])) for position in actions}
+
+
+def _checked(outcome: StepOutcome | None) -> StepOutcome:
+    """The outcome with its end reason filled in; whatever carries an error is done, unsuccessful and unrewarded."""
+    if outcome is None:
+        return error_outcome("the pool did not answer this slot")
+    if outcome.error is not None or (outcome.end is not None and outcome.end.is_error):
+        end = outcome.end if outcome.end is not None and outcome.end.is_error else EndReason.ERROR_ENVIRONMENT
+        return error_outcome(outcome.error or "the environment reported an error", end)
+    if not math.isfinite(outcome.reward):
+        return error_outcome(f"the environment gave the reward {outcome.reward}")
+    if outcome.done and outcome.end is None:
+        end = EndReason.SUCCESS if outcome.success else EndReason.FAILURE
+        return StepOutcome(outcome.observation, outcome.reward, True, outcome.success, outcome.scores, end)
+    return outcome
