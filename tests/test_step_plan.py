@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar.batch import plan_steps
 from sdar.errors import UserError
+from sdar.step_plan import plan_steps
 
 lengths_lists = st.lists(st.integers(1, 60), min_size=1, max_size=40)
 
