@@ -1,0 +1,106 @@
+"""Readable episodes of every iteration, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from sdar.batch import TokenBatch
+from sdar.datamodule import Iteration
+from sdar.episode import Episode
+from sdar.module import SDARModule
+
+FILE_NAME = "episodes.jsonl"
+
+
+class EpisodeLog(Callback):
+    """Writes sampled training episodes to ``episodes.jsonl``; the first rank writes, its own episodes.
+
+    A line holds: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``end``,
+    ``success``, ``return``, ``turns`` (each with ``text``, ``action``, ``valid``, ``reward``, ``advantage``,
+    ``truncated`` and, under ``observation``, what was said before the response); with ``token_gaps`` each turn also
+    has ``tokens`` and ``gaps`` (teacher minus student log-prob in nats, theta_old), the data of a token heat map.
+
+    Args:
+        directory: folder of the file; None: the trainer's ``default_root_dir``.
+        episodes_per_iteration: how many, at least 0; they are spread over the groups and differ between iterations.
+        token_gaps: whether to write the gap of every token, where a teacher was scored.
+    """
+
+    def __init__(
+        self, directory: str | Path | None = None, episodes_per_iteration: int = 2, token_gaps: bool = False
+    ) -> None:
+        self.directory = directory
+        self.episodes_per_iteration = episodes_per_iteration
+        self.token_gaps = token_gaps
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Iteration,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Append this iteration's episodes and close the file, so that nothing is lost when the run is stopped."""
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, SDARModule)
+        folder = Path(trainer.default_root_dir if self.directory is None else self.directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+            for position in self._positions(batch.index, len(batch.episodes)):
+                record = self._record(pl_module, batch, position)
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def _positions(self, iteration: int, available: int) -> list[int]:
+        """Evenly spread over the iteration's episodes, moved on by one from iteration to iteration."""
+        count = min(self.episodes_per_iteration, available)
+        return sorted({(iteration + i * available // count) % available for i in range(count)})
+
+    def _record(self, module: SDARModule, iteration: Iteration, position: int) -> dict[str, Any]:
+        episode: Episode = iteration.episodes[position]
+        report = module.report
+        assert report is not None
+        advantages = report.prepared.advantages[position]
+        turns = [
+            {
+                "observation": turn.observation.text,
+                "text": turn.response_text,
+                "action": turn.action,
+                "valid": turn.valid,
+                "truncated": turn.truncated,
+                "reward": turn.reward,
+                "advantage": round(advantage, 4),
+            }
+            for turn, advantage in zip(episode.turns, advantages, strict=True)
+        ]
+        if self.token_gaps:
+            for number, turn in enumerate(turns):
+                turn |= _gaps(module, report.prepared.batch, position, number)
+        return {
+            "iteration": iteration.index,
+            "task": episode.task.task_id,
+            "task_type": episode.task.task_type,
+            "description": episode.task.description,
+            "member": episode.member,
+            "opening": episode.opening,
+            "end": episode.end.value,
+            "success": episode.success,
+            "return": episode.episode_return,
+            "error": episode.error,
+            "turns": turns,
+        }
+
+
+def _gaps(module: SDARModule, batch: TokenBatch, position: int, turn: int) -> dict[str, Any]:
+    """Tokens of one turn with their gaps; nothing where no teacher was scored."""
+    if batch.teacher_log_probs is None or batch.old_log_probs is None:
+        return {}
+    here = (batch.episode_index == position)[:, None] & (batch.turn_index == turn) & batch.response_mask
+    gaps = (batch.teacher_log_probs - batch.old_log_probs)[here].tolist()
+    tokens = [module.policy.tokenizer.decode([token]) for token in batch.ids[here].tolist()]
+    return {"tokens": tokens, "gaps": [round(gap, 4) for gap in gaps]}

@@ -1,0 +1,79 @@
+"""One line per iteration, with an estimate of the time that is left."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from sdar.datamodule import Iteration
+from sdar.module import SDARModule
+
+_FIGURES = {
+    "rollout/success_rate": ("success", "{:5.1%}"),
+    "curriculum/strongly_gated_fraction": ("strongly gated", "{:5.1%}"),
+    "rollout/entropy": ("entropy", "{:.2f}"),
+}
+
+
+def duration(seconds: float) -> str:
+    """A duration in words that are short: "8 s", "3 min 20 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+class ProgressLine(Callback):
+    """Prints iteration, success rate, strongly gated fraction, seconds and the estimate, on the first rank.
+
+    Args:
+        every_n_iterations: print every so many iterations (and the last), at least 1.
+
+    The estimate is the mean over the iterations of this process, evaluations between them included, times the
+    iterations that are left.
+    """
+
+    def __init__(self, every_n_iterations: int = 1) -> None:
+        self.every_n_iterations = max(1, every_n_iterations)
+        self._started: float | None = None
+        self._previous = 0.0
+        self._done = 0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Start the clock with the first iteration: what was evaluated before it is no iteration."""
+        if self._started is None:
+            self._started = self._previous = time.perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Iteration,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Print the line of the iteration that has just been learned from."""
+        now = time.perf_counter()
+        seconds, self._previous = now - self._previous, now
+        self._done += 1
+        number = batch.index + 1
+        last = number == trainer.max_epochs
+        if not trainer.is_global_zero or (number % self.every_n_iterations != 0 and not last):
+            return
+        assert isinstance(pl_module, SDARModule)
+        assert self._started is not None
+        print(self._line(trainer, pl_module, number, seconds, now - self._started), flush=True)
+
+    def _line(self, trainer: Trainer, module: SDARModule, number: int, seconds: float, elapsed: float) -> str:
+        total = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
+        parts = [f"iteration {number:>{len(str(total or number))}}" + (f"/{total}" if total else "")]
+        metrics = module.report.metrics if module.report is not None else {}
+        parts += [f"{label} {form.format(metrics[tag])}" for tag, (label, form) in _FIGURES.items() if tag in metrics]
+        parts.append(f"{seconds:.1f} s")
+        if total is not None and total > number:
+            parts.append(f"about {duration(elapsed / self._done * (total - number))} left")
+        return "  ".join(parts)

@@ -1,0 +1,165 @@
+"""The training data of reinforcement learning: one item per epoch, and the item is a whole iteration.
+
+Lightning's epoch is the RL iteration. The train loader has a stated length of one and collects when it is iterated
+(not when it is built), so that resuming from an end-of-epoch checkpoint collects nothing twice.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader, IterableDataset
+
+from sdar.environments.base import Environment
+from sdar.episode import Episode, Task
+from sdar.errors import UserError
+from sdar.randomness import keyed_generator
+from sdar.rollout.collector import Collector, EpisodeRequest
+
+
+class Iteration:
+    """What one RL iteration learns from.
+
+    ``index``     0-based number of the iteration (Lightning's epoch).
+    ``episodes``  this rank's episodes, the members of a group side by side.
+    ``timings``   seconds spent while collecting: ``generate_s``, ``environment_s``.
+
+    Not a dataclass on purpose: Lightning and torch walk into dataclasses to move tensors, and would copy every
+    episode (and fail on the frozen ones).
+    """
+
+    def __init__(self, index: int, episodes: list[Episode], timings: Mapping[str, float]) -> None:
+        self.index = index
+        self.episodes = episodes
+        self.timings = dict(timings)
+
+
+def sample_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int) -> list[Task]:
+    """Draw ``count`` different tasks for an iteration, the task types taking turns.
+
+    The draw depends on (seed, iteration) and the tasks alone, so every rank and a resumed run see the same. Turns are
+    handed on from iteration to iteration: over many of them the types appear equally often, also when ``count`` is
+    not a multiple of their number. A type that runs out is passed over.
+
+    Raises:
+        UserError: there are fewer tasks than ``count``.
+    """
+    if count > len(tasks):
+        raise UserError(
+            f"rollout.tasks_per_iteration is {count}, but the environment has only {len(tasks)} training tasks"
+        )
+    generator = keyed_generator(seed, "tasks", iteration)
+    by_type: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_type.setdefault(task.task_type, []).append(task)
+    types = sorted(by_type)
+    queues = {name: [by_type[name][i] for i in generator.permutation(len(by_type[name]))] for name in types}
+    drawn: list[Task] = []
+    turn = iteration * count
+    while len(drawn) < count:
+        queue = queues[types[turn % len(types)]]
+        if queue:
+            drawn.append(queue.pop())
+        turn += 1
+    return drawn
+
+
+class RolloutDataModule(LightningDataModule):
+    """Collects the episodes of each iteration with the policy that is being trained.
+
+    Args:
+        collector: plays episodes; it holds the policy that :class:`sdar.module.SDARModule` trains.
+        environment: where the tasks come from (its first split is the training split).
+        tasks_per_iteration: different tasks per iteration over all ranks; at least 1, a multiple of the ranks.
+        group_size: episodes per task (G), at least 2.
+        seed: seed of the tasks and of every sampled token.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        environment: Environment,
+        *,
+        tasks_per_iteration: int,
+        group_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if tasks_per_iteration < 1:
+            raise UserError(f"rollout.tasks_per_iteration is {tasks_per_iteration}, but it must be at least 1")
+        if group_size < 2:
+            raise UserError(
+                f"rollout.group_size is {group_size}, but a group needs at least 2 episodes, which are compared"
+            )
+        self.collector = collector
+        self.environment = environment
+        self.tasks_per_iteration = tasks_per_iteration
+        self.group_size = group_size
+        self.seed = seed
+        self._train_tasks: Sequence[Task] | None = None
+
+    @property
+    def train_tasks(self) -> Sequence[Task]:
+        """All tasks of the training split (built when first asked for)."""
+        if self._train_tasks is None:
+            self._train_tasks = self.environment.tasks(self.environment.splits()[0])
+        return self._train_tasks
+
+    def collect(self, iteration: int, *, rank: int = 0, world_size: int = 1) -> Iteration:
+        """Play one iteration's episodes of one rank.
+
+        Tasks are drawn for all ranks together and dealt out in turn, whole groups at a time: what is sampled for a
+        task depends on (seed, iteration, task, member, turn) and never on the rank that plays it.
+        """
+        tasks = sample_tasks(self.train_tasks, self.tasks_per_iteration, seed=self.seed, iteration=iteration)
+        requests = [
+            EpisodeRequest(task=task, member=member)
+            for task in tasks[rank::world_size]
+            for member in range(self.group_size)
+        ]
+        collected = self.collector.collect(requests, seed=self.seed, key=("train", iteration))
+        return Iteration(iteration, list(collected.episodes), collected.timings)
+
+    def setup(self, stage: str) -> None:  # noqa: ARG002
+        """Check the settings against the number of tasks and ranks."""
+        if self.tasks_per_iteration > len(self.train_tasks):
+            raise UserError(
+                f"rollout.tasks_per_iteration is {self.tasks_per_iteration}, but the environment has only "
+                f"{len(self.train_tasks)} training tasks"
+            )
+        world_size = self.trainer.world_size if self.trainer is not None else 1
+        if self.tasks_per_iteration % world_size != 0:
+            raise UserError(
+                f"rollout.tasks_per_iteration is {self.tasks_per_iteration}, but it must be a multiple of the "
+                f"{world_size} processes of the run"
+            )
+
+    def train_dataloader(self) -> DataLoader[Iteration]:
+        """A loader of exactly one item; an iterable loader's items beyond its stated length would be dropped."""
+        # The stated length is exact, and there are no workers to multiply it.
+        warnings.filterwarnings("ignore", message="Your `IterableDataset` has `__len__` defined")
+        return DataLoader(_OneIteration(self), batch_size=None, num_workers=0)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:  # noqa: ARG002
+        """Episodes stay where they are; the module moves the micro-batches it makes of them."""
+        return batch
+
+
+class _OneIteration(IterableDataset[Iteration]):
+    """The iteration that the trainer's current epoch names, collected when it is asked for."""
+
+    def __init__(self, datamodule: RolloutDataModule) -> None:
+        self._datamodule = datamodule
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Iteration]:
+        trainer = self._datamodule.trainer
+        if trainer is None:
+            raise RuntimeError("the train loader collects for a trainer; without one, call RolloutDataModule.collect")
+        yield self._datamodule.collect(trainer.current_epoch, rank=trainer.global_rank, world_size=trainer.world_size)

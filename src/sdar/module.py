@@ -1,0 +1,361 @@
+"""SDARModule: one iteration of self-distilled agentic reinforcement learning in one training step.
+
+PREPARE (:mod:`sdar.prepare`) fixes everything that theta_old decides; UPDATE (here) is token-local and moves theta.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sdar.batch import OptimiserStep
+from sdar.datamodule import Iteration
+from sdar.diagnostics import Tally, add_rollout, add_scores
+from sdar.episode import Episode
+from sdar.errors import UserError
+from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
+from sdar.policy.language_model import LanguageModel
+from sdar.policy.log_probs import score_tokens
+from sdar.prepare import Prepared, PrepareSettings, prepare
+from sdar.teacher.context import SkillTeacher
+
+_CHECKPOINT_KEY = "sdar"
+
+
+@dataclass
+class IterationReport:
+    """What callbacks may read after an iteration.
+
+    ``metrics`` are those that were logged, over all ranks; ``prepared`` is this rank's.
+    """
+
+    index: int
+    metrics: dict[str, float]
+    prepared: Prepared
+
+
+class SDARModule(LightningModule):
+    """Trains a policy on the episodes it played, with rewards and with itself as a better-informed teacher.
+
+    Args:
+        policy: the language model; its weights at this moment are the reference of the KL term.
+        objective: terms and coefficients.
+        teacher: gives the privileged text of a task; None leaves the teacher out.
+        score_teacher: whether the teacher is scored (and ``curriculum/*`` logged). With a distillation coefficient
+            of 0 scoring changes no weight, episode or other metric.
+        learning_rate: > 0, of AdamW; constant after the warm-up.
+        weight_decay: >= 0, of AdamW.
+        betas: of AdamW, each in [0, 1).
+        warmup_steps: optimiser steps over which the learning rate rises linearly to its value; 0: none.
+        max_grad_norm: > 0, the gradient's largest Euclidean norm; None: no limit.
+        invalid_penalty: >= 0, reward taken from a turn that broke the action format.
+        std_floor: > 0, least standard deviation that a group's returns are divided by.
+        temperature: > 0, the sampling temperature; log-probs are those of the sampling distribution.
+        episodes_per_step: episodes of all ranks per optimiser step, a multiple of the number of ranks; None: one
+            step per iteration.
+        token_budget: padded tokens per micro-batch.
+        gate_threshold: in [0, 1]; a token is strongly gated above it.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        policy: LanguageModel,
+        objective: ObjectiveConfig,
+        teacher: SkillTeacher | None = None,
+        *,
+        score_teacher: bool = True,
+        learning_rate: float = 1e-6,
+        weight_decay: float = 0.01,
+        betas: Sequence[float] = (0.9, 0.999),
+        warmup_steps: int = 0,
+        max_grad_norm: float | None = 1.0,
+        invalid_penalty: float = 0.1,
+        std_floor: float = 1.0,
+        temperature: float = 1.0,
+        episodes_per_step: int | None = None,
+        token_budget: int = 16384,
+        gate_threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        _check_positive(learning_rate=learning_rate, std_floor=std_floor, temperature=temperature)
+        _check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps, invalid_penalty=invalid_penalty)
+        if max_grad_norm is not None:
+            _check_positive(max_grad_norm=max_grad_norm)
+        self.policy = policy
+        self.model = policy.model
+        self.objective = objective
+        self.teacher = teacher if score_teacher else None
+        if self.teacher is None and objective.distillation_coefficient != 0:
+            raise UserError(
+                f"distillation_coefficient is {objective.distillation_coefficient}, but no teacher is scored; give a "
+                f"teacher or set the coefficient to 0"
+            )
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.betas = (float(betas[0]), float(betas[1]))
+        self.warmup_steps = warmup_steps
+        self.max_grad_norm = max_grad_norm
+        self.invalid_penalty = invalid_penalty
+        self.std_floor = std_floor
+        self.temperature = temperature
+        self.episodes_per_step = episodes_per_step
+        self.token_budget = token_budget
+        self.gate_threshold = gate_threshold
+        self.report: IterationReport | None = None
+        # In a list, so that torch does not register it: it is neither trained nor saved nor seen by DDP.
+        self._reference: list[PreTrainedModel] = []
+        if objective.kl_coefficient != 0:
+            self._reference.append(copy.deepcopy(self.model).requires_grad_(False).eval())
+
+    # ------------------------------------------------------------------ Lightning's hooks
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW with a constant learning rate after an optional linear warm-up, counted in optimiser steps."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay
+        )
+        warmup = self.warmup_steps
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1)))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_fit_start(self) -> None:
+        """Check what depends on the trainer, and bring the reference to the model's device."""
+        if self.trainer.precision == "16-mixed":
+            raise UserError("trainer.precision is '16-mixed', allowed are '32-true', 'bf16-mixed' and 'bf16-true'")
+        world_size = self.trainer.world_size
+        if self.episodes_per_step is not None and self.episodes_per_step % world_size != 0:
+            raise UserError(
+                f"episodes_per_step is {self.episodes_per_step}, but it must be a multiple of the {world_size} "
+                f"processes of the run"
+            )
+        # Lightning warns of modules that begin in evaluation mode; training_step sets the mode it needs.
+        self.model.train()
+        for reference in self._reference:
+            torch.nn.Module.to(reference, self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record the frozen initial weights by their hash; they are not in the checkpoint."""
+        checkpoint[_CHECKPOINT_KEY] = {"initial_weights": self.policy.content_hash, "model": self.policy.name}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint whose run started from other weights: the reference would be another one."""
+        found = checkpoint.get(_CHECKPOINT_KEY)
+        if not isinstance(found, dict) or "initial_weights" not in found:
+            raise UserError("ckpt_path names a checkpoint that was not written by this module")
+        if found["initial_weights"] != self.policy.content_hash:
+            raise UserError(
+                f"ckpt_path names a checkpoint of a run that started from {found.get('model')!r} with initial weights "
+                f"{found['initial_weights']!r}, but this run starts from {self.policy.name!r} with "
+                f"{self.policy.content_hash!r}; they must be the same"
+            )
+
+    def training_step(self, iteration: Iteration) -> None:
+        """Learn from one iteration: PREPARE, UPDATE, log.
+
+        Raises:
+            FloatingPointError: loss or gradient is not finite; the optimiser has not moved since.
+        """
+        # Without dropout the ratio of the first step is exactly 1; gradient checkpointing needs the training mode.
+        self.model.eval()
+        tally = Tally()
+        started = time.perf_counter()
+        prepared = self._prepare(iteration.episodes)
+        add_rollout(tally, iteration.episodes)
+        add_scores(tally, prepared, beta=self.objective.beta, threshold=self.gate_threshold)
+        tally.total("tokens", int(prepared.batch.response_mask.sum()))
+        scored = time.perf_counter()
+        self.model.train(any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules()))
+        self._update(iteration.index, prepared, tally)
+        updated = time.perf_counter()
+        seconds = {**iteration.timings, "score_s": scored - started, "update_s": updated - scored}
+        for name, value in seconds.items():
+            tally.maximum(f"time/{name}", value)
+        metrics = self._figures(tally.reduced(self._reduce))
+        self._log_figures(metrics, iteration.index)
+        self.report = IterationReport(iteration.index, metrics, prepared)
+
+    # ------------------------------------------------------------------ PREPARE
+
+    def _prepare(self, episodes: Sequence[Episode]) -> Prepared:
+        # Autocast keeps casts of weights; those made under no_grad or before an optimiser step must not be used again.
+        torch.clear_autocast_cache()
+        tokenizer = self.policy.tokenizer
+        settings = PrepareSettings(
+            temperature=self.temperature,
+            invalid_penalty=self.invalid_penalty,
+            std_floor=self.std_floor,
+            episodes_per_step=None if self.episodes_per_step is None else self.episodes_per_step // self._world_size,
+            token_budget=self.token_budget,
+            context_tokens=self.policy.context_tokens,
+            pad_id=self.policy.chat.end_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id),
+        )
+        return prepare(
+            episodes,
+            settings,
+            student=self.model,
+            device=self.device,
+            privileged=self._privileged_ids(episodes),
+            reference=self._reference[0] if self._reference else None,
+        )
+
+    def _privileged_ids(self, episodes: Sequence[Episode]) -> list[list[int]] | None:
+        """The privileged block of each episode; the members of a group share theirs."""
+        if self.teacher is None:
+            return None
+        blocks: dict[str, list[int]] = {}
+        for episode in episodes:
+            task = episode.task
+            if task.task_id not in blocks:
+                blocks[task.task_id] = list(self.policy.chat.privileged(self.teacher.privileged_text(task)))
+        return [blocks[episode.task.task_id] for episode in episodes]
+
+    # ------------------------------------------------------------------ UPDATE
+
+    def _update(self, index: int, prepared: Prepared, tally: Tally) -> None:
+        """Take the planned optimiser steps; denominators count each whole step over all ranks, beforehand."""
+        counts = [denominators(prepared.batch.select(step.rows), self.objective) for step in prepared.steps]
+        names = list(self.objective.coefficients())
+        local = torch.tensor([[count[name] for name in names] for count in counts], dtype=torch.float64)
+        reduced = self._reduce(local.reshape(-1, len(names)), "sum")
+        sums: dict[str, Tensor] = {}
+        for number, (step, row) in enumerate(zip(prepared.steps, reduced.tolist(), strict=True)):
+            if any(row):
+                self._step(index, number, prepared, step, dict(zip(names, row, strict=True)), sums, tally)
+        tokens = float(sums.pop("tokens", torch.zeros(())))
+        for name, value in sums.items():
+            tally.mean(name, float(value), tokens)
+
+    def _step(
+        self,
+        index: int,
+        number: int,
+        prepared: Prepared,
+        step: OptimiserStep,
+        counts: dict[str, float],
+        sums: dict[str, Tensor],
+        tally: Tally,
+    ) -> None:
+        """One optimiser step; diagnostic sums are added to ``sums``."""
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        optimizer.zero_grad()
+        torch.clear_autocast_cache()
+        loss = torch.zeros((), device=self.device)
+        # A rank without tokens still takes part in the others' gradient synchronisation.
+        for i, rows in enumerate(step.micro_batches or [[]]):
+            last = i + 1 >= len(step.micro_batches)
+            share = self._loss(prepared, rows, counts, sums)
+            loss += share.detach()
+            # DDP averages the ranks' gradients, but the shares of the ranks add up.
+            self._backward(share * self._world_size, synchronise=last)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm or math.inf)
+        if not (math.isfinite(float(loss)) and math.isfinite(float(norm))):
+            raise FloatingPointError(
+                f"iteration {index}, optimiser step {number + 1} of {len(prepared.steps)}: the loss is {float(loss)} "
+                f"and the gradient's norm {float(norm)}; the weights are those before this step"
+            )
+        tally.maximum("train/learning_rate", float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        scheduler = self.lr_schedulers()
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        scheduler.step()
+        # The norm is the same on all ranks; so is the number of steps.
+        tally.mean("train/grad_norm", float(norm), 1)
+
+    def _loss(
+        self, prepared: Prepared, rows: Sequence[int], counts: dict[str, float], sums: dict[str, Tensor]
+    ) -> Tensor:
+        """These rows' share of the step's loss, with gradient."""
+        if not rows:
+            return torch.stack([p.sum() * 0.0 for p in self.model.parameters() if p.requires_grad]).sum()
+        batch = prepared.batch.select(rows).to(self.device)
+        scores = score_tokens(
+            self.model,
+            batch.ids,
+            batch.attention_mask,
+            batch.response_mask,
+            temperature=self.temperature,
+            entropy=self.objective.entropy_coefficient != 0,
+        )
+        losses = token_losses(scores, batch, self.objective)
+        for name, value in losses.diagnostics.items():
+            sums[name] = sums[name] + value.double() if name in sums else value.double()
+        return total_loss(losses, counts, self.objective)
+
+    def _backward(self, loss: Tensor, *, synchronise: bool) -> None:
+        strategy = self.trainer.strategy
+        if synchronise or not isinstance(strategy, ParallelStrategy):
+            self.manual_backward(loss)
+            return
+        with strategy.block_backward_sync():
+            self.manual_backward(loss)
+
+    # ------------------------------------------------------------------ figures
+
+    def _figures(self, tally: Tally) -> dict[str, float]:
+        """The tags of an iteration from the sums over all ranks."""
+        tokens = tally.totals.pop("tokens")
+        metrics = tally.metrics()
+        seconds = math.fsum(value for name, value in metrics.items() if name.startswith("time/"))
+        if seconds > 0:
+            metrics["throughput/tokens_per_s"] = tokens / seconds
+        return dict(sorted(metrics.items()))
+
+    def _log_figures(self, metrics: dict[str, float], index: int) -> None:
+        """To the loggers with the iteration on the x axis, and to whatever monitors a metric (checkpoints)."""
+        # Lightning's own step counts optimiser steps, so self.log must not reach the loggers.
+        self.log_dict(dict(metrics), logger=False, batch_size=1)
+        for logger in self.loggers:
+            logger.log_metrics(metrics, step=index)
+
+    @property
+    def _world_size(self) -> int:
+        return int(self.trainer.world_size)
+
+    def _reduce(self, tensor: Tensor, operation: str) -> Tensor:
+        """Combine a CPU tensor over the ranks."""
+        if self._world_size == 1 or tensor.numel() == 0:
+            return tensor
+        result = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op=operation)
+        assert isinstance(result, Tensor)
+        return result.cpu()
+
+
+def load_student(module: SDARModule, path: str) -> None:
+    """Load the student's weights of a checkpoint, without a trainer. UserError: not a checkpoint of this module."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"ckpt_path is {path!r}, but it cannot be read as a checkpoint: {error}") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"ckpt_path is {path!r}, but it is not a checkpoint")
+    module.on_load_checkpoint(checkpoint)
+    module.load_state_dict(checkpoint["state_dict"])
+
+
+def _check_positive(**settings: float) -> None:
+    for name, value in settings.items():
+        if not (math.isfinite(value) and value > 0):
+            raise UserError(f"{name} is {value}, allowed are finite numbers above 0")
+
+
+def _check_not_negative(**settings: float) -> None:
+    for name, value in settings.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"{name} is {value}, allowed are finite numbers of at least 0")

@@ -1,0 +1,159 @@
+"""PREPARE: everything of an iteration that is fixed before the first update, with theta_old and without gradient.
+
+Whole episodes and groups are seen here and nowhere later: advantages, the teacher's context, the log-probs of the old,
+teacher and reference policies, and the plan of the optimiser steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sdar.batch import OptimiserStep, TeacherRows, TokenBatch, align, pack_append, pack_teacher_append, plan_steps
+from sdar.episode import Episode
+from sdar.objective.advantage import group_advantages
+from sdar.policy.log_probs import TokenScores, score_tokens
+
+
+@dataclass
+class Prepared:
+    """The input of UPDATE, on the CPU.
+
+    ``batch``             all rows of this rank, with old (and teacher, reference) log-probs
+    ``advantages``        one number per turn of each episode
+    ``steps``             rows of every micro-batch of every optimiser step
+    ``entropy``           [B, T] float32 nats, of theta_old at the sampled positions, 0 elsewhere
+    ``privileged_tokens`` length of the privileged block of each row, in tokens; empty: no teacher was scored
+    ``teacher_tokens``    length of each of the teacher's rows, in tokens; empty: no teacher was scored
+    """
+
+    batch: TokenBatch
+    advantages: list[list[float]]
+    steps: list[OptimiserStep]
+    entropy: Tensor
+    privileged_tokens: list[int] = field(default_factory=list)
+    teacher_tokens: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PrepareSettings:
+    """How an iteration is prepared.
+
+    ``temperature``        > 0: logits are divided by it, as in sampling; all policies are scored with it
+    ``invalid_penalty``    >= 0, subtracted from the return of a turn whose action broke the format
+    ``std_floor``          > 0, least standard deviation that returns are divided by, in units of reward
+    ``episodes_per_step``  episodes of this rank per optimiser step; None: one step per iteration
+    ``token_budget``       padded tokens per micro-batch
+    ``context_tokens``     longest row the model takes
+    ``pad_id``             id that fills rows; masked everywhere
+    """
+
+    temperature: float
+    invalid_penalty: float
+    std_floor: float
+    episodes_per_step: int | None
+    token_budget: int
+    context_tokens: int
+    pad_id: int
+
+
+def prepare(
+    episodes: Sequence[Episode],
+    settings: PrepareSettings,
+    *,
+    student: PreTrainedModel,
+    device: torch.device,
+    privileged: Sequence[Sequence[int]] | None,
+    reference: PreTrainedModel | None,
+) -> Prepared:
+    """Advantages, rows, plan and the log-probs that stay fixed during the update.
+
+    Old and reference log-probs are scored in the very micro-batches of the update: the ratio of the first optimiser
+    step is exactly 1 (rows padded to another width would differ in the last bits). Teacher rows never enter those
+    batches, so scoring a teacher changes nothing for the others.
+
+    Args:
+        episodes: this rank's episodes, whole groups.
+        settings: see :class:`PrepareSettings`.
+        student: the policy with the weights that sampled; also the teacher's weights.
+        device: where the models are.
+        privileged: ids of the privileged block of each episode; None leaves the teacher out.
+        reference: the frozen policy of the KL term; None leaves it out.
+
+    Raises:
+        PrivilegedContextError: a privileged block does not fit.
+    """
+    advantages = group_advantages(episodes, invalid_penalty=settings.invalid_penalty, std_floor=settings.std_floor)
+    batch = pack_append(episodes, advantages, settings.pad_id)
+    steps = plan_steps(
+        batch.lengths(),
+        episodes_per_step=settings.episodes_per_step,
+        token_budget=settings.token_budget,
+        episode_index=batch.episode_index.tolist(),
+    )
+    micro_batches = [rows for step in steps for rows in step.micro_batches]
+    own_rows = TeacherRows(batch.ids, batch.attention_mask, batch.response_mask)
+    old = _score(student, own_rows, micro_batches, settings.temperature, device, entropy=True)
+    assert old.entropy is not None
+    batch = replace(batch, old_log_probs=old.log_probs)
+    if reference is not None:
+        scores = _score(reference, own_rows, micro_batches, settings.temperature, device)
+        batch = replace(batch, reference_log_probs=scores.log_probs)
+    prepared = Prepared(batch, advantages, steps, old.entropy)
+    if privileged is not None:
+        rows = pack_teacher_append(episodes, privileged, settings.pad_id, settings.context_tokens)
+        cut = _teacher_micro_batches(micro_batches, rows.lengths(), settings.token_budget)
+        scores = _score(student, rows, cut, settings.temperature, device)
+        teacher = align(scores.log_probs, rows.response_mask, batch.response_mask)
+        prepared.batch = replace(batch, teacher_log_probs=teacher)
+        prepared.privileged_tokens = [len(privileged[i]) for i in batch.episode_index.tolist()]
+        prepared.teacher_tokens = rows.lengths()
+    return prepared
+
+
+def _teacher_micro_batches(
+    micro_batches: Sequence[Sequence[int]], lengths: Sequence[int], token_budget: int
+) -> list[list[int]]:
+    """The student's micro-batches, cut further where the teacher's longer rows exceed the budget.
+
+    With empty privileged blocks nothing is cut, the ids are the student's, and the gap is exactly 0.
+    """
+    cut: list[list[int]] = []
+    for rows in micro_batches:
+        own = [lengths[row] for row in rows]
+        if len(rows) * max(own) <= token_budget:
+            cut.append(list(rows))
+            continue
+        # A single row may be longer than the budget: scoring without gradient needs far less memory than the update.
+        (step,) = plan_steps(own, episodes_per_step=None, token_budget=max(token_budget, *own))
+        cut += [[rows[i] for i in part] for part in step.micro_batches]
+    return cut
+
+
+@torch.no_grad()
+def _score(
+    model: PreTrainedModel,
+    rows: TeacherRows,
+    micro_batches: Sequence[Sequence[int]],
+    temperature: float,
+    device: torch.device,
+    *,
+    entropy: bool = False,
+) -> TokenScores:
+    """Score the response tokens of all rows, micro-batch by micro-batch; the result is on the CPU."""
+    log_probs = torch.zeros(rows.ids.shape)
+    entropies = torch.zeros(rows.ids.shape) if entropy else None
+    lengths = rows.lengths()
+    for part in micro_batches:
+        width = max(lengths[row] for row in part)
+        index = torch.tensor(list(part))
+        tensors = (tensor[index, :width].to(device) for tensor in rows)
+        scores = score_tokens(model, *tensors, temperature=temperature, entropy=entropy)
+        log_probs[index, :width] = scores.log_probs.cpu()
+        if entropies is not None and scores.entropy is not None:
+            entropies[index, :width] = scores.entropy.cpu()
+    return TokenScores(log_probs, entropies)
