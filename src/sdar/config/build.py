@@ -29,8 +29,8 @@ def build(node: Mapping[str, Any], path: str, **provided: Any) -> Any:
         return function(**arguments, **provided)
     except UserError:
         raise
-    except (ValueError, TypeError) as error:
-        # constructors of other packages explain themselves this way; the rest of our own raise UserError
+    except Exception as error:
+        # Our own constructors say UserError where the user is wrong, so anything else from them is a defect of ours.
         if str(node["_target_"]).startswith("sdar."):
             raise
         raise UserError(f"{path} cannot be built: {' '.join(str(error).split())}") from error

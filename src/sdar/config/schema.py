@@ -113,6 +113,7 @@ class RunSettings:
     teacher: Node | None
     rollout: Node
     algorithm: Node
+    collector: Node
     module: Node
     datamodule: Node
     evaluation: Node

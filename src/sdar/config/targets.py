@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -82,9 +83,13 @@ def check_arguments(
     *,
     provided: Iterable[str] = (),
     partial: bool = False,
+    deep: bool = True,
     ranges: Mapping[str, Range] | None = None,
 ) -> None:
-    """Check settings against the parameters of a function or class; see :func:`check_node`."""
+    """Check settings against the parameters of a function or class; see :func:`check_node`.
+
+    ``partial``: settings may be missing. ``deep``: the objects inside are checked, too.
+    """
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(function).parameters.items()
@@ -94,17 +99,17 @@ def check_arguments(
     for name, value in settings.items():
         full = f"{path}.{name}" if path else str(name)
         if name not in parameters:
-            raise UserError(unknown_setting(full, value, list(parameters), path))
+            raise UserError(_unknown_setting(function, full, value, list(parameters), path))
         hint = hints.get(name, Any)
         allowed = (ranges or {}).get(full)
-        if is_node(value) and not isinstance(value, type):
-            check_node(value, full, ranges=ranges)
+        if is_node(value):
+            if deep:
+                check_node(value, full, ranges=ranges)
         elif not fits(value, hint) or (
             allowed is not None and isinstance(value, int | float) and not allowed.contains(value)
         ):
-            words = describe(hint) if allowed is None else f"{describe(hint)}, {allowed.describe()}"
-            raise UserError(f"{full}={shown(value)}: allowed is {words}")
-        elif isinstance(value, Mapping | list):
+            raise UserError(f"{full}={shown(value)}: allowed is {describe(hint, allowed)}")
+        elif deep and isinstance(value, Mapping | list):
             _check_inside(value, full, ranges)
     if not partial:
         for name, parameter in parameters.items():
@@ -126,18 +131,32 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     owner: Any = function.__init__ if inspect.isclass(function) else function
     try:
         return typing.get_type_hints(owner, include_extras=True)
-    except (NameError, TypeError):
-        return {}  # annotations for the type checker only: the constructor itself will have to object
+    except NameError:
+        # Names imported for the type checker alone: the other annotations still count.
+        return {name: _hint(owner, annotation) for name, annotation in owner.__annotations__.items()}
 
 
-def unknown_setting(full: str, value: Any, allowed: list[str], path: str) -> str:
+def _hint(owner: Any, annotation: Any) -> Any:
+    holder = types.SimpleNamespace(__annotations__={"hint": annotation})
+    try:
+        return typing.get_type_hints(holder, globalns=owner.__globals__, include_extras=True)["hint"]
+    except NameError:
+        return Any
+
+
+_LIST_AT_MOST = 24
+
+
+def _unknown_setting(function: Callable[..., Any], full: str, value: Any, allowed: list[str], path: str) -> str:
     """The sentence about a setting that does not exist, with the nearest one that does."""
-    name = full.rpartition(".")[2]
-    near = difflib.get_close_matches(name, allowed, n=1)
+    near = difflib.get_close_matches(full.rpartition(".")[2], allowed, n=1)
     prefix = f"{path}." if path else ""
     hint = f"did you mean {prefix}{near[0]}? " if near else ""
     where = f"under {path}" if path else "at the top"
-    known = _listed(sorted(allowed)) or "nothing"
+    if len(allowed) > _LIST_AT_MOST:
+        known = f"the {len(allowed)} arguments of {function.__module__}.{getattr(function, '__qualname__', function)}"
+    else:
+        known = _listed(sorted(allowed)) or "nothing"
     return f"{full}={shown(value)}: there is no such setting; {hint}Allowed {where}: {known}"
 
 

@@ -94,8 +94,13 @@ _WORDS: dict[Any, str] = {
 }
 
 
-def describe(hint: Any) -> str:
-    """What an annotation allows, in words: "a whole number", "'append'", "a number at least 0 or null"."""
+def describe(hint: Any, within: Range | None = None) -> str:
+    """What an annotation allows, in words: "a whole number", "'append'", "a number at least 0 or null".
+
+    ``within`` is a range that holds beside the annotation's own.
+    """
+    if within is not None:
+        return describe(Annotated[hint, within])
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         ranges = [extra.describe() for extra in arguments[1:] if isinstance(extra, Range)]

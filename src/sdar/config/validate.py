@@ -14,6 +14,7 @@ from sdar.config.targets import check_arguments, check_node, is_node, shown
 from sdar.errors import UserError
 
 PROVIDED: dict[str, tuple[str, ...]] = {
+    "collector": ("policy", "environment", "generator_factory"),
     "module": ("policy", "teacher"),
     "datamodule": ("collector", "environment"),
     "trainer": ("callbacks", "logger"),
@@ -30,7 +31,7 @@ def validate(config: DictConfig) -> dict[str, Any]:
         UserError: the first mistake found, in one sentence.
     """
     settings = _resolved(config)
-    check_arguments(RunSettings, settings, "")
+    check_arguments(RunSettings, settings, "", deep=False)
     for path, schema in PLAIN_GROUPS.items():
         check_arguments(schema, _at(settings, path), path, ranges=RANGES)
     for path, value in settings.items():
@@ -80,8 +81,8 @@ def _check_together(settings: Mapping[str, Any]) -> None:
     """Checks that need more than one setting."""
     _check_checkpoint(settings)
     trainer, algorithm = settings["trainer"], settings["algorithm"]
-    for name in ("gradient_clip_val", "accumulate_grad_batches"):
-        if trainer.get(name) not in (None, 1):
+    for name, harmless in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
+        if trainer.get(name, harmless) != harmless:
             raise UserError(
                 f"trainer.{name}={shown(trainer[name])}: the module steps its optimiser itself; "
                 "allowed is to leave it out and to set module.max_grad_norm and module.episodes_per_step"
