@@ -1,0 +1,47 @@
+"""Every ALFWorld task text selects exactly the skill of its task type."""
+
+import json
+import lzma
+import os
+from pathlib import Path
+
+import pytest
+
+from sdar.environments.alfworld.task_text import TEMPLATES
+from sdar.episode import Task
+from sdar.skills.library import SkillLibrary
+from sdar.skills.retrieval import KeywordRetrieval
+
+REAL_GAMES = Path(os.environ.get("SDAR_TEST_DATA", "no-test-data")) / "alfworld" / "games.jsonl.xz"
+
+LIBRARY = SkillLibrary.load("alfworld")
+
+
+def selected_types(text, task_type):
+    task = Task("id", task_type, text, "train", "hash")
+    return [skill.task_types for skill in KeywordRetrieval(general=False).select(LIBRARY, task)]
+
+
+def test_library_has_general_advice_and_one_skill_per_task_type():
+    assert LIBRARY.general
+    assert sorted(kind for skill in LIBRARY.task for kind in skill.task_types) == sorted(TEMPLATES)
+
+
+@pytest.mark.parametrize("task_type", TEMPLATES)
+@pytest.mark.parametrize("target", ["cabinet", "coolingbox", "hotplate"])
+def test_each_form_of_a_task_selects_its_skill(task_type, target):
+    for template in TEMPLATES[task_type]:
+        assert selected_types(template.format(obj="mug", target=target), task_type) == [(task_type,)]
+
+
+@pytest.mark.skipif(not REAL_GAMES.is_file(), reason="SDAR_TEST_DATA names no folder with the real games")
+def test_every_real_task_text_selects_its_skill():
+    wrong = {}
+    with lzma.open(REAL_GAMES, "rt", encoding="utf-8") as lines:
+        for count, line in enumerate(lines, start=1):
+            game = json.loads(line)
+            task_type = game["path"].split("/")[2].split("-")[0]
+            if selected_types(game["task"], task_type) != [(task_type,)]:
+                wrong[game["task"]] = task_type
+    assert count > 3000
+    assert not wrong
