@@ -138,6 +138,24 @@ def test_a_draw_does_not_depend_on_the_rows_beside_it() -> None:
         assert alone.respond({0: prompts[slot]}, {0: uniforms[slot]})[0] == answers[slot]
 
 
+def test_equal_openings_part_ways() -> None:
+    """Equal openings are computed once; from there every row has a history of its own."""
+    model = tiny_random_model()
+    rng = np.random.default_rng(4)
+    opening, reply = rng.integers(3, 300, 9).tolist(), rng.integers(3, 300, 4).tolist()
+    uniforms = {slot: rng.random(10) for slot in range(4)}
+    together = _generator(model)
+    together.start(4)
+    first = together.respond(dict.fromkeys(range(4), opening), uniforms)
+    second = together.respond(dict.fromkeys(range(4), reply), uniforms)
+    assert len({tuple(response) for response in first.values()}) > 1
+    for slot in range(4):
+        alone = _generator(model)
+        alone.start(1)
+        assert alone.respond({0: opening}, {0: uniforms[slot]})[0] == first[slot]
+        assert alone.respond({0: reply}, {0: uniforms[slot]})[0] == second[slot]
+
+
 def _generator(model: PreTrainedModel, limit: int = 10) -> TurnGenerator:
     return TurnGenerator(model, pad_id=PAD, end_id=END, max_response_tokens=limit)
 

@@ -29,7 +29,7 @@ class _Block:
     first: bool
 
 
-class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
+class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """Keys and values [B, heads, capacity, D] of one layer."""
 
     is_sliding = False
@@ -38,7 +38,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     values: Tensor
 
     def __init__(self, cache: SlotCache) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.cache = cache
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -71,7 +71,7 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         return self.keys[:, :, : block.length], self.values[:, :, : block.length]
 
     def select_rows(self, rows: Tensor) -> None:
-        """Keep the named rows, in that order."""
+        """See :meth:`SlotCache.select_rows`."""
         if self.is_initialized:
             self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
 
@@ -89,11 +89,12 @@ class SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
-class SlotCache(Cache):  # type: ignore[misc]
+class SlotCache(Cache):
     """One :class:`SlotLayer` per decoder layer; :meth:`place` is called before each forward pass."""
 
     def __init__(self, num_layers: int) -> None:
-        super().__init__(layers=[SlotLayer(self) for _ in range(num_layers)])
+        self.slot_layers = [SlotLayer(self) for _ in range(num_layers)]
+        super().__init__(layers=[*self.slot_layers])
         self.block: _Block
 
     def place(self, positions: Tensor, length: int, first: bool = False) -> None:
@@ -105,8 +106,8 @@ class SlotCache(Cache):  # type: ignore[misc]
         self.block = _Block(rows, positions, length, first)
 
     def select_rows(self, rows: Tensor) -> None:
-        """Drop all rows but the named ones."""
-        for layer in self.layers:
+        """Keep the named rows, in that order; a row may be named more than once."""
+        for layer in self.slot_layers:
             layer.select_rows(rows)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,7 +18,7 @@ from sdar.errors import UserError
 
 _USER = ("SENTINELUSERONE", "SENTINELUSERTWO", "SENTINELUSERTHREE")
 _ASSISTANT = tuple(f"<think>SENTINELTHOUGHT{n}</think><action>SENTINELACTION{n}</action>" for n in ("ONE", "TWO"))
-_TEMPLATE_OPTIONS = {
+_TEMPLATE_OPTIONS: dict[str, Any] = {
     # Our prompts ask for the thought in the response itself, so a template's own thinking mode stays off.
     "enable_thinking": False,
     # Templates that print today's date would make a run depend on the day.

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 def hidden_states(model: PreTrainedModel, ids: Tensor, **kwargs: Any) -> Tensor:
     """Last hidden states [B, T, H] (after the final norm) of token ids [B, T], in the model's dtype."""
-    return cast(Tensor, model.get_decoder()(input_ids=ids, **kwargs).last_hidden_state)
+    decoder = cast(Any, model).get_decoder()
+    return cast(Tensor, decoder(input_ids=ids, **kwargs).last_hidden_state)
 
 
 def logits_from_hidden(model: PreTrainedModel, hidden: Tensor) -> Tensor:
@@ -24,7 +25,7 @@ def logits_from_hidden(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
     The head runs in the model's own dtype, as in the model's forward pass; everything after it is float32.
     """
-    head = model.get_output_embeddings()
+    head = cast(Any, model).get_output_embeddings()
     logits: Tensor = head(hidden).float()
     config = model.config.get_text_config()
     if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere

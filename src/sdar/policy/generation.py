@@ -90,7 +90,10 @@ class TurnGenerator:
         if not all(blocks):
             raise ValueError("every slot needs at least one token before its first response")
         with torch.no_grad(), _evaluation_mode(self.model):
-            responses = self._decode(self._prefill(blocks), torch.from_numpy(numbers))
+            logits = self._prefill(blocks)
+            for row, block in zip(self._rows, blocks, strict=True):
+                row.cached += len(block)
+            responses = self._decode(logits, torch.from_numpy(numbers))
         for row, response in zip(self._rows, responses, strict=True):
             row.pending = response[-1:]
         return {row.slot: response for row, response in zip(self._rows, responses, strict=True)}
@@ -115,14 +118,22 @@ class TurnGenerator:
 
         Padding lands behind the row's own tokens, where nothing attends to it and the next token overwrites it.
         """
-        sizes = np.array([len(block) for block in blocks])
-        cached = np.array([row.cached for row in self._rows])
+        if any(row.cached for row in self._rows):
+            return self._prefill_rows(blocks, [row.cached for row in self._rows])
+        # The members of a group open with the same prompt: it is computed once and copied.
+        distinct = {block: index for index, block in enumerate(dict.fromkeys(map(tuple, blocks)))}
+        logits = self._prefill_rows([list(block) for block in distinct], [0] * len(distinct))
+        source = torch.tensor([distinct[tuple(block)] for block in blocks], device=logits.device)
+        assert self._cache is not None
+        self._cache.select_rows(source)
+        return logits[source]
+
+    def _prefill_rows(self, blocks: list[list[int]], lengths: list[int]) -> Tensor:
+        sizes, cached = np.array([len(block) for block in blocks]), np.array(lengths)
         ids = np.full((len(blocks), int(sizes.max())), self.pad_id, dtype=np.int64)
         for index, block in enumerate(blocks):
             ids[index, : len(block)] = block
         hidden = self._feed(ids, cached[:, None] + np.arange(ids.shape[1]), last=cached + sizes - 1)
-        for row, size in zip(self._rows, sizes.tolist(), strict=True):
-            row.cached += size
         ends = torch.from_numpy(sizes - 1).to(hidden.device)
         return logits_from_hidden(self.model, hidden[torch.arange(len(blocks), device=hidden.device), ends])
 
@@ -182,7 +193,7 @@ class TurnGenerator:
 def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
     """Switch dropout off for a while; a model in training mode comes back in training mode."""
     training = model.training
-    model.eval()
+    model.train(False)
     try:
         yield
     finally:

@@ -1,0 +1,166 @@
+"""A language model with everything a rollout needs to know about it, and the two ways to get one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from sdar.errors import UserError
+from sdar.policy.chat import ChatFormat
+from sdar.policy.forward import split_forward_error
+from sdar.policy.generation import TurnGenerator
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+"""Folder of the shipped models, one folder each."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_PROBE_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.5, torch.float16: 0.1}
+"""How far two ways to compute the same logits may be apart, by the model's dtype."""
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model that plays.
+
+    context_tokens  longest conversation in tokens, responses included.
+    name            what the user asked for (a name or a path).
+    content_hash    of the weights as they were loaded; see :func:`weights_hash`.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    chat: ChatFormat
+    context_tokens: int
+    name: str
+    content_hash: str
+
+    @property
+    def pad_id(self) -> int:
+        """Id that fills the unused part of a batch. It may equal the end token: masks come from lengths, not ids."""
+        pad = self.tokenizer.pad_token_id
+        return self.chat.end_id if pad is None else int(pad)
+
+
+def tiny_model(path: str | Path, dtype: str = "float32") -> LanguageModel:
+    """A model from a folder as ``save_pretrained`` writes it, or a shipped one by its name.
+
+    dtype is one of float32, bfloat16, float16. Raises UserError (setting ``model.path``) when there is no such
+    folder or model, or when it cannot be loaded or played.
+    """
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        folder = PRETRAINED / path
+    if not (folder / "config.json").is_file():
+        shipped = sorted(found.parent.name for found in PRETRAINED.glob("*/config.json"))
+        raise UserError(
+            f"model.path: {str(path)!r} is neither a folder with a config.json nor a shipped model "
+            f"({', '.join(shipped) or 'none is shipped'})."
+        )
+    return _load(str(folder), name=str(path), setting="model.path", dtype=dtype, revision=None)
+
+
+def hf_model(name: str, dtype: str = "float32", revision: str | None = None) -> LanguageModel:
+    """Any Hugging Face causal language model, by its name on the hub or by a local path.
+
+    dtype is one of float32, bfloat16, float16; revision is a branch, tag or commit on the hub. Raises UserError
+    (setting ``model.name``) when it cannot be loaded, has no chat template whose turns can be appended, or computes
+    something the policy cannot repeat (logits outside the output head, no key/value cache).
+    """
+    return _load(name, name=name, setting="model.name", dtype=dtype, revision=revision)
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """Hash (32 hex digits) of all parameters: names, dtypes, shapes and values; tied weights count once."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)};".encode())
+        digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _load(source: str, *, name: str, setting: str, dtype: str, revision: str | None) -> LanguageModel:
+    if dtype not in _DTYPES:
+        raise UserError(f"model.dtype: {dtype!r} is not one of {', '.join(_DTYPES)}.")
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=revision)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source, revision=revision, dtype=_DTYPES[dtype], output_loading_info=True
+        )
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # loaders raise anything, bare Exception included
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"{setting}: {name!r} cannot be loaded as a causal language model ({reason}); give a local folder, "
+            "or a name on the Hugging Face hub that this machine can reach or has in its cache."
+        ) from error
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        raise UserError(
+            f"{setting}: {name!r} has no weights for {len(missing)} parameters of its causal language model "
+            f"({missing[0]}, ...), so it would play with random numbers; use a complete model."
+        )
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        raise UserError(
+            f"{setting}: the tokenizer of {name!r} knows {len(tokenizer)} tokens and its model only "
+            f"{model.get_input_embeddings().weight.shape[0]}; use a model with its own tokenizer."
+        )
+    tokenizer.name_or_path = name
+    chat = ChatFormat.from_tokenizer(tokenizer)
+    model.train(False)
+    _check_playable(model, chat.end_id, f"{setting}: {name!r}")
+    return LanguageModel(model, tokenizer, chat, _context_tokens(model, tokenizer), name, weights_hash(model))
+
+
+def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Positions the model was made for, and no more than its attention window.
+
+    Up to the window, windowed attention is plain attention, which is all that the cache of the rollouts knows.
+    """
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    windows = (getattr(config, key, None) for key in ("sliding_window", "attention_chunk_size"))
+    return min([int(positions), *(int(window) for window in windows if window)])
+
+
+def _check_playable(model: PreTrainedModel, end_id: int, who: str) -> None:
+    """Compare what the policy computes in parts with the model's own forward pass, on a few tokens."""
+    tolerance = _PROBE_TOLERANCE[model.dtype]
+    rows = [[end_id, 1, 2, 3, 4], [end_id, 5, 6]]
+    try:
+        error = max(split_forward_error(model, torch.tensor([row])) for row in rows)
+        shortfall = _cached_shortfall(model, rows, end_id)
+    except (TypeError, AttributeError, ValueError, IndexError, RuntimeError, NotImplementedError) as problem:
+        raise UserError(
+            f"{who} does not run with hidden states and a key/value cache of our own ({type(problem).__name__}: "
+            f"{str(problem).splitlines()[0] if str(problem) else ''}); use a decoder with plain attention."
+        ) from problem
+    if error > tolerance or shortfall > tolerance:
+        raise UserError(
+            f"{who} computes other logits in one pass than in parts (by {max(error, shortfall):.3g}), so sampled and "
+            "scored probabilities would differ; use a decoder with plain attention and a plain output head."
+        )
+
+
+@torch.no_grad()
+def _cached_shortfall(model: PreTrainedModel, rows: list[list[int]], end_id: int) -> float:
+    """How far the tokens of two cached greedy turns fall short of the best logits of full passes."""
+    generator = TurnGenerator(model, pad_id=end_id, end_id=end_id, temperature=0.0, max_response_tokens=2)
+    generator.start(len(rows))
+    conversations: list[list[int]] = [[] for _ in rows]
+    worst = 0.0
+    for turn in (rows, rows[::-1]):
+        answers = generator.respond(dict(enumerate(turn)), {slot: np.zeros(2) for slot in range(len(rows))})
+        for slot, answer in answers.items():
+            conversations[slot] += [*turn[slot], *answer]
+            logits = model(input_ids=torch.tensor([conversations[slot]]), use_cache=False).logits[0].float()
+            before = logits[-len(answer) - 1 : -1]
+            taken = before[torch.arange(len(answer)), torch.tensor(answer)]
+            worst = max(worst, float((before.max(dim=-1).values - taken).max()))
+    return worst
