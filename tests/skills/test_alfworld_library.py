@@ -36,12 +36,9 @@ def test_each_form_of_a_task_selects_its_skill(task_type, target):
 
 @pytest.mark.skipif(not REAL_GAMES.is_file(), reason="SDAR_TEST_DATA names no folder with the real games")
 def test_every_real_task_text_selects_its_skill():
-    wrong = {}
     with lzma.open(REAL_GAMES, "rt", encoding="utf-8") as lines:
-        for count, line in enumerate(lines, start=1):
-            game = json.loads(line)
-            task_type = game["path"].split("/")[2].split("-")[0]
-            if selected_types(game["task"], task_type) != [(task_type,)]:
-                wrong[game["task"]] = task_type
-    assert count > 3000
+        games = [json.loads(line) for line in lines]
+    task_types = {game["task"]: game["path"].split("/")[2].split("-")[0] for game in games}
+    wrong = {text: kind for text, kind in task_types.items() if selected_types(text, kind) != [(kind,)]}
+    assert len(games) > 3000
     assert not wrong
