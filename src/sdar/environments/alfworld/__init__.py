@@ -1,0 +1,1 @@
+"""ALFWorld: engines, task sources and the environment."""

@@ -1,0 +1,224 @@
+"""ALFWorld: household tasks in text, on generated households or on the published games."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+from sdar.environments.alfworld.engine import Engine, EngineGame, EngineState, GameError, Reply
+from sdar.environments.alfworld.game import Game
+from sdar.environments.alfworld.generator import SPLITS, GeneratorSettings, HouseholdGenerator
+from sdar.environments.alfworld.native import NativeEngine
+from sdar.environments.base import Environment, EnvironmentPool, Projection
+from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.errors import UserError
+
+SUCCESS_REWARD = 10.0
+"""Reward of the winning step; every other step gives 0 (verl-agent's ALFWorld, as the paper uses it)."""
+
+BANNER = "-= Welcome to TextWorld, ALFRED! =-\n\n"
+
+INSTRUCTIONS = (
+    "You are in a house and act by typing commands. In every turn think first, briefly, between <think> and </think>, "
+    "then give exactly one command between <action> and </action>. Commands: go to X, open X, close X, take O from X, "
+    "move O to X, clean O with X, heat O with X, cool O with X, use O, examine X, look, inventory. Names carry their "
+    'number, as in "cabinet 2".\n\n'
+)
+
+PROMPT_STYLES = ("terse", "full")
+ENGINES = ("native", "textworld")
+
+_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+_CJK = re.compile(r"[\u4e00-\u9fff]")
+_FALLBACK_CHARACTERS = 30
+
+
+class AlfworldEnvironment(Environment):
+    """Tasks of ALFWorld and the text around them.
+
+    Args:
+        engine: ``native`` or ``textworld`` (the PDDL engine ALFWorld itself uses; needs ``sdar[textworld]``).
+        data_dir: folder of the published games as ``alfworld-download`` lays them out; None: generated households.
+        max_turns: turn limit of an episode (the paper uses 50 on the published games).
+        prompt_style: ``full`` explains commands and format to a pretrained model; ``terse`` leaves that out, for a
+            model that was warm-started on the format.
+        list_actions: whether each prompt lists the admissible commands.
+        num_tasks: generated tasks per split, in the order train, valid_seen, valid_unseen.
+        generator: how households are drawn; ignored with ``data_dir``.
+    """
+
+    name: ClassVar[str] = "alfworld"
+
+    def __init__(
+        self,
+        *,
+        engine: str = "native",
+        data_dir: str | Path | None = None,
+        max_turns: int = 14,
+        prompt_style: str = "terse",
+        list_actions: bool = False,
+        num_tasks: Sequence[int] = (960, 240, 240),
+        generator: GeneratorSettings | None = None,
+    ) -> None:
+        if engine not in ENGINES:
+            raise UserError(f"environment.engine={engine!r} is unknown; allowed: {', '.join(ENGINES)}")
+        if prompt_style not in PROMPT_STYLES:
+            raise UserError(f"environment.prompt_style={prompt_style!r} is unknown; allowed: {', '.join(PROMPT_STYLES)}")
+        if max_turns < 1:
+            raise UserError(f"environment.max_turns={max_turns} must be at least 1")
+        if len(num_tasks) != len(SPLITS) or min(num_tasks) < 1:
+            raise UserError(f"environment.num_tasks={list(num_tasks)} must be {len(SPLITS)} numbers of at least 1")
+        self.max_turns = max_turns
+        self._prompt_style = prompt_style
+        self._list_actions = list_actions
+        self._engine = _engine(engine)
+        self._num_tasks = dict(zip(SPLITS, num_tasks, strict=True))
+        self._games: dict[str, list[Game]] | None = None
+        self._generator: HouseholdGenerator | None = None
+        if data_dir is not None:
+            from sdar.environments.alfworld.dataset import read_dataset
+
+            self._games = {split: list(games) for split, games in read_dataset(Path(data_dir)).items()}
+        else:
+            self._generator = HouseholdGenerator(generator or GeneratorSettings())
+        self._tasks: dict[str, list[Task]] = {}
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have tasks."""
+        return SPLITS if self._games is None else tuple(split for split in SPLITS if self._games.get(split))
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """All tasks of a split. Generated games are drawn when a split is first asked for."""
+        if split not in self.splits():
+            raise UserError(f"split {split!r} has no tasks; allowed: {', '.join(self.splits())}")
+        if split not in self._tasks:
+            self._tasks[split] = [_task(game) for game in self._games_of(split)]
+        return self._tasks[split]
+
+    def _games_of(self, split: str) -> list[Game]:
+        if self._generator is None:
+            assert self._games is not None
+            return self._games[split]
+        return [self._generator.game(split, index) for index in range(self._num_tasks[split])]
+
+    def open_pool(self) -> EnvironmentPool:
+        """A pool on this environment's engine."""
+        return AlfworldPool(self._engine)
+
+    def opening(self, task: Task, observation: Observation) -> str:
+        """Instructions (full style), the room, and the task as the engine states it."""
+        head = INSTRUCTIONS if self._prompt_style == "full" else ""
+        return head + observation.text.removeprefix(BANNER) + self._actions_text(observation)
+
+    def reply(self, observation: Observation) -> str:
+        """What the engine answered."""
+        return observation.text + self._actions_text(observation)
+
+    def _actions_text(self, observation: Observation) -> str:
+        if not self._list_actions or observation.actions is None:
+            return ""
+        return "\nCommands you can give now: " + ", ".join(observation.actions) + "."
+
+    def project(self, response: str) -> Projection:
+        """The text of the first action tag, lower-cased; valid when thought and action are both tagged.
+
+        The rule is verl-agent's: no Chinese characters, both tags of both kinds present; without an action tag the
+        last 30 characters are tried as a command, and the turn counts as invalid (sdar code, env_package/alfworld).
+        """
+        match = _ACTION.search(response)
+        if match is None:
+            return Projection(response[-_FALLBACK_CHARACTERS:].strip().lower(), False)
+        thought = "<think>" in response and "</think>" in response
+        return Projection(match.group(1).strip().lower(), thought and _CJK.search(response) is None)
+
+    def expert(self, task: Task) -> list[str] | None:
+        """The game's stored solution."""
+        game = task.payload
+        assert isinstance(game, Game)
+        return list(game.walkthrough) or None
+
+
+def _engine(name: str) -> Engine:
+    if name == "native":
+        return NativeEngine()
+    # Imported only when asked for: it needs the extra ``sdar[textworld]``.
+    from sdar.environments.alfworld.textworld_engine import TextWorldEngine
+
+    return TextWorldEngine()
+
+
+def _task(game: Game) -> Task:
+    return Task(
+        task_id=game.game_id,
+        task_type=game.task_type,
+        description=game.task_text,
+        split=game.split,
+        content_hash=game.content_hash,
+        payload=game,
+    )
+
+
+class AlfworldPool(EnvironmentPool):
+    """Episodes of one engine, in this process. The episodes of a group start from one loaded game."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._load = lru_cache(maxsize=64)(engine.load)
+        self._states: dict[int, EngineState] = {}
+
+    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        """Start the tasks; a game that cannot be played ends its slot with an environment error."""
+        self._states = {}
+        started: list[Observation | StepOutcome] = []
+        for slot, task in enumerate(tasks):
+            try:
+                loaded: EngineGame = self._load(task.payload)
+                state, reply = loaded.start()
+            except GameError as error:
+                started.append(_failed(str(error)))
+                continue
+            self._states[slot] = state
+            started.append(_observation(reply))
+        return started
+
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        """Give one command in each named slot."""
+        outcomes: dict[int, StepOutcome] = {}
+        for slot, command in actions.items():
+            state = self._states.get(slot)
+            if state is None:
+                raise ValueError(f"slot {slot} is not running")
+            try:
+                reply = state.step(command)
+            except GameError as error:
+                outcomes[slot] = _failed(str(error))
+                del self._states[slot]
+                continue
+            if reply.won:
+                del self._states[slot]
+            outcomes[slot] = StepOutcome(
+                observation=_observation(reply),
+                reward=SUCCESS_REWARD if reply.won else 0.0,
+                done=reply.won,
+                success=reply.won,
+                end=EndReason.SUCCESS if reply.won else None,
+            )
+        return outcomes
+
+    def close(self) -> None:
+        """Forget all episodes and loaded games."""
+        self._states = {}
+        self._load.cache_clear()
+
+
+def _observation(reply: Reply) -> Observation:
+    # "help" only prints a manual; verl-agent leaves it out of what it offers to the agent as well.
+    actions = tuple(command for command in reply.admissible if command != "help")
+    return Observation(text=reply.text, actions=actions, anchor=reply.text)
+
+
+def _failed(message: str) -> StepOutcome:
+    nothing = Observation(text="", actions=None, anchor="")
+    return StepOutcome(nothing, 0.0, True, False, end=EndReason.ERROR_ENVIRONMENT, error=message)

@@ -1,0 +1,79 @@
+"""The built-in tiny model: its architecture and its tokenizer.
+
+A Qwen3 of well under a million parameters with a byte-level BPE vocabulary made for one environment, in which words
+are single tokens and the environment's set phrases are too. Any text can be encoded; only texts like the environment's
+are encoded in few tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+CONTEXT_TOKENS = 1536
+
+
+def build_tokenizer(texts: Iterable[str], phrases: Sequence[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+    """Train the vocabulary on ``texts``.
+
+    ``phrases`` are regular expressions that are kept in one piece before merging, so that frequent ones become single
+    tokens. Deterministic for equal input.
+    """
+    pattern = "|".join([*phrases, r" ?[A-Za-z]+", r" ?[0-9]+", r"\s+", r"[^A-Za-z0-9\s]+"])
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=[PAD, USER, ASSISTANT, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[USER, ASSISTANT],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=CONTEXT_TOKENS,
+        padding_side="right",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_model(vocabulary_size: int, *, seed: int, pad_id: int, end_id: int) -> Qwen3ForCausalLM:
+    """A freshly initialised tiny Qwen3 (float32, tied embeddings), equal for equal seeds."""
+    config = Qwen3Config(
+        vocab_size=vocabulary_size,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=CONTEXT_TOKENS,
+        rope_theta=10_000.0,
+        tie_word_embeddings=True,
+        pad_token_id=pad_id,
+        eos_token_id=end_id,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Qwen3ForCausalLM(config)

@@ -1,0 +1,117 @@
+"""Supervised training of a tiny model on a stream of demonstrations."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch.nn.functional import cross_entropy
+from transformers import PreTrainedModel
+
+from sdar.warm_start.alfworld import Demonstration
+
+
+class Demonstrations(Protocol):
+    """A seekable stream of demonstrations."""
+
+    def __getitem__(self, index: int) -> Demonstration:
+        """Demonstration number ``index``."""
+        ...
+
+
+@dataclass(frozen=True)
+class WarmStartSettings:
+    """How a warm start is trained.
+
+    ``steps`` optimiser steps of ``batch_size`` fresh demonstrations each; the learning rate rises over
+    ``warm_up_steps`` and falls along a cosine to a twentieth of ``learning_rate``.
+    """
+
+    steps: int = 700
+    batch_size: int = 48
+    learning_rate: float = 3e-3
+    warm_up_steps: int = 40
+    weight_decay: float = 0.05
+    grad_clip: float = 1.0
+
+
+_BATCHES_PER_POOL = 4
+"""Demonstrations are sorted by length within so many batches, to pad less."""
+
+
+def train_warm_start(
+    model: PreTrainedModel,
+    demonstrations: Demonstrations,
+    settings: WarmStartSettings,
+    pad_id: int,
+    report: Callable[[int, float, float], None],
+) -> None:
+    """Train ``model`` in place. ``report(step, loss, seconds)`` is called after every step."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
+    )
+    model.train()
+    started = time.monotonic()
+    for step, batch in enumerate(_batches(demonstrations, settings, pad_id)):
+        for group in optimizer.param_groups:
+            group["lr"] = _learning_rate(step, settings)
+        loss = weighted_loss(model, *batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
+        optimizer.step()
+        report(step + 1, float(loss.detach()), time.monotonic() - started)
+    model.eval()
+
+
+def weighted_loss(
+    model: PreTrainedModel, ids: torch.Tensor, attention: torch.Tensor, weights: torch.Tensor
+) -> torch.Tensor:
+    """Mean negative log-likelihood in nats over ids [B, T], weighted by ``weights`` [B, T] of the predicted id."""
+    hidden = model.get_decoder()(input_ids=ids, attention_mask=attention, use_cache=False).last_hidden_state
+    wanted = weights[:, 1:] > 0
+    logits = model.get_output_embeddings()(hidden[:, :-1][wanted]).float()
+    losses = cross_entropy(logits, ids[:, 1:][wanted], reduction="none")
+    kept = weights[:, 1:][wanted]
+    return (losses * kept).sum() / kept.sum()
+
+
+def _learning_rate(step: int, settings: WarmStartSettings) -> float:
+    if step < settings.warm_up_steps:
+        return settings.learning_rate * (step + 1) / settings.warm_up_steps
+    progress = (step - settings.warm_up_steps) / max(1, settings.steps - settings.warm_up_steps)
+    return settings.learning_rate * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def _batches(
+    demonstrations: Demonstrations, settings: WarmStartSettings, pad_id: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    given = 0
+    while given < settings.steps:
+        first = given * settings.batch_size
+        pool = [demonstrations[first + n] for n in range(settings.batch_size * _BATCHES_PER_POOL)]
+        pool.sort(key=lambda demonstration: len(demonstration.ids))
+        batches = [pool[n * settings.batch_size : (n + 1) * settings.batch_size] for n in range(_BATCHES_PER_POOL)]
+        # Short and long batches take turns over pools, so that the last steps are not all long ones.
+        for batch in batches[given % 2 :: 2] + batches[1 - given % 2 :: 2]:
+            if given == settings.steps:
+                return
+            given += 1
+            yield _collate(batch, pad_id)
+
+
+def _collate(batch: list[Demonstration], pad_id: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    longest = max(len(demonstration.ids) for demonstration in batch)
+    ids = torch.full((len(batch), longest), pad_id)
+    weights = torch.zeros(len(batch), longest)
+    attention = torch.zeros(len(batch), longest, dtype=torch.long)
+    for row, demonstration in enumerate(batch):
+        length = len(demonstration.ids)
+        ids[row, :length] = torch.tensor(demonstration.ids)
+        weights[row, :length] = torch.tensor(demonstration.weights)
+        attention[row, :length] = 1
+    return ids, attention, weights
