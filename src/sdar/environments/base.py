@@ -34,7 +34,7 @@ class EnvironmentPool(ABC):
 
     @abstractmethod
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start one episode per task; a slot that cannot start answers with a done ``StepOutcome`` carrying the error."""
+        """Start one episode per task; a slot that cannot start answers with a done ``StepOutcome`` and its error."""
 
     @abstractmethod
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:

@@ -9,18 +9,16 @@ logits they are drawn from are equal up to the rounding of batched float arithme
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sdar.environments.base import Environment
-from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
+from sdar.episode import EndReason, Episode, Task
 from sdar.errors import UserError
-from sdar.rollout.conversation import AppendConversation, Prompt
-from sdar.rollout.guard import GuardedPool, guarded
-from sdar.rollout.sampling import GeneratorFactory, ResponseGenerator, SamplingConfig, turn_generator, turn_uniforms
+from sdar.rollout.guard import GuardedPool
+from sdar.rollout.play import CollectProgress, EpisodeRequest, Run, Setting
+from sdar.rollout.sampling import GeneratorFactory, SamplingConfig, turn_generator
 
 if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
@@ -28,25 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["CollectProgress", "CollectedRollouts", "Collector", "EpisodeRequest", "SamplingConfig"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EpisodeRequest:
-    """One episode to play: a task and the number of the group member (0-based) that attempts it."""
-
-    task: Task
-    member: int
-
-
-@dataclass(frozen=True)
-class CollectProgress:
-    """Counts of a collection under way, over all its waves. ``live`` episodes are being played now."""
-
-    finished: int
-    total: int
-    live: int
-    turns: int
-    response_tokens: int
 
 
 @dataclass
@@ -81,9 +60,7 @@ class Collector:
         generator_factory: GeneratorFactory = turn_generator,
     ) -> None:
         if max_concurrent_episodes < 1:
-            raise UserError(
-                f"rollout.max_concurrent_episodes is {max_concurrent_episodes}, but it must be at least 1"
-            )
+            raise UserError(f"rollout.max_concurrent_episodes is {max_concurrent_episodes}, but it must be at least 1")
         if context != "append":
             raise UserError(f"rollout.context is {context!r}, but it must be 'append'")
         if sampling.max_response_tokens >= policy.context_tokens:
@@ -122,7 +99,8 @@ class Collector:
         names = [(request.task.task_id, request.member) for request in requests]
         if len(set(names)) != len(names):
             raise ValueError("a collection may hold each (task, member) only once")
-        run = _Run(self, seed, key, privileged, progress, total=len(requests))
+        setting = Setting(self.policy, self.environment, self.sampling)
+        run = Run(setting, seed, key, privileged, progress, total=len(requests))
         episodes: list[Episode] = []
         if requests:
             generator = self._generator_factory(self.policy, self.sampling)
@@ -139,168 +117,6 @@ def waves(total: int, limit: int) -> list[range]:
     """Cut 0 .. total - 1 into the fewest consecutive waves of at most ``limit``, their sizes differing by at most 1."""
     count = -(-total // limit)
     return [range(total * wave // count, total * (wave + 1) // count) for wave in range(count)]
-
-
-@dataclass
-class _Attempt:
-    """An episode being played: its conversation, the observation to act on and the prompt to feed next."""
-
-    request: EpisodeRequest
-    episode: Episode
-    conversation: AppendConversation
-    observation: Observation
-    prompt: Prompt = field(default_factory=lambda: Prompt([], None))
-    live: bool = True
-
-    def finish(self, end: EndReason, outcome: StepOutcome | None = None) -> None:
-        """End the episode; an outcome brings success, scores and error."""
-        self.live = False
-        self.episode.end = end
-        if outcome is not None:
-            self.episode.success = outcome.success and not end.is_error
-            self.episode.scores = dict(outcome.scores)
-            self.episode.error = outcome.error
-
-
-@dataclass
-class _Run:
-    """One call of ``collect``: its settings, counters and clocks."""
-
-    collector: Collector
-    seed: int
-    key: tuple[int | str, ...]
-    privileged: Callable[[Task], str] | None
-    progress: Callable[[CollectProgress], None] | None
-    total: int
-    finished: int = 0
-    turns: int = 0
-    response_tokens: int = 0
-    timings: dict[str, float] = field(default_factory=lambda: {"generate_s": 0.0, "environment_s": 0.0})
-
-    @contextmanager
-    def clock(self, name: str) -> Iterator[None]:
-        """Add the seconds spent inside to a timing."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.timings[name] += time.perf_counter() - started
-
-    def play(
-        self, requests: Sequence[EpisodeRequest], pool: GuardedPool, generator: ResponseGenerator
-    ) -> list[Episode]:
-        """Play one wave; slot numbers are positions in ``requests``."""
-        with self.clock("environment_s"):
-            openings = pool.reset([request.task for request in requests])
-            attempts = [self._open(request, opening) for request, opening in zip(requests, openings, strict=True)]
-        generator.start(len(attempts))
-        live = self._live(attempts)
-        while live:
-            with self.clock("generate_s"):
-                responses = self._respond(live, generator)
-            with self.clock("environment_s"):
-                self._act(live, responses, pool)
-            self.turns += len(live)
-            self.response_tokens += sum(len(ids) for ids in responses.values())
-            live = self._live(attempts)
-        return [attempt.episode for attempt in attempts]
-
-    def _live(self, attempts: Sequence[_Attempt]) -> dict[int, _Attempt]:
-        """The attempts still being played, by slot; reports how far the collection is."""
-        live = {slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}
-        done = self.finished + len(attempts) - len(live)
-        if not live:
-            self.finished = done
-        if self.progress is not None:
-            self.progress(CollectProgress(done, self.total, len(live), self.turns, self.response_tokens))
-        return live
-
-    def _open(self, request: EpisodeRequest, opening: Observation | StepOutcome) -> _Attempt:
-        """The attempt with its first prompt, already ended where it could not start."""
-        collector, task = self.collector, request.task
-        episode = Episode(task, request.member, turns=[], end=EndReason.FAILURE, success=False)
-        conversation = AppendConversation(collector.policy.chat)
-        if isinstance(opening, StepOutcome):
-            attempt = _Attempt(request, episode, conversation, opening.observation)
-            attempt.finish(opening.end or EndReason.ERROR_ENVIRONMENT, opening)
-            return attempt
-        attempt = _Attempt(request, episode, conversation, opening)
-        text = guarded(lambda: collector.environment.opening(task, opening))
-        if isinstance(text, StepOutcome):
-            attempt.finish(EndReason.ERROR_ENVIRONMENT, text)
-            return attempt
-        episode.opening = text
-        privileged = self.privileged(task) if self.privileged is not None else None
-        self._prepare(attempt, conversation.open(text, privileged))
-        return attempt
-
-    def _prepare(self, attempt: _Attempt, prompt: Prompt) -> None:
-        """Set the next prompt, or end the episode where a full response would no longer fit behind it."""
-        limit, room = self.collector.sampling.max_response_tokens, self.collector.policy.context_tokens
-        if attempt.conversation.fits(prompt, limit, room):
-            attempt.prompt = prompt
-        else:
-            attempt.finish(EndReason.CONTEXT_FULL)
-
-    def _respond(self, live: dict[int, _Attempt], generator: ResponseGenerator) -> dict[int, list[int]]:
-        """One sampled response per live slot."""
-        count = self.collector.sampling.max_response_tokens
-        uniforms = {
-            slot: turn_uniforms(
-                self.seed, self.key, a.request.task.task_id, a.request.member, len(a.episode.turns), count
-            )
-            for slot, a in live.items()
-        }
-        return generator.respond({slot: a.prompt.ids for slot, a in live.items()}, uniforms)
-
-    def _act(self, live: dict[int, _Attempt], responses: dict[int, list[int]], pool: GuardedPool) -> None:
-        """Turn responses into actions, step the environment, and prepare the next prompts."""
-        actions: dict[int, str] = {}
-        for slot, attempt in live.items():
-            action = self._record(attempt, responses[slot])
-            if action is not None:
-                actions[slot] = action
-        for slot, outcome in pool.step(actions).items():
-            self._take(live[slot], outcome)
-
-    def _record(self, attempt: _Attempt, response_ids: list[int]) -> str | None:
-        """Append the turn; returns its action, or None where the projection raised an error."""
-        prompt = attempt.prompt
-        text, truncated = attempt.conversation.record(prompt, response_ids)
-        turn = Turn(
-            context_ids=prompt.ids,
-            response_ids=list(response_ids),
-            response_text=text,
-            action="",
-            valid=False,
-            observation=attempt.observation,
-            splice_index=prompt.splice_index,
-            truncated=truncated,
-        )
-        attempt.episode.turns.append(turn)
-        projection = guarded(lambda: self.collector.environment.project(text))
-        if isinstance(projection, StepOutcome):
-            attempt.finish(EndReason.ERROR_ENVIRONMENT, projection)
-            return None
-        turn.action, turn.valid = projection.action, projection.valid
-        return turn.action
-
-    def _take(self, attempt: _Attempt, outcome: StepOutcome) -> None:
-        """Take the environment's answer to the last turn."""
-        environment = self.collector.environment
-        attempt.episode.turns[-1].reward = outcome.reward
-        attempt.observation = outcome.observation
-        if outcome.done:
-            attempt.finish(outcome.end or EndReason.FAILURE, outcome)
-        elif len(attempt.episode.turns) >= environment.max_turns:
-            attempt.finish(EndReason.TURN_LIMIT, outcome)
-        else:
-            reply = guarded(lambda: environment.reply(outcome.observation))
-            if isinstance(reply, StepOutcome):
-                attempt.finish(EndReason.ERROR_ENVIRONMENT, reply)
-            else:
-                attempt.episode.scores = dict(outcome.scores)
-                self._prepare(attempt, attempt.conversation.follow(reply))
 
 
 def _report_troubles(episodes: Sequence[Episode]) -> None:

@@ -54,11 +54,12 @@ class GuardedPool:
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """Start one episode per task; a task that cannot start answers with a done outcome that carries the error."""
+        self._slot_of = {}
         started = guarded(lambda: self._reset_pool(tasks))
-        if not isinstance(started, StepOutcome):
-            self._slot_of = {position: position for position in range(len(tasks))}
-            return started
-        return self._reset_without_culprits(tasks)
+        if isinstance(started, StepOutcome):
+            return self._reset_without_culprits(tasks)
+        self._slot_of = {position: position for position in range(len(tasks))}
+        return started
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         """One action in each named slot, one outcome for each. Slots follow the positions given to ``reset``."""
@@ -73,7 +74,7 @@ class GuardedPool:
         answers = list(self._pool.reset(tasks))
         if len(answers) != len(tasks):
             raise ValueError(f"the pool answered a reset of {len(tasks)} tasks with {len(answers)} observations")
-        return answers
+        return [_checked(answer) if isinstance(answer, StepOutcome) else answer for answer in answers]
 
     def _reset_without_culprits(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """A reset of all raised: a reset can be repeated, so find the tasks at fault and start the others together."""
@@ -85,6 +86,8 @@ class GuardedPool:
                 answers[position] = alone
             else:
                 sound.append(position)
+        if not sound:
+            return answers
         together = guarded(lambda: self._reset_pool([tasks[position] for position in sound]))
         for slot, position in enumerate(sound):
             self._slot_of[position] = slot

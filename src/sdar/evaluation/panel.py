@@ -1,0 +1,85 @@
+"""Panels: fixed, content-hashed selections of tasks that every evaluation of a run plays in one pass."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sdar.environments.base import Environment
+from sdar.episode import Task
+from sdar.errors import UserError
+from sdar.randomness import keyed_generator
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Tasks of one split; ``content_hash`` (hex) is equal for panels of the same tasks, in any order, anywhere."""
+
+    tasks: tuple[Task, ...]
+    split: str
+    content_hash: str
+
+    def share(self, rank: int, world_size: int) -> tuple[Task, ...]:
+        """The tasks that one of ``world_size`` processes plays; the shares are disjoint and cover the panel."""
+        return self.tasks[rank::world_size]
+
+    def counts(self) -> dict[str, int]:
+        """Number of tasks of each type, types sorted."""
+        types = [task.task_type for task in self.tasks]
+        return {name: types.count(name) for name in sorted(set(types))}
+
+
+def make_panel(environment: Environment, split: str, size: int, seed: int) -> Panel:
+    """Choose ``size`` tasks of a split, the task types taking turns.
+
+    Types are equally frequent to within one, as long as each has tasks left. The choice depends on (seed, split) and
+    the tasks alone. A smaller panel of the same seed is the beginning of a larger one.
+
+    Raises:
+        UserError: an unknown split, a size below 1, or fewer tasks than ``size``.
+    """
+    if split not in environment.splits():
+        raise UserError(f"evaluation.split is {split!r}, but it must be one of {', '.join(environment.splits())}")
+    if size < 1:
+        raise UserError(f"evaluation.panel_size is {size}, but a panel needs at least 1 task")
+    tasks = environment.tasks(split)
+    if size > len(tasks):
+        raise UserError(f"evaluation.panel_size is {size}, but the split {split!r} has only {len(tasks)} tasks")
+    by_type: dict[str, list[Task]] = {}
+    for task in tasks:
+        by_type.setdefault(task.task_type, []).append(task)
+    queues = {name: _shuffled(by_type[name], seed, split, name) for name in sorted(by_type)}
+    chosen: list[Task] = []
+    while len(chosen) < size:
+        for queue in queues.values():
+            if queue and len(chosen) < size:
+                chosen.append(queue.pop(0))
+    return Panel(tuple(chosen), split, _content_hash(chosen))
+
+
+def assert_disjoint(panel: Panel, train_tasks: Iterable[Task]) -> None:
+    """Raise UserError if a task of the panel, by name or by content, is also a training task."""
+    names: set[str] = set()
+    contents: set[str] = set()
+    for task in train_tasks:
+        names.add(task.task_id)
+        contents.add(task.content_hash)
+    shared = [task.task_id for task in panel.tasks if task.task_id in names or task.content_hash in contents]
+    if shared:
+        raise UserError(
+            f"evaluation.split is {panel.split!r}, but it must be disjoint from training: {len(shared)} of the panel's "
+            f"{len(panel.tasks)} tasks are training tasks, for example {shared[0]}"
+        )
+
+
+def _shuffled(tasks: Sequence[Task], seed: int, split: str, task_type: str) -> list[Task]:
+    order = keyed_generator(seed, "panel", split, task_type).permutation(len(tasks))
+    return [tasks[index] for index in order]
+
+
+def _content_hash(tasks: Sequence[Task]) -> str:
+    digest = hashlib.sha256()
+    for line in sorted(f"{task.task_id}\0{task.content_hash}\n" for task in tasks):
+        digest.update(line.encode())
+    return digest.hexdigest()

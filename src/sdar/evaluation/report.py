@@ -1,0 +1,58 @@
+"""The table a run ends with: agents side by side on one panel, each figure with its n and interval."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sdar.evaluation.result import EvaluationResult, TaskRecord, merge, summarise
+
+__all__ = ["EvaluationResult", "TaskRecord", "final_table", "merge", "summarise"]
+
+
+def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:
+    """Two plain-text tables, one row per result in the order given: the panel as a whole, and by task type.
+
+    At most 120 columns wide. Errors are counted and excluded from n; a type without an episode shows "-".
+    """
+    whole = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    whole.add_column("agent", no_wrap=True)
+    for heading in ("success", "95 % interval", "solved", "n", "errors", "turns"):
+        whole.add_column(heading, justify="right", no_wrap=True)
+    for number, result in enumerate(results, start=1):
+        whole.add_row(f"{number} {result.name}", *_figures(result))
+
+    types = sorted({name for result in results for name in result.by_type})
+    by_type = Table(title="Success by task type (solved / n), by agent", box=box.SIMPLE_HEAD, title_justify="left")
+    by_type.add_column("task type")
+    for number in range(1, len(results) + 1):
+        by_type.add_column(str(number), justify="right", no_wrap=True)
+    for name in types:
+        by_type.add_row(name, *(_share(result.by_type.get(name)) for result in results))
+    return _text(whole) + (_text(by_type) if len(types) > 1 else "")
+
+
+def _figures(result: EvaluationResult) -> list[str]:
+    low, high = result.interval
+    counts = [str(result.successes), str(result.n), str(result.errors)]
+    if not result.n:
+        return ["-", "-", *counts, "-"]
+    interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    return [f"{100 * result.success_rate:.1f} %", interval, *counts, f"{result.turns_mean:.1f}"]
+
+
+def _share(counts: tuple[int, int] | None) -> str:
+    return "-" if counts is None else f"{counts[1]}/{counts[0]}"
+
+
+def _text(table: Table) -> str:
+    # Not the terminal's console: the text goes to files as well, and must not depend on where it is made.
+    console = Console(file=io.StringIO(), width=120, color_system=None, force_terminal=False, legacy_windows=False)
+    console.print(table)
+    stream = console.file
+    assert isinstance(stream, io.StringIO)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"

@@ -1,0 +1,129 @@
+"""What an evaluation found: one record per task, counted exactly, with n and an interval."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from sdar.episode import EndReason, Episode
+from sdar.evaluation.statistics import Interval, wilson_interval
+
+
+@dataclass(frozen=True)
+class TaskRecord:
+    """The outcome of one task. Small and without tokens, so that processes can exchange it."""
+
+    task_id: str
+    task_type: str
+    success: bool
+    end: EndReason
+    num_turns: int
+    episode_return: float
+
+    @classmethod
+    def from_episode(cls, episode: Episode) -> TaskRecord:
+        """The record of a finished episode."""
+        task = episode.task
+        return cls(
+            task.task_id, task.task_type, episode.success, episode.end, len(episode.turns), episode.episode_return
+        )
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """One pass over a panel.
+
+    ``n`` counts the episodes that ended validly; those ended by an error (``errors``) are no failures: they are left
+    out of every figure and shown beside it. Rates are in [0, 1], NaN where n is 0. ``episodes`` may be empty when the
+    records were gathered from several processes.
+    """
+
+    name: str
+    records: tuple[TaskRecord, ...]
+    panel_hash: str = ""
+    episodes: tuple[Episode, ...] = field(default=(), compare=False, repr=False)
+
+    @cached_property
+    def valid(self) -> tuple[TaskRecord, ...]:
+        """Records of the episodes that count."""
+        return tuple(record for record in self.records if not record.end.is_error)
+
+    @property
+    def n(self) -> int:
+        """Number of episodes that count."""
+        return len(self.valid)
+
+    @property
+    def errors(self) -> int:
+        """Number of episodes ended by an error, excluded from ``n``."""
+        return len(self.records) - self.n
+
+    @property
+    def successes(self) -> int:
+        """Number of solved tasks."""
+        return sum(record.success for record in self.valid)
+
+    @property
+    def success_rate(self) -> float:
+        """Solved tasks over ``n``, in [0, 1]; NaN without an episode."""
+        return self.successes / self.n if self.n else math.nan
+
+    @property
+    def interval(self) -> Interval:
+        """95 % Wilson interval of the success rate."""
+        return wilson_interval(self.successes, self.n)
+
+    @cached_property
+    def by_type(self) -> dict[str, tuple[int, int]]:
+        """(n, successes) of each task type that has a valid episode, types sorted."""
+        played = Counter(record.task_type for record in self.valid)
+        solved = Counter(record.task_type for record in self.valid if record.success)
+        return {name: (played[name], solved[name]) for name in sorted(played)}
+
+    @cached_property
+    def ends(self) -> dict[EndReason, int]:
+        """Number of episodes of each end reason, errors included; reasons that did not occur are left out."""
+        counts = Counter(record.end for record in self.records)
+        return {reason: counts[reason] for reason in EndReason if counts[reason]}
+
+    @property
+    def turns_mean(self) -> float:
+        """Mean number of turns of the valid episodes; NaN without one."""
+        return sum(record.num_turns for record in self.valid) / self.n if self.n else math.nan
+
+    def metrics(self, prefix: str) -> dict[str, float]:
+        """``<prefix>/success_rate`` and ``<prefix>/success_rate/<task_type>``; nothing where there is no episode."""
+        if not self.n:
+            return {}
+        rates = {f"{prefix}/success_rate/{name}": solved / n for name, (n, solved) in self.by_type.items()}
+        return {f"{prefix}/success_rate": self.success_rate, **rates}
+
+    def line(self) -> str:
+        """One readable line: rate, count, interval, errors."""
+        low, high = self.interval
+        rate = f"{self.success_rate:.1%}" if self.n else "no valid episode"
+        errors = f", {self.errors} ended by an error and left out" if self.errors else ""
+        return f"{self.name}: {rate} ({self.successes} of {self.n}; 95 % interval {low:.1%} to {high:.1%}){errors}"
+
+
+def summarise(name: str, episodes: Sequence[Episode], panel_hash: str = "") -> EvaluationResult:
+    """The result of finished episodes, one per task of a panel."""
+    records = tuple(TaskRecord.from_episode(episode) for episode in episodes)
+    return EvaluationResult(name, records, panel_hash, tuple(episodes))
+
+
+def merge(results: Sequence[EvaluationResult]) -> EvaluationResult:
+    """One result of the shares that several processes played of one panel; records sorted by task.
+
+    Raises ValueError for shares of different names or panels, or for a task that occurs twice.
+    """
+    if len({(result.name, result.panel_hash) for result in results}) != 1:
+        raise ValueError("only shares of one evaluation, of the same name and panel, can be merged")
+    records = sorted((record for result in results for record in result.records), key=lambda record: record.task_id)
+    if len({record.task_id for record in records}) != len(records):
+        raise ValueError("a task occurs in two shares of an evaluation: it would be counted twice")
+    episodes = tuple(episode for result in results for episode in result.episodes)
+    return EvaluationResult(results[0].name, tuple(records), results[0].panel_hash, episodes)
