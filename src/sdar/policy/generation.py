@@ -138,13 +138,15 @@ class TurnGenerator:
         return logits_from_hidden(self.model, hidden[torch.arange(len(blocks), device=hidden.device), ends])
 
     def _decode(self, logits: Tensor, uniforms: Tensor) -> list[list[int]]:
-        uniforms = uniforms.to(logits.device)
+        # Apple's GPU knows no float64, in which tokens are drawn.
+        drawing = torch.device("cpu") if logits.device.type == "mps" else logits.device
+        uniforms = uniforms.to(drawing)
         cached = np.array([row.cached for row in self._rows])
         going = np.ones(len(self._rows), dtype=bool)
         counts = np.zeros(len(self._rows), dtype=np.int64)
         sampled: list[NDArray[np.int64]] = []
         while True:
-            tokens = self.sampler.sample(logits, uniforms[:, len(sampled)]).cpu().numpy()
+            tokens = self.sampler.sample(logits.to(drawing), uniforms[:, len(sampled)]).cpu().numpy()
             sampled.append(tokens)
             counts += going
             going = going & (tokens != self.end_id)
