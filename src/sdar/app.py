@@ -1,0 +1,121 @@
+"""The entry point: compose -> validate -> build -> fit -> evaluate -> say where to look."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from sdar.config.command_line import help_text, parse_command_line
+from sdar.config.compose import compose_config, sweep
+from sdar.config.sources import config_folder
+from sdar.config.validate import validate
+from sdar.errors import UserError
+from sdar.runs import new_run_folder, read_config, write_run_folder
+
+USER_ERROR = 2
+"""Exit code of a mistake of the user."""
+
+_FOLDER_VARIABLE = "SDAR_RUN_DIR"
+"""Tells the processes that a strategy starts which run they belong to."""
+
+
+def cli() -> None:
+    """The console script ``sdar-train``."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
+    try:
+        line = parse_command_line(arguments)
+        folder = config_folder()
+        if line.help:
+            print(help_text(Path(sys.argv[0]).name or "sdar-train", folder))
+        elif line.multirun:
+            return _multirun(sweep(line.overrides), folder)
+        elif line.show:
+            print(OmegaConf.to_yaml(compose_config(line.overrides, folder), resolve=line.resolve), end="")
+        elif _is_started_by_strategy():
+            _run(read_config(Path(os.environ[_FOLDER_VARIABLE])), datetime.now(), arguments)
+        else:
+            now = datetime.now()
+            _run(_settings(compose_config(line.overrides, folder), now), now, arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    return 0
+
+
+def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:
+    """The validated settings of a new run, its folder chosen (and not yet made)."""
+    if config.get("run_dir") is None:
+        # Validated first, so that a wrong name or folder is told as such; then again with the folder in place.
+        config["run_dir"] = "unset"
+        settings = validate(config)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError(
+                "run_dir=null: processes that were started from outside cannot agree on a folder; allowed is run_dir=FOLDER"
+            )
+        config["run_dir"] = str(new_run_folder(settings["logs_dir"], settings["name"], now))
+    return validate(config)
+
+
+def _multirun(combinations: Sequence[Sequence[str]], folder: Path) -> int:
+    """Every combination in a process of its own, one after the other; all are validated before the first starts."""
+    for overrides in combinations:
+        _settings(compose_config(overrides, folder), datetime.now())
+    worst = 0
+    for number, overrides in enumerate(combinations, start=1):
+        print(f"run {number} of {len(combinations)}: {' '.join(overrides)}", flush=True)
+        done = subprocess.run([sys.executable, "-m", "sdar.app", *overrides], check=False)
+        worst = max(worst, abs(done.returncode))
+    return worst
+
+
+def _is_started_by_strategy() -> bool:
+    return "LOCAL_RANK" in os.environ and _FOLDER_VARIABLE in os.environ
+
+
+def _run(settings: dict[str, Any], started: datetime, arguments: Sequence[str]) -> None:
+    """One run. Heavy packages are imported here, so that --help and most mistakes answer at once."""
+    from sdar.session import Session
+
+    _quiet()
+    if _is_started_by_strategy():
+        Session(settings, leader=False).run()
+        return
+    session = Session(settings, leader=True)
+    write_run_folder(
+        session.folder, settings, started=started, command=["sdar-train", *arguments], resumed_from=session.checkpoint
+    )
+    os.environ[_FOLDER_VARIABLE] = settings["run_dir"]
+    try:
+        session.run()
+    finally:
+        del os.environ[_FOLDER_VARIABLE]
+
+
+def _quiet() -> None:
+    """Keep remarks of libraries off the screen that a user of this program can do nothing about."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    for message in (
+        r".*does not have many workers.*",
+        r".*is_leaf.*",
+        r".*Checkpoint directory .* exists and is not empty.*",
+        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+if __name__ == "__main__":
+    cli()

@@ -1,0 +1,95 @@
+"""The object graph of a run, built from validated settings in the order in which mistakes are cheapest to find."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+
+from sdar.config.build import build
+from sdar.datamodule import RolloutDataModule
+from sdar.environments.base import Environment
+from sdar.errors import UserError
+from sdar.evaluation.panel import Panel, assert_disjoint, make_panel
+from sdar.module import SDARModule
+from sdar.policy.language_model import LanguageModel
+from sdar.rollout.collector import Collector
+from sdar.teacher.context import SkillTeacher
+
+
+@dataclass
+class Assembly:
+    """Everything a run is made of.
+
+    ``panel``          tasks of the final table; disjoint from training
+    ``during_panel``   the part of it that is played during training; None: nothing is
+    ``collector``      plays training episodes
+    ``judge``          plays the panel, with the sampling of the evaluation
+    """
+
+    environment: Environment
+    panel: Panel
+    during_panel: Panel | None
+    policy: LanguageModel
+    teacher: SkillTeacher | None
+    collector: Collector
+    judge: Collector
+    module: SDARModule
+    datamodule: RolloutDataModule
+
+
+def assemble(settings: Mapping[str, Any]) -> Assembly:
+    """Build environment and panel, then the model, then what uses them.
+
+    Raises:
+        UserError: a folder without games, a panel larger than the tasks, a model that cannot play, ...
+    """
+    environment: Environment = build(settings["environment"], "environment")
+    evaluation, rollout = settings["evaluation"], settings["rollout"]
+    panel = make_panel(environment, evaluation["split"], evaluation["panel_size"], evaluation["seed"])
+    train_tasks = environment.tasks(environment.splits()[0])
+    assert_disjoint(panel, train_tasks)
+    if rollout["tasks_per_iteration"] > len(train_tasks):
+        raise UserError(
+            f"rollout.tasks_per_iteration={rollout['tasks_per_iteration']}: at most the {len(train_tasks)} training "
+            "tasks of the environment are allowed"
+        )
+    during = evaluation["during_panel_size"]
+    during_panel = None if during is None else make_panel(environment, evaluation["split"], during, evaluation["seed"])
+    teacher = None if settings["teacher"] is None else build(settings["teacher"], "teacher")
+    policy: LanguageModel = build(settings["model"], "model")
+    collector: Collector = build(settings["collector"], "collector", policy=policy, environment=environment)
+    judge = Collector(
+        policy,
+        environment,
+        build(evaluation["sampling"], "evaluation.sampling"),
+        max_concurrent_episodes=rollout["max_concurrent_episodes"],
+        context=rollout["context"],
+    )
+    return Assembly(
+        environment=environment,
+        panel=panel,
+        during_panel=during_panel,
+        policy=policy,
+        teacher=teacher,
+        collector=collector,
+        judge=judge,
+        module=build(settings["module"], "module", policy=policy, teacher=teacher),
+        datamodule=build(settings["datamodule"], "datamodule", collector=collector, environment=environment),
+    )
+
+
+def build_trainer(settings: Mapping[str, Any], extra_callbacks: list[L.Callback]) -> L.Trainer:
+    """The trainer with its callbacks and loggers; writes nothing yet."""
+    callbacks = _built(settings["callbacks"], "callbacks")
+    loggers = _built(settings["logger"], "logger")
+    trainer = dict(settings["trainer"])
+    trainer.setdefault("default_root_dir", settings["run_dir"])
+    built: L.Trainer = build(trainer, "trainer", callbacks=[*extra_callbacks, *callbacks], logger=loggers or False)
+    return built
+
+
+def _built(nodes: Mapping[str, Any], path: str) -> list[Any]:
+    return [build(node, f"{path}.{name}") for name, node in nodes.items() if node is not None]

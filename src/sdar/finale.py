@@ -1,0 +1,84 @@
+"""What a run ends with: the agents side by side on one panel, in a table and in ``results.json``."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sdar.assembly import Assembly
+from sdar.evaluation.agents import play_expert, play_random
+from sdar.evaluation.evaluate import evaluate
+from sdar.evaluation.result import EvaluationResult, summarise
+
+RESULTS_FILE = "results.json"
+
+
+def play_baselines(assembly: Assembly, seed: int) -> list[EvaluationResult]:
+    """Random admissible agent and expert, where the environment has them."""
+    tasks, panel_hash = assembly.panel.tasks, assembly.panel.content_hash
+    played = {
+        "random admissible agent": play_random(assembly.environment, tasks, seed),
+        "expert": play_expert(assembly.environment, tasks),
+    }
+    return [summarise(name, episodes, panel_hash) for name, episodes in played.items() if episodes is not None]
+
+
+def play_policy(assembly: Assembly, name: str, seed: int) -> list[EvaluationResult]:
+    """The policy with its present weights on the whole panel: alone, and with skills where there is a teacher.
+
+    Named ``val`` and ``val_with_skills`` for the draws, so that two evaluations differ by their weights alone.
+    """
+    alone = evaluate(assembly.judge, assembly.panel, seed=seed, name="val")
+    results = [replace(alone, name=name)]
+    if assembly.teacher is not None:
+        helped = evaluate(
+            assembly.judge,
+            assembly.panel,
+            seed=seed,
+            name="val_with_skills",
+            privileged=assembly.teacher.privileged_text,
+        )
+        results.append(replace(helped, name=f"{name}, with skills"))
+    return results
+
+
+def write_results(folder: Path, assembly: Assembly, results: Sequence[EvaluationResult]) -> Path:
+    """Write every figure of the table and every task's outcome; returns the file."""
+    record = {
+        "panel": {
+            "split": assembly.panel.split,
+            "content_hash": assembly.panel.content_hash,
+            "tasks_by_type": assembly.panel.counts(),
+        },
+        "model": {"name": assembly.policy.name, "initial_weights": assembly.policy.content_hash},
+        "results": [_result(result) for result in results],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / RESULTS_FILE
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def _result(result: EvaluationResult) -> dict[str, Any]:
+    low, high = result.interval
+    return {
+        "name": result.name,
+        "n": result.n,
+        "successes": result.successes,
+        "success_rate": _number(result.success_rate),
+        "interval_95": [_number(low), _number(high)],
+        "errors": result.errors,
+        "turns_mean": _number(result.turns_mean),
+        "by_type": {name: {"n": n, "successes": solved} for name, (n, solved) in result.by_type.items()},
+        "ends": {reason.value: count for reason, count in result.ends.items()},
+        "tasks": {record.task_id: record.success for record in result.records},
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return value if math.isfinite(value) else None

@@ -1,0 +1,52 @@
+"""Continuing from a checkpoint: finding it, and refusing one that does not fit before any work is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdar.checkpoint import check_origin
+from sdar.errors import UserError
+from sdar.policy.language_model import LanguageModel
+from sdar.runs import config_hash, find_last
+
+
+def find_checkpoint(settings: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that ``ckpt_path`` means; None: start afresh.
+
+    Raises:
+        UserError: ``last``, and no run under ``logs_dir`` has this configuration.
+    """
+    wanted = settings["ckpt_path"]
+    if wanted is None:
+        return None
+    if wanted == "last":
+        return find_last(settings["logs_dir"], config_hash(settings))
+    return Path(wanted)
+
+
+def check_checkpoint(path: Path, policy: LanguageModel, max_iterations: int | None) -> None:
+    """Refuse a checkpoint that cannot be read, is of another run, or has nothing left to train.
+
+    ``max_iterations``: iterations after which training ends; None: without end, or no training at all.
+    Only tensors and plain values are unpickled. A folder (a sharded checkpoint) is left to the trainer's strategy.
+    """
+    if path.is_dir():
+        return
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"ckpt_path={path}: it cannot be read as a checkpoint ({reason[:120]})") from error
+    if not isinstance(checkpoint, Mapping):
+        raise UserError(f"ckpt_path={path}: allowed is a checkpoint that a run of sdar has written")
+    check_origin(checkpoint, policy)
+    finished = int(checkpoint.get("epoch", -1)) + 1
+    if max_iterations is not None and 0 <= max_iterations <= finished:
+        raise UserError(
+            f"trainer.max_epochs={max_iterations}: the checkpoint {path} has {finished} iterations behind it; "
+            "allowed is a larger number, or train=false to evaluate it"
+        )
