@@ -8,8 +8,8 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from sdar.checkpoint import load_student
 from sdar.errors import UserError
-from sdar.module import load_student
 from toy_training import (
     HintTeacher,
     LettersEnvironment,
@@ -106,7 +106,7 @@ def test_frozen_copies_stay_out_of_the_checkpoint_which_loads_weights_only(tmp_p
     assert checkpoint["sdar"]["initial_weights"] == "weights-0"
     assert "hyper_parameters" not in checkpoint
     fresh = toy_module(toy_policy(), **GRPO)
-    load_student(fresh, str(tmp_path / "last.ckpt"))
+    load_student(fresh, fresh.policy, str(tmp_path / "last.ckpt"))
     assert same_weights(weights(fresh), weights(module))
 
 
@@ -116,14 +116,16 @@ def test_a_checkpoint_of_other_initial_weights_is_refused(tmp_path):
     path = str(tmp_path / "last.ckpt")
     with pytest.raises(UserError, match=r"weights-0.*weights-1"):
         run(iterations=2, policy=toy_policy(seed=1), ckpt_path=path, **GRPO)
+    module = toy_module(toy_policy(seed=1), **GRPO)
     with pytest.raises(UserError, match=r"weights-0.*weights-1"):
-        load_student(toy_module(toy_policy(seed=1), **GRPO), path)
+        load_student(module, module.policy, path)
 
 
 def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
     (tmp_path / "no.ckpt").write_text("no")
+    module = toy_module(toy_policy(), **GRPO)
     with pytest.raises(UserError, match=r"no\.ckpt"):
-        load_student(toy_module(toy_policy(), **GRPO), str(tmp_path / "no.ckpt"))
+        load_student(module, module.policy, tmp_path / "no.ckpt")
 
 
 def test_the_ratio_of_the_first_step_is_exactly_one():

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdar.batch import OptimiserStep
+from sdar.checkpoint import CHECKPOINT_KEY, check_origin, origin
 from sdar.datamodule import Iteration
 from sdar.diagnostics import Tally, add_rollout, add_scores
 from sdar.episode import Episode
@@ -29,9 +29,8 @@ from sdar.objective.objective import ObjectiveConfig, denominators, token_losses
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.log_probs import score_tokens
 from sdar.prepare import Prepared, PrepareSettings, prepare
+from sdar.step_plan import OptimiserStep
 from sdar.teacher.context import SkillTeacher
-
-_CHECKPOINT_KEY = "sdar"
 
 
 @dataclass
@@ -121,7 +120,7 @@ class SDARModule(LightningModule):
         # In a list, so that torch does not register it: it is neither trained nor saved nor seen by DDP.
         self._reference: list[PreTrainedModel] = []
         if objective.kl_coefficient != 0:
-            self._reference.append(copy.deepcopy(self.model).requires_grad_(False).eval())
+            self._reference.append(copy.deepcopy(self.model).requires_grad_(False).train(False))
 
     # ------------------------------------------------------------------ Lightning's hooks
 
@@ -152,19 +151,11 @@ class SDARModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the frozen initial weights by their hash; they are not in the checkpoint."""
-        checkpoint[_CHECKPOINT_KEY] = {"initial_weights": self.policy.content_hash, "model": self.policy.name}
+        checkpoint[CHECKPOINT_KEY] = origin(self.policy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose run started from other weights: the reference would be another one."""
-        found = checkpoint.get(_CHECKPOINT_KEY)
-        if not isinstance(found, dict) or "initial_weights" not in found:
-            raise UserError("ckpt_path names a checkpoint that was not written by this module")
-        if found["initial_weights"] != self.policy.content_hash:
-            raise UserError(
-                f"ckpt_path names a checkpoint of a run that started from {found.get('model')!r} with initial weights "
-                f"{found['initial_weights']!r}, but this run starts from {self.policy.name!r} with "
-                f"{self.policy.content_hash!r}; they must be the same"
-            )
+        check_origin(checkpoint, self.policy)
 
     def training_step(self, iteration: Iteration) -> None:
         """Learn from one iteration: PREPARE, UPDATE, log.
@@ -173,7 +164,7 @@ class SDARModule(LightningModule):
             FloatingPointError: loss or gradient is not finite; the optimiser has not moved since.
         """
         # Without dropout the ratio of the first step is exactly 1; gradient checkpointing needs the training mode.
-        self.model.eval()
+        self.model.train(False)
         tally = Tally()
         started = time.perf_counter()
         prepared = self._prepare(iteration.episodes)
@@ -196,7 +187,6 @@ class SDARModule(LightningModule):
     def _prepare(self, episodes: Sequence[Episode]) -> Prepared:
         # Autocast keeps casts of weights; those made under no_grad or before an optimiser step must not be used again.
         torch.clear_autocast_cache()
-        tokenizer = self.policy.tokenizer
         settings = PrepareSettings(
             temperature=self.temperature,
             invalid_penalty=self.invalid_penalty,
@@ -204,7 +194,7 @@ class SDARModule(LightningModule):
             episodes_per_step=None if self.episodes_per_step is None else self.episodes_per_step // self._world_size,
             token_budget=self.token_budget,
             context_tokens=self.policy.context_tokens,
-            pad_id=self.policy.chat.end_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id),
+            pad_id=self.policy.pad_id,
         )
         return prepare(
             episodes,
@@ -335,18 +325,6 @@ class SDARModule(LightningModule):
         result = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op=operation)
         assert isinstance(result, Tensor)
         return result.cpu()
-
-
-def load_student(module: SDARModule, path: str) -> None:
-    """Load the student's weights of a checkpoint, without a trainer. UserError: not a checkpoint of this module."""
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"ckpt_path is {path!r}, but it cannot be read as a checkpoint: {error}") from error
-    if not isinstance(checkpoint, dict):
-        raise UserError(f"ckpt_path is {path!r}, but it is not a checkpoint")
-    module.on_load_checkpoint(checkpoint)
-    module.load_state_dict(checkpoint["state_dict"])
 
 
 def _check_positive(**settings: float) -> None:

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdar.batch import OptimiserStep, TeacherRows, TokenBatch, align, pack_append, pack_teacher_append, plan_steps
+from sdar.batch import TeacherRows, TokenBatch, align, pack_append, pack_teacher_append
 from sdar.episode import Episode
 from sdar.objective.advantage import group_advantages
 from sdar.policy.log_probs import TokenScores, score_tokens
+from sdar.step_plan import OptimiserStep, plan_steps
 
 
 @dataclass

@@ -1,0 +1,111 @@
+"""Plays a panel before, during and after training: the student alone, and with the teacher's text in its prompt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+from sdar.episode import Task
+from sdar.evaluation.evaluate import evaluate
+from sdar.evaluation.panel import Panel
+from sdar.evaluation.result import EvaluationResult, merge
+from sdar.rollout.collector import Collector
+
+
+class PanelEvaluation(Callback):
+    """Evaluates every so many iterations, before the first and after the last, and logs ``val/*``.
+
+    The x axis is the number of iterations that the weights have learned from: the value at 10 belongs to the weights
+    that play iteration 10. ``val/success_rate`` can be monitored, for example by a checkpoint callback. Draws are
+    keyed by the panel's tasks, so an evaluation changes nothing in training.
+
+    Args:
+        collector: plays with the policy that is trained, with the sampling of the evaluation.
+        panel: the tasks, disjoint from training.
+        seed: of the sampled tokens; the same in every evaluation, so that two differ by their weights alone.
+        every_n_iterations: at least 1.
+        privileged: the teacher's text of a task, for ``val_with_skills/*``; None leaves that out.
+        before: whether to evaluate before the first iteration.
+
+    Attributes:
+        results: iterations learned from -> results named ``val`` and ``val_with_skills``, of this process's run.
+    """
+
+    def __init__(
+        self,
+        collector: Collector,
+        panel: Panel,
+        *,
+        seed: int,
+        every_n_iterations: int,
+        privileged: Callable[[Task], str] | None = None,
+        before: bool = True,
+    ) -> None:
+        self.collector = collector
+        self.panel = panel
+        self.seed = seed
+        self.every_n_iterations = max(1, every_n_iterations)
+        self.privileged = privileged
+        self.before = before
+        self.results: dict[int, list[EvaluationResult]] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Evaluate the initial weights; a resumed run has done so already."""
+        if self.before and trainer.current_epoch == 0:
+            self._evaluate(trainer, 0)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Evaluate when it is time, and after the last iteration."""
+        learned = trainer.current_epoch + 1
+        if learned % self.every_n_iterations != 0 and learned != trainer.max_epochs:
+            return
+        for name, value in self._evaluate(trainer, learned).items():
+            # Loggers have it already, with the iteration on the x axis; this is for callbacks that monitor it.
+            pl_module.log(name, value, logger=False, batch_size=1)
+
+    def _evaluate(self, trainer: Trainer, learned: int) -> dict[str, float]:
+        started = time.perf_counter()
+        results = [self._play(trainer, "val", None)]
+        if self.privileged is not None:
+            results.append(self._play(trainer, "val_with_skills", self.privileged))
+        self.results[learned] = results
+        metrics: dict[str, float] = {}
+        for result in results:
+            metrics |= evaluation_metrics(result, result.name)
+            if trainer.is_global_zero:
+                print(f"after {learned} iterations  {result.line()}", flush=True)
+        metrics["time/evaluation_s"] = time.perf_counter() - started
+        for logger in trainer.loggers:
+            logger.log_metrics(metrics, step=learned)
+        return metrics
+
+    def _play(self, trainer: Trainer, name: str, privileged: Callable[[Task], str] | None) -> EvaluationResult:
+        """Play a share of the panel on each rank, and put the shares together."""
+        world_size = trainer.world_size
+        result = evaluate(
+            self.collector,
+            self.panel,
+            seed=self.seed,
+            name=name,
+            privileged=privileged,
+            rank=trainer.global_rank,
+            world_size=world_size,
+        )
+        if world_size == 1:
+            return result
+        shares: list[EvaluationResult | None] = [None] * world_size
+        torch.distributed.all_gather_object(shares, replace(result, episodes=()))
+        return merge([share for share in shares if share is not None])
+
+
+def evaluation_metrics(result: EvaluationResult, prefix: str) -> dict[str, float]:
+    """Success rates, in all and by task type, with ``<prefix>/n`` and the 95 % interval; nothing without an episode."""
+    metrics = result.metrics(prefix)
+    if metrics:
+        low, high = result.interval
+        metrics |= {f"{prefix}/n": float(result.n), f"{prefix}/interval_low": low, f"{prefix}/interval_high": high}
+    return metrics

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import pytest
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from sdar.callbacks.evaluation import PanelEvaluation
+from sdar.evaluation.panel import make_panel
+from sdar.rollout.collector import Collector, SamplingConfig
+from toy_training import (
+    LIMIT,
+    HintTeacher,
+    LettersEnvironment,
+    same_weights,
+    toy_datamodule,
+    toy_module,
+    toy_policy,
+    train,
+    weights,
+)
+
+
+def panel_evaluation(policy, **settings):
+    environment = LettersEnvironment()
+    collector = Collector(policy, environment, SamplingConfig(0.4, 1.0, 0, LIMIT), max_concurrent_episodes=4)
+    settings = {"seed": 0, "every_n_iterations": 2, "privileged": HintTeacher().privileged_text} | settings
+    return PanelEvaluation(collector, make_panel(environment, "valid", 6, 0), **settings)
+
+
+def run(with_evaluation=True, iterations=3, callbacks=(), **settings):
+    policy = toy_policy()
+    evaluation = panel_evaluation(policy, **settings)
+    module = toy_module(policy, HintTeacher())
+    memory = train(
+        module,
+        toy_datamodule(policy),
+        iterations,
+        callbacks=[evaluation, *callbacks] if with_evaluation else [],
+        enable_checkpointing=bool(callbacks),
+    )
+    return module, memory.curve(), evaluation
+
+
+def test_it_plays_before_during_and_after_training():
+    _, curve, evaluation = run()
+    assert list(evaluation.results) == [0, 2, 3]
+    for step in (0, 2, 3):
+        for prefix in ("val", "val_with_skills"):
+            figures = curve[step]
+            assert figures[f"{prefix}/n"] == 6
+            assert (
+                figures[f"{prefix}/interval_low"]
+                <= figures[f"{prefix}/success_rate"]
+                <= figures[f"{prefix}/interval_high"]
+            )
+        assert {f"val/success_rate/type {i}" for i in range(3)} <= set(figures)
+    assert "val/success_rate" not in curve[1]
+
+
+def test_evaluation_cannot_disturb_training():
+    disturbed, disturbed_curve, _ = run()
+    alone, curve, _ = run(with_evaluation=False)
+    assert same_weights(weights(disturbed), weights(alone))
+    for step, figures in curve.items():
+        assert {name: disturbed_curve[step][name] for name in figures} == figures
+
+
+def test_it_can_leave_out_the_start_and_the_skills():
+    _, _, evaluation = run(before=False, privileged=None, iterations=2)
+    assert list(evaluation.results) == [2]
+    assert [result.name for result in evaluation.results[2]] == ["val"]
+
+
+def test_a_checkpoint_can_monitor_the_success_rate(tmp_path):
+    best = ModelCheckpoint(
+        dirpath=tmp_path, monitor="val/success_rate", mode="max", every_n_epochs=2, save_on_train_epoch_end=True
+    )
+    _, curve, _ = run(iterations=4, callbacks=[best])
+    assert float(best.best_model_score) == pytest.approx(
+        max(curve[step]["val/success_rate"] for step in (2, 4)), abs=1e-6
+    )
