@@ -1,0 +1,200 @@
+"""The original engine: TextWorld's PDDL games on ALFWorld's domain and grammar, read from the installed packages.
+
+It is an extra (``pip install 'sdar[textworld]'``), because two of its parts are compiled at installation and licensed
+under the GPL. It plays what :mod:`sdar.environments.alfworld.native` plays, at about a hundredth of the speed, and is
+what the native engine is compared with.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import tempfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from sdar.environments.alfworld.engine import GameError, Reply
+from sdar.environments.alfworld.game import Game
+from sdar.errors import UserError
+
+_MISSING = "environment.engine=textworld needs packages that are not installed; pip install 'sdar[textworld]' adds them"
+
+
+def rules_of_installed_package() -> tuple[str, str]:
+    """ALFWorld's domain (PDDL) and grammar (TWL2), from the installed package. UserError when it is not there."""
+    spec = importlib.util.find_spec("alfworld")  # finds without importing: importing has side effects
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(_MISSING)
+    data = Path(spec.submodule_search_locations[0]) / "data"
+    try:
+        return (data / "alfred.pddl").read_text(), (data / "alfred.twl2").read_text()
+    except FileNotFoundError as error:
+        raise UserError(f"the installed alfworld has no {error.filename}; alfworld 0.4 is needed") from error
+
+
+def _import_backend() -> tuple[Any, Any]:
+    """The backend and ALFWorld's name maker.
+
+    Importing ``alfworld`` creates its data folder and sets ``ALFWORLD_DATA``, which would change what the user's next
+    lookup of that variable says; both are kept from happening.
+    """
+    before = os.environ.get("ALFWORLD_DATA")
+    os.environ["ALFWORLD_DATA"] = tempfile.gettempdir()
+    try:
+        backend = importlib.import_module("sdar.environments.alfworld.textworld_backend")
+        with backend.untouched_arguments():
+            info = importlib.import_module("alfworld.info")
+            names = importlib.import_module("alfworld.agents.utils.misc")
+    except ImportError as error:
+        raise UserError(f"{_MISSING} ({error})") from error
+    finally:
+        if before is None:
+            del os.environ["ALFWORLD_DATA"]
+        else:
+            os.environ["ALFWORLD_DATA"] = before
+    if tempfile.gettempdir() == vars(info)["ALFWORLD_DATA"]:
+        folder = before or str(Path("~/.cache/alfworld").expanduser())  # what the import would have left
+        for module in (info, importlib.import_module("alfworld")):
+            vars(module)["ALFWORLD_DATA"] = folder
+    return backend, names.Demangler
+
+
+class TextWorldEngine:
+    """Plays games on Fast Downward's library. Calls are serialised; use processes for parallel play.
+
+    ``keep_games`` translated games are kept (about 1 MB each), since the episodes of a group load the same one.
+    """
+
+    def __init__(self, keep_games: int = 64) -> None:
+        domain, grammar = rules_of_installed_package()
+        self.backend, self.demangler = _import_backend()
+        self.rulebook = self.backend.Rulebook(domain, grammar)
+        self.libraries = self.backend.LibraryPool()
+        self._kept: OrderedDict[str, TextWorldGame] = OrderedDict()
+        self._keep_games = keep_games
+
+    def load(self, game: Game) -> TextWorldGame:
+        """Translate the game's problem; raises :class:`GameError` naming the game and the translator's complaint."""
+        with self.backend.ENGINE_LOCK:
+            key = f"{game.game_id} {game.content_hash}"
+            if key not in self._kept:
+                self._kept[key] = TextWorldGame(self, game)
+                while len(self._kept) > self._keep_games:
+                    self._kept.popitem(last=False)
+            else:
+                self._kept.move_to_end(key)
+            return self._kept[key]
+
+
+class TextWorldGame:
+    """A translated game: all that is the same in every episode."""
+
+    def __init__(self, engine: TextWorldEngine, game: Game) -> None:
+        self.engine = engine
+        self.game = game
+        backend = engine.backend
+        try:
+            self.task, self.sas = backend.translate(engine.rulebook.domain, game.problem)
+            engine.rulebook.add_types(self.task)
+            with engine.libraries.lent() as library:
+                library.load_sas(self.sas)
+                self.facts = backend.initial_facts(self.task, library, engine.rulebook.types)
+        except (ValueError, KeyError) as error:
+            raise GameError(f"game {game.game_id}: {error}") from error
+        self.kinds = {entity.name: entity.type_name for entity in self.task.objects}
+        self.grammar = engine.rulebook.grammar_with_task(f"Your task is to: {game.task_text}.")
+        self.entities = self._name_entities()
+        self._lifted = {action.name: action for action in self.task.actions}
+        self._changing = backend.changing_predicates(self.task)
+        self._actions: dict[str, Any] = {}
+
+    def _name_entities(self) -> dict[str, Any]:
+        """Entities that occur in a fact, with the names ALFWorld gives them ("drawer 3")."""
+        info = importlib.import_module("textworld.generator.game").EntityInfo
+        entities = {v.name: info(v.name, v.type) for fact in self.facts.facts for v in fact.arguments}
+        names = self.engine.demangler(game_infos=entities, shuffle=False)
+        for entity in entities.values():
+            entity.name = names.demangle_alfred_name(entity.id)
+            entity.definite, entity.indefinite = "the", "a"
+        return entities
+
+    def action(self, operator_name: str) -> Any:
+        """The grounded action of an operator."""
+        action = self._actions.get(operator_name)
+        if action is None:
+            backend = self.engine.backend
+            name, *arguments = operator_name.split()
+            rule = self.engine.rulebook.actions[name]
+            mapping = backend.parameter_mapping(self._lifted[name], arguments)
+            action = backend.Action(None, rule.feedback_rule, mapping)
+            if not backend.predicates_in(rule.template) & self._changing:
+                action.command = self.command(operator_name, action, self.facts)
+            self._actions[operator_name] = action
+        return action
+
+    def command(self, operator_name: str, action: Any, facts: Any) -> str:
+        """What the player types for an action."""
+        if action.command is not None:
+            return str(action.command)
+        template = self.engine.rulebook.actions[operator_name.split()[0]].template
+        return self.derive(template, facts, action.mapping)
+
+    def derive(self, text: str, facts: Any, mapping: Any) -> str:
+        """A text of the grammar in the present state."""
+        return str(self.grammar.derive(text, self.engine.backend.Scope(facts, self.entities, mapping)))
+
+    def start(self) -> tuple[TextWorldState, Reply]:
+        """A fresh episode on a library of its own."""
+        with self.engine.backend.ENGINE_LOCK:
+            state = TextWorldState(self)
+            return state, state.reply(self.derive("#intro#", state.facts, {}))
+
+
+class TextWorldState:
+    """One running episode."""
+
+    def __init__(self, game: TextWorldGame) -> None:
+        self.game = game
+        self.facts = game.facts.copy()
+        self.library = game.engine.libraries.lend(self)
+        self.library.load_sas(game.sas)
+        self._offered: dict[str, tuple[int, int, Any]] = {}
+        self._last: Reply | None = None
+
+    def step(self, command: str) -> Reply:
+        """Apply a command and answer in the engine's words."""
+        with self.game.engine.backend.ENGINE_LOCK:
+            offer = self._offered.get(command.strip())
+            if offer is None:
+                assert self._last is not None
+                return Reply("Nothing happens.", self._last.admissible, self._last.won)
+            number, num_effects, action = offer
+            self._apply(number, num_effects)
+            return self.reply(self.game.derive(action.feedback, self.facts, action.mapping))
+
+    def _apply(self, number: int, num_effects: int) -> None:
+        effects = (self.game.engine.backend.Atom * num_effects)()
+        self.library.apply_operator(number, effects)
+        for effect in effects:
+            fact = effect.get_fact(self.game.kinds)
+            self.facts.remove_fact(fact.negate())
+            self.facts.add_fact(fact)
+
+    def reply(self, text: str) -> Reply:
+        """Text with the commands that are admissible now, found by the library."""
+        operators = (self.game.engine.backend.Operator * self.library.get_applicable_operators_count())()
+        self.library.get_applicable_operators(operators)
+        self._offered = {}
+        seen: set[str] = set()
+        for operator in operators:
+            name = operator.name
+            if name in seen:
+                continue
+            seen.add(name)
+            action = self.game.action(name)
+            command = self.game.command(name, action, self.facts)
+            self._offered.setdefault(command, (operator.id, operator.nb_effect_atoms, action))
+        self._last = Reply(text, tuple(sorted(self._offered)), bool(self.library.check_goal()))
+        return self._last
