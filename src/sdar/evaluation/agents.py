@@ -9,10 +9,10 @@ from sdar.environments.base import Environment
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import waves
-from sdar.rollout.guard import GuardedPool, error_outcome, guarded
+from sdar.rollout.guard import GuardedPool, guarded
 
-Choose = Callable[[Task, int, Observation], str | None]
-"""The action for (task, turn, observation); None: the agent has nothing left to do, and gives up."""
+Choose = Callable[[Task, int, Observation], str | StepOutcome | None]
+"""The action for (task, turn, observation); None: the agent gives up; an outcome: it failed, with that error."""
 
 
 def play_random(
@@ -49,10 +49,10 @@ def play_expert(
     if all(plan is None for plan in plans.values()):
         return None
 
-    def choose(task: Task, turn: int, observation: Observation) -> str | None:  # noqa: ARG001 - an agent's signature
+    def choose(task: Task, turn: int, _: Observation) -> str | StepOutcome | None:
         plan = plans[task.task_id]
         if isinstance(plan, StepOutcome):
-            raise RuntimeError(plan.error)
+            return plan
         return plan[turn] if plan is not None and turn < len(plan) else None
 
     return _play(environment, tasks, choose, max_concurrent_episodes)
@@ -109,9 +109,9 @@ def _open(task: Task, start: Observation | StepOutcome) -> _Game:
 
 def _choose(choose: Choose, game: _Game) -> str | None:
     """The agent's action; an agent that gives up or fails ends its episode."""
-    action = guarded(lambda: choose(game.episode.task, len(game.episode.turns), game.observation))
+    action = choose(game.episode.task, len(game.episode.turns), game.observation)
     if isinstance(action, StepOutcome):
-        game.finish(EndReason.ERROR_ENVIRONMENT, error_outcome(action.error or ""))
+        game.finish(action.end or EndReason.ERROR_ENVIRONMENT, action)
         return None
     if action is None:
         game.finish(EndReason.FAILURE)

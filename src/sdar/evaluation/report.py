@@ -15,11 +15,11 @@ __all__ = ["EvaluationResult", "TaskRecord", "final_table", "merge", "summarise"
 
 
 def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:
-    """Two plain-text tables, one row per result in the order given: the panel as a whole, and by task type.
+    """Two tables, one row per result in the order given: the panel as a whole, and by task type.
 
-    At most 120 columns wide. Errors are counted and excluded from n; a type without an episode shows "-".
+    Plain ASCII in Markdown's form, so that they print anywhere and can be pasted. Errors are counted and excluded from n; a type without an episode shows "-".
     """
-    whole = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    whole = Table(box=box.MARKDOWN)
     whole.add_column("agent", no_wrap=True)
     for heading in ("success", "95 % interval", "solved", "n", "errors", "turns"):
         whole.add_column(heading, justify="right", no_wrap=True)
@@ -27,13 +27,16 @@ def final_table(results: Sequence[EvaluationResult], title: str = "Success on th
         whole.add_row(f"{number} {result.name}", *_figures(result))
 
     types = sorted({name for result in results for name in result.by_type})
-    by_type = Table(title="Success by task type (solved / n), by agent", box=box.SIMPLE_HEAD, title_justify="left")
-    by_type.add_column("task type")
+    by_type = Table(box=box.MARKDOWN)
+    by_type.add_column("task type", no_wrap=True)
     for number in range(1, len(results) + 1):
         by_type.add_column(str(number), justify="right", no_wrap=True)
     for name in types:
         by_type.add_row(name, *(_share(result.by_type.get(name)) for result in results))
-    return _text(whole) + (_text(by_type) if len(types) > 1 else "")
+    text = f"{title}\n\n{_text(whole)}"
+    if len(types) > 1:
+        text += f"\nBy task type, solved/n of each agent\n\n{_text(by_type)}"
+    return text
 
 
 def _figures(result: EvaluationResult) -> list[str]:
@@ -55,4 +58,4 @@ def _text(table: Table) -> str:
     console.print(table)
     stream = console.file
     assert isinstance(stream, io.StringIO)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    return "".join(f"{line.strip()}\n" for line in stream.getvalue().splitlines() if line.strip())

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from sdar.episode import EndReason, StepOutcome
+from sdar.evaluation.evaluate import evaluate
+from sdar.evaluation.panel import make_panel
+from sdar.evaluation.report import EvaluationResult, TaskRecord, final_table, merge, summarise
+from sdar.evaluation.statistics import wilson_interval
+from sdar.rollout.collector import Collector, SamplingConfig
+from toy_rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests
+
+SAMPLING = SamplingConfig(temperature=0.4, max_response_tokens=4)
+
+
+def crash() -> StepOutcome:
+    raise RuntimeError("gone")
+
+
+def collector(environment: CountingEnvironment, concurrent: int = 64) -> Collector:
+    return Collector(fake_policy(), environment, SAMPLING, concurrent, generator_factory=FactoryOfFakes())
+
+
+def result(name: str, *ends: EndReason) -> EvaluationResult:
+    records = [TaskRecord(f"t{i}", "ab"[i % 2], e is EndReason.SUCCESS, e, i, 0.0) for i, e in enumerate(ends)]
+    return EvaluationResult(name, tuple(records))
+
+
+S, F, L, E = EndReason.SUCCESS, EndReason.FAILURE, EndReason.TURN_LIMIT, EndReason.ERROR_ENVIRONMENT
+
+
+def test_every_task_of_the_panel_is_played_once() -> None:
+    environment = CountingEnvironment(max_turns=4)
+    panel = make_panel(environment, "valid", 12, 0)
+    found = evaluate(collector(environment), panel, seed=0)
+    assert sorted(record.task_id for record in found.records) == sorted(task.task_id for task in panel.tasks)
+    assert (found.n, found.successes, found.errors) == (12, 9, 0)
+    assert found.by_type == {"alpha": (4, 3), "beta": (4, 3), "gamma": (4, 3)}
+    assert found.ends == {EndReason.SUCCESS: 9, EndReason.TURN_LIMIT: 3}
+    assert found.interval == wilson_interval(9, 12)
+    assert found.panel_hash == panel.content_hash
+
+
+def test_evaluation_is_repeatable_and_disturbs_no_training() -> None:
+    environment = CountingEnvironment()
+    panel = make_panel(environment, "valid", 12, 0)
+    plays = collector(environment)
+    train = plays.collect(requests(environment), seed=0, key=("train", 0)).episodes
+    one = evaluate(plays, panel, seed=0)
+    assert evaluate(collector(environment, 5), panel, seed=0).episodes == one.episodes
+    assert plays.collect(requests(environment), seed=0, key=("train", 0)).episodes == train
+    assert evaluate(plays, panel, seed=0, name="other").episodes != one.episodes
+
+
+def test_skills_reach_the_prompt() -> None:
+    environment = CountingEnvironment()
+    panel = make_panel(environment, "valid", 2, 0)
+    plain, helped = (
+        evaluate(collector(environment), panel, seed=0, privileged=text) for text in (None, lambda task: "hint")
+    )
+    for before, after in zip(plain.episodes, helped.episodes, strict=True):
+        assert len(after.turns[0].context_ids) == len(before.turns[0].context_ids) + len("hint")
+
+
+def test_an_error_is_no_failure() -> None:
+    environment = CountingEnvironment(faults={"valid-0": (1, crash)})
+    found = evaluate(collector(environment), make_panel(environment, "valid", 12, 0), seed=0)
+    assert (found.n, found.successes, found.errors) == (11, 8, 1)
+    assert found.by_type["alpha"] == (3, 2)
+    assert found.ends[EndReason.ERROR_ENVIRONMENT] == 1
+    assert "8 of 11" in found.line()
+    assert "1 ended by an error and left out" in found.line()
+
+
+def test_figures_are_counts_divided_once() -> None:
+    found = result("x", S, F, S, L, E)
+    assert (found.success_rate, found.turns_mean) == (0.5, 6 / 4)
+    assert found.metrics("val") == {"val/success_rate": 0.5, "val/success_rate/a": 1.0, "val/success_rate/b": 0.0}
+
+
+def test_without_a_valid_episode_nothing_is_claimed() -> None:
+    found = result("x", E, E)
+    assert math.isnan(found.success_rate)
+    assert found.interval == (0.0, 1.0)
+    assert found.metrics("val") == {}
+    assert "no valid episode" in found.line()
+    assert " 2 " in final_table([found])
+
+
+def test_shares_of_several_processes_make_the_whole() -> None:
+    environment = CountingEnvironment()
+    panel = make_panel(environment, "valid", 11, 0)
+    whole = evaluate(collector(environment), panel, seed=0)
+    shares = [evaluate(collector(environment), panel, seed=0, rank=rank, world_size=3) for rank in range(3)]
+    merged = merge(shares)
+    assert set(merged.records) == set(whole.records)
+    assert (merged.n, merged.by_type, merged.panel_hash) == (whole.n, whole.by_type, whole.panel_hash)
+    assert merge(shares[::-1]).records == merged.records
+    with pytest.raises(ValueError, match="counted twice"):
+        merge([shares[0], shares[0]])
+    with pytest.raises(ValueError, match="same name and panel"):
+        merge([shares[0], result("x", S)])
+
+
+def test_episodes_are_summarised_as_they_are() -> None:
+    environment = CountingEnvironment(num_tasks=3)
+    episodes = collector(environment).collect(requests(environment, 1), seed=0, key=("val", "x")).episodes
+    found = summarise("x", episodes)
+    assert [record.num_turns for record in found.records] == [2, 3, 4]
+    assert [record.episode_return for record in found.records] == [10.0, 10.0, 10.0]
+
+
+def test_the_table_shows_every_figure_with_n_and_interval() -> None:
+    text = final_table([result("random admissible agent", F, F, F, F), result("trained, with skills", S, S, S, F, E)])
+    rows = [" ".join(line.replace("|", " ").split()) for line in text.splitlines()]
+    assert "1 random admissible agent 0.0 % 0.0 to 49.0 0 4 0 1.5" in rows
+    assert "2 trained, with skills 75.0 % 30.1 to 95.4 3 4 1 1.5" in rows
+    assert text.isascii()
+    assert all(len(line) <= 120 for line in text.splitlines())
+    assert {"a 0/2 2/2", "b 0/2 1/2"} <= set(rows)
+
+
+def test_the_table_of_no_results_is_empty_and_not_an_error() -> None:
+    assert "agent" in final_table([])

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from sdar.episode import EndReason, Episode
+from sdar.errors import UserError
+from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest, waves
+from sdar.rollout.sampling import SamplingConfig
+from toy_rollouts import END, CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests, text_ids
+
+LIMIT = 5
+
+
+def collector(
+    environment: CountingEnvironment, concurrent: int = 64, context_tokens: int = 10_000, factory: Any = None
+) -> Collector:
+    sampling = SamplingConfig(max_response_tokens=LIMIT)
+    factory = factory or FactoryOfFakes()
+    return Collector(fake_policy(context_tokens), environment, sampling, concurrent, generator_factory=factory)
+
+
+def sampled(episode: Episode) -> list[list[int]]:
+    return [turn.response_ids for turn in episode.turns]
+
+
+@hypothesis_settings(max_examples=25, deadline=None)
+@given(concurrent=st.integers(1, 30), data=st.data())
+def test_tokens_do_not_depend_on_waves_neighbours_or_order(concurrent: int, data: st.DataObject) -> None:
+    everything = requests(CountingEnvironment())
+    whole = collector(CountingEnvironment()).collect(everything, seed=1, key=("train", 0)).episodes
+    expected = {(e.task.task_id, e.member): e for e in whole}
+
+    part = data.draw(st.lists(st.sampled_from(everything), unique=True, min_size=1))
+    episodes = collector(CountingEnvironment(), concurrent).collect(part, seed=1, key=("train", 0)).episodes
+
+    assert [(e.task, e.member) for e in episodes] == [(r.task, r.member) for r in part]
+    for episode in episodes:
+        assert episode == expected[episode.task.task_id, episode.member]
+
+
+@pytest.mark.parametrize(("seed", "key"), [(2, ("train", 0)), (1, ("train", 1)), (1, ("val", 0))])
+def test_tokens_depend_on_seed_and_key(seed: int, key: tuple[int | str, ...]) -> None:
+    environment = CountingEnvironment()
+    one = collector(environment).collect(requests(environment), seed=1, key=("train", 0)).episodes
+    two = collector(environment).collect(requests(environment), seed=seed, key=key).episodes
+    assert [sampled(e) for e in one] != [sampled(e) for e in two]
+
+
+def test_members_and_turns_sample_differently() -> None:
+    environment = CountingEnvironment()
+    episodes = collector(environment).collect(requests(environment), seed=1, key=("train", 0)).episodes
+    responses = [tuple(turn.response_ids) for e in episodes for turn in e.turns if len(turn.response_ids) == LIMIT]
+    assert len(set(responses)) == len(responses)
+
+
+@given(total=st.integers(1, 200), limit=st.integers(1, 70))
+def test_waves_are_few_even_and_in_order(total: int, limit: int) -> None:
+    cut = waves(total, limit)
+    assert [index for wave in cut for index in wave] == list(range(total))
+    assert len(cut) == -(-total // limit)
+    assert max(map(len, cut)) <= limit
+    assert max(map(len, cut)) - min(map(len, cut)) <= 1
+
+
+def test_no_more_than_the_allowed_episodes_are_alive_at_once() -> None:
+    environment, factory = CountingEnvironment(), FactoryOfFakes()
+    collector(environment, 5, factory=factory).collect(requests(environment), seed=0, key=("train", 0))
+    assert max(len(call) for call in factory.made[0].calls) == 5
+
+
+def test_ended_episodes_stop_generating() -> None:
+    environment, factory = CountingEnvironment(), FactoryOfFakes()
+    episodes = collector(environment, factory=factory).collect(requests(environment), seed=0, key=("train", 0)).episodes
+    for turn, call in enumerate(factory.made[0].calls):
+        assert sorted(call) == [slot for slot, episode in enumerate(episodes) if len(episode.turns) > turn]
+    assert len({len(episode.turns) for episode in episodes}) > 1
+
+
+def test_an_episode_records_what_was_seen_done_and_rewarded() -> None:
+    environment = CountingEnvironment()
+    (episode,) = collector(environment).collect(requests(environment, 1)[1:2], seed=0, key=("train", 0)).episodes
+    assert (episode.end, episode.success, episode.opening) == (EndReason.SUCCESS, True, "task 1: turn 0")
+    assert [turn.observation.text for turn in episode.turns] == ["turn 0", "turn 1", "turn 2"]
+    assert [turn.reward for turn in episode.turns] == [0.0, 0.0, 10.0]
+    assert episode.scores == {"part": 0.3}
+    for turn in episode.turns:
+        ended = turn.response_ids[-1] == END
+        text = "".join(str(token) for token in (turn.response_ids[:-1] if ended else turn.response_ids))
+        assert (turn.response_text, turn.action, turn.valid) == (text, text, len(text) > 1)
+        assert turn.truncated == (not ended)
+
+
+def test_the_turn_limit_ends_an_episode() -> None:
+    environment = CountingEnvironment(max_turns=3)
+    (episode,) = collector(environment).collect(requests(environment, 1)[3:4], seed=0, key=("train", 0)).episodes
+    assert (episode.end, episode.success, len(episode.turns)) == (EndReason.TURN_LIMIT, False, 3)
+    assert episode.scores == {"part": 0.3}
+
+
+def test_success_at_the_last_allowed_turn_is_success() -> None:
+    environment = CountingEnvironment(max_turns=2)
+    (episode,) = collector(environment).collect(requests(environment, 1)[0:1], seed=0, key=("train", 0)).episodes
+    assert (episode.end, len(episode.turns)) == (EndReason.SUCCESS, 2)
+
+
+class Scripted(FakeGenerator):
+    """Every response is the same, cut or ended."""
+
+    def __init__(self, sampling: SamplingConfig, response: list[int]) -> None:
+        super().__init__(sampling)
+        self.response = response
+
+    def sample(self, uniforms: object) -> list[int]:
+        return list(self.response)
+
+
+def scripted(response: list[int]) -> Callable[..., Scripted]:
+    return lambda policy, sampling: Scripted(sampling, response)
+
+
+def test_a_cut_response_gets_its_end_token_as_context() -> None:
+    environment = CountingEnvironment()
+    for response, end in (([3] * LIMIT, [END]), ([3] * (LIMIT - 1) + [END], [])):
+        played = collector(environment, factory=scripted(response)).collect(
+            requests(environment, 1)[1:2], seed=0, key=("train", 0)
+        )
+        first, *later = played.episodes[0].turns
+        assert first.context_ids == [90, *text_ids("task 1: turn 0"), 91]
+        for number, turn in enumerate(later, start=1):
+            assert turn.context_ids == [*end, 90, *text_ids(f"turn {number}"), 91]
+        for turn in (first, *later):
+            assert turn.response_ids == response
+            assert turn.truncated == bool(end)
+
+
+def test_only_the_first_turn_has_a_splice_index() -> None:
+    environment = CountingEnvironment()
+    for episode in collector(environment).collect(requests(environment), seed=0, key=("train", 0)).episodes:
+        assert [turn.splice_index for turn in episode.turns] == [1] + [None] * (len(episode.turns) - 1)
+
+
+def test_a_full_context_ends_an_episode_before_sampling() -> None:
+    environment = CountingEnvironment()
+    request = requests(environment, 1)[3:4]
+    free = collector(environment, factory=scripted([3, END])).collect(request, seed=0, key=("train", 0)).episodes[0]
+    lengths = [len(turn.context_ids) + len(turn.response_ids) for turn in free.turns]
+    needed = sum(lengths[:2]) + len(free.turns[2].context_ids) + LIMIT
+    for context_tokens, turns in ((needed, 3), (needed - 1, 2)):
+        tight = collector(environment, context_tokens=context_tokens, factory=scripted([3, END]))
+        (episode,) = tight.collect(request, seed=0, key=("train", 0)).episodes
+        assert (episode.end, len(episode.turns)) == (EndReason.CONTEXT_FULL, turns)
+        assert episode.turns == free.turns[:turns]
+
+
+def test_an_opening_that_does_not_fit_ends_without_a_turn(caplog: pytest.LogCaptureFixture) -> None:
+    environment = CountingEnvironment()
+    played = collector(environment, context_tokens=12).collect(requests(environment), seed=0, key=("train", 0))
+    assert {(e.end, len(e.turns), e.success) for e in played.episodes} == {(EndReason.CONTEXT_FULL, 0, False)}
+    assert "no room for a first response" in caplog.text
+
+
+def test_privileged_text_is_spliced_into_the_rollout_prompt() -> None:
+    environment = CountingEnvironment()
+    request = requests(environment, 1)[:2]
+    texts = {"train-0": "hint!", "train-1": ""}
+    played = collector(environment).collect(
+        request, seed=0, key=("val", 0), privileged=lambda task: texts[task.task_id]
+    )
+    plain = collector(environment).collect(request, seed=0, key=("val", 0))
+    helped, empty = played.episodes
+    assert helped.turns[0].context_ids == [90, *text_ids("hint!"), *text_ids("task 0: turn 0"), 91]
+    assert helped.turns[0].splice_index is None
+    assert helped.turns[1:] == plain.episodes[0].turns[1:]
+    assert empty == plain.episodes[1]
+
+
+def test_progress_counts_every_turn() -> None:
+    environment, seen = CountingEnvironment(), list[CollectProgress]()
+    played = collector(environment, 7).collect(requests(environment), seed=0, key=("train", 0), progress=seen.append)
+    last = seen[-1]
+    assert (last.finished, last.total, last.live) == (24, 24, 0)
+    assert last.turns == sum(len(e.turns) for e in played.episodes)
+    assert last.response_tokens == sum(e.num_response_tokens for e in played.episodes)
+    assert all(a.finished <= b.finished and a.turns <= b.turns for a, b in pairwise(seen))
+
+
+def test_time_is_split_into_generation_and_environment() -> None:
+    environment = CountingEnvironment()
+    timings = collector(environment).collect(requests(environment), seed=0, key=("train", 0)).timings
+    assert set(timings) == {"generate_s", "environment_s"}
+    assert all(seconds > 0 for seconds in timings.values())
+
+
+def test_nothing_asked_for_gives_nothing() -> None:
+    environment, factory = CountingEnvironment(), FactoryOfFakes()
+    assert collector(environment, factory=factory).collect([], seed=0, key=("train", 0)).episodes == []
+    assert environment.pools == factory.made == []
+
+
+def test_one_request_twice_is_refused() -> None:
+    environment = CountingEnvironment()
+    request = EpisodeRequest(environment.tasks("train")[0], 0)
+    with pytest.raises(ValueError, match="only once"):
+        collector(environment).collect([request, request], seed=0, key=("train", 0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_concurrent_episodes": 0}, "rollout.max_concurrent_episodes is 0"),
+        ({"context": "sliding"}, "rollout.context is 'sliding'"),
+        ({"policy": fake_policy(LIMIT)}, f"rollout.max_response_tokens is {LIMIT}"),
+    ],
+)
+def test_settings_out_of_range_are_named(arguments: dict[str, Any], words: str) -> None:
+    defaults: dict[str, Any] = {"policy": fake_policy(), "max_concurrent_episodes": 4}
+    with pytest.raises(UserError, match=words):
+        Collector(
+            environment=CountingEnvironment(),
+            sampling=SamplingConfig(max_response_tokens=LIMIT),
+            **defaults | arguments,
+        )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}],
+)
+def test_sampling_settings_out_of_range_are_named(arguments: dict[str, float]) -> None:
+    with pytest.raises(UserError, match=f"^{next(iter(arguments))} is "):
+        SamplingConfig(**arguments)  # type: ignore[arg-type]
