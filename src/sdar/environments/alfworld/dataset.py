@@ -1,0 +1,216 @@
+"""The real ALFWorld dataset, laid out as ``alfworld-download`` leaves it, as games.
+
+``data_dir/json_2.1.1/<split>/<task>/<trial>/`` holds ``game.tw-pddl`` (one JSON object: pddl_domain, grammar,
+pddl_problem, solvable, walkthrough) and usually ``traj_data.json``. Which trials count follows ALFWorld 0.4.2
+(``agents/environment/alfred_tw_env.py``): no movable receptacles, nothing sliced, one of the six task types, checked
+to be solvable. Only the problem, the task and the walkthrough are taken from a file; domain and grammar are the
+installed package's, so that nothing of a data file is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdar.environments.alfworld.engine import GameError
+from sdar.environments.alfworld.game import TASK_TYPES, Game
+from sdar.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+VERSION_FOLDER = "json_2.1.1"
+SPLITS = ("train", "valid_seen", "valid_unseen")
+GAME_FILE = "game.tw-pddl"
+TRAJECTORY_FILE = "traj_data.json"
+MAX_FILE_BYTES = 16_000_000
+"""Real files have about 70 kB."""
+
+DAMAGED = "damaged"
+UNSUPPORTED = "movable or sliced"
+WRONG_TYPE = "another task type"
+UNSOLVABLE = "unsolvable"
+UNCHECKED = "not checked to be solvable"
+NO_GAME = "without a game file"
+
+_TASK = re.compile(r'"Your task is to: ((?:[^"\\]|\\.)*)\."')
+_PRINTABLE_TASK = re.compile(r"[^;|\"<>\[\]#{}\\\n\t]+")
+_CURRENT_COMMANDS = "move {o} to {r}"
+_MAX_NAMED = 20
+
+
+@dataclass(frozen=True)
+class GameEntry:
+    """A game of the dataset that was read and found good; its problem stays on disk until :meth:`load`."""
+
+    path: Path
+    game_id: str
+    task_type: str
+    task_text: str
+    split: str
+    content_hash: str
+    walkthrough: tuple[str, ...]
+
+    def load(self) -> Game:
+        """Read the game again; raises :class:`GameError` when the file is gone or has changed since it was listed."""
+        document, _ = _read_document(self.path, self.game_id)
+        game = _game(document, self.game_id, self.task_type, self.split)
+        if game.content_hash != self.content_hash:
+            raise GameError(f"game {self.game_id}: {self.path} has changed since it was listed")
+        return game
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Games of one split in the order of their ids, and how many trials were left out, by reason."""
+
+    entries: tuple[GameEntry, ...]
+    skipped: Mapping[str, int]
+
+
+class _LeftOutError(Exception):
+    """A trial that is left out; ``reason`` is what it is counted under."""
+
+    def __init__(self, reason: str, message: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def list_games(data_dir: str | Path, split: str) -> Listing:
+    """All playable games of a split (about half a millisecond each).
+
+    Trials that are left out are counted in the log, damaged files named there. UserError when the folder does not
+    exist or no game is left.
+    """
+    folder = _split_folder(Path(data_dir), split)
+    entries: list[GameEntry] = []
+    skipped: Counter[str] = Counter()
+    damaged: list[str] = []
+    outdated = 0
+    for trial in _trials(folder):
+        try:
+            entry, is_current = _entry(trial, folder, split)
+        except _LeftOutError as skip:
+            skipped[skip.reason] += 1
+            if skip.reason == DAMAGED:
+                damaged.append(str(skip))
+            continue
+        entries.append(entry)
+        outdated += not is_current
+    for message in damaged[:_MAX_NAMED]:
+        logger.warning("%s; it is left out", message)
+    if len(damaged) > _MAX_NAMED:
+        logger.warning("and %d more damaged files", len(damaged) - _MAX_NAMED)
+    if outdated:
+        logger.warning(
+            "%d games of %s were written for an older ALFWorld; they are played with today's commands, "
+            "and without their walkthroughs",
+            outdated,
+            folder,
+        )
+    counts = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "none"
+    logger.info("%s: %d games; left out: %s", folder, len(entries), counts)
+    if not entries:
+        raise UserError(
+            f"environment.data_dir={data_dir} has no playable game in {VERSION_FOLDER}/{split} (left out: {counts})"
+        )
+    return Listing(tuple(entries), dict(skipped))
+
+
+def available_splits(data_dir: str | Path) -> tuple[str, ...]:
+    """Splits whose folders exist. UserError when there is none."""
+    root = Path(data_dir)
+    found = tuple(split for split in SPLITS if (root / VERSION_FOLDER / split).is_dir())
+    if not found:
+        _split_folder(root, SPLITS[0])
+    return found
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    if not root.is_dir():
+        raise UserError(f"environment.data_dir={root} is not a folder")
+    if split not in SPLITS:
+        raise UserError(f"split {split!r} is unknown; the dataset has {', '.join(SPLITS)}")
+    folder = root / VERSION_FOLDER / split
+    if not folder.is_dir():
+        raise UserError(
+            f"environment.data_dir={root} has no folder {VERSION_FOLDER}/{split}; "
+            "it must be laid out as alfworld-download does"
+        )
+    return folder
+
+
+def _trials(folder: Path) -> Iterator[tuple[Path, frozenset[str]]]:
+    """Folders of trials with the files in them, sorted by path."""
+    found = [
+        (Path(root), frozenset(files) & {GAME_FILE, TRAJECTORY_FILE})
+        for root, _, files in os.walk(folder)
+        if GAME_FILE in files or TRAJECTORY_FILE in files
+    ]
+    yield from sorted(found, key=lambda trial: trial[0].relative_to(folder).as_posix())
+
+
+def _entry(trial: tuple[Path, frozenset[str]], folder: Path, split: str) -> tuple[GameEntry, bool]:
+    path, files = trial
+    name = path.relative_to(folder).as_posix()
+    game_id = f"{split}/{name}"
+    if "movable" in name or "Sliced" in name:
+        raise _LeftOutError(UNSUPPORTED)
+    try:
+        if TRAJECTORY_FILE in files:
+            task_type = _read_json(path / TRAJECTORY_FILE, game_id).get("task_type")
+        else:
+            task_type = name.split("/")[0].split("-")[0]
+        if task_type not in TASK_TYPES:
+            raise _LeftOutError(WRONG_TYPE)
+        if GAME_FILE not in files:
+            raise _LeftOutError(NO_GAME)
+        document, is_current = _read_document(path / GAME_FILE, game_id)
+        if "solvable" not in document:
+            raise _LeftOutError(UNCHECKED)
+        if not document["solvable"]:
+            raise _LeftOutError(UNSOLVABLE)
+        game = _game(document, game_id, task_type, split)
+    except GameError as error:
+        raise _LeftOutError(DAMAGED, str(error)) from error
+    walkthrough = game.walkthrough
+    entry = GameEntry(path / GAME_FILE, game_id, task_type, game.task_text, split, game.content_hash, walkthrough)
+    return entry, is_current
+
+
+def _read_json(path: Path, game_id: str) -> dict[str, object]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+        document = json.loads(content[:MAX_FILE_BYTES])  # a file that is too long is no longer JSON
+    except (OSError, ValueError, RecursionError) as error:
+        raise GameError(f"game {game_id}: {path} cannot be read ({error})") from error
+    if not isinstance(document, dict):
+        raise GameError(f"game {game_id}: {path} does not hold one JSON object")
+    return document
+
+
+def _read_document(path: Path, game_id: str) -> tuple[dict[str, object], bool]:
+    """A game file, and whether its commands are those of the installed ALFWorld."""
+    document = _read_json(path, game_id)
+    for key in ("pddl_problem", "grammar"):
+        if not isinstance(document.get(key), str):
+            raise GameError(f"game {game_id}: {path} has no text {key!r}")
+    return document, _CURRENT_COMMANDS in str(document["grammar"])
+
+
+def _game(document: dict[str, object], game_id: str, task_type: str, split: str) -> Game:
+    grammar = str(document["grammar"])
+    match = _TASK.search(grammar)
+    if match is None or _PRINTABLE_TASK.fullmatch(match.group(1)) is None:
+        raise GameError(f"game {game_id}: the grammar states no task that can be printed")
+    walkthrough = document.get("walkthrough") or []
+    if not isinstance(walkthrough, list) or not all(isinstance(command, str) for command in walkthrough):
+        raise GameError(f"game {game_id}: 'walkthrough' is not a list of commands")
+    known = tuple(walkthrough) if _CURRENT_COMMANDS in grammar else ()
+    return Game(game_id, task_type, match.group(1), str(document["pddl_problem"]), split, known)
