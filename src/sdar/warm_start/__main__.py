@@ -13,8 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
+from sdar.policy.language_model import tiny_model
 from sdar.policy.tiny import build_model, build_tokenizer
 from sdar.warm_start.alfworld import PHRASES, AlfworldDemonstrations, Mixture
+from sdar.warm_start.evaluate import evaluate_warm_start
 from sdar.warm_start.train import WarmStartSettings, train_warm_start
 
 VOCABULARY_SIZE = 1024
@@ -69,11 +71,16 @@ def run(command: Command) -> None:
     train_warm_start(model, demonstrations, command.training, tokenizer.pad_token_id, report)
     out = Path(command.out)
     out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
+    # Half precision halves the file; every figure below is of the weights as they are saved.
+    model.to(torch.float16).save_pretrained(out)
     tokenizer.save_pretrained(out)
     made_by = OmegaConf.to_container(OmegaConf.structured(command))
     assert isinstance(made_by, dict)
     made_by.pop("out")
+    results = evaluate_warm_start(tiny_model(out), command.max_turns)
+    for result in results:
+        print(result.line())
+    made_by["success"] = {result.name: [result.successes, result.n] for result in results}
     (out / "warm_start.json").write_text(json.dumps(made_by, indent=2) + "\n")
     print(f"saved to {out}")
 

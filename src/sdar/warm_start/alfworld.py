@@ -57,7 +57,7 @@ PHRASES = (
 """Set phrases of the environment and of the response format, each a single token where it is frequent."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Mixture:
     """Shares of the three kinds of demonstrations; they add up to 1."""
 

@@ -23,7 +23,7 @@ class Demonstrations(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class WarmStartSettings:
     """How a warm start is trained.
 
@@ -32,7 +32,7 @@ class WarmStartSettings:
     weights, optimiser and loss are float32.
     """
 
-    steps: int = 650
+    steps: int = 360
     batch_size: int = 40
     learning_rate: float = 3e-3
     warm_up_steps: int = 40

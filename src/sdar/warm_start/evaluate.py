@@ -1,0 +1,39 @@
+"""How a warm-started model plays with no skill, with the right ones, and with those of another task type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sdar.environments.alfworld.environment import AlfworldEnvironment
+from sdar.environments.alfworld.game import TASK_TYPES
+from sdar.episode import Task
+from sdar.evaluation.evaluate import evaluate
+from sdar.evaluation.panel import make_panel
+from sdar.evaluation.result import EvaluationResult
+from sdar.policy.language_model import LanguageModel
+from sdar.randomness import keyed_generator
+from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.warm_start.alfworld import skill_teacher, wrong_task
+
+PANEL_SIZE = 240
+TEMPERATURE = 0.4
+
+
+def evaluate_warm_start(policy: LanguageModel, max_turns: int) -> list[EvaluationResult]:
+    """Three results on the unseen panel: "no skill", "right skills", "wrong skills"."""
+    environment = AlfworldEnvironment(max_turns=max_turns)
+    panel = make_panel(environment, "valid_unseen", PANEL_SIZE, 0)
+    sampling = SamplingConfig(temperature=TEMPERATURE, top_p=1.0, top_k=0, max_response_tokens=48)
+    collector = Collector(policy, environment, sampling, 64)
+    teacher = skill_teacher()
+
+    def wrong(task: Task) -> str:
+        shift = int(keyed_generator(0, "wrong skill", task.task_id).integers(1, len(TASK_TYPES)))
+        return teacher.privileged_text(wrong_task(task, shift))
+
+    views: dict[str, Callable[[Task], str] | None] = {
+        "no skill": None,
+        "right skills": teacher.privileged_text,
+        "wrong skills": wrong,
+    }
+    return [evaluate(collector, panel, seed=0, name=name, privileged=view) for name, view in views.items()]
