@@ -72,7 +72,7 @@ def run(command: Command) -> None:
     out = Path(command.out)
     out.mkdir(parents=True, exist_ok=True)
     # Half precision halves the file; every figure below is of the weights as they are saved.
-    model.to(torch.float16).save_pretrained(out)
+    model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     made_by = OmegaConf.to_container(OmegaConf.structured(command))
     assert isinstance(made_by, dict)

@@ -8,8 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
+from sdar.environments.alfworld.dataset import available_splits, list_games
 from sdar.environments.alfworld.engine import Engine, EngineGame, EngineState, GameError, Reply
-from sdar.environments.alfworld.game import Game
+from sdar.environments.alfworld.game import GameSource
 from sdar.environments.alfworld.generator import SPLITS, GeneratorSettings, HouseholdGenerator
 from sdar.environments.alfworld.native import NativeEngine
 from sdar.environments.base import Environment, EnvironmentPool, Projection
@@ -76,33 +77,32 @@ class AlfworldEnvironment(Environment):
         self._list_actions = list_actions
         self._engine = _engine(engine)
         self._num_tasks = dict(zip(SPLITS, num_tasks, strict=True))
-        self._games: dict[str, list[Game]] | None = None
+        self._data_dir = None if data_dir is None else Path(data_dir)
         self._generator: HouseholdGenerator | None = None
-        if data_dir is not None:
-            from sdar.environments.alfworld.dataset import read_dataset
-
-            self._games = {split: list(games) for split, games in read_dataset(Path(data_dir)).items()}
-        else:
+        self._splits: tuple[str, ...] = SPLITS
+        if self._data_dir is None:
             self._generator = HouseholdGenerator(generator or GeneratorSettings())
+        else:
+            self._splits = available_splits(self._data_dir)
         self._tasks: dict[str, list[Task]] = {}
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have tasks."""
-        return SPLITS if self._games is None else tuple(split for split in SPLITS if self._games.get(split))
+        return self._splits
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """All tasks of a split. Generated games are drawn when a split is first asked for."""
+        """All tasks of a split; drawn, or listed from the dataset, when the split is first asked for."""
         if split not in self.splits():
             raise UserError(f"split {split!r} has no tasks; allowed: {', '.join(self.splits())}")
         if split not in self._tasks:
             self._tasks[split] = [_task(game) for game in self._games_of(split)]
         return self._tasks[split]
 
-    def _games_of(self, split: str) -> list[Game]:
-        if self._generator is None:
-            assert self._games is not None
-            return self._games[split]
-        return [self._generator.game(split, index) for index in range(self._num_tasks[split])]
+    def _games_of(self, split: str) -> Sequence[GameSource]:
+        if self._generator is not None:
+            return [self._generator.game(split, index) for index in range(self._num_tasks[split])]
+        assert self._data_dir is not None
+        return list_games(self._data_dir, split).entries
 
     def open_pool(self) -> EnvironmentPool:
         """A pool on this environment's engine."""
@@ -136,8 +136,7 @@ class AlfworldEnvironment(Environment):
 
     def expert(self, task: Task) -> list[str] | None:
         """The game's stored solution."""
-        game = task.payload
-        assert isinstance(game, Game)
+        game: GameSource = task.payload
         return list(game.walkthrough) or None
 
 
@@ -150,7 +149,7 @@ def _engine(name: str) -> Engine:
     return TextWorldEngine()
 
 
-def _task(game: Game) -> Task:
+def _task(game: GameSource) -> Task:
     return Task(
         task_id=game.game_id,
         task_type=game.task_type,
@@ -165,8 +164,12 @@ class AlfworldPool(EnvironmentPool):
     """Episodes of one engine, in this process. The episodes of a group start from one loaded game."""
 
     def __init__(self, engine: Engine) -> None:
-        self._load = lru_cache(maxsize=64)(engine.load)
+        self._engine = engine
+        self._load = lru_cache(maxsize=64)(self._load_game)
         self._states: dict[int, EngineState] = {}
+
+    def _load_game(self, source: GameSource) -> EngineGame:
+        return self._engine.load(source.load())
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """Start the tasks; a game that cannot be played ends its slot with an environment error."""
@@ -174,8 +177,7 @@ class AlfworldPool(EnvironmentPool):
         started: list[Observation | StepOutcome] = []
         for slot, task in enumerate(tasks):
             try:
-                loaded: EngineGame = self._load(task.payload)
-                state, reply = loaded.start()
+                state, reply = self._load(task.payload).start()
             except GameError as error:
                 started.append(_failed(str(error)))
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 TASK_TYPES = (
     "pick_and_place_simple",
@@ -14,6 +15,27 @@ TASK_TYPES = (
     "pick_two_obj_and_place",
 )
 """The six task types, by ALFRED's names, in ALFWorld's order."""
+
+
+class GameSource(Protocol):
+    """A game that is at hand or can be read: what a task carries."""
+
+    @property
+    def game_id(self) -> str: ...
+    @property
+    def task_type(self) -> str: ...
+    @property
+    def task_text(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def content_hash(self) -> str: ...
+    @property
+    def walkthrough(self) -> tuple[str, ...]: ...
+
+    def load(self) -> Game:
+        """The whole game; raises :class:`GameError` when it cannot be read (any more)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -38,3 +60,7 @@ class Game:
         digest.update(b"\0")
         digest.update(self.task_text.encode())
         return digest.hexdigest()
+
+    def load(self) -> Game:
+        """The game itself; entries of a dataset, which stand in for games, read theirs from disk."""
+        return self
