@@ -124,3 +124,9 @@ def test_the_table_shows_every_figure_with_n_and_interval() -> None:
 
 def test_the_table_of_no_results_is_empty_and_not_an_error() -> None:
     assert "agent" in final_table([])
+
+
+def test_a_row_can_be_called_after_its_agent() -> None:
+    found = result("val", S, F)
+    named = found.named("trained")
+    assert (named.name, named.records, named.success_rate) == ("trained", found.records, 0.5)

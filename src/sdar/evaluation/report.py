@@ -17,7 +17,8 @@ __all__ = ["EvaluationResult", "TaskRecord", "final_table", "merge", "summarise"
 def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:
     """Two tables, one row per result in the order given: the panel as a whole, and by task type.
 
-    Plain ASCII in Markdown's form, so that they print anywhere and can be pasted. Errors are counted and excluded from n; a type without an episode shows "-".
+    Plain ASCII in Markdown's form, so that they print anywhere and can be pasted. Errors are counted and excluded
+    from n; a type without an episode shows "-".
     """
     whole = Table(box=box.MARKDOWN)
     whole.add_column("agent", no_wrap=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from sdar.episode import EndReason, Episode
@@ -45,6 +45,10 @@ class EvaluationResult:
     records: tuple[TaskRecord, ...]
     panel_hash: str = ""
     episodes: tuple[Episode, ...] = field(default=(), compare=False, repr=False)
+
+    def named(self, name: str) -> EvaluationResult:
+        """The same result under another name: a row of the report is called after the agent, not after the key."""
+        return replace(self, name=name)
 
     @cached_property
     def valid(self) -> tuple[TaskRecord, ...]:
