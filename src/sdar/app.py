@@ -63,7 +63,8 @@ def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:
         settings = validate(config)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError(
-                "run_dir=null: processes that were started from outside cannot agree on a folder; allowed is run_dir=FOLDER"
+                "run_dir=null: processes that were started from outside cannot agree on a folder; "
+                "allowed is run_dir=FOLDER"
             )
         config["run_dir"] = str(new_run_folder(settings["logs_dir"], settings["name"], now))
     return validate(config)

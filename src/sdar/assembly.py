@@ -8,6 +8,7 @@ from typing import Any
 
 import lightning as L
 
+from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.config.build import build
 from sdar.datamodule import RolloutDataModule
 from sdar.environments.base import Environment
@@ -23,15 +24,13 @@ from sdar.teacher.context import SkillTeacher
 class Assembly:
     """Everything a run is made of.
 
-    ``panel``          tasks of the final table; disjoint from training
-    ``during_panel``   the part of it that is played during training; None: nothing is
-    ``collector``      plays training episodes
-    ``judge``          plays the panel, with the sampling of the evaluation
+    ``panel``      tasks of every evaluation; disjoint from training
+    ``collector``  plays training episodes
+    ``judge``      plays the panel, with the sampling of the evaluation
     """
 
     environment: Environment
     panel: Panel
-    during_panel: Panel | None
     policy: LanguageModel
     teacher: SkillTeacher | None
     collector: Collector
@@ -56,8 +55,6 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
             f"rollout.tasks_per_iteration={rollout['tasks_per_iteration']}: at most the {len(train_tasks)} training "
             "tasks of the environment are allowed"
         )
-    during = evaluation["during_panel_size"]
-    during_panel = None if during is None else make_panel(environment, evaluation["split"], during, evaluation["seed"])
     teacher = None if settings["teacher"] is None else build(settings["teacher"], "teacher")
     policy: LanguageModel = build(settings["model"], "model")
     collector: Collector = build(settings["collector"], "collector", policy=policy, environment=environment)
@@ -71,7 +68,6 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
     return Assembly(
         environment=environment,
         panel=panel,
-        during_panel=during_panel,
         policy=policy,
         teacher=teacher,
         collector=collector,
@@ -81,13 +77,25 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
     )
 
 
-def build_trainer(settings: Mapping[str, Any], extra_callbacks: list[L.Callback]) -> L.Trainer:
-    """The trainer with its callbacks and loggers; writes nothing yet."""
+def panel_evaluation(assembly: Assembly, settings: Mapping[str, Any]) -> PanelEvaluation:
+    """The callback that plays the panel before, during and after training."""
+    evaluation = settings["evaluation"]
+    return PanelEvaluation(
+        assembly.judge,
+        assembly.panel,
+        seed=evaluation["seed"],
+        every_n_iterations=evaluation["every_n_iterations"],
+        privileged=None if assembly.teacher is None else assembly.teacher.privileged_text,
+    )
+
+
+def build_trainer(settings: Mapping[str, Any], first: list[L.Callback]) -> L.Trainer:
+    """The trainer with its loggers and callbacks, ``first`` before those of the settings; writes nothing yet."""
     callbacks = _built(settings["callbacks"], "callbacks")
     loggers = _built(settings["logger"], "logger")
     trainer = dict(settings["trainer"])
     trainer.setdefault("default_root_dir", settings["run_dir"])
-    built: L.Trainer = build(trainer, "trainer", callbacks=[*extra_callbacks, *callbacks], logger=loggers or False)
+    built: L.Trainer = build(trainer, "trainer", callbacks=[*first, *callbacks], logger=loggers or False)
     return built
 
 

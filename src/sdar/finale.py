@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +26,17 @@ def play_baselines(assembly: Assembly, seed: int) -> list[EvaluationResult]:
     return [summarise(name, episodes, panel_hash) for name, episodes in played.items() if episodes is not None]
 
 
-def play_policy(assembly: Assembly, name: str, seed: int) -> list[EvaluationResult]:
-    """The policy with its present weights on the whole panel: alone, and with skills where there is a teacher.
+def play_policy(assembly: Assembly, seed: int) -> list[EvaluationResult]:
+    """The policy with its present weights: alone (``val``), and with skills where there is a teacher.
 
-    Named ``val`` and ``val_with_skills`` for the draws, so that two evaluations differ by their weights alone.
+    The names decide the draws, so that two evaluations, also those during training, differ by their weights alone.
     """
-    alone = evaluate(assembly.judge, assembly.panel, seed=seed, name="val")
-    results = [replace(alone, name=name)]
+    results = [evaluate(assembly.judge, assembly.panel, seed=seed, name="val")]
     if assembly.teacher is not None:
-        helped = evaluate(
-            assembly.judge,
-            assembly.panel,
-            seed=seed,
-            name="val_with_skills",
-            privileged=assembly.teacher.privileged_text,
+        privileged = assembly.teacher.privileged_text
+        results.append(
+            evaluate(assembly.judge, assembly.panel, seed=seed, name="val_with_skills", privileged=privileged)
         )
-        results.append(replace(helped, name=f"{name}, with skills"))
     return results
 
 

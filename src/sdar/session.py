@@ -10,8 +10,9 @@ from typing import Any
 
 import lightning as L
 import torch
+import transformers
 
-from sdar.assembly import Assembly, assemble, build_trainer
+from sdar.assembly import Assembly, assemble, build_trainer, panel_evaluation
 from sdar.checkpoint import load_student
 from sdar.evaluation.report import final_table
 from sdar.evaluation.result import EvaluationResult
@@ -38,10 +39,12 @@ class Session:
         self.leader = leader
         self.folder = Path(settings["run_dir"])
         self.checkpoint = find_checkpoint(settings)
+        transformers.utils.logging.disable_progress_bar()
         _use_threads(settings["threads"])
         L.seed_everything(settings["seed"], verbose=False)
         self.assembly: Assembly = assemble(settings)
-        self.trainer = build_trainer(settings, [])
+        self.evaluation = panel_evaluation(self.assembly, settings)
+        self.trainer = build_trainer(settings, [self.evaluation])
         if self.checkpoint is not None:
             iterations = settings["trainer"].get("max_epochs") if settings["train"] else None
             check_checkpoint(self.checkpoint, self.assembly.policy, iterations)
@@ -53,33 +56,29 @@ class Session:
             return
         self._open_log()
         self._introduce()
-        results = self._before()
+        evaluation = self.settings["evaluation"]
+        results = play_baselines(self.assembly, evaluation["seed"]) if evaluation["baselines"] else []
         if self.settings["train"]:
+            # A resumed run does not see its initial weights again, and the callback plays them only at the start.
+            before = None if self.checkpoint is None else self._play()
             self._fit()
             if not self.trainer.is_global_zero:
                 return
-            results += self._evaluate("trained")
+            played = self.evaluation.results
+            results += _named("warm start", before or played[0])
+            results += _named("trained", played.get(self.trainer.current_epoch) or self._play())
         else:
+            results += _named("warm start", self._play())
             assert self.checkpoint is not None
             load_student(self.assembly.module, self.assembly.policy, self.checkpoint)
-            results += self._evaluate("checkpoint")
+            results += _named("checkpoint", self._play())
         self._conclude(results)
 
-    def _before(self) -> list[EvaluationResult]:
-        """The agents that need no training: baselines and the initial weights."""
-        evaluation = self.settings["evaluation"]
-        results: list[EvaluationResult] = []
-        if evaluation["baselines"]:
-            results += play_baselines(self.assembly, evaluation["seed"])
-        return results + self._evaluate("warm start")
-
-    def _evaluate(self, name: str) -> list[EvaluationResult]:
+    def _play(self) -> list[EvaluationResult]:
+        """Play the panel with the present weights."""
         # Lightning brings the model back to the CPU when a fit ends.
         self.assembly.module.to(self.trainer.strategy.root_device)
-        results = play_policy(self.assembly, name, self.settings["evaluation"]["seed"])
-        for result in results:
-            _say(result.line())
-        return results
+        return play_policy(self.assembly, self.settings["evaluation"]["seed"])
 
     def _fit(self) -> None:
         self.trainer.fit(
@@ -143,3 +142,8 @@ def _use_threads(threads: int | None) -> None:
 def _say(text: str) -> None:
     logging.getLogger(__name__).info("%s", text)
     print(text, flush=True)
+
+
+def _named(agent: str, results: list[EvaluationResult]) -> list[EvaluationResult]:
+    """The rows of the table for one set of weights: alone, and with skills in the prompt."""
+    return [result.named(agent if result.name == "val" else f"{agent}, with skills") for result in results]

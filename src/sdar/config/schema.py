@@ -70,12 +70,11 @@ class AlgorithmSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """Group ``evaluation``: the fixed panel and when it is played.
+    """Group ``evaluation``: the fixed panel and when it is played, beside before and after training.
 
-    ``split``               tasks of the final table and of ``val/``
-    ``panel_size``          tasks of the final table, all types equally
-    ``during_panel_size``   tasks played during training, null: no evaluation during training
-    ``every_n_iterations``  how often
+    ``split``               where the panel's tasks come from
+    ``panel_size``          number of tasks, all types equally
+    ``every_n_iterations``  how often during training
     ``seed``                draws the panel and the sampled tokens; its own, so that runs share a panel
     ``sampling``            how the policy samples when it is evaluated
     ``baselines``           whether the random agent and the expert are played for the table
@@ -83,7 +82,6 @@ class EvaluationSettings:
 
     split: str
     panel_size: Annotated[int, AT_LEAST_ONE]
-    during_panel_size: Annotated[int, AT_LEAST_ONE] | None
     every_n_iterations: Annotated[int, AT_LEAST_ONE]
     seed: Annotated[int, NOT_NEGATIVE]
     sampling: Node

@@ -93,13 +93,6 @@ def _check_together(settings: Mapping[str, Any]) -> None:
             f"algorithm.objective.distillation_coefficient={algorithm['objective']['distillation_coefficient']}: "
             "without a scored teacher only 0 is allowed (set teacher and algorithm.score_teacher=true)"
         )
-    evaluation = settings["evaluation"]
-    during = evaluation["during_panel_size"]
-    if during is not None and during > evaluation["panel_size"]:
-        raise UserError(
-            f"evaluation.during_panel_size={during}: it is a part of the panel, so at most "
-            f"evaluation.panel_size={evaluation['panel_size']} is allowed"
-        )
     _check_accelerator(trainer)
 
 
