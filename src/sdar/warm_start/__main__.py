@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
@@ -21,6 +24,7 @@ from sdar.warm_start.train import WarmStartSettings, train_warm_start
 
 VOCABULARY_SIZE = 1024
 _VOCABULARY_EPISODES = 4000
+RECORD = "warm_start.json"
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Command:
     seed: int = 0
     out: str = "logs/warm_start"
     threads: int = 2
+    cycles: int = 3
     max_turns: int = 14
     training: WarmStartSettings = field(default_factory=WarmStartSettings)
     mixture: Mixture = field(default_factory=Mixture)
@@ -49,8 +54,36 @@ def main(arguments: list[str]) -> int:
 
 
 def run(command: Command) -> None:
-    """Train and save the folder ``command.out``: weights, config, tokenizer, and how it was made."""
-    print("building the vocabulary")
+    """Train and save the folder ``command.out``: weights, config, tokenizer, and how it was made.
+
+    The folder is written after every cycle; when it already holds finished cycles of the same settings, the command
+    goes on after them.
+    """
+    out = Path(command.out)
+    made_by = _record(command)
+    finished = _finished_cycles(out, made_by)
+    if finished == 0:
+        _save(out, *_fresh(command), made_by | {"finished_cycles": 0})
+    for cycle in range(finished, command.cycles):
+        # Every cycle starts from the file: an interrupted command and an uninterrupted one make the same weights.
+        policy = tiny_model(out)
+        demonstrations = AlfworldDemonstrations(
+            policy.chat, seed=command.seed, max_turns=command.max_turns, mixture=command.mixture
+        )
+        print(f"cycle {cycle + 1} of {command.cycles}", flush=True)
+        first = cycle * command.training.steps * command.training.batch_size
+        train_warm_start(policy.model, demonstrations, command.training, policy.pad_id, first, _progress(command))
+        _save(out, policy.model, policy.tokenizer, made_by | {"finished_cycles": cycle + 1})
+    results = evaluate_warm_start(tiny_model(out), command.max_turns)
+    for result in results:
+        print(result.line())
+    success = {result.name: [result.successes, result.n] for result in results}
+    _write(out, made_by | {"finished_cycles": command.cycles, "success": success})
+    print(f"saved to {out}")
+
+
+def _fresh(command: Command) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    print("building the vocabulary", flush=True)
     # The vocabulary comes from seed 0 whatever the seed, so that warm starts differ in their weights only.
     texts = AlfworldDemonstrations(None, seed=0, max_turns=command.max_turns).texts(_VOCABULARY_EPISODES)
     tokenizer = build_tokenizer(texts, PHRASES, VOCABULARY_SIZE)
@@ -58,31 +91,45 @@ def run(command: Command) -> None:
     assert isinstance(tokenizer.pad_token_id, int)
     model = build_model(len(tokenizer), seed=command.seed, pad_id=tokenizer.pad_token_id, end_id=chat.end_id)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    print(f"{parameters:,} parameters, {len(tokenizer)} tokens in the vocabulary")
-    demonstrations = AlfworldDemonstrations(
-        chat, seed=command.seed, max_turns=command.max_turns, mixture=command.mixture
-    )
+    print(f"{parameters:,} parameters, {len(tokenizer)} tokens in the vocabulary", flush=True)
+    return model, tokenizer
 
+
+def _progress(command: Command) -> Callable[[int, float, float], None]:
     def report(step: int, loss: float, seconds: float) -> None:
         if step % 10 == 0 or step == command.training.steps:
             left = seconds / step * (command.training.steps - step)
             print(f"step {step}/{command.training.steps}  loss {loss:.4f}  {left / 60:.1f} min left", flush=True)
 
-    train_warm_start(model, demonstrations, command.training, tokenizer.pad_token_id, report)
-    out = Path(command.out)
+    return report
+
+
+def _record(command: Command) -> dict[str, Any]:
+    record = OmegaConf.to_container(OmegaConf.structured(command))
+    assert isinstance(record, dict)
+    return {str(key): value for key, value in record.items() if key not in ("out", "threads", "cycles")}
+
+
+def _finished_cycles(out: Path, made_by: dict[str, Any]) -> int:
+    file = out / RECORD
+    if not file.exists():
+        return 0
+    record = json.loads(file.read_text())
+    if any(record.get(key) != value for key, value in made_by.items()):
+        raise UserError(f"out={out} holds a warm start made with other settings; give another folder or remove it")
+    return int(record["finished_cycles"])
+
+
+def _save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    # Half precision halves the file; every figure below is of the weights as they are saved.
+    # Half precision halves the file; what is evaluated and trained on is always what was saved.
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
-    made_by = OmegaConf.to_container(OmegaConf.structured(command))
-    assert isinstance(made_by, dict)
-    made_by.pop("out")
-    results = evaluate_warm_start(tiny_model(out), command.max_turns)
-    for result in results:
-        print(result.line())
-    made_by["success"] = {result.name: [result.successes, result.n] for result in results}
-    (out / "warm_start.json").write_text(json.dumps(made_by, indent=2) + "\n")
-    print(f"saved to {out}")
+    _write(out, record)
+
+
+def _write(out: Path, record: dict[str, Any]) -> None:
+    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ class Demonstrations(Protocol):
 
 @dataclass
 class WarmStartSettings:
-    """How a warm start is trained.
+    """How one cycle of a warm start is trained.
 
     ``steps`` optimiser steps of ``batch_size`` fresh demonstrations each; the learning rate rises over
     ``warm_up_steps`` and falls along a cosine to a twentieth of ``learning_rate``. Products run in bfloat16 (autocast);
@@ -40,6 +40,8 @@ class WarmStartSettings:
     grad_clip: float = 1.0
 
 
+_WIDTH_STEP = 32
+
 _BATCHES_PER_POOL = 4
 """Demonstrations are sorted by length within so many batches, to pad less."""
 
@@ -49,15 +51,19 @@ def train_warm_start(
     demonstrations: Demonstrations,
     settings: WarmStartSettings,
     pad_id: int,
+    first: int,
     report: Callable[[int, float, float], None],
 ) -> None:
-    """Train ``model`` in place. ``report(step, loss, seconds)`` is called after every step."""
+    """Train ``model`` in place with a new optimiser, on demonstrations from number ``first`` on.
+
+    ``report(step, loss, seconds)`` is called after every step.
+    """
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=settings.weight_decay
     )
     model.train()
     started = time.monotonic()
-    for step, batch in enumerate(_batches(demonstrations, settings, pad_id)):
+    for step, batch in enumerate(_batches(demonstrations, settings, pad_id, first)):
         for group in optimizer.param_groups:
             group["lr"] = _learning_rate(step, settings)
         with torch.autocast(next(model.parameters()).device.type, torch.bfloat16):
@@ -91,12 +97,12 @@ def _learning_rate(step: int, settings: WarmStartSettings) -> float:
 
 
 def _batches(
-    demonstrations: Demonstrations, settings: WarmStartSettings, pad_id: int
+    demonstrations: Demonstrations, settings: WarmStartSettings, pad_id: int, first: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     given = 0
     while given < settings.steps:
-        first = given * settings.batch_size
-        pool = [demonstrations[first + n] for n in range(settings.batch_size * _BATCHES_PER_POOL)]
+        start = first + given * settings.batch_size
+        pool = [demonstrations[start + n] for n in range(settings.batch_size * _BATCHES_PER_POOL)]
         pool.sort(key=lambda demonstration: len(demonstration.ids))
         batches = [pool[n * settings.batch_size : (n + 1) * settings.batch_size] for n in range(_BATCHES_PER_POOL)]
         # Short and long batches take turns over pools, so that the last steps are not all long ones.
@@ -108,7 +114,8 @@ def _batches(
 
 
 def _collate(batch: list[Demonstration], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    longest = max(len(demonstration.ids) for demonstration in batch)
+    # Few different widths: libraries cache what they prepare for a shape, and that memory would grow with every one.
+    longest = -(-max(len(demonstration.ids) for demonstration in batch) // _WIDTH_STEP) * _WIDTH_STEP
     ids = torch.full((len(batch), longest), pad_id)
     weights = torch.zeros(len(batch), longest)
     for row, demonstration in enumerate(batch):
