@@ -56,7 +56,9 @@ class Step:
 class Demonstrator:
     """Plays one episode; knows of the state only what it has seen."""
 
-    def __init__(self, state: NativeState, reply: Reply, goal: TaskGoal, habits: Habits, rng: np.random.Generator) -> None:
+    def __init__(
+        self, state: NativeState, reply: Reply, goal: TaskGoal, habits: Habits, rng: np.random.Generator
+    ) -> None:
         self._state = state
         self._reply = reply
         self._goal = goal
@@ -115,7 +117,7 @@ class Demonstrator:
     def _decide(self) -> tuple[str, str]:
         held = self._state.held
         if held is not None and not self._is(held, self._goal.obj):
-            return self._put_back(held)
+            return self._put_back()
         if held is None:
             return self._search(self._goal.obj, take=True)
         if self._goal.task_type == "look_at_obj_in_light":
@@ -124,7 +126,7 @@ class Demonstrator:
             return self._treat(held, self._goal.treatment)
         return self._deliver(held)
 
-    def _put_back(self, held: str) -> tuple[str, str]:
+    def _put_back(self) -> tuple[str, str]:
         for command in self._reply.admissible:
             if command.startswith("move "):
                 return "not this one", command

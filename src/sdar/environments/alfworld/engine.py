@@ -10,7 +10,7 @@ from sdar.environments.alfworld.game import Game
 
 @dataclass(frozen=True)
 class Reply:
-    """An engine's answer: the text, the admissible commands in the engine's order (sorted, ``help`` included), ``won``."""
+    """An engine's answer: text, the commands admissible now (sorted, ``help`` included), whether the game is won."""
 
     text: str
     admissible: tuple[str, ...]

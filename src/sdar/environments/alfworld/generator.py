@@ -42,15 +42,21 @@ class GeneratorSettings:
     scenes_unseen: int = 4
 
     def __post_init__(self) -> None:
-        for setting, (least, most) in {"receptacles": self.receptacles, "distractors": self.distractors}.items():
-            if not 0 <= least <= most:
-                raise UserError(f"environment.{setting}=({least}, {most}) must be (least, most) with 0 <= least <= most")
-        if self.receptacles[0] < 8 or self.receptacles[1] > 33:
-            raise UserError(f"environment.receptacles={self.receptacles} must lie within 8 and 33")
+        for setting, allowed_most in (("receptacles", 33), ("distractors", 200)):
+            bounds = getattr(self, setting)
+            allowed_least = 8 if setting == "receptacles" else 0
+            if len(bounds) != 2 or not allowed_least <= bounds[0] <= bounds[1] <= allowed_most:
+                raise UserError(
+                    f"environment.generator.{setting}={list(bounds)} must be [least, most] with "
+                    f"{allowed_least} <= least <= most <= {allowed_most}"
+                )
         if not 0.0 <= self.usual_place_fraction <= 1.0:
-            raise UserError(f"environment.usual_place_fraction={self.usual_place_fraction} must be in [0, 1]")
-        if self.scenes_seen < 1 or self.scenes_unseen < 1:
-            raise UserError("environment.scenes_seen and environment.scenes_unseen must be at least 1")
+            raise UserError(
+                f"environment.generator.usual_place_fraction={self.usual_place_fraction} must be between 0 and 1"
+            )
+        for setting in ("scenes_seen", "scenes_unseen"):
+            if not 1 <= getattr(self, setting) <= 1000:
+                raise UserError(f"environment.generator.{setting}={getattr(self, setting)} must be between 1 and 1000")
 
 
 @dataclass(frozen=True)
@@ -88,8 +94,8 @@ class HouseholdGenerator:
             if game is not None:
                 return game
         raise UserError(
-            f"no {task_type} game could be drawn with environment.receptacles={self.settings.receptacles} and "
-            f"environment.distractors={self.settings.distractors}; allow more receptacles"
+            f"no {task_type} game could be drawn with environment.generator.receptacles="
+            f"{list(self.settings.receptacles)}; allow more receptacles"
         )
 
     def _scene(self, room: str, number: int, taken: set[tuple[str, ...]]) -> Scene:
@@ -109,8 +115,8 @@ class HouseholdGenerator:
             if tuple(sorted(receptacles)) not in taken:
                 return Scene(room, number, receptacles)
         raise UserError(
-            f"environment.receptacles={self.settings.receptacles} leaves no {room} that differs from the training "
-            "scenes; widen the range or lower environment.scenes_seen"
+            f"environment.generator.receptacles={list(self.settings.receptacles)} leaves no {room} that differs from "
+            "the training scenes; widen the range or lower environment.generator.scenes_seen"
         )
 
     def _draw(self, rng: np.random.Generator, split: str, index: int, task_type: str) -> Game | None:

@@ -9,13 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from sdar.environments.alfworld.engine import GameError
-from sdar.environments.alfworld.problem import DYNAMIC, PREDICATES, STATIC, TYPES, Expression, Fact, Problem
+from sdar.environments.alfworld.problem import (
+    DYNAMIC,
+    PREDICATES,
+    STATIC,
+    TYPES,
+    Expression,
+    Fact,
+    Problem,
+    check_fact,
+)
 
 Alternatives = tuple[tuple[Fact, ...], ...]
 """Satisfied when all facts of at least one alternative hold."""
 
-MAX_ALTERNATIVES = 200_000
-"""Real goals have fewer than a thousand."""
+MAX_ALTERNATIVES = 20_000
+"""Real goals have at most a few hundred."""
+MAX_WORK = 2_000_000
+"""Facts tried against conditions while a goal is compiled; real goals need some ten thousand."""
 
 
 class Goal:
@@ -25,9 +36,9 @@ class Goal:
         literals: list[Expression] = []
         variables: dict[str, str] = {}
         _flatten(problem.goal, {}, literals, variables, name)
-        self._parts: list[Alternatives] = [
-            _solve(part, variables, problem, name) for part in _connected(literals, variables)
-        ]
+        _check_names(literals, variables, problem, name)
+        solver = _Solver(problem, variables, name)
+        self._parts: list[Alternatives] = [solver.solve(part) for part in _connected(literals, variables)]
 
     def satisfied(self, holds: Callable[[Fact], bool]) -> bool:
         """Whether the goal holds, given a test for dynamic facts."""
@@ -108,53 +119,85 @@ def _connected(literals: list[Expression], variables: dict[str, str]) -> list[li
     return [entries for _, entries in groups]
 
 
-def _solve(literals: list[Expression], variables: dict[str, str], problem: Problem, name: str) -> Alternatives:
-    """Enumerate bindings that satisfy the static literals; return the dynamic facts each still needs."""
-    words = [[str(word) for word in literal] for literal in literals]
-    # The most selective static predicates first: types, then other static facts, then what only dynamic facts bind.
-    order = {"objecttype": 0, "receptacletype": 0}
-    static = sorted((w for w in words if w[0] in STATIC), key=lambda w: order.get(w[0], 1))
-    dynamic = [w for w in words if w[0] in DYNAMIC]
-    unequal = [w for w in words if w[0] == "!="]
-    by_predicate: dict[str, list[Fact]] = {}
-    for fact in problem.init:
-        by_predicate.setdefault(fact[0], []).append(fact)
+def _check_names(literals: list[Expression], variables: dict[str, str], problem: Problem, name: str) -> None:
+    """Refuse names of the wrong type, and variables that no fact of the goal is about."""
+    types = problem.types | variables
+    bound: set[str] = set()
+    for literal in literals:
+        words = [str(word) for word in literal]
+        if words[0] != "!=":
+            check_fact(tuple(words), types, name)
+            bound.update(words)
+    for variable in variables:
+        if variable not in bound:
+            raise GameError(f"game {name}: no fact in ':goal' is about the variable {variable.split('#')[0]!r}")
 
-    bindings: list[dict[str, str]] = [{}]
-    for literal in static:
-        extended: list[dict[str, str]] = []
-        for binding in bindings:
-            for fact in by_predicate.get(literal[0], []):
-                merged = _match(literal, fact, binding, variables)
-                if merged is not None:
-                    extended.append(merged)
-        bindings = _bounded(extended, name)
-    for literal in dynamic:
+
+class _Solver:
+    """Enumerates bindings that satisfy static conditions, within a bound on the work."""
+
+    def __init__(self, problem: Problem, variables: dict[str, str], name: str) -> None:
+        self._problem = problem
+        self._variables = variables
+        self._name = name
+        self._work = 0
+        self._facts: dict[str, list[Fact]] = {}
+        for fact in problem.init:
+            self._facts.setdefault(fact[0], []).append(fact)
+
+    def solve(self, literals: list[Expression]) -> Alternatives:
+        """Bind the variables of one part of the goal; return the dynamic facts each binding still needs."""
+        words = [[str(word) for word in literal] for literal in literals]
+        # The most selective static predicates first: types, then other static facts, then what only dynamic facts bind.
+        order = {"objecttype": 0, "receptacletype": 0}
+        static = sorted((w for w in words if w[0] in STATIC), key=lambda w: order.get(w[0], 1))
+        dynamic = [w for w in words if w[0] in DYNAMIC]
+        unequal = [w for w in words if w[0] == "!="]
+        bindings: list[dict[str, str]] = [{}]
+        for literal in static:
+            bindings = self._matched(literal, bindings)
+        for literal in dynamic:
+            bindings = self._completed(literal, bindings)
+        alternatives = [
+            tuple((w[0], *(binding.get(x, x) for x in w[1:])) for w in dynamic)
+            for binding in bindings
+            if all(binding.get(a, a) != binding.get(b, b) for _, a, b in unequal)
+        ]
+        return tuple(dict.fromkeys(alternatives))
+
+    def _matched(self, literal: list[str], bindings: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Bindings extended by the initial facts that a static condition matches."""
+        facts = self._facts.get(literal[0], [])
+        self._spend(len(bindings) * len(facts))
+        matches = (_match(literal, fact, binding, self._variables) for binding in bindings for fact in facts)
+        return self._bounded(binding for binding in matches if binding is not None)
+
+    def _completed(self, literal: list[str], bindings: list[dict[str, str]]) -> list[dict[str, str]]:
+        """Bindings extended by every value of the variables that no static condition has bound."""
         for word in literal[1:]:
-            if word in variables and any(word not in binding for binding in bindings):
-                values = [value for value, type_name in problem.types.items() if type_name == variables[word]]
-                values = [value for value in values if _has_facts(value, problem)]
-                bindings = _bounded([{**b, word: value} for b in bindings for value in values], name)
-    alternatives: list[tuple[Fact, ...]] = []
-    for binding in bindings:
-        if all(binding.get(a, a) != binding.get(b, b) for _, a, b in unequal):
-            alternatives.append(tuple((w[0], *(binding.get(x, x) for x in w[1:])) for w in dynamic))
-    return tuple(dict.fromkeys(alternatives))
+            if word not in self._variables or all(word in binding for binding in bindings):
+                continue
+            kind = self._variables[word]
+            values = [value for value in self._problem.used_names if self._problem.types.get(value) == kind]
+            self._spend(len(bindings) * len(values))
+            bindings = self._bounded({**binding, word: value} for binding in bindings for value in sorted(values))
+        return bindings
+
+    def _spend(self, work: int) -> None:
+        self._work += work
+        if self._work > MAX_WORK:
+            raise GameError(f"game {self._name}: ':goal' takes more than {MAX_WORK} comparisons to compile")
+
+    def _bounded(self, found: Iterable[dict[str, str]]) -> list[dict[str, str]]:
+        bindings: list[dict[str, str]] = []
+        for binding in found:
+            bindings.append(binding)
+            if len(bindings) > MAX_ALTERNATIVES:
+                raise GameError(f"game {self._name}: ':goal' has more than {MAX_ALTERNATIVES} alternatives")
+        return bindings
 
 
-def _has_facts(value: str, problem: Problem) -> bool:
-    return value in problem.used_names
-
-
-def _bounded(bindings: list[dict[str, str]], name: str) -> list[dict[str, str]]:
-    if len(bindings) > MAX_ALTERNATIVES:
-        raise GameError(f"game {name}: ':goal' has more than {MAX_ALTERNATIVES} alternatives")
-    return bindings
-
-
-def _match(
-    literal: list[str], fact: Fact, binding: dict[str, str], variables: dict[str, str]
-) -> dict[str, str] | None:
+def _match(literal: list[str], fact: Fact, binding: dict[str, str], variables: dict[str, str]) -> dict[str, str] | None:
     merged = dict(binding)
     for word, value in zip(literal[1:], fact[1:], strict=True):
         if word in variables:

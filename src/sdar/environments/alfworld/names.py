@@ -20,7 +20,8 @@ def readable_names(identifiers: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for identifier in ordered:
         if _SEPARATOR not in identifier:
-            names[identifier] = _plain(identifier)
+            # The original prints the number that is not there as "", after the space: such a name ends with one.
+            names[identifier] = f"{_plain(identifier)} "
             continue
         base = _base(identifier)
         names[identifier] = f"{base} {remaining[base]}"

@@ -79,11 +79,10 @@ class NativeGame(EngineGame):
 
         self.receptacles_at: dict[str, list[str]] = defaultdict(list)
         self.location_of: dict[str, str] = {}
-        for _, receptacle, location in sorted(facts["receptacleatlocation"]):
+        for _, receptacle, location in sorted(set(facts["receptacleatlocation"])):
             if self.location_of.setdefault(receptacle, location) != location:
                 raise GameError(f"game {self.game.game_id}: receptacle {receptacle!r} is at two locations")
-            if receptacle not in self.receptacles_at[location]:
-                self.receptacles_at[location].append(receptacle)
+            self.receptacles_at[location].append(receptacle)
         self.receptacles = sorted(self.location_of)
         self.receptacle_types = _grouped(facts["receptacletype"])
         self.object_types = _grouped(facts["objecttype"])

@@ -12,9 +12,11 @@ from functools import cached_property
 
 from sdar.environments.alfworld.engine import GameError
 
-MAX_PROBLEM_CHARACTERS = 4_000_000
-"""Real problems have about 50,000 characters."""
+MAX_PROBLEM_CHARACTERS = 1_000_000
+"""Real problems have at most about 100,000 characters."""
 MAX_GOAL_DEPTH = 40
+MAX_GOAL_TOKENS = 2_000
+"""Real goals have fewer than a hundred names and parentheses."""
 
 TYPES = frozenset({"agent", "location", "receptacle", "object", "rtype", "otype"})
 
@@ -81,15 +83,19 @@ def read_problem(text: str, name: str) -> Problem:
     Raises :class:`GameError` naming the game (``name``) and the reason for anything that is not understood.
     """
     if len(text) > MAX_PROBLEM_CHARACTERS:
-        raise GameError(f"game {name}: the problem has {len(text)} characters; at most {MAX_PROBLEM_CHARACTERS} are read")
+        raise GameError(f"game {name}: the problem has {len(text)} characters, more than {MAX_PROBLEM_CHARACTERS}")
     lowered = re.sub(r";[^\n]*", "", text).lower()
     head, objects_at, init_at, goal_at = _locate_sections(lowered, name)
-    if re.search(r"\(\s*:domain\s+alfred\s*\)", head) is None:
-        raise GameError(f"game {name}: the problem is not of the domain alfred")
+    if _HEAD.fullmatch(head) is None:
+        raise GameError(f"game {name}: the problem does not begin with '(define (problem NAME) (:domain alfred)'")
     types = _read_objects(lowered[objects_at:init_at], name)
     init = _read_init(lowered[init_at:goal_at], types, name)
     goal = _read_goal(lowered[goal_at:], name)
     return Problem(types, init, goal)
+
+
+_HEAD = re.compile(r"\s*\(\s*define\s*\(\s*problem\s+[^\s()]+\s*\)\s*\(\s*:domain\s+alfred\s*\)\s*")
+_TAIL = re.compile(r"\s*(\(\s*:metric\s+minimize\s*\(\s*total-cost\s*\)\s*\)\s*)?\)\s*")
 
 
 def _locate_sections(text: str, name: str) -> tuple[str, int, int, int]:
@@ -115,7 +121,10 @@ def _locate_sections(text: str, name: str) -> tuple[str, int, int, int]:
 
 
 def _read_objects(section: str, name: str) -> dict[str, str]:
-    words = re.findall(r"[^\s()]+", section)[1:]
+    body = re.fullmatch(r"\(\s*:objects([^()]*)\)\s*", section)
+    if body is None:
+        raise GameError(f"game {name}: ':objects' is not one list of names with types")
+    words = body.group(1).split()
     types: dict[str, str] = {}
     pending: list[str] = []
     position = 0
@@ -139,10 +148,9 @@ def _read_objects(section: str, name: str) -> dict[str, str]:
 
 
 def _read_init(section: str, types: dict[str, str], name: str) -> tuple[Fact, ...]:
-    body = section.strip()
-    inner = body[body.index(":init") + len(":init") :]
+    inner = section[section.index(":init") + len(":init") :]
     facts = re.findall(r"\(([^()]*)\)", inner)
-    if re.sub(r"\([^()]*\)", "", inner).strip() not in (")", ""):
+    if re.sub(r"\([^()]*\)", "", inner).strip() != ")":
         raise GameError(f"game {name}: ':init' holds something that is not a fact")
     init = tuple(tuple(fact.split()) for fact in facts)
     for fact in init:
@@ -176,9 +184,11 @@ _CONSTANT_TYPES = {
 
 
 def _read_goal(section: str, name: str) -> Expression:
-    tokens = re.findall(r"[()]|[^\s()]+", section)
     stack: list[Expression] = []
-    for token in tokens:
+    for count, match in enumerate(re.finditer(r"[()]|[^\s()]+", section)):
+        token = match.group()
+        if count == MAX_GOAL_TOKENS:
+            raise GameError(f"game {name}: ':goal' has more than {MAX_GOAL_TOKENS} names and parentheses")
         if token == "(":
             if len(stack) >= MAX_GOAL_DEPTH:
                 raise GameError(f"game {name}: ':goal' is nested deeper than {MAX_GOAL_DEPTH}")
@@ -190,6 +200,8 @@ def _read_goal(section: str, name: str) -> Expression:
             if not stack:
                 if len(done) != 2 or not isinstance(done[1], list):
                     raise GameError(f"game {name}: ':goal' must hold exactly one condition")
+                if _TAIL.fullmatch(section, match.end()) is None:
+                    raise GameError(f"game {name}: something other than the end follows ':goal'")
                 return done[1]
             stack[-1].append(done)
         elif stack:
