@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> int:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(Command), OmegaConf.from_cli(arguments))
     except OmegaConfBaseException as error:
-        raise UserError(f"{str(error).splitlines()[0]}; allowed settings: {', '.join(Command.__annotations__)}") from error
+        allowed = ", ".join(Command.__annotations__)
+        raise UserError(f"{str(error).splitlines()[0]}; allowed settings: {allowed}") from error
     command = OmegaConf.to_object(merged)
     assert isinstance(command, Command)
     torch.set_num_threads(command.threads)

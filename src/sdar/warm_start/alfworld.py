@@ -151,7 +151,7 @@ class AlfworldDemonstrations:
             else:
                 context = chat.between(self._environment.reply(observation))
                 context_weight = self._environment_weight
-            response = chat.privileged(response_text(step)) + [chat.end_id]
+            response = [*chat.privileged(response_text(step)), chat.end_id]
             ids += context + response
             weights += [context_weight] * len(context) + [float(step.imitate)] * len(response)
         return Demonstration(ids, weights)
