@@ -8,18 +8,44 @@ from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-TAGS = """
-curriculum/strongly_gated_fraction curriculum/endorsed_fraction curriculum/rejected_fraction
-curriculum/neutral_fraction curriculum/gate_mean curriculum/gap_mean curriculum/gap_std
-curriculum/teacher_context_tokens
-rollout/success_rate rollout/return_mean rollout/turns_mean rollout/valid_action_rate rollout/equal_group_fraction
-rollout/response_tokens_mean rollout/response_truncated_fraction rollout/context_tokens_max rollout/entropy
-rollout/end/success rollout/end/turn_limit
-val/success_rate val_with_skills/success_rate
-loss/total loss/policy loss/distillation loss/kl loss/entropy
-train/grad_norm train/clip_fraction train/approx_kl objective/gate_mean objective/gap_mean
-time/generate_s time/environment_s time/score_s time/update_s throughput/tokens_per_s
-""".split()
+TAGS = [
+    "curriculum/strongly_gated_fraction",
+    "curriculum/endorsed_fraction",
+    "curriculum/rejected_fraction",
+    "curriculum/neutral_fraction",
+    "curriculum/gate_mean",
+    "curriculum/gap_mean",
+    "curriculum/gap_std",
+    "curriculum/teacher_context_tokens",
+    "rollout/success_rate",
+    "rollout/return_mean",
+    "rollout/turns_mean",
+    "rollout/valid_action_rate",
+    "rollout/equal_group_fraction",
+    "rollout/response_tokens_mean",
+    "rollout/response_truncated_fraction",
+    "rollout/context_tokens_max",
+    "rollout/entropy",
+    "rollout/end/success",
+    "rollout/end/turn_limit",
+    "val/success_rate",
+    "val_with_skills/success_rate",
+    "loss/total",
+    "loss/policy",
+    "loss/distillation",
+    "loss/kl",
+    "loss/entropy",
+    "train/grad_norm",
+    "train/clip_fraction",
+    "train/approx_kl",
+    "objective/gate_mean",
+    "objective/gap_mean",
+    "time/generate_s",
+    "time/environment_s",
+    "time/score_s",
+    "time/update_s",
+    "throughput/tokens_per_s",
+]
 
 
 def main(folder: str) -> int:

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from config_cases import WRONG_SETTINGS
 from hypothesis import given
 from hypothesis import strategies as st
 
+from config_cases import WRONG_SETTINGS
 from sdar.config.compose import compose_config, sweep
 from sdar.config.ranges import Range
 from sdar.config.sources import config_folder, groups

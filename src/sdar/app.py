@@ -19,7 +19,7 @@ from sdar.config.compose import compose_config, sweep
 from sdar.config.sources import config_folder
 from sdar.config.validate import validate
 from sdar.errors import UserError
-from sdar.runs import new_run_folder, read_config, write_run_folder
+from sdar.runs import RUN_FILE, new_run_folder, read_config, write_run_folder
 
 USER_ERROR = 2
 """Exit code of a mistake of the user."""
@@ -67,7 +67,10 @@ def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:
                 "allowed is run_dir=FOLDER"
             )
         config["run_dir"] = str(new_run_folder(settings["logs_dir"], settings["name"], now))
-    return validate(config)
+    settings = validate(config)
+    if (Path(settings["run_dir"]) / RUN_FILE).exists():
+        raise UserError(f"run_dir={settings['run_dir']}: it holds a run already; allowed is a folder that does not")
+    return settings
 
 
 def _multirun(combinations: Sequence[Sequence[str]], folder: Path) -> int:

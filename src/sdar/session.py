@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class Session:
         self.leader = leader
         self.folder = Path(settings["run_dir"])
         self.checkpoint = find_checkpoint(settings)
+        self._log = _early_log() if leader else None
         transformers.utils.logging.disable_progress_bar()
         _use_threads(settings["threads"])
         L.seed_everything(settings["seed"], verbose=False)
@@ -86,16 +88,12 @@ class Session:
         )
 
     def _open_log(self) -> None:
-        """Everything the package says goes to the run folder, warnings to the screen as well."""
-        handler = logging.FileHandler(self.folder / LOG_FILE, encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        screen = logging.StreamHandler()
-        screen.setLevel(logging.WARNING)
-        screen.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
-        package = logging.getLogger("sdar")
-        package.setLevel(logging.INFO)
-        package.handlers = [handler, screen]
-        package.propagate = False
+        """What was said while the objects were built goes to the run folder, and all that follows."""
+        if self._log is not None:
+            file = logging.FileHandler(self.folder / LOG_FILE, encoding="utf-8")
+            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            self._log.setTarget(file)
+            self._log.flush()
 
     def _introduce(self) -> None:
         assembly, settings = self.assembly, self.settings
@@ -128,6 +126,22 @@ class Session:
             _say(f"  checkpoint   {last}")
         _say(f"  figures      {self.folder / RESULTS_FILE}")
         _say(f"  settings     {self.folder / CONFIG_FILE}")
+
+
+def _early_log() -> MemoryHandler:
+    """Warnings go to the screen; everything is kept until there is a file to write it to."""
+    kept = MemoryHandler(capacity=1, flushLevel=logging.NOTSET)
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.WARNING)
+    screen.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    package = logging.getLogger("sdar")
+    package.setLevel(logging.INFO)
+    for handler in package.handlers[:]:  # of an earlier run in this process
+        package.removeHandler(handler)
+        handler.close()
+    package.addHandler(kept)
+    package.addHandler(screen)
+    return kept
 
 
 def _use_threads(threads: int | None) -> None:
