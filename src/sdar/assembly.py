@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import lightning as L
@@ -12,6 +13,7 @@ from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.config.build import build
 from sdar.datamodule import RolloutDataModule
 from sdar.environments.base import Environment
+from sdar.episode import Task
 from sdar.errors import UserError
 from sdar.evaluation.panel import Panel, assert_disjoint, make_panel
 from sdar.module import SDARModule
@@ -57,13 +59,17 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
         )
     teacher = None if settings["teacher"] is None else build(settings["teacher"], "teacher")
     policy: LanguageModel = build(settings["model"], "model")
-    collector: Collector = build(settings["collector"], "collector", policy=policy, environment=environment)
+    reserved = None if teacher is None else teacher_tokens(teacher, policy)
+    collector: Collector = build(
+        settings["collector"], "collector", policy=policy, environment=environment, reserved_tokens=reserved
+    )
     judge = Collector(
         policy,
         environment,
         build(evaluation["sampling"], "evaluation.sampling"),
         max_concurrent_episodes=rollout["max_concurrent_episodes"],
         context=rollout["context"],
+        reserved_tokens=reserved,
     )
     return Assembly(
         environment=environment,
@@ -75,6 +81,12 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
         module=build(settings["module"], "module", policy=policy, teacher=teacher),
         datamodule=build(settings["datamodule"], "datamodule", collector=collector, environment=environment),
     )
+
+
+def teacher_tokens(teacher: SkillTeacher, policy: LanguageModel) -> Callable[[Task], int]:
+    """How long the teacher's block of a task is, in tokens; each text is tokenised once."""
+    count = lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text)))
+    return lambda task: count(teacher.privileged_text(task))
 
 
 def panel_evaluation(assembly: Assembly, settings: Mapping[str, Any]) -> PanelEvaluation:

@@ -106,6 +106,8 @@ class Turn:
 class Episode:
     """All turns of one attempt at one task by one group member.
 
+    ``opening`` is the first user message; ``last_observation`` what the environment answered to the last action.
+
     """
 
     task: Task
@@ -116,6 +118,7 @@ class Episode:
     opening: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    last_observation: Observation | None = None
 
     @property
     def episode_return(self) -> float:

@@ -159,6 +159,28 @@ def test_a_full_context_ends_an_episode_before_sampling() -> None:
         assert episode.turns == free.turns[:turns]
 
 
+def test_room_for_the_teachers_block_is_left_free_unless_the_prompt_holds_it_already() -> None:
+    environment = CountingEnvironment()
+    request = requests(environment, 1)[3:4]
+    free = collector(environment, factory=scripted([3, END])).collect(request, seed=0, key=("train", 0)).episodes[0]
+    lengths = [len(turn.context_ids) + len(turn.response_ids) for turn in free.turns]
+    needed = sum(lengths[:2]) + len(free.turns[2].context_ids) + LIMIT
+    for reserved, turns in ((7, 3), (8, 2)):
+        tight = collector(environment, context_tokens=needed + 7, factory=scripted([3, END]))
+        tight.reserved_tokens = lambda task, reserved=reserved: reserved
+        (episode,) = tight.collect(request, seed=0, key=("train", 0)).episodes
+        assert (episode.end, len(episode.turns)) == (EndReason.CONTEXT_FULL, turns)
+        (helped,) = tight.collect(request, seed=0, key=("train", 0), privileged=lambda task: "").episodes
+        assert len(helped.turns) == 3
+
+
+def test_the_last_observation_is_kept() -> None:
+    environment = CountingEnvironment()
+    for episode in collector(environment).collect(requests(environment), seed=0, key=("train", 0)).episodes:
+        assert episode.last_observation is not None
+        assert episode.last_observation.text != episode.turns[-1].observation.text
+
+
 def test_an_opening_that_does_not_fit_ends_without_a_turn(caplog: pytest.LogCaptureFixture) -> None:
     environment = CountingEnvironment()
     played = collector(environment, context_tokens=12).collect(requests(environment), seed=0, key=("train", 0))

@@ -21,7 +21,7 @@ class EpisodeLog(Callback):
 
     A line holds: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``end``,
     ``success``, ``return``, ``turns`` (each with ``text``, ``action``, ``valid``, ``reward``, ``advantage``,
-    ``truncated`` and, under ``observation``, what was said before the response); with ``token_gaps`` each turn also
+    ``truncated`` and, under ``observation``, what was said before the response), ``last_observation``; with ``token_gaps`` each turn also
     has ``tokens`` and ``gaps`` (teacher minus student log-prob in nats, theta_old), the data of a token heat map.
 
     Args:
@@ -93,6 +93,7 @@ class EpisodeLog(Callback):
             "return": episode.episode_return,
             "error": episode.error,
             "turns": turns,
+            "last_observation": episode.last_observation.text if episode.last_observation is not None else None,
         }
 
 

@@ -45,6 +45,8 @@ class Collector:
         sampling: the filters and the response limit.
         max_concurrent_episodes: at least 1; bounds the memory of the KV cache and the pool.
         context: ``append``, one growing conversation per episode.
+        reserved_tokens: context tokens that an episode of a task must leave free, so that the teacher's block will fit
+            in front of it; None: none. An episode that would need them ends as ``context_full``.
         generator_factory: makes the response generator of a collection; the default decodes with ``policy.model``.
 
     Raises UserError for a setting out of range, or a response limit that leaves no room for a prompt.
@@ -57,6 +59,7 @@ class Collector:
         sampling: SamplingConfig,
         max_concurrent_episodes: int,
         context: str = "append",
+        reserved_tokens: Callable[[Task], int] | None = None,
         generator_factory: GeneratorFactory = turn_generator,
     ) -> None:
         if max_concurrent_episodes < 1:
@@ -73,6 +76,7 @@ class Collector:
         self.sampling = sampling
         self.max_concurrent_episodes = max_concurrent_episodes
         self.context = context
+        self.reserved_tokens = reserved_tokens
         self._generator_factory = generator_factory
 
     def collect(
@@ -99,7 +103,7 @@ class Collector:
         names = [(request.task.task_id, request.member) for request in requests]
         if len(set(names)) != len(names):
             raise ValueError("a collection may hold each (task, member) only once")
-        setting = Setting(self.policy, self.environment, self.sampling)
+        setting = Setting(self.policy, self.environment, self.sampling, self.reserved_tokens)
         run = Run(setting, seed, key, privileged, progress, total=len(requests))
         episodes: list[Episode] = []
         if requests:

@@ -39,11 +39,12 @@ class CollectProgress:
 
 @dataclass(frozen=True)
 class Setting:
-    """Who plays where, and how responses are sampled."""
+    """Who plays where, how responses are sampled, and how many context tokens a task must leave free."""
 
     policy: LanguageModel
     environment: Environment
     sampling: SamplingConfig
+    reserved_tokens: Callable[[Task], int] | None = None
 
 
 @dataclass
@@ -142,6 +143,9 @@ class Run:
     def _prepare(self, attempt: _Attempt, prompt: Prompt) -> None:
         """Set the next prompt, or end the episode where a full response would no longer fit behind it."""
         limit, room = self.setting.sampling.max_response_tokens, self.setting.policy.context_tokens
+        # Where the block is in the prompt already, its tokens are counted with the prompt's.
+        if self.setting.reserved_tokens is not None and self.privileged is None:
+            room -= self.setting.reserved_tokens(attempt.request.task)
         if attempt.conversation.fits(prompt, limit, room):
             attempt.prompt = prompt
         else:
@@ -194,7 +198,7 @@ class Run:
         """Take the environment's answer to the last turn."""
         environment = self.setting.environment
         attempt.episode.turns[-1].reward = outcome.reward
-        attempt.observation = outcome.observation
+        attempt.observation = attempt.episode.last_observation = outcome.observation
         if outcome.done:
             attempt.finish(outcome.end or EndReason.FAILURE, outcome)
         elif len(attempt.episode.turns) >= environment.max_turns:
