@@ -114,7 +114,7 @@ def _quiet() -> None:
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (
         r".*does not have many workers.*",
-        r".*is_leaf.*",
+        r"The dirpath has changed from .*",
         r".*Checkpoint directory .* exists and is not empty.*",
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
     ):
