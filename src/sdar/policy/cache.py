@@ -29,7 +29,7 @@ class _Block:
     first: bool
 
 
-class SlotLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
+class SlotLayer(CacheLayerMixin):
     """Keys and values [B, heads, capacity, D] of one layer."""
 
     is_sliding = False
