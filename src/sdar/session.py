@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from sdar.assembly import Assembly, assemble, build_trainer, panel_evaluation
+from sdar.callbacks.episode_log import FILE_NAME as EPISODES_FILE
 from sdar.checkpoint import load_student
 from sdar.evaluation.report import final_table
 from sdar.evaluation.result import EvaluationResult
@@ -118,14 +119,15 @@ class Session:
         panel = self.assembly.panel
         print(final_table(results, title=f"Success on {len(panel.tasks)} tasks of {panel.split}"), flush=True)
         _say("Where to look:")
-        last = self.folder / LAST_CHECKPOINT
-        if self.settings["train"]:
-            _say(f"  curves       tensorboard --logdir {self.folder}")
-            _say(f"  episodes     {self.folder / 'episodes.jsonl'}")
-        if last.exists():
-            _say(f"  checkpoint   {last}")
-        _say(f"  figures      {self.folder / RESULTS_FILE}")
-        _say(f"  settings     {self.folder / CONFIG_FILE}")
+        for what, path, words in (
+            ("curves", "tensorboard", "tensorboard --logdir {}"),
+            ("episodes", EPISODES_FILE, "{}"),
+            ("checkpoint", LAST_CHECKPOINT, "{}"),
+            ("figures", RESULTS_FILE, "{}"),
+            ("settings", CONFIG_FILE, "{}"),
+        ):
+            if (self.folder / path).exists():
+                _say(f"  {what:<11} {words.format(self.folder / path)}")
 
 
 def _early_log() -> MemoryHandler:
