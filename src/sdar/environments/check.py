@@ -1,0 +1,284 @@
+"""A checker for environments: does a class keep the protocol of :mod:`sdar.environments.base`?
+
+Everything that is found is reported at once, one sentence each. What is checked is what training relies on: equal
+curves for equal seeds need determinism, groups need episodes that do not disturb one another, panels need ids and
+contents that no other split has, and an error must never look like a reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from sdar.environments import check_records as records
+from sdar.environments.base import Environment, EnvironmentPool
+from sdar.episode import Observation, StepOutcome, Task
+from sdar.randomness import keyed_generator
+
+ODD_RESPONSES = (
+    "",
+    " \n\t",
+    "<think>hm</think><action>look</action>",
+    "<action>open</action><action>close</action>",
+    "<action>never closed",
+    "</action><action>",
+    "<search>who?</search>",
+    "no tags at all, and a {brace} or %s two",
+    "éß漢字🙂\x00",
+    "x" * 5000,
+)
+"""Responses a model may come up with; each must be projected, and its action answered."""
+
+
+class EnvironmentCheckError(AssertionError):
+    """An environment breaks the protocol. ``problems`` holds one sentence for each way it does."""
+
+    def __init__(self, name: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "".join(f"\n- {problem}" for problem in problems)
+        super().__init__(f"environment {name!r} breaks the protocol:{lines}")
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a passed check has looked at: tasks played, steps made, ends seen, experts that won."""
+
+    tasks: int
+    steps: int
+    ends: int
+    experts: int
+
+
+def check_env(
+    environment: Environment,
+    *,
+    tasks_per_split: int = 4,
+    max_steps: int = 20,
+    seed: int = 0,
+    unplayable: Task | None = None,
+) -> CheckReport:
+    """Check an environment against the protocol.
+
+    Args:
+        environment: the environment; it is played, and nothing of it is changed.
+        tasks_per_split: how many tasks of each split are played, spread over the split; at least 1.
+        max_steps: turns of each random walk, at least 1; never more than ``environment.max_turns``.
+        seed: decides the random walks.
+        unplayable: a task that cannot start, to check that its slot, and no other, answers with an error.
+
+    Raises :class:`EnvironmentCheckError` with everything that was found.
+    """
+    if tasks_per_split < 1 or max_steps < 1:
+        raise ValueError(f"tasks_per_split={tasks_per_split} and max_steps={max_steps} must be at least 1")
+    checker = _Checker(environment, seed)
+    checker.check_description()
+    tasks = checker.check_tasks(tasks_per_split)
+    for response in ODD_RESPONSES:
+        checker.projected(response)
+    if not checker.problems:  # without tasks and actions there is nothing to play
+        checker.check_play(tasks, min(max_steps, environment.max_turns))
+        checker.check_experts(tasks)
+        if unplayable is not None:
+            checker.check_unplayable(tasks[0], unplayable)
+    if checker.problems:
+        raise EnvironmentCheckError(str(getattr(environment, "name", "?")), list(dict.fromkeys(checker.problems)))
+    return CheckReport(len(tasks), checker.steps, checker.ends, checker.experts)
+
+
+Start = Observation | StepOutcome
+Walk = tuple[Start, list[tuple[str, StepOutcome]]]
+"""How a slot started, and its actions with their outcomes."""
+
+
+class _Checker:
+    def __init__(self, environment: Environment, seed: int) -> None:
+        self.environment = environment
+        self.seed = seed
+        self.problems: list[str] = []
+        self.steps = self.ends = self.experts = 0
+
+    def expect(self, condition: bool, problem: str) -> None:
+        if not condition:
+            self.problems.append(problem)
+
+    def note(self, problems: Iterable[str]) -> None:
+        self.problems.extend(problems)
+
+    # Description, tasks, projection ----------------------------------------------------------------------------
+
+    def check_description(self) -> None:
+        name, max_turns = getattr(self.environment, "name", None), getattr(self.environment, "max_turns", None)
+        self.expect(isinstance(name, str) and bool(name), f"name is {name!r}; a text is needed")
+        is_count = isinstance(max_turns, int) and max_turns >= 1
+        self.expect(is_count, f"max_turns is {max_turns!r}; an integer of at least 1 is needed")
+
+    def check_tasks(self, per_split: int) -> list[Task]:
+        """Check every task; return a few of each split."""
+        splits = self.environment.splits()
+        good = isinstance(splits, tuple) and len(splits) > 0 and len(set(splits)) == len(splits)
+        self.expect(good, f"splits() is {splits!r}; a tuple of different names is needed")
+        by_split = {split: list(self.environment.tasks(split)) for split in splits}
+        for split, tasks in by_split.items():
+            self.expect(len(tasks) > 0, f"split {split!r} has no tasks")
+            again = list(self.environment.tasks(split))
+            self.expect(tasks == again, f"tasks({split!r}) gives other tasks, or another order, the second time")
+            for task in tasks:
+                self.note(records.task_problems(task, split))
+        ids = [task.task_id for tasks in by_split.values() for task in tasks]
+        self.expect(len(set(ids)) == len(ids), "task ids are not unique")
+        for first, second in combinations(splits, 2):
+            shared = {task.content_hash for task in by_split[first]} & {task.content_hash for task in by_split[second]}
+            self.expect(not shared, f"splits {first!r} and {second!r} share {len(shared)} tasks by content")
+        return [task for tasks in by_split.values() for task in tasks[:: max(1, len(tasks) // per_split)][:per_split]]
+
+    def projected(self, response: str) -> str:
+        """The action of a response."""
+        shown = response if len(response) < 60 else response[:57] + "..."
+        try:
+            first, second = self.environment.project(response), self.environment.project(response)
+        except Exception as error:  # whatever it is, it would end a training run
+            self.problems.append(f"project({shown!r}) raises {type(error).__name__}: {error}")
+            return ""
+        self.expect(first == second, f"project({shown!r}) is not pure: it gives {first} and then {second}")
+        problems = list(records.projection_problems(first, shown))
+        self.note(problems)
+        return "" if problems else first.action
+
+    # Play ------------------------------------------------------------------------------------------------------
+
+    def check_play(self, tasks: list[Task], max_steps: int) -> None:
+        """One pool plays two members of every task; the walks are then replayed: again, elsewhere, and alone."""
+        slots = [(task, member) for task in tasks for member in (0, 1)]
+        pool = self.environment.open_pool()
+        walks = self.play(pool, slots, max_steps)
+        ended = [slot for slot, walk in enumerate(walks) if _is_over(walk)]
+        for slot in ended[:3]:
+            self.expect_refused(pool, slot)
+        self.expect_refused(pool, len(slots))
+        self.expect(pool.step({}) == {}, "step({}) does not answer with an empty dict")
+        scripts = [[action for action, _ in steps] for _, steps in walks]
+        of_slot = [task for task, _ in slots]
+        self.compare(walks, self.replay(pool, of_slot, scripts), "in a pool that was reset")
+        other = self.environment.open_pool()
+        self.expect(other is not pool, "open_pool() gives the same pool twice")
+        self.compare(walks[::-1], self.replay(other, of_slot[::-1], scripts[::-1]), "in another pool and order")
+        self.compare(walks[:1], self.replay(other, of_slot[:1], scripts[:1]), "without the other episodes")
+        for used in (pool, other):
+            used.close()
+            used.close()
+
+    def play(self, pool: EnvironmentPool, slots: list[tuple[Task, int]], max_steps: int) -> list[Walk]:
+        """Walk at random."""
+        walks: list[Walk] = [(start, []) for start in self.reset(pool, [task for task, _ in slots])]
+        views = {slot: start for slot, (start, _) in enumerate(walks) if isinstance(start, Observation)}
+        for slot, view in views.items():
+            self.check_text("opening", [self.environment.opening(slots[slot][0], view) for _ in range(2)])
+        for turn in range(max_steps):
+            actions = {slot: self.choose(*slots[slot], turn, view) for slot, view in views.items()}
+            for slot, outcome in self.step(pool, actions).items():
+                walks[slot][1].append((actions[slot], outcome))
+                views[slot] = outcome.observation
+                if outcome.done:
+                    del views[slot]
+                else:
+                    self.check_text("reply", [self.environment.reply(outcome.observation) for _ in range(2)])
+            if self.problems or not views:
+                break
+        return walks
+
+    def choose(self, task: Task, member: int, turn: int, view: Observation) -> str:
+        """An action on offer, one of the expert's, or what an odd response projects to."""
+        rng = keyed_generator(self.seed, "check_env", task.task_id, member, turn)
+        offers = list(view.actions or ()) or list(self.environment.expert(task) or ())
+        if offers and rng.random() < 0.7:
+            return offers[int(rng.integers(len(offers)))]
+        return self.projected(ODD_RESPONSES[int(rng.integers(len(ODD_RESPONSES)))])
+
+    def replay(self, pool: EnvironmentPool, tasks: list[Task], scripts: list[list[str]]) -> list[Walk]:
+        """Play given actions, each slot until it is over."""
+        walks: list[Walk] = [(start, []) for start in self.reset(pool, tasks)]
+        for turn in range(max(map(len, scripts), default=0)):
+            running = [slot for slot in range(len(tasks)) if turn < len(scripts[slot]) and not _is_over(walks[slot])]
+            actions = {slot: scripts[slot][turn] for slot in running}
+            for slot, outcome in self.step(pool, actions).items():
+                walks[slot][1].append((actions[slot], outcome))
+        return walks
+
+    def compare(self, expected: list[Walk], found: list[Walk], where: str) -> None:
+        for (start, steps), (other_start, other_steps) in zip(expected, found, strict=True):
+            self.expect(start == other_start, f"the same task starts differently {where}")
+            self.expect(steps == other_steps, f"the same actions have other outcomes {where}")
+
+    def reset(self, pool: EnvironmentPool, tasks: list[Task]) -> list[Start]:
+        starts = pool.reset(tasks)
+        self.expect(len(starts) == len(tasks), f"reset of {len(tasks)} tasks answers for {len(starts)} slots")
+        for start in starts:
+            self.note(records.start_problems(start))
+        return (starts + [Observation("", None, "")] * len(tasks))[: len(tasks)]
+
+    def step(self, pool: EnvironmentPool, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        try:
+            outcomes = pool.step(actions)
+        except Exception as error:  # an action may be any text: none of them may raise
+            self.problems.append(f"step raises {type(error).__name__} for a text a model may say: {error}")
+            return {}
+        self.expect(set(outcomes) == set(actions), f"step of slots {sorted(actions)} answers for {sorted(outcomes)}")
+        for outcome in outcomes.values():
+            self.note(records.outcome_problems(outcome))
+        self.steps += len(outcomes)
+        self.ends += sum(outcome.done for outcome in outcomes.values())
+        return {slot: outcome for slot, outcome in outcomes.items() if slot in actions}
+
+    def check_text(self, method: str, texts: list[str]) -> None:
+        self.expect(all(isinstance(text, str) for text in texts), f"{method}() gives something that is not a text")
+        self.expect(texts[0] == texts[1], f"{method}() gives another text the second time")
+
+    def expect_refused(self, pool: EnvironmentPool, slot: int) -> None:
+        try:
+            pool.step({slot: "look"})
+        except (ValueError, LookupError):
+            return
+        except Exception as error:
+            self.problems.append(f"stepping a slot that is not running raises {type(error).__name__}, not ValueError")
+        else:
+            self.problems.append("a slot that has ended, or was never started, can be stepped")
+
+    # Experts and errors ----------------------------------------------------------------------------------------
+
+    def check_experts(self, tasks: list[Task]) -> None:
+        """An expert succeeds with its last action and within the turn limit, and the slot is over then."""
+        pool, limit = self.environment.open_pool(), self.environment.max_turns
+        for task in tasks:
+            actions = self.environment.expert(task)
+            if actions is None:
+                continue
+            self.expect(
+                0 < len(actions) <= limit, f"the expert of {task.task_id!r} needs {len(actions)} of {limit} turns"
+            )
+            _, steps = self.replay(pool, [task], [actions])[0]
+            if len(steps) == len(actions) > 0 and steps[-1][1].success:
+                self.expect_refused(pool, 0)
+                self.experts += 1
+            else:
+                self.problems.append(f"the expert of {task.task_id!r} does not succeed with its last action")
+        pool.close()
+
+    def check_unplayable(self, good: Task, unplayable: Task) -> None:
+        """An unplayable task answers with an error, and its neighbours do not notice."""
+        pool = self.environment.open_pool()
+        starts = self.reset(pool, [good, unplayable, good])
+        self.expect(isinstance(starts[1], StepOutcome), "the unplayable task starts as if it could be played")
+        self.expect(isinstance(starts[2], Observation), "an unplayable task keeps its neighbours from starting")
+        alone = self.reset(self.environment.open_pool(), [good])
+        self.expect(starts[0] == starts[2] == alone[0], "an unplayable task changes how its neighbours start")
+        if not self.problems:
+            self.expect_refused(pool, 1)
+            outcomes = self.step(pool, {0: "look", 2: "look"})
+            self.expect(outcomes.get(0) == outcomes.get(2), "an unplayable task changes how its neighbours play")
+        pool.close()
+
+
+def _is_over(walk: Walk) -> bool:
+    start, steps = walk
+    return isinstance(start, StepOutcome) or (bool(steps) and steps[-1][1].done)
