@@ -152,6 +152,8 @@ class _Checker:
         slots = [(task, member) for task in tasks for member in (0, 1)]
         pool = self.environment.open_pool()
         walks = self.play(pool, slots, max_steps)
+        if self.problems:  # a comparison would only say it again
+            return
         ended = [slot for slot, walk in enumerate(walks) if _is_over(walk)]
         for slot in ended[:3]:
             self.expect_refused(pool, slot)
@@ -171,6 +173,8 @@ class _Checker:
     def play(self, pool: EnvironmentPool, slots: list[tuple[Task, int]], max_steps: int) -> list[Walk]:
         """Walk at random."""
         walks: list[Walk] = [(start, []) for start in self.reset(pool, [task for task, _ in slots])]
+        if self.problems:
+            return walks
         views = {slot: start for slot, (start, _) in enumerate(walks) if isinstance(start, Observation)}
         for slot, view in views.items():
             self.check_text("opening", [self.environment.opening(slots[slot][0], view) for _ in range(2)])
@@ -181,10 +185,10 @@ class _Checker:
                 views[slot] = outcome.observation
                 if outcome.done:
                     del views[slot]
-                else:
-                    self.check_text("reply", [self.environment.reply(outcome.observation) for _ in range(2)])
             if self.problems or not views:
                 break
+            for view in views.values():
+                self.check_text("reply", [self.environment.reply(view) for _ in range(2)])
         return walks
 
     def choose(self, task: Task, member: int, turn: int, view: Observation) -> str:
