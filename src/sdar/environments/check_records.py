@@ -27,7 +27,7 @@ def projection_problems(projection: Any, shown: str) -> Iterator[str]:
     """Problems of what ``project`` gave for the response ``shown``."""
     if not isinstance(projection, Projection):
         yield f"project({shown!r}) gives {projection!r}; a Projection is needed"
-    elif not isinstance(projection.action, str) or not isinstance(projection.valid, bool):
+    elif [type(vars(projection)[field]) for field in ("action", "valid")] != [str, bool]:
         yield f"project({shown!r}) gives {projection!r}; a text and a bool are needed"
 
 
@@ -36,10 +36,10 @@ def observation_problems(view: Any) -> Iterator[str]:
     if not isinstance(view, Observation):
         yield f"{view!r} is not an Observation"
         return
-    if not isinstance(view.text, str):
-        yield f"an observation's text is {view.text!r}; a text is needed"
-    if not isinstance(view.anchor, str):
-        yield f"an observation's anchor is {view.anchor!r}; a text is needed"
+    for field in ("text", "anchor"):
+        value = getattr(view, field)
+        if not isinstance(value, str):
+            yield f"an observation's {field} is {value!r}; a text is needed"
     actions: Any = view.actions
     if actions is not None and not (isinstance(actions, tuple) and all(isinstance(action, str) for action in actions)):
         yield f"an observation's actions are {actions!r}; a tuple of texts, or None, is needed"

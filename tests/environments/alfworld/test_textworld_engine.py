@@ -48,7 +48,7 @@ def test_a_generated_game_plays_as_in_the_stock_engine(engine: TextWorldEngine, 
 def test_real_games_play_as_in_the_stock_engine(engine: TextWorldEngine, packed_alfworld: Path) -> None:
     games = one_of_each_type(packed_alfworld)
     stock = StockEngine(*packed_rules(packed_alfworld))
-    for game in games[:2]:
+    for game in games[:1]:
         assert_same_play(engine, stock, game, num_commands=12)
 
 

@@ -213,4 +213,9 @@ def _game(document: dict[str, object], game_id: str, task_type: str, split: str)
     if not isinstance(walkthrough, list) or not all(isinstance(command, str) for command in walkthrough):
         raise GameError(f"game {game_id}: 'walkthrough' is not a list of commands")
     known = tuple(walkthrough) if _CURRENT_COMMANDS in grammar else ()
-    return Game(game_id, task_type, match.group(1), str(document["pddl_problem"]), split, known)
+    game = Game(game_id, task_type, match.group(1), str(document["pddl_problem"]), split, known)
+    try:
+        "".join((game.task_text, game.problem, *known)).encode()
+    except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can write
+        raise GameError(f"game {game_id}: it holds characters that are no text") from error
+    return game
