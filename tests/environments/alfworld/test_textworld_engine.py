@@ -7,6 +7,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,12 @@ def test_a_problem_that_cannot_be_translated_is_named(engine: TextWorldEngine) -
     for problem in ("", "(define (problem x)", "(define (problem x) (:domain alfred) (:objects) (:init (nothing)))"):
         with pytest.raises(GameError, match="game train/broken"):
             engine.load(Game("train/broken", "pick_and_place_simple", "put", problem, "train"))
+
+
+def test_a_goal_that_cannot_be_reached_is_named(engine: TextWorldEngine, game: Game) -> None:
+    problem = game.problem[: game.problem.index("(:goal")] + "(:goal (holds agent1 agent1)))"
+    with pytest.raises(GameError, match="game train/endless: its goal cannot be reached"):
+        engine.load(replace(game, game_id="train/endless", problem=problem))
 
 
 def test_the_same_game_is_translated_once(engine: TextWorldEngine, game: Game) -> None:

@@ -101,8 +101,10 @@ class TextWorldGame:
             with engine.libraries.lent() as library:
                 library.load_sas(self.sas)
                 self.facts = backend.initial_facts(self.task, library, engine.rulebook.types)
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise GameError(f"game {game.game_id}: {error}") from error
+        except KeyError as error:  # a task without a solution is translated to one about nothing ("val1")
+            raise GameError(f"game {game.game_id}: its goal cannot be reached ({error} is unknown)") from error
         self.kinds = {entity.name: entity.type_name for entity in self.task.objects}
         self.grammar = engine.rulebook.grammar_with_task(f"Your task is to: {game.task_text}.")
         self.entities = self._name_entities()
