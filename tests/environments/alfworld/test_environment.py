@@ -1,0 +1,204 @@
+"""The ALFWorld environment: prompts, projection, pools, tasks and settings."""
+
+import pytest
+from tiny_games import game, place
+
+from sdar.environments.alfworld.environment import BANNER, INSTRUCTIONS, AlfworldEnvironment
+from sdar.environments.alfworld.game import TASK_TYPES, Game
+from sdar.environments.base import Projection
+from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.errors import UserError
+
+SMALL = (12, 6, 6)
+
+
+@pytest.fixture(scope="module")
+def environment():
+    return AlfworldEnvironment(num_tasks=SMALL)
+
+
+def task_of(tiny: Game) -> Task:
+    return Task(tiny.game_id, tiny.task_type, tiny.task_text, tiny.split, tiny.content_hash, tiny)
+
+
+MUG_IN_DESK = task_of(game(place("Mug", "Desk"), text="put a mug in desk"))
+SOLUTION = ("go to countertop 1", "take mug 2 from countertop 1", "go to desk 1", "move mug 2 to desk 1")
+BROKEN = task_of(Game("broken", TASK_TYPES[0], "put a mug in desk", "(define", "train"))
+
+
+# Prompts -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_terse_opening_is_the_room_and_the_task(environment):
+    (observation,) = environment.open_pool().reset([MUG_IN_DESK])
+    opening = environment.opening(MUG_IN_DESK, observation)
+    assert opening.startswith("You are in the middle of a room.")
+    assert opening.endswith("\n\nYour task is to: put a mug in desk.")
+    assert BANNER not in opening
+
+
+def test_the_full_opening_explains_commands_and_format_before_the_same_text():
+    terse, full = (AlfworldEnvironment(prompt_style=style, num_tasks=SMALL) for style in ("terse", "full"))
+    (observation,) = full.open_pool().reset([MUG_IN_DESK])
+    assert full.opening(MUG_IN_DESK, observation) == INSTRUCTIONS + terse.opening(MUG_IN_DESK, observation)
+    assert full.reply(observation) == terse.reply(observation)
+    for word in ("<think>", "</think>", "<action>", "</action>", "move O to X", "inventory"):
+        assert word in INSTRUCTIONS
+
+
+def test_actions_are_listed_in_every_prompt_when_asked_for():
+    environment = AlfworldEnvironment(list_actions=True, num_tasks=SMALL)
+    observation = Observation("You see a mug 1.", ("go to desk 1", "look"), "")
+    listed = "\nCommands you can give now: go to desk 1, look."
+    assert environment.reply(observation) == "You see a mug 1." + listed
+    assert environment.opening(MUG_IN_DESK, observation).endswith(listed)
+    assert environment.reply(Observation("Done.", None, "")) == "Done."
+
+
+def test_help_is_not_offered_to_the_agent(environment):
+    (observation,) = environment.open_pool().reset([MUG_IN_DESK])
+    assert "help" not in observation.actions
+    assert "look" in observation.actions
+
+
+# Projection ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("response", "action", "valid"),
+    [
+        ("<think>mug</think><action>go to desk 1</action>", "go to desk 1", True),
+        ("<think></think>\n<action>\n Go To Desk 1 \n</action>", "go to desk 1", True),
+        ("<action>look</action> <think>late</think>", "look", True),
+        ("<think>a</think><action>look</action><action>inventory</action>", "look", True),
+        ("<think>a</think><action>never heard of</action>", "never heard of", True),
+        ("<think>a</think><action></action>", "", True),
+        ("<action>look</action>", "look", False),
+        ("<think>a<action>look</action>", "look", False),
+        ("a</think><action>look</action>", "look", False),
+        ("<think>杯</think><action>look</action>", "look", False),
+        ("<think>a</think><action>看</action>", "看", False),
+        ("<think>a</think><action>look", "k>a</think><action>look"[-30:], False),
+        ("<think>a</think> look", "<think>a</think> look", False),
+        ("I would rather like to GO TO DESK 1", "ould rather like to go to desk 1"[-30:], False),
+        ("", "", False),
+    ],
+)
+def test_a_response_is_projected(environment, response, action, valid):
+    projection = environment.project(response)
+    assert projection.valid is valid
+    if valid or response.endswith("</action>"):
+        assert projection.action == action
+    else:
+        assert projection == Projection(response[-30:].strip().lower(), False)
+
+
+# Pools ---------------------------------------------------------------------------------------------------------------
+
+
+def test_an_episode_pays_ten_at_the_winning_step_and_nothing_before(environment):
+    pool = environment.open_pool()
+    pool.reset([MUG_IN_DESK])
+    outcomes = [pool.step({0: command})[0] for command in SOLUTION]
+    assert [outcome.reward for outcome in outcomes] == [0.0, 0.0, 0.0, 10.0]
+    assert [outcome.done for outcome in outcomes] == [False, False, False, True]
+    assert outcomes[-1].success
+    assert outcomes[-1].end is EndReason.SUCCESS
+    with pytest.raises(ValueError, match="slot 0"):
+        pool.step({0: "look"})
+
+
+def test_episodes_of_one_game_do_not_disturb_one_another(environment):
+    pool = environment.open_pool()
+    first, second = pool.reset([MUG_IN_DESK, MUG_IN_DESK])
+    assert first == second
+    for command in SOLUTION:
+        pool.step({0: command})
+    assert pool.step({1: "inventory"})[1].observation.text == "You are not carrying anything."
+    assert pool.step({1: "go to desk 1"})[1].observation.text.endswith("On the desk 1, you see a desklamp 1.")
+
+
+def test_an_inadmissible_command_is_answered_and_costs_nothing(environment):
+    pool = environment.open_pool()
+    pool.reset([MUG_IN_DESK])
+    outcome = pool.step({0: "fly to the moon"})[0]
+    assert (outcome.observation.text, outcome.reward, outcome.done) == ("Nothing happens.", 0.0, False)
+
+
+def test_a_game_that_cannot_be_played_ends_its_own_slot_only(environment):
+    pool = environment.open_pool()
+    good, bad = pool.reset([MUG_IN_DESK, BROKEN])
+    assert isinstance(good, Observation)
+    assert isinstance(bad, StepOutcome)
+    assert bad.end is EndReason.ERROR_ENVIRONMENT
+    assert "broken" in (bad.error or "")
+    assert not pool.step({0: "look"})[0].done
+    with pytest.raises(ValueError, match="slot 1"):
+        pool.step({1: "look"})
+
+
+def test_a_pool_starts_again_and_closes_twice(environment):
+    pool = environment.open_pool()
+    pool.reset([MUG_IN_DESK])
+    pool.step({0: SOLUTION[0]})
+    (again,) = pool.reset([MUG_IN_DESK])
+    assert again.text.startswith(BANNER)
+    pool.close()
+    pool.close()
+
+
+# Tasks ---------------------------------------------------------------------------------------------------------------
+
+
+def test_splits_have_the_configured_numbers_of_tasks_with_distinct_names(environment):
+    assert environment.splits() == ("train", "valid_seen", "valid_unseen")
+    tasks = [task for split in environment.splits() for task in environment.tasks(split)]
+    assert tuple(len(environment.tasks(split)) for split in environment.splits()) == SMALL
+    assert len({task.task_id for task in tasks}) == len({task.content_hash for task in tasks}) == sum(SMALL)
+    assert {task.task_type for task in tasks} == set(TASK_TYPES)
+
+
+def test_the_same_settings_pose_the_same_tasks(environment):
+    again = AlfworldEnvironment(num_tasks=SMALL)
+    for split in environment.splits():
+        assert list(again.tasks(split)) == list(environment.tasks(split))
+
+
+def test_the_expert_wins_every_task(environment):
+    pool = environment.open_pool()
+    for split in environment.splits():
+        tasks = environment.tasks(split)
+        pool.reset(tasks)
+        for slot, task in enumerate(tasks):
+            outcomes = [pool.step({slot: command})[slot] for command in environment.expert(task)]
+            assert outcomes[-1].success
+            assert len(outcomes) <= environment.max_turns
+
+
+def test_a_task_without_a_stored_solution_has_no_expert(environment):
+    assert environment.expert(MUG_IN_DESK) is None
+
+
+# Settings ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"engine": "warp"}, "environment.engine='warp'"),
+        ({"prompt_style": "loud"}, "environment.prompt_style='loud'"),
+        ({"max_turns": 0}, "environment.max_turns=0"),
+        ({"num_tasks": (1, 2)}, "environment.num_tasks="),
+        ({"num_tasks": (1, 0, 2)}, "environment.num_tasks="),
+        ({"data_dir": "/no/such/folder"}, "/no/such/folder"),
+    ],
+)
+def test_a_bad_setting_is_named(settings, name):
+    with pytest.raises(UserError) as caught:
+        AlfworldEnvironment(**settings)
+    assert name in str(caught.value)
+
+
+def test_an_unknown_split_is_named(environment):
+    with pytest.raises(UserError, match=r"'test'.*train, valid_seen, valid_unseen"):
+        environment.tasks("test")
