@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.checkpoint import load_student
 from sdar.errors import UserError
+from sdar.policy.log_probs import score_tokens
 from toy_training import (
     HintTeacher,
     LettersEnvironment,
@@ -128,12 +129,22 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         load_student(module, module.policy, tmp_path / "no.ckpt")
 
 
-def test_the_ratio_of_the_first_step_is_exactly_one():
-    """Every row is scored in the same micro-batch before and during the update."""
-    _, curve = run(iterations=1, episodes_per_step=None, token_budget=150, **GRPO)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_the_ratio_of_the_first_step_is_exactly_one(precision):
+    """Every row is scored in the same micro-batch before and during the update, and by the reference."""
+    trainer = {"precision": precision}
+    _, curve = run(iterations=1, episodes_per_step=None, token_budget=150, trainer=trainer, **GRPO)
     assert curve[0]["train/approx_kl"] == 0
     assert curve[0]["train/clip_fraction"] == 0
     assert curve[0]["loss/kl"] == 0
+
+
+def test_an_update_makes_tokens_with_positive_advantage_likelier():
+    module, _ = run(iterations=1, episodes_per_step=None, learning_rate=1e-3, **GRPO)
+    batch = module.report.prepared.batch
+    with torch.no_grad():
+        now = score_tokens(module.model, batch.ids, batch.attention_mask, batch.response_mask).log_probs
+    assert float((batch.advantage * (now - batch.old_log_probs)).sum()) > 0
 
 
 def test_later_steps_leave_the_old_policy():

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
-from sdar.policy.language_model import LanguageModel
 
 from helpers import tiny_random_model, toy_tokenizer
 from sdar.datamodule import RolloutDataModule
@@ -18,6 +17,7 @@ from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.module import SDARModule
 from sdar.objective.objective import ObjectiveConfig
 from sdar.policy.chat import ChatFormat
+from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector, SamplingConfig
 
 LIMIT = 6

@@ -21,6 +21,9 @@ from sdar.prepare import Prepared
 GAP_MARGIN_NATS = 0.01
 """Gaps within this distance of 0 are neutral: most tokens of a response are forced and have a gap of nearly 0."""
 
+RESPONSE_TOKENS = "response_tokens"
+"""Total of a tally that :func:`iteration_metrics` needs: the sampled tokens that are learned from."""
+
 
 @dataclass
 class Tally:
@@ -131,3 +134,28 @@ def add_scores(tally: Tally, prepared: Prepared, *, beta: float, threshold: floa
     blocks = [n for n, length in zip(prepared.privileged_tokens, prepared.teacher_tokens, strict=True) if length > 0]
     tally.mean("curriculum/teacher_context_tokens", sum(blocks), len(blocks))
     tally.mean("curriculum/teacher_context_fraction", sum(blocks), sum(prepared.teacher_tokens))
+
+
+def iteration_metrics(tally: Tally) -> dict[str, float]:
+    """The tags of an iteration, sorted, from the tally of all ranks.
+
+    ``throughput/tokens_per_s`` is sampled tokens over the seconds of the whole iteration, learning included.
+    """
+    metrics = tally.metrics()
+    tokens = metrics.pop(RESPONSE_TOKENS)
+    seconds = math.fsum(value for name, value in metrics.items() if name.startswith("time/"))
+    if seconds > 0:
+        metrics["throughput/tokens_per_s"] = tokens / seconds
+    return dict(sorted(metrics.items()))
+
+
+@dataclass
+class IterationReport:
+    """What callbacks may read after an iteration.
+
+    ``metrics`` are those that were logged, over all ranks; ``prepared`` is this rank's.
+    """
+
+    index: int
+    metrics: dict[str, float]
+    prepared: Prepared

@@ -1,6 +1,7 @@
 """SDARModule: one iteration of self-distilled agentic reinforcement learning in one training step.
 
-PREPARE (:mod:`sdar.prepare`) fixes everything that theta_old decides; UPDATE (here) is token-local and moves theta.
+PREPARE (:mod:`sdar.prepare`) fixes everything that theta_old decides; UPDATE (:mod:`sdar.update` and the steps here)
+is token-local and moves theta.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import copy
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -21,28 +21,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sdar.checkpoint import CHECKPOINT_KEY, check_origin, origin
+from sdar.checks import check_not_negative, check_positive
 from sdar.datamodule import Iteration
-from sdar.diagnostics import Tally, add_rollout, add_scores
+from sdar.diagnostics import RESPONSE_TOKENS, IterationReport, Tally, add_rollout, add_scores, iteration_metrics
 from sdar.episode import Episode
 from sdar.errors import UserError
-from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
+from sdar.objective.objective import ObjectiveConfig, denominators
 from sdar.policy.language_model import LanguageModel
-from sdar.policy.log_probs import score_tokens
 from sdar.prepare import Prepared, PrepareSettings, prepare
 from sdar.step_plan import OptimiserStep
 from sdar.teacher.context import SkillTeacher
-
-
-@dataclass
-class IterationReport:
-    """What callbacks may read after an iteration.
-
-    ``metrics`` are those that were logged, over all ranks; ``prepared`` is this rank's.
-    """
-
-    index: int
-    metrics: dict[str, float]
-    prepared: Prepared
+from sdar.update import micro_batch_loss
 
 
 class SDARModule(LightningModule):
@@ -92,10 +81,10 @@ class SDARModule(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        _check_positive(learning_rate=learning_rate, std_floor=std_floor, temperature=temperature)
-        _check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps, invalid_penalty=invalid_penalty)
+        check_positive(learning_rate=learning_rate, std_floor=std_floor, temperature=temperature)
+        check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps, invalid_penalty=invalid_penalty)
         if max_grad_norm is not None:
-            _check_positive(max_grad_norm=max_grad_norm)
+            check_positive(max_grad_norm=max_grad_norm)
         self.policy = policy
         self.model = policy.model
         self.objective = objective
@@ -122,8 +111,6 @@ class SDARModule(LightningModule):
         if objective.kl_coefficient != 0:
             self._reference.append(copy.deepcopy(self.model).requires_grad_(False).train(False))
 
-    # ------------------------------------------------------------------ Lightning's hooks
-
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a constant learning rate after an optional linear warm-up, counted in optimiser steps."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
@@ -147,7 +134,7 @@ class SDARModule(LightningModule):
         # Lightning warns of modules that begin in evaluation mode; training_step sets the mode it needs.
         self.model.train()
         for reference in self._reference:
-            torch.nn.Module.to(reference, self.device)
+            torch.nn.Module.to(reference, self.device, self.model.dtype)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the frozen initial weights by their hash; they are not in the checkpoint."""
@@ -170,7 +157,7 @@ class SDARModule(LightningModule):
         prepared = self._prepare(iteration.episodes)
         add_rollout(tally, iteration.episodes)
         add_scores(tally, prepared, beta=self.objective.beta, threshold=self.gate_threshold)
-        tally.total("tokens", int(prepared.batch.response_mask.sum()))
+        tally.total(RESPONSE_TOKENS, int(prepared.batch.response_mask.sum()))
         scored = time.perf_counter()
         self.model.train(any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules()))
         self._update(iteration.index, prepared, tally)
@@ -178,7 +165,7 @@ class SDARModule(LightningModule):
         seconds = {**iteration.timings, "score_s": scored - started, "update_s": updated - scored}
         for name, value in seconds.items():
             tally.maximum(f"time/{name}", value)
-        metrics = self._figures(tally.reduced(self._reduce))
+        metrics = iteration_metrics(tally.reduced(self._reduce))
         self._log_figures(metrics, iteration.index)
         self.report = IterationReport(iteration.index, metrics, prepared)
 
@@ -224,13 +211,13 @@ class SDARModule(LightningModule):
         names = list(self.objective.coefficients())
         local = torch.tensor([[count[name] for name in names] for count in counts], dtype=torch.float64)
         reduced = self._reduce(local.reshape(-1, len(names)), "sum")
-        sums: dict[str, Tensor] = {}
+        sums: dict[str, float] = {}
         for number, (step, row) in enumerate(zip(prepared.steps, reduced.tolist(), strict=True)):
             if any(row):
                 self._step(index, number, prepared, step, dict(zip(names, row, strict=True)), sums, tally)
-        tokens = float(sums.pop("tokens", torch.zeros(())))
+        tokens = sums.pop("tokens", 0.0)
         for name, value in sums.items():
-            tally.mean(name, float(value), tokens)
+            tally.mean(name, value, tokens)
 
     def _step(
         self,
@@ -239,14 +226,13 @@ class SDARModule(LightningModule):
         prepared: Prepared,
         step: OptimiserStep,
         counts: dict[str, float],
-        sums: dict[str, Tensor],
+        sums: dict[str, float],
         tally: Tally,
     ) -> None:
         """One optimiser step; diagnostic sums are added to ``sums``."""
         optimizer = cast(LightningOptimizer, self.optimizers())
-        optimizer.zero_grad()
         torch.clear_autocast_cache()
-        loss = torch.zeros((), device=self.device)
+        loss = torch.zeros((), dtype=torch.float32, device=self.device)
         # A rank without tokens still takes part in the others' gradient synchronisation.
         for i, rows in enumerate(step.micro_batches or [[]]):
             last = i + 1 >= len(step.micro_batches)
@@ -262,6 +248,7 @@ class SDARModule(LightningModule):
             )
         tally.maximum("train/learning_rate", float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
+        optimizer.zero_grad()  # frees the gradients' memory for the next rollout
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         scheduler.step()
@@ -269,24 +256,19 @@ class SDARModule(LightningModule):
         tally.mean("train/grad_norm", float(norm), 1)
 
     def _loss(
-        self, prepared: Prepared, rows: Sequence[int], counts: dict[str, float], sums: dict[str, Tensor]
+        self, prepared: Prepared, rows: Sequence[int], counts: dict[str, float], sums: dict[str, float]
     ) -> Tensor:
-        """These rows' share of the step's loss, with gradient."""
-        if not rows:
-            return torch.stack([p.sum() * 0.0 for p in self.model.parameters() if p.requires_grad]).sum()
-        batch = prepared.batch.select(rows).to(self.device)
-        scores = score_tokens(
+        """These rows' share of the step's loss, with gradient; their figures are added to ``sums``."""
+        loss, figures = micro_batch_loss(
             self.model,
-            batch.ids,
-            batch.attention_mask,
-            batch.response_mask,
+            prepared.batch.select(rows).to(self.device),
+            self.objective,
             temperature=self.temperature,
-            entropy=self.objective.entropy_coefficient != 0,
+            denominators=counts,
         )
-        losses = token_losses(scores, batch, self.objective)
-        for name, value in losses.diagnostics.items():
-            sums[name] = sums[name] + value.double() if name in sums else value.double()
-        return total_loss(losses, counts, self.objective)
+        for name, value in figures.items():
+            sums[name] = sums.get(name, 0.0) + value
+        return loss
 
     def _backward(self, loss: Tensor, *, synchronise: bool) -> None:
         strategy = self.trainer.strategy
@@ -297,15 +279,6 @@ class SDARModule(LightningModule):
             self.manual_backward(loss)
 
     # ------------------------------------------------------------------ figures
-
-    def _figures(self, tally: Tally) -> dict[str, float]:
-        """The tags of an iteration from the sums over all ranks."""
-        tokens = tally.totals.pop("tokens")
-        metrics = tally.metrics()
-        seconds = math.fsum(value for name, value in metrics.items() if name.startswith("time/"))
-        if seconds > 0:
-            metrics["throughput/tokens_per_s"] = tokens / seconds
-        return dict(sorted(metrics.items()))
 
     def _log_figures(self, metrics: dict[str, float], index: int) -> None:
         """To the loggers with the iteration on the x axis, and to whatever monitors a metric (checkpoints)."""
@@ -325,15 +298,3 @@ class SDARModule(LightningModule):
         result = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op=operation)
         assert isinstance(result, Tensor)
         return result.cpu()
-
-
-def _check_positive(**settings: float) -> None:
-    for name, value in settings.items():
-        if not (math.isfinite(value) and value > 0):
-            raise UserError(f"{name} is {value}, allowed are finite numbers above 0")
-
-
-def _check_not_negative(**settings: float) -> None:
-    for name, value in settings.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise UserError(f"{name} is {value}, allowed are finite numbers of at least 0")

@@ -146,8 +146,9 @@ def _score(
     entropy: bool = False,
 ) -> TokenScores:
     """Score the response tokens of all rows, micro-batch by micro-batch; the result is on the CPU."""
-    log_probs = torch.zeros(rows.ids.shape)
-    entropies = torch.zeros(rows.ids.shape) if entropy else None
+    # The dtype is stated: under trainer.precision=bf16-true the default is bfloat16 here.
+    log_probs = torch.zeros(rows.ids.shape, dtype=torch.float32)
+    entropies = torch.zeros(rows.ids.shape, dtype=torch.float32) if entropy else None
     lengths = rows.lengths()
     for part in micro_batches:
         width = max(lengths[row] for row in part)

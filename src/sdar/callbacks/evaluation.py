@@ -65,7 +65,7 @@ class PanelEvaluation(Callback):
             return
         for name, value in self._evaluate(trainer, learned).items():
             # Loggers have it already, with the iteration on the x axis; this is for callbacks that monitor it.
-            pl_module.log(name, value, logger=False, batch_size=1)
+            pl_module.log(name, value, logger=False, batch_size=1, sync_dist=trainer.world_size > 1)
 
     def _evaluate(self, trainer: Trainer, learned: int) -> dict[str, float]:
         started = time.perf_counter()
