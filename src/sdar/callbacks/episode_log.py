@@ -20,9 +20,10 @@ class EpisodeLog(Callback):
     """Writes sampled training episodes to ``episodes.jsonl``; the first rank writes, its own episodes.
 
     A line holds: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``end``,
-    ``success``, ``return``, ``turns`` (each with ``text``, ``action``, ``valid``, ``reward``, ``advantage``,
-    ``truncated`` and, under ``observation``, what was said before the response), ``last_observation``; with ``token_gaps`` each turn also
-    has ``tokens`` and ``gaps`` (teacher minus student log-prob in nats, theta_old), the data of a token heat map.
+    ``success``, ``return``, ``error``, ``turns`` and ``last_observation``. A turn has ``text``, ``action``, ``valid``,
+    ``truncated``, ``reward``, ``advantage`` and, under ``observation``, what was said before the response. With
+    ``token_gaps`` it also has ``tokens`` and ``gaps`` (teacher minus student log-prob in nats, theta_old): the data of
+    a token heat map.
 
     Args:
         directory: folder of the file; None: the trainer's ``default_root_dir``.
