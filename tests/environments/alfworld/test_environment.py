@@ -1,11 +1,14 @@
 """The ALFWorld environment: prompts, projection, pools, tasks and settings."""
 
+from pathlib import Path
+
 import pytest
 from tiny_games import game, place
 
 from sdar.environments.alfworld.environment import BANNER, INSTRUCTIONS, AlfworldEnvironment
 from sdar.environments.alfworld.game import TASK_TYPES, Game
 from sdar.environments.base import Projection
+from sdar.environments.check import check_env
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
 
@@ -202,3 +205,14 @@ def test_a_bad_setting_is_named(settings, name):
 def test_an_unknown_split_is_named(environment):
     with pytest.raises(UserError, match=r"'test'.*train, valid_seen, valid_unseen"):
         environment.tasks("test")
+
+
+def test_a_dataset_without_training_games_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "json_2.1.1" / "valid_seen").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"only valid_seen; json_2\.1\.1/train is needed too"):
+        AlfworldEnvironment(data_dir=tmp_path)
+
+
+def test_the_environment_keeps_the_protocol(environment):
+    report = check_env(environment, unplayable=BROKEN)
+    assert report.experts > 0

@@ -37,6 +37,18 @@ def test_a_solution_starts_from_where_things_stand():
     assert solve(state, "put a mug in desk") == ["go to desk 1", "move mug 2 to desk 1"]
 
 
+def test_a_solution_ends_with_the_win_of_a_thing_that_is_in_two_places():
+    text, goal = "put a cool pan in shelf", place("Pan", "Shelf", "(coolable ?o) (isCool ?o) ")
+    state = start(goal)
+    state.reply("")
+    assert solve(state, text) == [
+        "go to countertop 1",
+        "take pan 1 from countertop 1",
+        "go to fridge 1",
+        "cool pan 1 with fridge 1",
+    ]
+
+
 @pytest.mark.parametrize(
     "text", ["put a window in desk", "put a mug in safe", "make coffee", "heat some bowl and put it in desk"]
 )

@@ -67,7 +67,8 @@ class AlfworldEnvironment(Environment):
         if engine not in ENGINES:
             raise UserError(f"environment.engine={engine!r} is unknown; allowed: {', '.join(ENGINES)}")
         if prompt_style not in PROMPT_STYLES:
-            raise UserError(f"environment.prompt_style={prompt_style!r} is unknown; allowed: {', '.join(PROMPT_STYLES)}")
+            allowed = ", ".join(PROMPT_STYLES)
+            raise UserError(f"environment.prompt_style={prompt_style!r} is unknown; allowed: {allowed}")
         if max_turns < 1:
             raise UserError(f"environment.max_turns={max_turns} must be at least 1")
         if len(num_tasks) != len(SPLITS) or min(num_tasks) < 1:
@@ -84,6 +85,10 @@ class AlfworldEnvironment(Environment):
             self._generator = HouseholdGenerator(generator or GeneratorSettings())
         else:
             self._splits = available_splits(self._data_dir)
+            if self._splits[0] != SPLITS[0]:
+                raise UserError(
+                    f"environment.data_dir={data_dir} has only {', '.join(self._splits)}; json_2.1.1/train is needed too"
+                )
         self._tasks: dict[str, list[Task]] = {}
 
     def splits(self) -> tuple[str, ...]:

@@ -58,16 +58,22 @@ class _Player:
         self._state = self._start.copy()
         self._state.reply("")
         self._commands: list[str] = []
-        done = self._light(objects[0], end) if self._goal.task_type == "look_at_obj_in_light" else all(
-            self._deliver(item, end, appliance) for item in objects
-        )
-        return self._commands if done and self._state.won else None
+        self._won = False
+        if self._goal.task_type == "look_at_obj_in_light":
+            self._light(objects[0], end)
+        else:
+            all(self._deliver(item, end, appliance) for item in objects)
+        return self._commands if self._won else None
 
     def _do(self, command: str) -> bool:
-        if command not in self._state.actions:
+        """Give a command; False when it is not admissible, or when nothing is left to do because the game is won.
+
+        A game can be won before the last step: things that lie in two receptacles stay in one when they are taken.
+        """
+        if self._won or command not in self._state.actions:
             return False
         self._commands.append(command)
-        self._state.step(command)
+        self._won = self._state.step(command).won
         return True
 
     def _reach(self, receptacle: str, *, inside: bool = True) -> bool:
@@ -76,20 +82,22 @@ class _Player:
             return False
         return not inside or self._state.is_accessible(receptacle) or self._do(f"open {names[receptacle]}")
 
-    def _fetch(self, item: str) -> bool:
+    def _fetch(self, item: str, end: str) -> bool:
+        """Take the item; of two receptacles it lies in, not from the one where it is wanted."""
         if self._state.held == item:
             return True
-        for receptacle, contents in self._state.contents.items():
-            if item in contents:
-                names = self._state.game.names
-                return self._reach(receptacle) and self._do(f"take {names[item]} from {names[receptacle]}")
-        return False
+        found = [receptacle for receptacle, contents in self._state.contents.items() if item in contents]
+        if not found:
+            return False
+        receptacle = next((receptacle for receptacle in found if receptacle != end), end)
+        names = self._state.game.names
+        return self._reach(receptacle) and self._do(f"take {names[item]} from {names[receptacle]}")
 
     def _deliver(self, item: str, end: str, appliance: str | None) -> bool:
         names = self._state.game.names
         if item in self._state.contents.get(end, ()) and appliance is None:
             return True
-        if not self._fetch(item):
+        if not self._fetch(item, end):
             return False
         if appliance is not None:
             treat = f"{self._goal.treatment} {names[item]} with {names[appliance]}"
@@ -98,7 +106,7 @@ class _Player:
         return self._reach(end) and self._do(f"move {names[item]} to {names[end]}")
 
     def _light(self, item: str, lamp: str) -> bool:
-        if not self._fetch(item):
+        if not self._fetch(item, lamp):
             return False
         for receptacle, contents in self._state.contents.items():
             if lamp in contents:

@@ -21,17 +21,34 @@ class GameSource(Protocol):
     """A game that is at hand or can be read: what a task carries."""
 
     @property
-    def game_id(self) -> str: ...
+    def game_id(self) -> str:
+        """Unique and stable name."""
+        ...
+
     @property
-    def task_type(self) -> str: ...
+    def task_type(self) -> str:
+        """One of :data:`TASK_TYPES`."""
+        ...
+
     @property
-    def task_text(self) -> str: ...
+    def task_text(self) -> str:
+        """The goal in words."""
+        ...
+
     @property
-    def split(self) -> str: ...
+    def split(self) -> str:
+        """The split it belongs to."""
+        ...
+
     @property
-    def content_hash(self) -> str: ...
+    def content_hash(self) -> str:
+        """See :attr:`Game.content_hash`."""
+        ...
+
     @property
-    def walkthrough(self) -> tuple[str, ...]: ...
+    def walkthrough(self) -> tuple[str, ...]:
+        """Commands that win; empty where none are known."""
+        ...
 
     def load(self) -> Game:
         """The whole game; raises :class:`GameError` when it cannot be read (any more)."""
