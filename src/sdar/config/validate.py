@@ -14,7 +14,7 @@ from sdar.config.targets import check_arguments, check_node, is_node, shown
 from sdar.errors import UserError
 
 PROVIDED: dict[str, tuple[str, ...]] = {
-    "collector": ("policy", "environment", "generator_factory"),
+    "collector": ("policy", "environment", "reserved_tokens", "generator_factory"),
     "module": ("policy", "teacher"),
     "datamodule": ("collector", "environment"),
     "trainer": ("callbacks", "logger"),
@@ -93,7 +93,18 @@ def _check_together(settings: Mapping[str, Any]) -> None:
             f"algorithm.objective.distillation_coefficient={algorithm['objective']['distillation_coefficient']}: "
             "without a scored teacher only 0 is allowed (set teacher and algorithm.score_teacher=true)"
         )
+    _check_filters(settings["rollout"]["sampling"])
     _check_accelerator(trainer)
+
+
+def _check_filters(sampling: Mapping[str, Any]) -> None:
+    """Log-probs are those of the whole distribution: sampled from a filtered one, every ratio would be wrong."""
+    for name, unfiltered in (("top_p", 1), ("top_k", 0)):
+        if sampling.get(name, unfiltered) != unfiltered:
+            raise UserError(
+                f"rollout.sampling.{name}={shown(sampling[name])}: training samples from the whole distribution; "
+                f"allowed is {unfiltered} (evaluation.sampling may filter)"
+            )
 
 
 def _check_checkpoint(settings: Mapping[str, Any]) -> None:

@@ -34,7 +34,7 @@ class Command:
     seed: int = 0
     out: str = "logs/warm_start"
     threads: int = 2
-    cycles: int = 3
+    cycles: int = 1
     max_turns: int = 14
     training: WarmStartSettings = field(default_factory=WarmStartSettings)
     mixture: Mixture = field(default_factory=Mixture)

@@ -49,10 +49,12 @@ PHRASES = (
     r" to the(?= )",
     r" using the(?= )",
     r": try(?= )",
-    r": go to(?= )",
-    r"go to(?= )",
-    r"put it in(?= )",
     r": open it",
+    r": take it",
+    r": use it",
+    r": put it there",
+    r": (?:clean|heat|cool) it(?: in)?",
+    r"go to(?= )",
 )
 """Set phrases of the environment and of the response format, each a single token where it is frequent."""
 

@@ -32,8 +32,8 @@ class WarmStartSettings:
     weights, optimiser and loss are float32.
     """
 
-    steps: int = 360
-    batch_size: int = 40
+    steps: int = 720
+    batch_size: int = 32
     learning_rate: float = 3e-3
     warm_up_steps: int = 40
     weight_decay: float = 0.05

@@ -209,7 +209,7 @@ def test_an_unknown_split_is_named(environment):
 
 def test_a_dataset_without_training_games_is_refused(tmp_path: Path) -> None:
     (tmp_path / "json_2.1.1" / "valid_seen").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"only valid_seen; json_2\.1\.1/train is needed too"):
+    with pytest.raises(UserError, match=r"only valid_seen; json_2\.1\.1/train is needed"):
         AlfworldEnvironment(data_dir=tmp_path)
 
 

@@ -16,6 +16,8 @@ from sdar.environments.alfworld.engine import Reply
 from sdar.environments.alfworld.native import NativeState
 from sdar.environments.alfworld.task_text import APPLIANCES, TaskGoal
 
+_IMPOSSIBLE_SLIPS = 0.5
+_STATES = {"clean": "clean ", "heat": "hot ", "cool": "cool "}
 _WRONG_APPLIANCES = ("microwave", "fridge", "sinkbasin", "stoveburner", "coffeemachine", "countertop")
 
 
@@ -39,8 +41,8 @@ class Habits:
     slip: float
 
 
-SKILLED = Habits(usual_place=1.0, leave_closed=0.0, revisit=0.0, wrong_appliance=0.0, skip_treatment=0.0, slip=0.08)
-MEDIOCRE = Habits(usual_place=0.1, leave_closed=0.35, revisit=0.2, wrong_appliance=0.4, skip_treatment=0.3, slip=0.0)
+SKILLED = Habits(usual_place=1.0, leave_closed=0.0, revisit=0.0, wrong_appliance=0.0, skip_treatment=0.0, slip=0.1)
+MEDIOCRE = Habits(usual_place=0.1, leave_closed=0.35, revisit=0.2, wrong_appliance=0.4, skip_treatment=0.3, slip=0.05)
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Demonstrator:
         self._failed: set[str] = set()
         self._treated: set[str] = set()
         self._tried_wrong: set[str] = set()
+        # Every thought restates the goal, so that what is wanted is never far back in the conversation.
+        self._aim = f"{_STATES.get(goal.treatment, '')}{goal.obj} to {goal.target}"
 
     def play(self, max_turns: int) -> tuple[list[Step], bool]:
         """Steps until the game is won or the turns are used up, and whether it was won."""
@@ -80,7 +84,7 @@ class Demonstrator:
         while len(steps) < max_turns and not self._reply.won:
             slips = self._rng.random() < self._habits.slip
             thought, command = self._slip() if slips else self._decide()
-            steps.append(Step(self._reply.text, thought, command, not slips))
+            steps.append(Step(self._reply.text, f"{self._aim}: {thought}", command, not slips))
             self._reply = self._state.step(command)
         return steps, self._reply.won
 
@@ -108,11 +112,15 @@ class Demonstrator:
     # What it does --------------------------------------------------------------------------------------------
 
     def _slip(self) -> tuple[str, str]:
+        """Something admissible at random, or something that cannot be done here."""
+        game = self._state.game
+        if self._rng.random() < _IMPOSSIBLE_SLIPS:
+            receptacle = self._names[str(self._rng.choice(game.receptacles))]
+            return "try it", str(self._rng.choice([f"open {receptacle}", f"take {self._goal.obj} 1 from {receptacle}"]))
         commands = [command for command in self._reply.admissible if command not in ("help", "look", "inventory")]
         command = str(self._rng.choice(commands))
-        if command.startswith("go to "):
-            self._visited.update(name for name, kind in self._names.items() if command == f"go to {kind}")
-        return "look around", command
+        self._visited.update(name for name, text in game.go_commands.items() if text == command)
+        return "try it", command
 
     def _decide(self) -> tuple[str, str]:
         held = self._state.held
@@ -146,21 +154,21 @@ class Demonstrator:
             for item in self._seen_inside(receptacle):
                 if self._is(item, kind) and item not in self._delivered:
                     if not take:
-                        return f"use {kind}", f"use {self._names[item]}"
-                    return f"take {kind}", f"take {self._names[item]} from {self._names[receptacle]}"
+                        return "use it", f"use {self._names[item]}"
+                    return "take it", f"take {self._names[item]} from {self._names[receptacle]}"
         for receptacle in here:
             closed = receptacle in self._visited and not self._state.is_accessible(receptacle)
             if closed and receptacle not in self._failed:
                 if self._rng.random() >= self._habits.leave_closed:
-                    return f"find {kind}: open it", f"open {self._names[receptacle]}"
+                    return "open it", f"open {self._names[receptacle]}"
                 self._failed.add(receptacle)
         for receptacle in sorted(self._visited):
             if receptacle not in here and any(
                 self._is(item, kind) and item not in self._delivered for item in self._seen_inside(receptacle)
             ):
-                return f"find {kind}: try {self._kind_of[receptacle]}", self._go(receptacle)
+                return f"try {self._kind_of[receptacle]}", self._go(receptacle)
         receptacle = self._next_place(kind)
-        return f"find {kind}: try {self._kind_of[receptacle]}", self._go(receptacle)
+        return f"try {self._kind_of[receptacle]}", self._go(receptacle)
 
     def _next_place(self, kind: str) -> str:
         away = [name for name in self._state.game.receptacles if name not in self._here()]
@@ -205,11 +213,11 @@ class Demonstrator:
         receptacle = str(self._rng.choice(sorted(there)))
         if self._kind_of[receptacle] not in kinds:
             self._tried_wrong.add(receptacle)
-        return f"{verb} it: go to {self._kind_of[receptacle]}", self._go(receptacle)
+        return f"{verb} it in {self._kind_of[receptacle]}", self._go(receptacle)
 
     def _deliver(self, held: str) -> tuple[str, str]:
         target = self._goal.target
-        thought = f"put it in {target}"
+        thought = "put it there"
         for receptacle in self._here():
             if self._kind_of[receptacle] != target:
                 continue

@@ -87,7 +87,7 @@ class AlfworldEnvironment(Environment):
             self._splits = available_splits(self._data_dir)
             if self._splits[0] != SPLITS[0]:
                 raise UserError(
-                    f"environment.data_dir={data_dir} has only {', '.join(self._splits)}; json_2.1.1/train is needed too"
+                    f"environment.data_dir={data_dir} has only {', '.join(self._splits)}; json_2.1.1/train is needed"
                 )
         self._tasks: dict[str, list[Task]] = {}
 

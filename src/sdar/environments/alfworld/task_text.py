@@ -40,7 +40,7 @@ class TaskGoal:
 
     @property
     def treatment(self) -> str | None:
-        """"clean", "heat", "cool" or None."""
+        """The verb of the treatment (clean, heat, cool), or None."""
         return TREATMENTS.get(self.task_type)
 
     @property
