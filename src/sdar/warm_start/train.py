@@ -105,8 +105,8 @@ def _batches(
         pool = [demonstrations[start + n] for n in range(settings.batch_size * _BATCHES_PER_POOL)]
         pool.sort(key=lambda demonstration: len(demonstration.ids))
         batches = [pool[n * settings.batch_size : (n + 1) * settings.batch_size] for n in range(_BATCHES_PER_POOL)]
-        # Short and long batches take turns over pools, so that the last steps are not all long ones.
-        for batch in batches[given % 2 :: 2] + batches[1 - given % 2 :: 2]:
+        # Not in the order of length: the last steps of a warm start must not all be long ones.
+        for batch in batches[::2] + batches[1::2]:
             if given == settings.steps:
                 return
             given += 1

@@ -76,7 +76,7 @@ class Demonstrator:
         self._treated: set[str] = set()
         self._tried_wrong: set[str] = set()
         # Every thought restates the goal, so that what is wanted is never far back in the conversation.
-        self._aim = f"{_STATES.get(goal.treatment, '')}{goal.obj} to {goal.target}"
+        self._aim = f"{_STATES.get(goal.treatment or '', '')}{goal.obj} to {goal.target}"
 
     def play(self, max_turns: int) -> tuple[list[Step], bool]:
         """Steps until the game is won or the turns are used up, and whether it was won."""

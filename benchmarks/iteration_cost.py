@@ -1,0 +1,82 @@
+"""What does the teacher cost? Seconds of an SDAR iteration over those of a GRPO iteration without teacher scoring.
+
+    python benchmarks/iteration_cost.py [--iterations 6] [overrides ...]
+
+Both methods run the default configuration with one seed, taking turns iteration by iteration, so that a machine whose
+speed drifts is as fast for the one as for the other. The first iteration of each warms up and is not counted. The
+ratio is that of the medians; the parts show where the difference comes from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sdar.assembly import Assembly, assemble, build_trainer
+from sdar.config.compose import compose_config
+from sdar.config.validate import validate
+
+PARTS = ("generate_s", "environment_s", "score_s", "update_s")
+
+
+def main() -> None:
+    """Time both methods and print the ratio."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--iterations", type=int, default=6, help="counted iterations of each method")
+    arguments, overrides = parser.parse_known_args()
+    seconds: dict[str, list[dict[str, float]]] = {"grpo": [], "sdar": []}
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {method: _Run(method, overrides, Path(folder) / method) for method in seconds}
+        for iteration in range(arguments.iterations + 1):
+            for method, run in runs.items():
+                timings = run.iterate()
+                if iteration > 0:
+                    seconds[method].append(timings)
+                    print(f"{method} {iteration}: {sum(timings.values()):.2f} s", flush=True)
+    print(f"\n{'median s':>12}  {'total':>7}  " + "  ".join(f"{part:>13}" for part in PARTS))
+    for method, rows in seconds.items():
+        parts = "  ".join(f"{statistics.median(row[part] for row in rows):13.2f}" for part in PARTS)
+        print(f"{method:>12}  {_median(rows):7.2f}  {parts}")
+    print(f"\nSDAR / GRPO: {_median(seconds['sdar']) / _median(seconds['grpo']):.3f}")
+
+
+class _Run:
+    """One method, advanced an iteration at a time by continuing its own checkpoint."""
+
+    def __init__(self, method: str, overrides: list[str], folder: Path) -> None:
+        config = compose_config([f"algorithm={method}", "logger=none", f"run_dir={folder}", *overrides])
+        self.settings: dict[str, Any] = validate(config)
+        if self.settings["threads"] is not None:
+            torch.set_num_threads(self.settings["threads"])
+        self.settings["callbacks"] = {}
+        self.checkpoint: Path | None = None
+        self.folder = folder
+        self.finished = 0
+        self.assembly: Assembly = assemble(self.settings)
+
+    def iterate(self) -> dict[str, float]:
+        """One more iteration; seconds of its parts."""
+        self.finished += 1
+        self.settings["trainer"]["max_epochs"] = self.finished
+        trainer = build_trainer(self.settings, [])
+        trainer.fit(
+            self.assembly.module, datamodule=self.assembly.datamodule, ckpt_path=self.checkpoint, weights_only=True
+        )
+        self.checkpoint = self.folder / "last.ckpt"
+        trainer.save_checkpoint(self.checkpoint)
+        report = self.assembly.module.report
+        assert report is not None
+        return {part: report.metrics[f"time/{part}"] for part in PARTS}
+
+
+def _median(rows: list[dict[str, float]]) -> float:
+    return statistics.median(sum(row.values()) for row in rows)
+
+
+if __name__ == "__main__":
+    main()
