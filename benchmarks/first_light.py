@@ -2,11 +2,7 @@
 
     python benchmarks/first_light.py [--out logs/first_light] [--jobs 2] [overrides ...]
 
-Only warm start 0 is shipped; the other two are made first (about 20 minutes each on a core):
-
-    for seed in 1 2; do
-        python -m sdar.warm_start seed=$seed out=src/sdar/policy/pretrained/alfworld_seed$seed
-    done
+The warm starts are shipped; ``python -m sdar.warm_start seed=SEED out=FOLDER`` makes them (about 20 minutes on a core).
 
 Runs that are finished are reused, so an interrupted series goes on where it stopped. The table gives, per method, the
 mean rise of the success rate of the student alone (trained minus warm start, on the unseen panel) with Student's t
