@@ -24,6 +24,9 @@ class FakeChat:
 
     end_id = END
 
+    def check_append(self) -> None:
+        pass
+
     def opening(self, user_text: str) -> tuple[list[int], int]:
         return [90, *text_ids(user_text), 91], 1
 

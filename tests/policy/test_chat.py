@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,11 +13,18 @@ from hypothesis import strategies as st
 from helpers import CHATML
 from helpers import toy_tokenizer as new_toy_tokenizer
 from sdar.errors import UserError
-from sdar.policy.chat import ChatFormat
+from sdar.policy.chat import ChatFormat, _remark
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
 DROPS_THOUGHTS = CHATML.replace("message['content']", "message['content'].split('</think>')[-1]")
 DEFAULT_SYSTEM = "<|im_start|>system\nYou are helpful.<|im_end|>\n" + CHATML
+QWEN25, QWEN3 = (
+    (Path(__file__).parent / "templates" / f"{name}.jinja").read_text() for name in ("qwen2_5_instruct", "qwen3")
+)
+FORGETS_USERS = CHATML.replace("{{ message['content'] }}", "{{ message['content'] if loop.last or not loop.first }}")
+SYSTEM_LAST = CHATML.replace("{{ message['content'] }}", "{{ 'Be kind. ' if loop.last }}{{ message['content'] }}")
+OTHER_CHANNEL = CHATML.replace("assistant\n{% endif", "assistant/final\n{% endif")
+ONE_TURN = "{% if messages[1:] %}{{ raise_exception('one turn only') }}{% endif %}" + CHATML
 EMPTY_THOUGHT = CHATML.replace("assistant\n{% endif", "assistant\n<think>\n\n</think>\n\n{% endif")
 NO_END_TOKEN = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}assistant: "
 
@@ -31,7 +40,7 @@ def _template_ids(template: str, messages: list[tuple[str, str]]) -> list[int]:
     return ids
 
 
-@pytest.mark.parametrize("template", [CHATML, DEFAULT_SYSTEM])
+@pytest.mark.parametrize("template", [CHATML, DEFAULT_SYSTEM, QWEN25])
 @given(users=st.lists(TEXTS, min_size=1, max_size=3), assistants=st.lists(TEXTS, min_size=2, max_size=2))
 def test_appended_ids_are_those_of_the_rendered_conversation(
     template: str, users: list[str], assistants: list[str]
@@ -81,10 +90,54 @@ def test_the_end_token_comes_from_the_template() -> None:
     assert ChatFormat.from_tokenizer(tokenizer).end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
-@pytest.mark.parametrize("template", [DROPS_THOUGHTS, EMPTY_THOUGHT])
-def test_a_template_that_rewrites_earlier_turns_is_refused(template: str) -> None:
-    with pytest.raises(UserError, match=r"model\.name.*rewrites earlier turns.*Qwen2\.5"):
-        ChatFormat.from_tokenizer(toy_tokenizer(template))
+@pytest.mark.parametrize("template", [FORGETS_USERS, SYSTEM_LAST, OTHER_CHANNEL, ONE_TURN])
+def test_a_template_that_cannot_be_appended_says_so_and_still_opens(template: str) -> None:
+    tokenizer = toy_tokenizer(template)
+    chat = ChatFormat.from_tokenizer(tokenizer)
+    with pytest.raises(UserError, match=r"^rollout\.context=append: .*rollout=window.*Qwen2\.5") as caught:
+        chat.check_append()
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"rollout=window"):
+        chat.between("more")
+    ids, splice = chat.opening("hello")
+    assert ids == _template_ids(template, [("user", "hello")])
+    assert tokenizer.decode(ids[splice:]).startswith("hello")
+    assert chat.end_id == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+@pytest.mark.parametrize("template", [QWEN3, DROPS_THOUGHTS, EMPTY_THOUGHT])
+def test_what_the_model_said_stays_in_its_context(template: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Qwen3 drops earlier thoughts: appended turns keep them, and that this differs is logged once."""
+    chat = ChatFormat.from_tokenizer(toy_tokenizer(template))
+    first = chat.tokenizer.decode(chat.opening("one")[0])
+    prompt = first.split("one<|im_end|>\n")[1]
+    assert chat.tokenizer.decode([chat.end_id, *chat.between("two")]) == (
+        f"<|im_end|>\n<|im_start|>user\ntwo<|im_end|>\n{prompt}"
+    )
+    assert chat.append_refusal is None
+    assert chat.append_note is not None
+    _remark.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        chat.check_append()
+        chat.check_append()
+    assert [record.message for record in caplog.records] == [chat.append_note]
+
+
+@pytest.mark.parametrize(("thinking", "block"), [(False, "<think>\n\n</think>\n\n"), (True, "")])
+def test_qwen3_is_asked_for_a_response_as_its_template_says(thinking: bool, block: str) -> None:
+    chat = ChatFormat.from_tokenizer(toy_tokenizer(QWEN3), enable_thinking=thinking)
+    decode = chat.tokenizer.decode
+    assert decode(chat.opening("hello")[0]) == f"<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n{block}"
+    assert decode(chat.between("more")) == f"\n<|im_start|>user\nmore<|im_end|>\n<|im_start|>assistant\n{block}"
+
+
+def test_qwen25_has_its_default_system_message_and_is_appended_exactly() -> None:
+    chat = ChatFormat.from_tokenizer(toy_tokenizer(QWEN25))
+    assert chat.append_refusal is chat.append_note is None
+    assert chat.tokenizer.decode(chat.opening("hello")[0]) == (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
+    )
 
 
 def test_a_missing_template_is_refused() -> None:

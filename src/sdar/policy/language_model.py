@@ -65,14 +65,17 @@ def tiny_model(path: str | Path, dtype: str = "float32") -> LanguageModel:
     return _load(str(folder), name=str(path), setting="model.path", dtype=dtype, revision=None)
 
 
-def hf_model(name: str, dtype: str = "float32", revision: str | None = None) -> LanguageModel:
+def hf_model(
+    name: str, dtype: str = "float32", revision: str | None = None, enable_thinking: bool = False
+) -> LanguageModel:
     """Any Hugging Face causal language model, by its name on the hub or by a local path.
 
-    dtype is one of float32, bfloat16, float16; revision is a branch, tag or commit on the hub. Raises UserError
-    (setting ``model.name``) when it cannot be loaded, has no chat template whose turns can be appended, or computes
-    something the policy cannot repeat (logits outside the output head, no key/value cache).
+    dtype is one of float32, bfloat16, float16; revision is a branch, tag or commit on the hub; enable_thinking is
+    handed to the chat template (Qwen3 knows it). Raises UserError (setting ``model.name``) when it cannot be loaded,
+    has no chat template, or computes something the policy cannot repeat (logits outside the output head, no key/value
+    cache). Whether turns can be appended is asked where they are: :meth:`sdar.policy.chat.ChatFormat.check_append`.
     """
-    return _load(name, name=name, setting="model.name", dtype=dtype, revision=revision)
+    return _load(name, name=name, setting="model.name", dtype=dtype, revision=revision, enable_thinking=enable_thinking)
 
 
 def weights_hash(model: torch.nn.Module) -> str:
@@ -84,7 +87,9 @@ def weights_hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load(source: str, *, name: str, setting: str, dtype: str, revision: str | None) -> LanguageModel:
+def _load(
+    source: str, *, name: str, setting: str, dtype: str, revision: str | None, enable_thinking: bool = False
+) -> LanguageModel:
     if dtype not in _DTYPES:
         raise UserError(f"model.dtype: {dtype!r} is not one of {', '.join(_DTYPES)}.")
     try:
@@ -112,7 +117,7 @@ def _load(source: str, *, name: str, setting: str, dtype: str, revision: str | N
             f"{model.get_input_embeddings().weight.shape[0]}; use a model with its own tokenizer."
         )
     tokenizer.name_or_path = name
-    chat = ChatFormat.from_tokenizer(tokenizer)
+    chat = ChatFormat.from_tokenizer(tokenizer, enable_thinking=enable_thinking)
     model.train(False)
     _check_playable(model, chat.end_id, f"{setting}: {name!r}")
     return LanguageModel(model, tokenizer, chat, _context_tokens(model, tokenizer), name, weights_hash(model))

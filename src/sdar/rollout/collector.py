@@ -49,7 +49,8 @@ class Collector:
             in front of it; None: none. An episode that would need them ends as ``context_full``.
         generator_factory: makes the response generator of a collection; the default decodes with ``policy.model``.
 
-    Raises UserError for a setting out of range, or a response limit that leaves no room for a prompt.
+    Raises UserError for a setting out of range, a response limit that leaves no room for a prompt, or a chat template
+    whose turns cannot be appended.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Collector:
             raise UserError(f"rollout.max_concurrent_episodes is {max_concurrent_episodes}, but it must be at least 1")
         if context != "append":
             raise UserError(f"rollout.context is {context!r}, but it must be 'append'")
+        policy.chat.check_append()
         if sampling.max_response_tokens >= policy.context_tokens:
             raise UserError(
                 f"rollout.max_response_tokens is {sampling.max_response_tokens}, but it must be smaller than the "
