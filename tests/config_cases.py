@@ -30,6 +30,8 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "negative seed": (["seed=-1"], ["seed=-1", "at least 0"]),
     "no thread": (["threads=0"], ["threads=0", "at least 1"]),
     "unknown context": (["rollout.context=sliding"], ["rollout.context=sliding", "append"]),
+    "negative history": (["rollout.history_turns=-1"], ["rollout.history_turns=-1", "at least 0"]),
+    "no room for a prompt": (["rollout.max_prompt_tokens=0"], ["rollout.max_prompt_tokens=0", "at least 1"]),
     "greedy training": (["rollout.sampling.temperature=0"], ["rollout.sampling.temperature=0", "above 0"]),
     "filtered training": (["rollout.sampling.top_p=0.9"], ["rollout.sampling.top_p=0.9", "allowed is 1"]),
     "top k in training": (["rollout.sampling.top_k=50"], ["rollout.sampling.top_k=50", "allowed is 0"]),

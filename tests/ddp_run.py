@@ -23,11 +23,11 @@ from toy_training import (
 SETTINGS = {"learning_rate": 1e-3, "token_budget": 300}
 
 
-def datamodule(policy, broken):
+def datamodule(policy, broken, context):
     """In the broken case one of the two tasks, and so one rank in every iteration, only ever ends by an error."""
     count = 2 if broken else 4
     environment = LettersEnvironment(tasks=count, broken=broken)
-    return toy_datamodule(policy, environment=environment, tasks=count)
+    return toy_datamodule(policy, environment=environment, tasks=count, context=context)
 
 
 def panel_evaluation(policy):
@@ -36,9 +36,9 @@ def panel_evaluation(policy):
     return PanelEvaluation(judge, make_panel(environment, "valid", 5, 0), seed=0, every_n_iterations=5)
 
 
-def main(folder: str, broken: bool) -> None:
+def main(folder: str, broken: bool, context: str) -> None:
     policy = toy_policy()
-    module = toy_module(policy, HintTeacher(), **SETTINGS)
+    module = toy_module(policy, HintTeacher(), context=context, **SETTINGS)
     memory = Memory()
     trainer = toy_trainer(
         2,
@@ -48,11 +48,11 @@ def main(folder: str, broken: bool) -> None:
         strategy="ddp",
         use_distributed_sampler=False,
     )
-    trainer.fit(module, datamodule=datamodule(policy, broken))
+    trainer.fit(module, datamodule=datamodule(policy, broken, context))
     torch.save(module.state_dict(), f"{folder}/weights-{trainer.global_rank}.pt")
     if trainer.is_global_zero:
         torch.save(memory.curve(), f"{folder}/curve.pt")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] == "broken")
+    main(sys.argv[1], sys.argv[2] == "broken", sys.argv[3])

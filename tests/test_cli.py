@@ -156,9 +156,12 @@ def curve(folder: Path) -> dict[str, dict[int, float]]:
 
 
 @pytest.mark.e2e
-def test_a_run_a_resumed_run_and_an_evaluation(capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rollout", ["append", "window"])
+def test_a_run_a_resumed_run_and_an_evaluation(
+    capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path, rollout: str
+) -> None:
     """Same seed, same curve: a run that is stopped after its first iteration and continued has the whole run's."""
-    base = [*SMALL, f"model.path={tiny}"]
+    base = [*SMALL, f"model.path={tiny}", f"rollout={rollout}"]
     assert main([*base, "run_dir=whole"]) == 0
     shown = capsys.readouterr().out
     for part in ("random admissible agent", "expert", "warm start", "trained, with skills", "tensorboard --logdir"):

@@ -74,6 +74,14 @@ def test_the_command_line_wins_over_experiment_and_method() -> None:
     assert settings["algorithm"]["objective"]["distillation_coefficient"] == 0
 
 
+def test_the_models_file_sets_the_response_limit_of_either_way_to_play() -> None:
+    for rollout in ("append", "window"):
+        settings = settings_of(f"rollout={rollout}", "model=hf", "model.name=some/model")
+        assert settings["rollout"]["sampling"]["max_response_tokens"] == 512
+        assert settings["rollout"]["context"] == settings["collector"]["context"] == rollout
+        assert settings["module"]["context"] == rollout
+
+
 def test_a_sweep_is_every_combination() -> None:
     assert sweep(["seed=1,2", "algorithm=grpo,sdar", "threads=1"]) == [
         [f"seed={seed}", f"algorithm={method}", "threads=1"] for seed in (1, 2) for method in ("grpo", "sdar")

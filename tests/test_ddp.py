@@ -15,19 +15,21 @@ HERE = Path(__file__).parent
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["whole", "broken"])
-def test_two_processes_learn_what_one_process_learns(tmp_path, case):
+@pytest.mark.parametrize(("case", "context"), [("whole", "append"), ("broken", "append"), ("broken", "window")])
+def test_two_processes_learn_what_one_process_learns(tmp_path, case, context):
     """Same episodes, same denominators, same weights up to the rounding of another order of addition.
 
     Also where one of them has nothing to learn from: in the broken case its only task always ends by an error.
     """
     policy = toy_policy()
-    module = toy_module(policy, HintTeacher(), **SETTINGS)
-    alone = train(module, datamodule(policy, case == "broken"), 2, callbacks=[panel_evaluation(policy)]).curve()
+    module = toy_module(policy, HintTeacher(), context=context, **SETTINGS)
+    alone = train(
+        module, datamodule(policy, case == "broken", context), 2, callbacks=[panel_evaluation(policy)]
+    ).curve()
 
     environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     subprocess.run(
-        [sys.executable, str(HERE / "ddp_run.py"), str(tmp_path), case], env=environ, check=True, timeout=300
+        [sys.executable, str(HERE / "ddp_run.py"), str(tmp_path), case, context], env=environ, check=True, timeout=300
     )
     ranks = [torch.load(tmp_path / f"weights-{rank}.pt", weights_only=True) for rank in range(2)]
     assert same_weights(*ranks)

@@ -54,6 +54,18 @@ def test_the_expert_shows_a_solution_without_asking(environment):
     assert "\nsolved in" in terminal.shown
 
 
+def test_with_window_every_prompt_is_shown_as_a_whole(environment):
+    task = environment.tasks("train")[5]
+    commands = environment.expert(task)
+    terminal = Terminal(end=AssertionError)
+    assert terminal.run("rollout=window", "rollout.history_turns=1", "--expert", "--index", "5") == 0
+    assert f"Steps taken so far: {len(commands) - 1}. The last 1" in terminal.shown
+    last = terminal.shown.rindex("[turn ")
+    assert terminal.shown[last:].count(f"Your task is to: {task.description}") == 1
+    assert f"> {commands[-2]}\n" in terminal.shown[last:]
+    assert f"> {commands[-3]}\n" not in terminal.shown[last:]
+
+
 def test_settings_of_the_environment_apply():
     terminal = Terminal()
     assert terminal.run("environment.prompt_style=full", "environment.list_actions=true") == 0

@@ -24,13 +24,25 @@ from toy_training import (
 )
 
 
-def run(iterations=3, teacher=None, callbacks=(), data=None, ckpt_path=None, trainer=None, policy=None, **settings):
+def run(
+    iterations=3,
+    teacher=None,
+    callbacks=(),
+    data=None,
+    ckpt_path=None,
+    trainer=None,
+    policy=None,
+    context="append",
+    **settings,
+):
     policy = policy or toy_policy()
-    module = toy_module(policy, teacher, **settings)
-    memory = train(
-        module, toy_datamodule(policy, **(data or {})), iterations, ckpt_path, callbacks=callbacks, **(trainer or {})
-    )
+    module = toy_module(policy, teacher, context=context, **settings)
+    datamodule = toy_datamodule(policy, context=context, **(data or {}))
+    memory = train(module, datamodule, iterations, ckpt_path, callbacks=callbacks, **(trainer or {}))
     return module, memory.curve()
+
+
+both_contexts = pytest.mark.parametrize("context", ["append", "window"])
 
 
 def last_checkpoint(folder):
@@ -43,7 +55,7 @@ TAGS = """
     curriculum/teacher_context_tokens
     rollout/success_rate rollout/return_mean rollout/turns_mean rollout/valid_action_rate
     rollout/equal_group_fraction rollout/response_tokens_mean rollout/response_truncated_fraction
-    rollout/context_tokens_max rollout/entropy rollout/end/success rollout/end/turn_limit
+    rollout/context_tokens_max rollout/history_dropped_turns rollout/entropy rollout/end/success rollout/end/turn_limit
     loss/total loss/policy loss/distillation loss/kl loss/entropy
     train/grad_norm train/clip_fraction train/approx_kl objective/gate_mean objective/gap_mean
     time/generate_s time/environment_s time/score_s time/update_s throughput/tokens_per_s
@@ -53,9 +65,10 @@ TAGS = """
 GRPO = {"distillation_coefficient": 0.0}
 
 
-def test_coefficient_zero_is_bit_equal_to_grpo_and_logs_the_curriculum():
-    grpo, grpo_curve = run(**GRPO)
-    scored, scored_curve = run(teacher=HintTeacher(), **GRPO)
+@both_contexts
+def test_coefficient_zero_is_bit_equal_to_grpo_and_logs_the_curriculum(context):
+    grpo, grpo_curve = run(context=context, **GRPO)
+    scored, scored_curve = run(teacher=HintTeacher(), context=context, **GRPO)
     assert same_weights(weights(grpo), weights(scored))
     assert not same_weights(weights(grpo), weights(toy_module(toy_policy(), **GRPO)))
     for step, figures in grpo_curve.items():
@@ -71,9 +84,10 @@ def test_distillation_changes_the_weights():
     assert not same_weights(weights(grpo), weights(sdar))
 
 
-def test_same_seed_gives_the_same_curve_twice():
-    first, first_curve = run(teacher=HintTeacher())
-    second, second_curve = run(teacher=HintTeacher())
+@both_contexts
+def test_same_seed_gives_the_same_curve_twice(context):
+    first, first_curve = run(teacher=HintTeacher(), context=context)
+    second, second_curve = run(teacher=HintTeacher(), context=context)
     assert same_weights(weights(first), weights(second))
     assert first_curve == second_curve
     assert list(first_curve) == [0, 1, 2]
@@ -83,8 +97,9 @@ def test_another_seed_gives_another_curve():
     assert run(**GRPO)[1] != run(data={"seed": 2}, **GRPO)[1]
 
 
-def test_a_resumed_run_has_the_curve_of_the_run_that_was_not_stopped(tmp_path):
-    settings = {"teacher": HintTeacher(), "warmup_steps": 5}
+@both_contexts
+def test_a_resumed_run_has_the_curve_of_the_run_that_was_not_stopped(tmp_path, context):
+    settings = {"teacher": HintTeacher(), "warmup_steps": 5, "context": context}
     whole, whole_curve = run(iterations=4, **settings)
     saving = {"enable_checkpointing": True}
     _, first = run(iterations=2, callbacks=[last_checkpoint(tmp_path)], trainer=saving, **settings)
@@ -129,11 +144,12 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
         load_student(module, module.policy, tmp_path / "no.ckpt")
 
 
+@both_contexts
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
-def test_the_ratio_of_the_first_step_is_exactly_one(precision):
+def test_the_ratio_of_the_first_step_is_exactly_one(precision, context):
     """Every row is scored in the same micro-batch before and during the update, and by the reference."""
-    trainer = {"precision": precision}
-    _, curve = run(iterations=1, episodes_per_step=None, token_budget=150, trainer=trainer, **GRPO)
+    settings = {"trainer": {"precision": precision}, "context": context}
+    _, curve = run(iterations=1, episodes_per_step=None, token_budget=150, **settings, **GRPO)
     assert curve[0]["train/approx_kl"] == 0
     assert curve[0]["train/clip_fraction"] == 0
     assert curve[0]["loss/kl"] == 0
@@ -152,9 +168,10 @@ def test_later_steps_leave_the_old_policy():
     assert curve[0]["train/approx_kl"] > 0
 
 
-def test_the_cut_into_micro_batches_does_not_change_the_update():
-    first, _ = run(iterations=1, token_budget=150, teacher=HintTeacher())
-    second, _ = run(iterations=1, token_budget=100_000, teacher=HintTeacher())
+@both_contexts
+def test_the_cut_into_micro_batches_does_not_change_the_update(context):
+    first, _ = run(iterations=1, token_budget=150, teacher=HintTeacher(), context=context)
+    second, _ = run(iterations=1, token_budget=100_000, teacher=HintTeacher(), context=context)
     for name, tensor in weights(first).items():
         torch.testing.assert_close(tensor, weights(second)[name], rtol=0, atol=2e-4)
 
@@ -204,9 +221,11 @@ def test_episodes_ended_by_an_error_are_counted_and_teach_nothing():
     assert math.fsum(ends) == pytest.approx(1)
 
 
-def test_an_iteration_without_any_usable_episode_leaves_the_weights_alone():
+@both_contexts
+def test_an_iteration_without_any_usable_episode_leaves_the_weights_alone(context):
     broken = LettersEnvironment(tasks=1, broken=True)
-    module, curve = run(iterations=1, data={"environment": broken, "tasks": 1}, teacher=HintTeacher())
+    data = {"environment": broken, "tasks": 1}
+    module, curve = run(iterations=1, data=data, teacher=HintTeacher(), context=context)
     assert same_weights(weights(module), weights(toy_module(toy_policy(), **GRPO)))
     assert "rollout/success_rate" not in curve[0]
     assert curve[0]["rollout/end/error_environment"] == 1

@@ -97,10 +97,17 @@ def toy_policy(seed: int = 0, dtype: torch.dtype = torch.float32) -> LanguageMod
 
 
 def toy_datamodule(
-    policy: LanguageModel, *, environment: Environment | None = None, tasks: int = 4, group_size: int = 3, seed: int = 1
+    policy: LanguageModel,
+    *,
+    environment: Environment | None = None,
+    tasks: int = 4,
+    group_size: int = 3,
+    seed: int = 1,
+    context: str = "append",
 ) -> RolloutDataModule:
     environment = environment or LettersEnvironment()
-    collector = Collector(policy, environment, SamplingConfig(1.0, 1.0, 0, LIMIT), max_concurrent_episodes=5)
+    sampling = SamplingConfig(1.0, 1.0, 0, LIMIT)
+    collector = Collector(policy, environment, sampling, max_concurrent_episodes=5, context=context)
     return RolloutDataModule(collector, environment, tasks_per_iteration=tasks, group_size=group_size, seed=seed)
 
 

@@ -69,6 +69,8 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
         build(evaluation["sampling"], "evaluation.sampling"),
         max_concurrent_episodes=rollout["max_concurrent_episodes"],
         context=rollout["context"],
+        history_turns=rollout["history_turns"],
+        max_prompt_tokens=rollout["max_prompt_tokens"],
         reserved_tokens=reserved,
     )
     return Assembly(

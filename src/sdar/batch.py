@@ -1,15 +1,15 @@
 """TokenBatch and the packers that make it from episodes.
 
 Shapes, stated once for the whole project: B rows, T tokens (the longest row). A row is packaging, and packing has two
-halves. A *layout* says which turns lie one after the other in a row (:func:`_append_layout`: all turns of an episode
-in one row). The *assembly* of tensors from rows, with or without the privileged block, knows nothing of the layout,
-so that another layout (each turn a fresh prompt, one row per turn) needs one function of its own and shares the rest.
-Every layout gives every episode at least one row, an empty one if need be: the plan of the steps counts on it.
+halves. A *layout* says which turns lie one after the other in a row: all turns of an episode in one row
+(:func:`_append_layout`), or each turn, whose prompt is whole, in a row of its own (:func:`_window_layout`). The
+*assembly* of tensors from rows, with or without the privileged block, knows nothing of the layout. Every layout gives
+every episode at least one row, an empty one if need be: the plan of the steps counts on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -26,8 +26,8 @@ __all__ = [
     "TeacherRows",
     "TokenBatch",
     "align",
-    "pack_append",
-    "pack_teacher_append",
+    "pack",
+    "pack_teacher",
     "plan_steps",
 ]
 
@@ -139,31 +139,31 @@ def _append_layout(episodes: Sequence[Episode]) -> list[_Row]:
     return [_Row(i, tuple(_learnable_turns(episode))) for i, episode in enumerate(episodes)]
 
 
-def pack_append(episodes: Sequence[Episode], turn_advantages: Sequence[Sequence[float]], pad_id: int) -> TokenBatch:
-    """Pack episodes of growing conversations: one row per episode, in the given order.
+def _window_layout(episodes: Sequence[Episode]) -> list[_Row]:
+    """A fresh prompt every turn: a row per turn, in order; an episode without a response has one empty row."""
+    rows: list[_Row] = []
+    for i, episode in enumerate(episodes):
+        turns = [(k, turn) for k, turn in _learnable_turns(episode) if turn.response_ids]
+        rows += [_Row(i, (turn,)) for turn in turns] or [_Row(i, ())]
+    return rows
+
+
+_LAYOUTS: dict[str, Callable[[Sequence[Episode]], list[_Row]]] = {"append": _append_layout, "window": _window_layout}
+"""One per value of ``rollout.context``."""
+
+
+def pack(
+    episodes: Sequence[Episode],
+    turn_advantages: Sequence[Sequence[float]],
+    pad_id: int,
+    context: str = "append",
+) -> TokenBatch:
+    """Pack episodes into rows, in the given order; ``context`` is how they were played.
 
     ``turn_advantages`` holds one number per turn of each episode. Ids after the last response never enter a row.
     ValueError when the advantages do not match the turns.
     """
-    return _pack(_append_layout(episodes), episodes, turn_advantages, pad_id)
-
-
-def pack_teacher_append(
-    episodes: Sequence[Episode], privileged: Sequence[Sequence[int]], pad_id: int, context_tokens: int
-) -> TeacherRows:
-    """The rows of :func:`pack_append` with each episode's privileged block spliced in at the turn's splice index.
-
-    ``privileged`` holds the ids of one block per episode, tokenised alone; the empty block gives the student's ids
-    exactly. ``context_tokens`` is the longest row the model takes. PrivilegedContextError when a row with its block
-    is longer than that; ValueError when a block has no place in its row (it would be lost without a word).
-    """
-    return _pack_teacher(_append_layout(episodes), episodes, privileged, pad_id, context_tokens)
-
-
-def _pack(
-    rows: Sequence[_Row], episodes: Sequence[Episode], turn_advantages: Sequence[Sequence[float]], pad_id: int
-) -> TokenBatch:
-    """Assemble rows of any layout."""
+    rows = _LAYOUTS[context](episodes)
     if [len(values) for values in turn_advantages] != [len(episode.turns) for episode in episodes]:
         raise ValueError("turn_advantages must hold one number per turn of each episode")
     ids: list[list[int]] = []
@@ -194,14 +194,20 @@ def _pack(
     )
 
 
-def _pack_teacher(
-    rows: Sequence[_Row],
+def pack_teacher(
     episodes: Sequence[Episode],
     privileged: Sequence[Sequence[int]],
     pad_id: int,
     context_tokens: int,
+    context: str = "append",
 ) -> TeacherRows:
-    """Assemble rows of any layout with the privileged block of their episode."""
+    """The rows of :func:`pack` with each episode's privileged block spliced in at its turns' splice index.
+
+    ``privileged`` holds the ids of one block per episode, tokenised alone; the empty block gives the student's ids
+    exactly. ``context_tokens`` is the longest row the model takes. PrivilegedContextError when a row with its block
+    is longer than that; ValueError when a block has no place in its row (it would be lost without a word).
+    """
+    rows = _LAYOUTS[context](episodes)
     if len(privileged) != len(episodes):
         raise ValueError(f"{len(privileged)} privileged blocks for {len(episodes)} episodes")
     ids: list[list[int]] = []

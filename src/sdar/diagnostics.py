@@ -98,14 +98,15 @@ def add_rollout(tally: Tally, episodes: Sequence[Episode]) -> None:
     tally.mean("rollout/valid_action_rate", sum(t.valid for t in turns), len(turns))
     tally.mean("rollout/response_tokens_mean", sum(len(t.response_ids) for t in turns), len(turns))
     tally.mean("rollout/response_truncated_fraction", sum(t.truncated for t in turns), len(turns))
-    contexts = [sum(len(t.context_ids) + len(t.response_ids) for t in e.turns) for e in played]
-    tally.maximum("rollout/context_tokens_max", max(contexts, default=-math.inf))
+    tally.mean("rollout/history_dropped_turns", sum(t.dropped_turns for t in turns), len(turns))
     groups = summarise_groups(episodes)
     tally.mean("rollout/equal_group_fraction", groups.equal_groups, groups.groups)
 
 
 def add_scores(tally: Tally, prepared: Prepared, *, beta: float, threshold: float) -> None:
-    """Add the figures of theta_old's scores: ``rollout/entropy`` and, where a teacher was scored, ``curriculum/*``.
+    """Add the figures of the rows and of theta_old's scores.
+
+    ``rollout/context_tokens_max``, ``rollout/entropy`` and, where a teacher was scored, ``curriculum/*``.
 
     Args:
         tally: where to add.
@@ -116,6 +117,7 @@ def add_scores(tally: Tally, prepared: Prepared, *, beta: float, threshold: floa
     batch = prepared.batch
     mask = batch.response_mask
     count = int(mask.sum())
+    tally.maximum("rollout/context_tokens_max", max((n for n in batch.lengths() if n), default=-math.inf))
     tally.mean("rollout/entropy", float(prepared.entropy[mask].double().sum()), count)
     if batch.teacher_log_probs is None or batch.old_log_probs is None:
         return

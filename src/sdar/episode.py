@@ -22,7 +22,7 @@ class EndReason(StrEnum):
     TURN_LIMIT = "turn_limit"
     """The turn limit was reached."""
     CONTEXT_FULL = "context_full"
-    """The next prompt and a full-length response would not have fitted into the model's context."""
+    """The next prompt and a full-length response would not have fitted, not even without any history (window)."""
     ERROR_ENVIRONMENT = "error_environment"
     """The environment raised an error. The episode carries no mask and enters no statistics."""
     ERROR_TOOL = "error_tool"
@@ -84,11 +84,12 @@ class StepOutcome:
 class Turn:
     """One sampled response with the tokens that were fed before it.
 
-    ``context_ids``  ids fed since the previous response (append) or the whole prompt (window); never trained on.
-    ``response_ids`` exactly the ids that were sampled, end token included when it was sampled.
-    ``splice_index`` where in ``context_ids`` the privileged block belongs for the teacher, None: not in this turn.
-    ``truncated``    the response reached its token limit before an end token.
-    ``valid``        the response could be projected to an action (see the environment's ``project``).
+    ``context_ids``   ids fed since the previous response (append) or the whole prompt (window); never trained on.
+    ``response_ids``  exactly the ids that were sampled, end token included when it was sampled.
+    ``splice_index``  where in ``context_ids`` the privileged block belongs for the teacher, None: not in this turn.
+    ``truncated``     the response reached its token limit before an end token.
+    ``valid``         the response could be projected to an action (see the environment's ``project``).
+    ``dropped_turns`` past turns that the prompt should have shown and had no room for (window).
     """
 
     context_ids: list[int]
@@ -100,6 +101,7 @@ class Turn:
     splice_index: int | None = None
     truncated: bool = False
     reward: float = 0.0
+    dropped_turns: int = 0
 
 
 @dataclass

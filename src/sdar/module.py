@@ -29,6 +29,7 @@ from sdar.errors import UserError
 from sdar.objective.objective import ObjectiveConfig, denominators
 from sdar.policy.language_model import LanguageModel
 from sdar.prepare import Prepared, PrepareSettings, prepare
+from sdar.rollout.conversation import CONTEXTS
 from sdar.step_plan import OptimiserStep
 from sdar.teacher.context import SkillTeacher
 from sdar.update import micro_batch_loss
@@ -55,6 +56,7 @@ class SDARModule(LightningModule):
             step per iteration.
         token_budget: padded tokens per micro-batch.
         gate_threshold: in [0, 1]; a token is strongly gated above it.
+        context: how the episodes are played, append or window; it decides what a row is.
 
     Raises:
         UserError: a setting is out of its range.
@@ -78,6 +80,7 @@ class SDARModule(LightningModule):
         episodes_per_step: int | None = None,
         token_budget: int = 16384,
         gate_threshold: float = 0.5,
+        context: str = "append",
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -105,6 +108,9 @@ class SDARModule(LightningModule):
         self.episodes_per_step = episodes_per_step
         self.token_budget = token_budget
         self.gate_threshold = gate_threshold
+        if context not in CONTEXTS:
+            raise UserError(f"context is {context!r}, allowed are {' and '.join(CONTEXTS)}")
+        self.context = context
         self.report: IterationReport | None = None
         # In a list, so that torch does not register it: it is neither trained nor saved nor seen by DDP.
         self._reference: list[PreTrainedModel] = []
@@ -182,6 +188,7 @@ class SDARModule(LightningModule):
             token_budget=self.token_budget,
             context_tokens=self.policy.context_tokens,
             pad_id=self.policy.pad_id,
+            context=self.context,
         )
         return prepare(
             episodes,

@@ -12,9 +12,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sdar.config.build import build
 from sdar.config.compose import compose_config
-from sdar.config.schema import RANGES
-from sdar.config.targets import check_node
-from sdar.environments.base import Environment
+from sdar.config.schema import RANGES, RolloutSettings
+from sdar.config.targets import check_arguments, check_node
+from sdar.environments.base import Environment, PastTurn
 from sdar.episode import Observation, StepOutcome, Task
 from sdar.errors import UserError
 
@@ -32,11 +32,11 @@ def main(arguments: Sequence[str], read: Read = input, write: Write = print) -> 
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
     try:
         options = _parser().parse_intermixed_args(list(arguments))
-        environment = _environment(options.settings, options.data_dir)
+        environment, history = _environment(options.settings, options.data_dir)
         task = _task(environment, options.split, options.index)
         commands = _solution(environment, task) if options.expert else _typed(read, write)
         write(f"{task.split} task {task.task_id} ({task.task_type})" + ("" if options.expert else f"  {HINT}"))
-        play(environment, task, commands, write)
+        play(environment, task, commands, write, history)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,7 +52,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="python -m sdar.play", description="Play a task and see what the model would see.")
-    parser.add_argument("settings", nargs="*", metavar="SETTING", help="as for training: environment=alfworld, ...")
+    parser.add_argument(
+        "settings", nargs="*", metavar="SETTING", help="as for training: environment=alfworld, rollout=window"
+    )
     parser.add_argument("--split", help="which tasks to choose from; the default is the training split")
     parser.add_argument("--index", type=int, default=0, help="number of the task in its split, from 0")
     parser.add_argument("--data-dir", help="folder of the published games; short for environment.data_dir=FOLDER")
@@ -60,24 +62,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _environment(overrides: Sequence[str], data_dir: str | None) -> Environment:
-    """The environment that the settings describe; all others belong to training and are refused."""
+def _environment(overrides: Sequence[str], data_dir: str | None) -> tuple[Environment, int | None]:
+    """The environment that the settings describe, and how many past turns a prompt shows (None: a conversation).
+
+    All settings but those of environment and rollout belong to training and are refused.
+    """
     for override in overrides:
-        if override.lstrip("+~").partition("=")[0].split(".")[0] != "environment":
+        if override.lstrip("+~").partition("=")[0].split(".")[0] not in ("environment", "rollout"):
             raise UserError(
-                f"{override}: only settings of the environment are allowed here, such as environment=alfworld"
+                f"{override}: only settings of the environment and of rollout are allowed here, such as "
+                "environment=alfworld and rollout=window"
             )
-    node = compose_config(overrides)["environment"]
+    config = compose_config(overrides)
+    node = config["environment"]
     if data_dir is not None:
         node["data_dir"] = data_dir
     try:
         settings = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
+        rollout = cast("dict[str, Any]", OmegaConf.to_container(config["rollout"], resolve=True))
     except OmegaConfBaseException as error:
         raise UserError(f"environment: a value cannot be resolved: {str(error).splitlines()[0]}") from error
     check_node(settings, "environment", ranges=RANGES)
+    check_arguments(RolloutSettings, rollout, "rollout", ranges=RANGES)
     environment = build(settings, "environment")
     assert isinstance(environment, Environment)
-    return environment
+    return environment, rollout["history_turns"] if rollout["context"] == "window" else None
 
 
 def _task(environment: Environment, split: str | None, index: int) -> Task:
@@ -115,10 +124,13 @@ def _solution(environment: Environment, task: Task) -> Commands:
     return lambda _: next(remaining, None)
 
 
-def play(environment: Environment, task: Task, commands: Commands, write: Write) -> bool:
+def play(
+    environment: Environment, task: Task, commands: Commands, write: Write, history_turns: int | None = None
+) -> bool:
     """Play one episode; returns whether it was won.
 
-    Shown are the texts of the messages that a model would get, and after each the command. What is typed is taken as
+    Shown are the texts of the messages that a model would get, and after each the command: those of one growing
+    conversation, or, with ``history_turns``, a whole prompt that shows so many past turns. What is typed is taken as
     the action itself, or, when it has an action tag, as a whole response that is projected as a model's would be.
     """
     pool = environment.open_pool()
@@ -128,7 +140,11 @@ def play(environment: Environment, task: Task, commands: Commands, write: Write)
             raise UserError(f"task {task.task_id} cannot be played: {first.error}")
         observation = first
         text = environment.opening(task, observation)
+        past: list[PastTurn] = []
         for turn in range(1, environment.max_turns + 1):
+            if history_turns is not None:
+                shown = past[max(0, len(past) - history_turns) :]
+                text = environment.window_prompt(task, shown, observation, len(past))
             write(f"\n[turn {turn} of {environment.max_turns}]\n{text}")
             command = commands(observation)
             if command is None:
@@ -136,6 +152,7 @@ def play(environment: Environment, task: Task, commands: Commands, write: Write)
             action = environment.project(command).action if "<action>" in command else command
             write(f"\naction: {action}")
             outcome = pool.step({0: action})[0]
+            past.append(PastTurn(observation.text, action))
             observation, text = outcome.observation, environment.reply(outcome.observation)
             if outcome.done:
                 write(f"\n{text}\n{_ending(outcome, turn)}")

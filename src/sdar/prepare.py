@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdar.batch import TeacherRows, TokenBatch, align, pack_append, pack_teacher_append
+from sdar.batch import TeacherRows, TokenBatch, align, pack, pack_teacher
 from sdar.episode import Episode
 from sdar.objective.advantage import group_advantages
 from sdar.policy.log_probs import TokenScores, score_tokens
@@ -51,6 +51,7 @@ class PrepareSettings:
     ``token_budget``       padded tokens per micro-batch
     ``context_tokens``     longest row the model takes
     ``pad_id``             id that fills rows; masked everywhere
+    ``context``            how the episodes were played: append or window
     """
 
     temperature: float
@@ -60,6 +61,7 @@ class PrepareSettings:
     token_budget: int
     context_tokens: int
     pad_id: int
+    context: str = "append"
 
 
 def prepare(
@@ -89,7 +91,7 @@ def prepare(
         PrivilegedContextError: a privileged block does not fit.
     """
     advantages = group_advantages(episodes, invalid_penalty=settings.invalid_penalty, std_floor=settings.std_floor)
-    batch = pack_append(episodes, advantages, settings.pad_id)
+    batch = pack(episodes, advantages, settings.pad_id, settings.context)
     steps = plan_steps(
         batch.lengths(),
         episodes_per_step=settings.episodes_per_step,
@@ -106,7 +108,7 @@ def prepare(
         batch = replace(batch, reference_log_probs=scores.log_probs)
     prepared = Prepared(batch, advantages, steps, old.entropy)
     if privileged is not None:
-        rows = pack_teacher_append(episodes, privileged, settings.pad_id, settings.context_tokens)
+        rows = pack_teacher(episodes, privileged, settings.pad_id, settings.context_tokens, settings.context)
         cut = _teacher_micro_batches(micro_batches, rows.lengths(), settings.token_budget)
         scores = _score(student, rows, cut, settings.temperature, device)
         teacher = align(scores.log_probs, rows.response_mask, batch.response_mask)

@@ -22,14 +22,18 @@ class RolloutSettings:
     ``tasks_per_iteration``      different tasks of one iteration, over all processes
     ``group_size``               G, episodes per task
     ``max_concurrent_episodes``  bounds memory; what is sampled does not depend on it
-    ``context``                  append: one growing conversation per episode
+    ``context``                  append: one growing conversation per episode; window: a fresh prompt every turn
+    ``history_turns``            H, window only: past turns that a prompt shows
+    ``max_prompt_tokens``        window only: longest prompt, past turns give way; null: no limit of its own
     ``sampling``                 temperature, filters and length of a response
     """
 
     tasks_per_iteration: Annotated[int, AT_LEAST_ONE]
     group_size: Annotated[int, Range(at_least=2)]
     max_concurrent_episodes: Annotated[int, AT_LEAST_ONE]
-    context: Literal["append"]
+    context: Literal["append", "window"]
+    history_turns: Annotated[int, NOT_NEGATIVE]
+    max_prompt_tokens: Annotated[int, AT_LEAST_ONE] | None
     sampling: Node
 
 

@@ -1,6 +1,14 @@
 """The environment protocol, its checker, and the environments themselves, each in a package of its own."""
 
-from sdar.environments.base import Environment, EnvironmentPool, Projection
+from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
 from sdar.environments.check import CheckReport, EnvironmentCheckError, check_env
 
-__all__ = ["CheckReport", "Environment", "EnvironmentCheckError", "EnvironmentPool", "Projection", "check_env"]
+__all__ = [
+    "CheckReport",
+    "Environment",
+    "EnvironmentCheckError",
+    "EnvironmentPool",
+    "PastTurn",
+    "Projection",
+    "check_env",
+]

@@ -15,6 +15,17 @@ from sdar.episode import Observation, StepOutcome, Task
 
 
 @dataclass(frozen=True)
+class PastTurn:
+    """What was seen and what was done about it: one line of a window prompt's history.
+
+    ``action`` is the projected action, also where the response broke the format; the reasoning is not kept.
+    """
+
+    observation: str
+    action: str
+
+
+@dataclass(frozen=True)
 class Projection:
     """A response projected to an action. ``valid`` is False when the response broke the format."""
 
@@ -69,6 +80,23 @@ class Environment(ABC):
     @abstractmethod
     def reply(self, observation: Observation) -> str:
         """Text of the user message that answers an action, in a growing conversation."""
+
+    def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
+        """Text of the only user message of a turn when each turn gets a fresh prompt (``rollout.context=window``).
+
+        ``past`` holds the last turns, oldest first: fewer than were asked for early in an episode or where they do
+        not fit, none in a prompt without history. ``step`` is the number of actions taken so far.
+
+        This one puts together what a growing conversation would say. Override it where later turns need more, such
+        as a format that only ``opening`` explains.
+        """
+        if step == 0:
+            return self.opening(task, observation)
+        parts = [task.description]
+        if past:
+            parts.append(f"Steps taken: {step}. The last {len(past)}:")
+            parts += [f"{turn.observation}\n> {turn.action}" for turn in past]
+        return "\n\n".join([*parts, self.reply(observation)])
 
     @abstractmethod
     def project(self, response: str) -> Projection:

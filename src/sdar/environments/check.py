@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from sdar.environments import check_records as records
-from sdar.environments.base import Environment, EnvironmentPool
+from sdar.environments.base import Environment, EnvironmentPool, PastTurn
 from sdar.episode import Observation, StepOutcome, Task
 from sdar.randomness import keyed_generator
 
@@ -176,19 +176,23 @@ class _Checker:
         if self.problems:
             return walks
         views = {slot: start for slot, (start, _) in enumerate(walks) if isinstance(start, Observation)}
+        past: dict[int, list[PastTurn]] = {slot: [] for slot in views}
         for slot, view in views.items():
             self.check_text("opening", [self.environment.opening(slots[slot][0], view) for _ in range(2)])
+            self.check_window_prompt(slots[slot][0], [], view, 0)
         for turn in range(max_steps):
             actions = {slot: self.choose(*slots[slot], turn, view) for slot, view in views.items()}
             for slot, outcome in self.step(pool, actions).items():
                 walks[slot][1].append((actions[slot], outcome))
+                past[slot].append(PastTurn(views[slot].text, actions[slot]))
                 views[slot] = outcome.observation
                 if outcome.done:
                     del views[slot]
             if self.problems or not views:
                 break
-            for view in views.values():
+            for slot, view in views.items():
                 self.check_text("reply", [self.environment.reply(view) for _ in range(2)])
+                self.check_window_prompt(slots[slot][0], past[slot], view, turn + 1)
         return walks
 
     def choose(self, task: Task, member: int, turn: int, view: Observation) -> str:
@@ -237,6 +241,14 @@ class _Checker:
     def check_text(self, method: str, texts: list[str]) -> None:
         self.expect(all(isinstance(text, str) for text in texts), f"{method}() gives something that is not a text")
         self.expect(texts[0] == texts[1], f"{method}() gives another text the second time")
+
+    def check_window_prompt(self, task: Task, past: list[PastTurn], view: Observation, step: int) -> None:
+        """With as much history as there is, and with none. Not asked where its parts are no texts themselves."""
+        if self.problems:
+            return
+        for shown in (past, []):
+            texts = [self.environment.window_prompt(task, shown, view, step) for _ in range(2)]
+            self.check_text("window_prompt", texts)
 
     def expect_refused(self, pool: EnvironmentPool, slot: int) -> None:
         try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sdar.environments.base import Environment
 from sdar.episode import EndReason, Episode, Task
 from sdar.errors import UserError
+from sdar.rollout.conversation import CONTEXTS
 from sdar.rollout.guard import GuardedPool
 from sdar.rollout.play import CollectProgress, EpisodeRequest, Run, Setting
 from sdar.rollout.sampling import GeneratorFactory, SamplingConfig, turn_generator
@@ -44,7 +45,10 @@ class Collector:
         environment: owner of the tasks' prompts, actions and pools.
         sampling: the filters and the response limit.
         max_concurrent_episodes: at least 1; bounds the memory of the KV cache and the pool.
-        context: ``append``, one growing conversation per episode.
+        context: ``append``, one growing conversation per episode; ``window``, a fresh prompt every turn.
+        history_turns: window only, at least 0: how many past turns a prompt shows.
+        max_prompt_tokens: window only: longest prompt, without a privileged block that the policy reads; None: the
+            model's context. Prompts that do not fit show fewer past turns.
         reserved_tokens: context tokens that an episode of a task must leave free, so that the teacher's block will fit
             in front of it; None: none. An episode that would need them ends as ``context_full``.
         generator_factory: makes the response generator of a collection; the default decodes with ``policy.model``.
@@ -60,14 +64,21 @@ class Collector:
         sampling: SamplingConfig,
         max_concurrent_episodes: int,
         context: str = "append",
+        history_turns: int = 2,
+        max_prompt_tokens: int | None = None,
         reserved_tokens: Callable[[Task], int] | None = None,
         generator_factory: GeneratorFactory = turn_generator,
     ) -> None:
         if max_concurrent_episodes < 1:
             raise UserError(f"rollout.max_concurrent_episodes is {max_concurrent_episodes}, but it must be at least 1")
-        if context != "append":
-            raise UserError(f"rollout.context is {context!r}, but it must be 'append'")
-        policy.chat.check_append()
+        if context not in CONTEXTS:
+            raise UserError(f"rollout.context is {context!r}, but it must be {' or '.join(map(repr, CONTEXTS))}")
+        if history_turns < 0:
+            raise UserError(f"rollout.history_turns is {history_turns}, but it must be at least 0")
+        if max_prompt_tokens is not None and max_prompt_tokens < 1:
+            raise UserError(f"rollout.max_prompt_tokens is {max_prompt_tokens}, but it must be at least 1, or null")
+        if context == "append":
+            policy.chat.check_append()
         if sampling.max_response_tokens >= policy.context_tokens:
             raise UserError(
                 f"rollout.max_response_tokens is {sampling.max_response_tokens}, but it must be smaller than the "
@@ -78,6 +89,8 @@ class Collector:
         self.sampling = sampling
         self.max_concurrent_episodes = max_concurrent_episodes
         self.context = context
+        self.history_turns = history_turns
+        self.max_prompt_tokens = max_prompt_tokens
         self.reserved_tokens = reserved_tokens
         self._generator_factory = generator_factory
 
@@ -96,7 +109,8 @@ class Collector:
             requests: pairwise different in (task_id, member); ValueError otherwise (two would sample the same tokens).
             seed: the run's seed.
             key: what the rollout is for, such as ``("train", iteration)``.
-            privileged: text that goes into the rollout's own first prompt; None or "" leaves the prompt as it is.
+            privileged: text that goes into the rollout's own first prompt (append) or every prompt (window); None or
+                "" leaves the prompts as they are.
             progress: called after every turn of a wave.
 
         An exception or an error outcome of the environment ends its episode with a typed reason and touches no other.
@@ -105,7 +119,16 @@ class Collector:
         names = [(request.task.task_id, request.member) for request in requests]
         if len(set(names)) != len(names):
             raise ValueError("a collection may hold each (task, member) only once")
-        setting = Setting(self.policy, self.environment, self.sampling, self.reserved_tokens)
+        window = self.context == "window"
+        setting = Setting(
+            self.policy,
+            self.environment,
+            self.sampling,
+            self.context,
+            self.history_turns if window else 0,
+            self.max_prompt_tokens if window else None,
+            self.reserved_tokens,
+        )
         run = Run(setting, seed, key, privileged, progress, total=len(requests))
         episodes: list[Episode] = []
         if requests:

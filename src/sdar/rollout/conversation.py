@@ -1,57 +1,104 @@
-"""Token bookkeeping of one growing conversation (``rollout.context=append``)."""
+"""What a model reads before each response: one growing conversation, or a fresh prompt every turn."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from sdar.policy.chat import ChatFormat
 
+CONTEXTS = ("append", "window")
+"""Values of ``rollout.context``."""
+
 
 @dataclass
 class Prompt:
-    """The ids to feed before the next response, and where the privileged block of a teacher would be spliced in."""
+    """The ids to feed before the next response, and where the privileged block of a teacher would be spliced in.
+
+    ``privileged_tokens`` of the ids are a privileged block that the policy itself reads; ``splice_index`` is then
+    None, as there is no place left where a teacher's block belongs.
+    """
 
     ids: list[int]
     splice_index: int | None
+    privileged_tokens: int = 0
+
+
+class Conversation(Protocol):
+    """Token bookkeeping of one episode. ``length``: tokens of the context before the next prompt."""
+
+    length: int
+
+    def prompt(self, user_text: str) -> Prompt:
+        """The next prompt. Changes nothing: it may be asked for again with a shorter text."""
+        ...
+
+    def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:
+        """Take note of one turn; returns the response's text without its end token and whether it was cut."""
+        ...
 
 
 @dataclass
 class AppendConversation:
-    """One conversation that only ever grows; ``length`` counts the tokens read and sampled so far."""
+    """One conversation that only ever grows (``rollout.context=append``).
+
+    A privileged text goes into the first prompt itself, at the index where a teacher's would be spliced.
+    """
 
     chat: ChatFormat
+    privileged: str | None = None
     length: int = 0
     _cut: bool = field(default=False, repr=False)
 
-    def open(self, user_text: str, privileged: str | None) -> Prompt:
-        """The first prompt. A privileged text goes into the prompt itself, at the index a teacher would splice it.
-
-        The splice index is then None: there is no place left where a teacher's block belongs.
-        """
-        ids, splice = self.chat.opening(user_text)
-        block = self.chat.privileged(privileged) if privileged else []
-        if not block:
-            return Prompt(list(ids), splice)
-        return Prompt([*ids[:splice], *block, *ids[splice:]], None)
-
-    def follow(self, user_text: str) -> Prompt:
-        """The ids between the last response and the next one.
+    def prompt(self, user_text: str) -> Prompt:
+        """The first user message; later the ids between the last response and the next one.
 
         A response that was cut at its limit ends without its end token; the token is fed here, as context that was
         not sampled, so that the conversation stays well formed and the token carries no loss.
         """
+        if self.length == 0:
+            return opening(self.chat, user_text, self.privileged)
         end = [self.chat.end_id] if self._cut else []
         return Prompt([*end, *self.chat.between(user_text)], None)
 
-    def fits(self, prompt: Prompt, max_response_tokens: int, context_tokens: int) -> bool:
-        """Whether the prompt and a response of full length fit into the context."""
-        return self.length + len(prompt.ids) + max_response_tokens <= context_tokens
-
     def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:
-        """Take note of one turn; returns the response's text without its end token and whether it was cut."""
-        ended = bool(response_ids) and response_ids[-1] == self.chat.end_id
+        """See :class:`Conversation`."""
+        text, self._cut = read(self.chat, response_ids)
         self.length += len(prompt.ids) + len(response_ids)
-        self._cut = not ended
-        return self.chat.decode(response_ids[:-1] if ended else response_ids), self._cut
+        return text, self._cut
+
+
+@dataclass
+class WindowConversation:
+    """A fresh prompt of a single user message every turn (``rollout.context=window``); every prompt has a splice index.
+
+    A privileged text goes into every prompt.
+    """
+
+    chat: ChatFormat
+    privileged: str | None = None
+    length: int = 0
+
+    def prompt(self, user_text: str) -> Prompt:
+        """The whole of what the model reads."""
+        return opening(self.chat, user_text, self.privileged)
+
+    def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:  # noqa: ARG002 - nothing is kept
+        """See :class:`Conversation`."""
+        return read(self.chat, response_ids)
+
+
+def opening(chat: ChatFormat, user_text: str, privileged: str | None) -> Prompt:
+    """A first user message, with the privileged text in it where there is one."""
+    ids, splice = chat.opening(user_text)
+    block = chat.privileged(privileged) if privileged else []
+    if not block:
+        return Prompt(list(ids), splice)
+    return Prompt([*ids[:splice], *block, *ids[splice:]], None, len(block))
+
+
+def read(chat: ChatFormat, response_ids: list[int]) -> tuple[str, bool]:
+    """Text of a response without its end token, and whether it was cut before one."""
+    ended = bool(response_ids) and response_ids[-1] == chat.end_id
+    return chat.decode(response_ids[:-1] if ended else response_ids), not ended

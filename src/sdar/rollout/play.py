@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sdar.environments.base import Environment
+from sdar.environments.base import Environment, PastTurn
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
-from sdar.rollout.conversation import AppendConversation, Prompt
+from sdar.rollout.conversation import AppendConversation, Conversation, Prompt, WindowConversation
 from sdar.rollout.guard import GuardedPool, guarded
 from sdar.rollout.sampling import ResponseGenerator, SamplingConfig, turn_uniforms
 
@@ -39,11 +40,17 @@ class CollectProgress:
 
 @dataclass(frozen=True)
 class Setting:
-    """Who plays where, how responses are sampled, and how many context tokens a task must leave free."""
+    """Who plays where, how responses are sampled, what a prompt shows, and what a task must leave free of the context.
+
+    See :class:`sdar.rollout.collector.Collector`.
+    """
 
     policy: LanguageModel
     environment: Environment
     sampling: SamplingConfig
+    context: str = "append"
+    history_turns: int = 0
+    max_prompt_tokens: int | None = None
     reserved_tokens: Callable[[Task], int] | None = None
 
 
@@ -53,9 +60,10 @@ class _Attempt:
 
     request: EpisodeRequest
     episode: Episode
-    conversation: AppendConversation
+    conversation: Conversation
     observation: Observation
     prompt: Prompt = field(default_factory=lambda: Prompt([], None))
+    dropped_turns: int = 0
     live: bool = True
 
     def finish(self, end: EndReason, outcome: StepOutcome | None = None) -> None:
@@ -103,6 +111,8 @@ class Run:
         live = self._live(attempts)
         while live:
             with self.clock("generate_s"):
+                if self.setting.context == "window":  # nothing of the last prompt is a beginning of the next
+                    generator.start(len(attempts))
                 responses = self._respond(live, generator)
             with self.clock("environment_s"):
                 self._act(live, responses, pool)
@@ -125,31 +135,52 @@ class Run:
         """The attempt with its first prompt, already ended where it could not start."""
         task = request.task
         episode = Episode(task, request.member, turns=[], end=EndReason.FAILURE, success=False)
-        conversation = AppendConversation(self.setting.policy.chat)
+        privileged = self.privileged(task) if self.privileged is not None else None
+        kind = WindowConversation if self.setting.context == "window" else AppendConversation
+        conversation = kind(self.setting.policy.chat, privileged)
         if isinstance(opening, StepOutcome):
             attempt = _Attempt(request, episode, conversation, opening.observation)
             attempt.finish(opening.end or EndReason.ERROR_ENVIRONMENT, opening)
             return attempt
         attempt = _Attempt(request, episode, conversation, opening)
-        text = guarded(lambda: self.setting.environment.opening(task, opening))
-        if isinstance(text, StepOutcome):
-            attempt.finish(EndReason.ERROR_ENVIRONMENT, text)
-            return attempt
-        episode.opening = text
-        privileged = self.privileged(task) if self.privileged is not None else None
-        self._prepare(attempt, conversation.open(text, privileged))
+        self._prepare(attempt)
         return attempt
 
-    def _prepare(self, attempt: _Attempt, prompt: Prompt) -> None:
-        """Set the next prompt, or end the episode where a full response would no longer fit behind it."""
-        limit, room = self.setting.sampling.max_response_tokens, self.setting.policy.context_tokens
+    def _prepare(self, attempt: _Attempt) -> None:
+        """Set the next prompt, the longest that fits; end the episode where none does."""
+        for dropped, write in enumerate(self._texts(attempt)):
+            text = guarded(write)
+            if isinstance(text, StepOutcome):
+                attempt.finish(EndReason.ERROR_ENVIRONMENT, text)
+                return
+            if not attempt.episode.turns:
+                attempt.episode.opening = text
+            prompt = attempt.conversation.prompt(text)
+            if self._fits(attempt, prompt):
+                attempt.prompt, attempt.dropped_turns = prompt, dropped
+                return
+        attempt.finish(EndReason.CONTEXT_FULL)
+
+    def _texts(self, attempt: _Attempt) -> list[Callable[[], str]]:
+        """Ways to write the next user message, the preferred one first; in window mode each shows a turn less."""
+        environment, task, seen = self.setting.environment, attempt.request.task, attempt.observation
+        step = len(attempt.episode.turns)
+        if self.setting.context != "window":
+            return [lambda: environment.reply(seen) if step else environment.opening(task, seen)]
+        past = last_turns(attempt.episode.turns, self.setting.history_turns)
+        return [partial(environment.window_prompt, task, past[n:], seen, step) for n in range(len(past) + 1)]
+
+    def _fits(self, attempt: _Attempt, prompt: Prompt) -> bool:
+        """Whether the prompt keeps to its limit, and the context has room for it and a response of full length."""
+        setting = self.setting
+        own = len(prompt.ids) - prompt.privileged_tokens
+        if setting.max_prompt_tokens is not None and own > setting.max_prompt_tokens:
+            return False
+        needed = attempt.conversation.length + len(prompt.ids) + setting.sampling.max_response_tokens
         # Where the block is in the prompt already, its tokens are counted with the prompt's.
-        if self.setting.reserved_tokens is not None and self.privileged is None:
-            room -= self.setting.reserved_tokens(attempt.request.task)
-        if attempt.conversation.fits(prompt, limit, room):
-            attempt.prompt = prompt
-        else:
-            attempt.finish(EndReason.CONTEXT_FULL)
+        if setting.reserved_tokens is not None and self.privileged is None:
+            needed += setting.reserved_tokens(attempt.request.task)
+        return needed <= setting.policy.context_tokens
 
     def _respond(self, live: dict[int, _Attempt], generator: ResponseGenerator) -> dict[int, list[int]]:
         """One sampled response per live slot."""
@@ -185,6 +216,7 @@ class Run:
             observation=attempt.observation,
             splice_index=prompt.splice_index,
             truncated=truncated,
+            dropped_turns=attempt.dropped_turns,
         )
         attempt.episode.turns.append(turn)
         projection = guarded(lambda: self.setting.environment.project(text))
@@ -204,9 +236,10 @@ class Run:
         elif len(attempt.episode.turns) >= environment.max_turns:
             attempt.finish(EndReason.TURN_LIMIT, outcome)
         else:
-            reply = guarded(lambda: environment.reply(outcome.observation))
-            if isinstance(reply, StepOutcome):
-                attempt.finish(EndReason.ERROR_ENVIRONMENT, reply)
-            else:
-                attempt.episode.scores = dict(outcome.scores)
-                self._prepare(attempt, attempt.conversation.follow(reply))
+            attempt.episode.scores = dict(outcome.scores)
+            self._prepare(attempt)
+
+
+def last_turns(turns: Sequence[Turn], count: int) -> list[PastTurn]:
+    """The last ``count`` turns as a window prompt shows them, oldest first."""
+    return [PastTurn(turn.observation.text, turn.action) for turn in turns[max(0, len(turns) - count) :]]

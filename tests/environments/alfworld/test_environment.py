@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from tiny_games import game, place
 
-from sdar.environments.alfworld.environment import BANNER, INSTRUCTIONS, AlfworldEnvironment
+from sdar.environments.alfworld.environment import BANNER, COMMANDS, FORMAT, INSTRUCTIONS, ROLE, AlfworldEnvironment
 from sdar.environments.alfworld.game import TASK_TYPES, Game
-from sdar.environments.base import Projection
+from sdar.environments.base import PastTurn, Projection
 from sdar.environments.check import check_env
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
@@ -58,6 +58,47 @@ def test_actions_are_listed_in_every_prompt_when_asked_for():
     assert environment.reply(Observation("Done.", None, "")) == "Done."
 
 
+SEEN = Observation("On the desk 1, you see a mug 1.", ("take mug 1 from desk 1", "look"), "")
+PAST = [PastTurn(f"{BANNER}You are in a room.", "look"), PastTurn("You see a desk 1.", "go to desk 1")]
+
+
+def test_a_window_prompt_says_role_task_steps_history_observation_commands_and_format_in_this_order():
+    environment = AlfworldEnvironment(prompt_style="full", list_actions=True, num_tasks=SMALL)
+    assert environment.window_prompt(MUG_IN_DESK, PAST, SEEN, 7).split("\n\n") == [
+        ROLE.rstrip(),
+        "Your task is to: put a mug in desk",
+        "Steps taken so far: 7. The last 2, with what you saw before each:",
+        "You are in a room.\n> look",
+        "You see a desk 1.\n> go to desk 1",
+        f"Now you see:\n{SEEN.text}\nCommands you can give now: take mug 1 from desk 1, look.",
+        f"Now {FORMAT.rstrip()}",
+    ]
+
+
+def test_a_window_prompt_without_history_is_what_is_seen_now():
+    """At the first turn the observation states the task; later (no turn is shown, or none fits) the prompt does."""
+    environment = AlfworldEnvironment(prompt_style="full", list_actions=True, num_tasks=SMALL)
+    (observation,) = environment.open_pool().reset([MUG_IN_DESK])
+    first = environment.window_prompt(MUG_IN_DESK, [], observation, 0)
+    assert first == f"{ROLE.rstrip()}\n\n{environment.reply(observation).removeprefix(BANNER)}\n\nNow {FORMAT.rstrip()}"
+    assert first.count("Your task is to: put a mug in desk") == 1
+    assert "help" not in first
+    later = environment.window_prompt(MUG_IN_DESK, [], SEEN, 7)
+    expected = [ROLE.rstrip(), "Your task is to: put a mug in desk", environment.reply(SEEN), f"Now {FORMAT.rstrip()}"]
+    assert later.split("\n\n") == expected
+
+
+def test_a_window_prompt_explains_the_commands_where_it_does_not_list_them_and_nothing_in_the_terse_style(environment):
+    full = AlfworldEnvironment(prompt_style="full", num_tasks=SMALL)
+    assert full.window_prompt(MUG_IN_DESK, PAST, SEEN, 2).endswith(COMMANDS)
+    (observation,) = environment.open_pool().reset([MUG_IN_DESK])
+    opening = environment.opening(MUG_IN_DESK, observation)
+    assert environment.window_prompt(MUG_IN_DESK, [], observation, 0) == opening
+    terse = environment.window_prompt(MUG_IN_DESK, PAST, SEEN, 2)
+    assert terse.startswith("Your task is to: put a mug in desk\n\nSteps taken so far: 2. ")
+    assert terse.endswith(f"Now you see:\n{SEEN.text}")
+
+
 def test_help_is_not_offered_to_the_agent(environment):
     (observation,) = environment.open_pool().reset([MUG_IN_DESK])
     assert "help" not in observation.actions
@@ -81,19 +122,25 @@ def test_help_is_not_offered_to_the_agent(environment):
         ("a</think><action>look</action>", "look", False),
         ("<think>杯</think><action>look</action>", "look", False),
         ("<think>a</think><action>看</action>", "看", False),
-        ("<think>a</think><action>look", "k>a</think><action>look"[-30:], False),
-        ("<think>a</think> look", "<think>a</think> look", False),
-        ("I would rather like to GO TO DESK 1", "ould rather like to go to desk 1"[-30:], False),
+        # without both action tags: the last 30 characters as they are
+        ("<think>a</think><action>look", "<think>a</think><action>look"[-30:], False),
+        ("I would rather like to GO TO DESK 1", "uld rather like to go to desk 1"[-30:], False),
+        ("<think>a</think>action>look</action>\n", "<think>a</think>action>look</action>\n"[-30:], False),
+        ("go to desk 1 ", "go to desk 1 ", False),
         ("", "", False),
+        # action tags are looked for in the lower-cased response, thought tags in the response as it stands
+        ("<think>a</think><Action>Look</ACTION>", "look", True),
+        ("<Think>a</Think><action>look</action>", "look", False),
+        # first opening and first closing tag, whatever lies around them
+        ("</action><think>a</think><action>look</action>", "", True),
+        ("<think>a</think><action>look<action>up</action></action>", "look<action>up", True),
+        # Chinese characters anywhere
+        ("<think>a</think><action>look</action>\u4e00", "look", False),
+        ("<think>caf\u00e9 \u3042</think><action>look</action>", "look", True),
     ],
 )
 def test_a_response_is_projected(environment, response, action, valid):
-    projection = environment.project(response)
-    assert projection.valid is valid
-    if valid or response.endswith("</action>"):
-        assert projection.action == action
-    else:
-        assert projection == Projection(response[-30:].strip().lower(), False)
+    assert environment.project(response) == Projection(action, valid)
 
 
 # Pools ---------------------------------------------------------------------------------------------------------------

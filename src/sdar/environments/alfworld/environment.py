@@ -13,7 +13,7 @@ from sdar.environments.alfworld.engine import Engine, EngineGame, EngineState, G
 from sdar.environments.alfworld.game import GameSource
 from sdar.environments.alfworld.generator import SPLITS, GeneratorSettings, HouseholdGenerator
 from sdar.environments.alfworld.native import NativeEngine
-from sdar.environments.base import Environment, EnvironmentPool, Projection
+from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
 
@@ -22,17 +22,20 @@ SUCCESS_REWARD = 10.0
 
 BANNER = "-= Welcome to TextWorld, ALFRED! =-\n\n"
 
-INSTRUCTIONS = (
-    "You are in a house and act by typing commands. In every turn think first, briefly, between <think> and </think>, "
-    "then give exactly one command between <action> and </action>. Commands: go to X, open X, close X, take O from X, "
-    "move O to X, clean O with X, heat O with X, cool O with X, use O, examine X, look, inventory. Names carry their "
-    'number, as in "cabinet 2".\n\n'
+ROLE = "You are in a house and act by typing commands. "
+FORMAT = (
+    "think first, briefly, between <think> and </think>, then give exactly one command between <action> and </action>. "
 )
+COMMANDS = (
+    "Commands: go to X, open X, close X, take O from X, move O to X, clean O with X, heat O with X, cool O with X, "
+    'use O, examine X, look, inventory. Names carry their number, as in "cabinet 2".'
+)
+INSTRUCTIONS = f"{ROLE}In every turn {FORMAT}{COMMANDS}\n\n"
+"""What a growing conversation opens with in the full style."""
 
 PROMPT_STYLES = ("terse", "full")
 ENGINES = ("native", "textworld")
 
-_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 _CJK = re.compile(r"[\u4e00-\u9fff]")
 _FALLBACK_CHARACTERS = 30
 
@@ -127,17 +130,40 @@ class AlfworldEnvironment(Environment):
             return ""
         return "\nCommands you can give now: " + ", ".join(observation.actions) + "."
 
-    def project(self, response: str) -> Projection:
-        """The text of the first action tag, lower-cased; valid when thought and action are both tagged.
+    def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
+        """Role, task, steps taken, the past turns, the present observation, commands, and the request for the format.
 
-        The rule is verl-agent's: no Chinese characters, both tags of both kinds present; without an action tag the
-        last 30 characters are tried as a command, and the turn counts as invalid (sdar code, env_package/alfworld).
+        That is what the original's prompt says, in its order and in our words (sdar code, env_manager.py). Role and
+        request are left out in the terse style. The first observation states the task itself.
         """
-        match = _ACTION.search(response)
-        if match is None:
-            return Projection(response[-_FALLBACK_CHARACTERS:].strip().lower(), False)
+        full = self._prompt_style == "full"
+        parts = [ROLE.rstrip()] if full else []
+        if step > 0:
+            parts.append(f"Your task is to: {task.description}")
+        if past:
+            turns = [f"{turn.observation.removeprefix(BANNER)}\n> {turn.action}" for turn in past]
+            parts += [f"Steps taken so far: {step}. The last {len(past)}, with what you saw before each:", *turns]
+        parts.append(("Now you see:\n" if past else "") + self.reply(observation).removeprefix(BANNER))
+        if full:
+            parts.append(f"Now {FORMAT}".rstrip() if self._list_actions else f"Now {FORMAT}{COMMANDS}")
+        return "\n\n".join(parts)
+
+    def project(self, response: str) -> Projection:
+        """The text between the first action tags, lower-cased; valid when thought and action are both tagged.
+
+        The rule is verl-agent's (sdar code, env_package/alfworld/projection.py): the response is lower-cased before
+        the action tags are looked for, the thought tags are looked for in the response as it stands, and Chinese
+        characters anywhere make the turn invalid. Whether the command is possible is not asked. Without both action
+        tags the last 30 characters are taken as the command. Ours, where our source of that rule is silent: spaces
+        around a tagged command are cut off, and a closing tag before the opening one encloses the empty command.
+        """
+        lowered = response.lower()
+        start, stop = lowered.find("<action>"), lowered.find("</action>")
+        if start < 0 or stop < 0:
+            return Projection(lowered[-_FALLBACK_CHARACTERS:], False)
         thought = "<think>" in response and "</think>" in response
-        return Projection(match.group(1).strip().lower(), thought and _CJK.search(response) is None)
+        action = lowered[start + len("<action>") : stop].strip()
+        return Projection(action, thought and _CJK.search(response) is None)
 
     def expert(self, task: Task) -> list[str] | None:
         """The game's stored solution."""
