@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +11,7 @@ from sdar.assembly import Assembly
 from sdar.evaluation.agents import play_expert, play_random
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.result import EvaluationResult, summarise
-
-RESULTS_FILE = "results.json"
+from sdar.runs import RESULTS_FILE, write_record
 
 
 def play_baselines(assembly: Assembly, seed: int) -> list[EvaluationResult]:
@@ -51,9 +49,8 @@ def write_results(folder: Path, assembly: Assembly, results: Sequence[Evaluation
         "model": {"name": assembly.policy.name, "initial_weights": assembly.policy.content_hash},
         "results": [_result(result) for result in results],
     }
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / RESULTS_FILE
-    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_record(path, record)
     return path
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -23,12 +24,14 @@ from sdar.errors import UserError
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
+RESULTS_FILE = "results.json"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 _MAY_CHANGE = frozenset(
     {"ckpt_path", "train", "run_dir", "logs_dir", "name", "threads", "callbacks", "logger", "evaluation"}
 )
 _TRAINER_MAY_CHANGE = frozenset({"max_epochs", "max_time", "enable_progress_bar", "enable_model_summary"})
+_CHANGES_NO_FIGURE = frozenset({"every_n_iterations", "baselines"})
 
 _PACKAGES = (
     "sdar",
@@ -48,9 +51,12 @@ _PACKAGES = (
 )
 
 
-def new_run_folder(logs_dir: str | Path, name: str, now: datetime) -> Path:
-    """The folder of a new run, ``<logs_dir>/<name>/<date>_<time>``, with a number where that is taken. Not created."""
-    stem = now.strftime("%Y-%m-%d_%H-%M-%S")
+def new_run_folder(logs_dir: str | Path, name: str, now: datetime, mark: str = "") -> Path:
+    """The folder of a new run, ``<logs_dir>/<name>/<date>_<time>``, with a number where that is taken. Not created.
+
+    ``mark`` is put behind the time: runs that start in the same second, in several processes, need one each.
+    """
+    stem = now.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{mark}" if mark else "")
     folder = Path(logs_dir) / name / stem
     number = 2
     while folder.exists():
@@ -71,6 +77,19 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
+def run_identity(settings: Mapping[str, Any]) -> str:
+    """16 hex digits that are equal for runs that give the same figures: one may stand for the other.
+
+    Beside what is trained (:func:`config_hash`) that is how long, and what it is judged on: iterations, time limit,
+    and the panel's split, size, seed and sampling. How often the panel is played in between, and whether the agents
+    without a model play it, is left out: neither changes the figures before and after training.
+    """
+    judged = {name: value for name, value in settings["evaluation"].items() if name not in _CHANGES_NO_FIGURE}
+    lasts = {name: settings["trainer"].get(name) for name in ("max_epochs", "max_time")}
+    text = json.dumps([config_hash(settings), judged, lasts], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
 def find_last(logs_dir: str | Path, wanted: str) -> Path:
     """The last checkpoint of the newest run under ``logs_dir`` whose configuration hash is ``wanted``.
 
@@ -81,7 +100,7 @@ def find_last(logs_dir: str | Path, wanted: str) -> Path:
     others = 0
     for file in Path(logs_dir).glob(f"**/{RUN_FILE}"):
         checkpoint = file.parent / LAST_CHECKPOINT
-        record = _read_record(file)
+        record = read_record(file)
         if record is None or not checkpoint.is_file():
             continue
         if record.get("config_hash") == wanted:
@@ -96,13 +115,21 @@ def find_last(logs_dir: str | Path, wanted: str) -> Path:
     return max(found)[2]
 
 
-def _read_record(file: Path) -> dict[str, Any] | None:
-    """A run's record; None where it cannot be read (a run that was killed while it wrote)."""
+def read_record(file: Path) -> dict[str, Any] | None:
+    """A JSON record of a run; None where it cannot be read (a run that was killed while it wrote)."""
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def write_record(file: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON record whole or not at all: a reader never sees half of one."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f".{file.name}.{os.getpid()}")
+    half.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    half.replace(file)
 
 
 def write_run_folder(
@@ -124,7 +151,7 @@ def write_run_folder(
         "platform": platform.platform(),
         "versions": versions(),
     }
-    (folder / RUN_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_record(folder / RUN_FILE, record)
 
 
 def read_config(folder: Path) -> dict[str, Any]:

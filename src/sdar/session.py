@@ -18,9 +18,9 @@ from sdar.callbacks.episode_log import FILE_NAME as EPISODES_FILE
 from sdar.checkpoint import load_student
 from sdar.evaluation.report import final_table
 from sdar.evaluation.result import EvaluationResult
-from sdar.finale import RESULTS_FILE, play_baselines, play_policy, write_results
+from sdar.finale import play_baselines, play_policy, write_results
 from sdar.resume import check_checkpoint, find_checkpoint
-from sdar.runs import CONFIG_FILE, LAST_CHECKPOINT
+from sdar.runs import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE
 
 LOG_FILE = "run.log"
 

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar.evaluation.statistics import mean_over_runs, paired_difference, wilson_interval
+from sdar.evaluation.statistics import (
+    bootstrap_mean,
+    detectable_difference,
+    mean_over_runs,
+    paired_difference,
+    standard_deviation,
+    wilson_interval,
+)
 
 Z = 1.959963984540054
 
@@ -74,3 +81,58 @@ def test_pairs_take_out_what_they_share() -> None:
 def test_unequal_pairs_are_refused() -> None:
     with pytest.raises(ValueError, match="equally many"):
         paired_difference([1.0], [1.0, 2.0])
+
+
+def test_the_bootstrap_interval_lies_within_the_values_and_is_the_same_twice() -> None:
+    values = [0.1, 0.4, 0.35, 0.2, 0.3, 0.25, 0.5]
+    estimate = bootstrap_mean(values)
+    assert estimate.mean == pytest.approx(sum(values) / 7)
+    assert min(values) < estimate.interval.low < estimate.mean < estimate.interval.high < max(values)
+    assert bootstrap_mean(values) == estimate
+
+
+def test_the_bootstrap_agrees_with_students_interval_for_many_normal_values() -> None:
+    values = list(np.random.default_rng(3).normal(0.5, 0.1, size=400))
+    ours, students = bootstrap_mean(values).interval, mean_over_runs(values).interval
+    assert ours == pytest.approx(students, abs=0.05 * (students.high - students.low))
+
+
+def test_the_bootstrap_of_few_values_is_narrower_than_students_interval() -> None:
+    values = [0.2, 0.5, 0.35]
+    ours, students = bootstrap_mean(values).interval, mean_over_runs(values).interval
+    assert students.low < ours.low < ours.high < students.high
+
+
+def test_the_bootstrap_of_equal_values_is_a_point_and_of_one_value_unbounded() -> None:
+    assert bootstrap_mean([0.25] * 4).interval == (0.25, 0.25)
+    assert bootstrap_mean([0.25]).interval == (-math.inf, math.inf)
+
+
+def test_the_standard_deviation_divides_by_one_less() -> None:
+    assert standard_deviation([1.0, 2.0, 3.0, 4.0]) == pytest.approx(math.sqrt(5 / 3))
+    assert math.isnan(standard_deviation([1.0]))
+
+
+def test_the_detectable_difference_of_known_cases() -> None:
+    # statsmodels 0.15.0: TTestPower().solve_power(nobs=n, alpha=0.05, power=0.8)
+    for n, expected in ((2, 11.549890), (3, 3.264044), (5, 1.681997), (10, 0.996002), (34, 0.495029)):
+        assert detectable_difference(1.0, n) == pytest.approx(expected, rel=1e-5)
+    # many pairs: the normal approximation (1.95996 + 0.84162) / sqrt(n)
+    assert detectable_difference(2.0, 10_000) == pytest.approx(2 * 2.80158 / 100, rel=1e-3)
+
+
+def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:
+    # By simulation, without the noncentral t distribution.
+    n, rng = 6, np.random.default_rng(0)
+    true = detectable_difference(1.0, n)
+    samples = rng.normal(true, 1.0, size=(40_000, n))
+    statistic = samples.mean(axis=1) / (samples.std(axis=1, ddof=1) / math.sqrt(n))
+    assert np.mean(np.abs(statistic) > 2.570582) == pytest.approx(0.8, abs=0.01)
+
+
+def test_the_detectable_difference_of_nothing_is_not_known() -> None:
+    assert detectable_difference(1.0, 1) == math.inf
+    assert detectable_difference(math.nan, 5) == math.inf
+    assert detectable_difference(0.0, 5) == 0.0
+    with pytest.raises(ValueError, match="at least 0"):
+        detectable_difference(-1.0, 5)

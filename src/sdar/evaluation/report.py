@@ -11,7 +11,7 @@ from rich.table import Table
 
 from sdar.evaluation.result import EvaluationResult, TaskRecord, merge, summarise
 
-__all__ = ["EvaluationResult", "TaskRecord", "final_table", "merge", "summarise"]
+__all__ = ["EvaluationResult", "TaskRecord", "as_text", "final_table", "merge", "summarise"]
 
 
 def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:
@@ -34,9 +34,9 @@ def final_table(results: Sequence[EvaluationResult], title: str = "Success on th
         by_type.add_column(str(number), justify="right", no_wrap=True)
     for name in types:
         by_type.add_row(name, *(_share(result.by_type.get(name)) for result in results))
-    text = f"{title}\n\n{_text(whole)}"
+    text = f"{title}\n\n{as_text(whole)}"
     if len(types) > 1:
-        text += f"\nBy task type, solved/n of each agent\n\n{_text(by_type)}"
+        text += f"\nBy task type, solved/n of each agent\n\n{as_text(by_type)}"
     return text
 
 
@@ -53,9 +53,10 @@ def _share(counts: tuple[int, int] | None) -> str:
     return "-" if counts is None else f"{counts[1]}/{counts[0]}"
 
 
-def _text(table: Table) -> str:
+def as_text(table: Table) -> str:
+    """A table in Markdown that is also readable as it stands."""
     # Not the terminal's console: the text goes to files as well, and must not depend on where it is made.
-    console = Console(file=io.StringIO(), width=120, color_system=None, force_terminal=False, legacy_windows=False)
+    console = Console(file=io.StringIO(), width=400, color_system=None, force_terminal=False, legacy_windows=False)
     console.print(table)
     stream = console.file
     assert isinstance(stream, io.StringIO)

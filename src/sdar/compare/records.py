@@ -1,0 +1,156 @@
+"""Runs as their folders tell them: which are finished, which can be continued, what they found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sdar.evaluation.statistics import Interval, wilson_interval
+from sdar.runs import LAST_CHECKPOINT, RESULTS_FILE, RUN_FILE, config_hash, read_config, read_record, run_identity
+
+BEFORE = "warm start"
+AFTER = "trained"
+WITH_SKILLS = ", with skills"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Solved tasks of one agent on the panel; errors are not in ``n``."""
+
+    successes: int
+    n: int
+
+    @property
+    def rate(self) -> float:
+        """Success rate in [0, 1]."""
+        return self.successes / self.n
+
+    @property
+    def interval(self) -> Interval:
+        """95 % Wilson interval of the rate: of these tasks, not of other seeds."""
+        return wilson_interval(self.successes, self.n)
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A run with results.
+
+    ``figures``        agent as the final table names it -> solved and n
+    ``panel``          hash of the panel's content
+    ``warm_start``     hash of the initial weights
+    ``iterations``     iterations that the final weights learned from
+    ``training_tasks`` (number, hash) of the tasks it drew from; None in records of earlier versions
+    ``record``         ``run.json``; ``results`` is ``results.json``
+    """
+
+    folder: Path
+    figures: Mapping[str, Figure]
+    panel: str
+    warm_start: str
+    iterations: int | None
+    training_tasks: tuple[int, str] | None
+    record: Mapping[str, Any]
+    results: Mapping[str, Any]
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall-clock time of the run's last part; None in records of earlier versions."""
+        value = self.results.get("seconds")
+        return float(value) if isinstance(value, int | float) else None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies under a folder of runs for one identity; the newest of each kind.
+
+    ``finished``    its results stand for the run
+    ``checkpoint``  where an unfinished run stopped; only where no run is finished
+    ``unreadable``  folders of such runs whose results cannot be read
+    """
+
+    finished: FinishedRun | None = None
+    checkpoint: Path | None = None
+    unreadable: tuple[Path, ...] = ()
+
+
+def find_runs(logs_dir: str | Path, wanted: Iterable[tuple[str, str]]) -> dict[str, Found]:
+    """Look through all run folders under ``logs_dir``, whoever started them.
+
+    ``wanted`` are pairs (configuration hash, identity); the answer has an entry for each identity.
+    """
+    identities: dict[str, set[str]] = {}
+    for hashed, identity in wanted:
+        identities.setdefault(hashed, set()).add(identity)
+    folders: dict[str, list[tuple[str, Path, dict[str, Any]]]] = {i: [] for some in identities.values() for i in some}
+    for file in Path(logs_dir).glob(f"**/{RUN_FILE}"):
+        record = read_record(file)
+        if record is None or record.get("config_hash") not in identities:
+            continue
+        found = _identity(file.parent, str(record["config_hash"]))
+        if found in folders:
+            folders[found].append((str(record.get("started", "")), file.parent, record))
+    return {identity: _newest(found) for identity, found in folders.items()}
+
+
+def _newest(found: list[tuple[str, Path, dict[str, Any]]]) -> Found:
+    checkpoint: Path | None = None
+    unreadable: list[Path] = []
+    for _, folder, record in sorted(found, key=lambda item: item[:2], reverse=True):
+        if (folder / RESULTS_FILE).exists():
+            run = read_run(folder, record)
+            if run is not None:
+                return Found(finished=run, unreadable=tuple(unreadable))
+            unreadable.append(folder)
+        elif checkpoint is None and (folder / LAST_CHECKPOINT).is_file():
+            checkpoint = folder / LAST_CHECKPOINT
+    return Found(checkpoint=checkpoint, unreadable=tuple(unreadable))
+
+
+def _identity(folder: Path, expected: str) -> str | None:
+    """The identity of the run in a folder; None for an evaluation or a folder that cannot be read."""
+    try:
+        settings = read_config(folder)
+        if not settings["train"] or config_hash(settings) != expected:
+            return None
+        return run_identity(settings)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, yaml.YAMLError):
+        return None
+
+
+def read_run(folder: Path, record: Mapping[str, Any]) -> FinishedRun | None:
+    """The finished run in a folder; None where its results cannot be read or lack what a comparison needs."""
+    results = read_record(folder / RESULTS_FILE)
+    if results is None:
+        return None
+    try:
+        figures = {
+            str(row["name"]): Figure(int(row["successes"]), int(row["n"])) for row in results["results"] if row["n"]
+        }
+        training = results.get("training")
+        run = FinishedRun(
+            folder=folder,
+            figures=figures,
+            panel=str(results["panel"]["content_hash"]),
+            warm_start=str(results["model"]["initial_weights"]),
+            iterations=_iterations(folder, training),
+            training_tasks=None if training is None else (int(training["tasks"]), str(training["content_hash"])),
+            record=record,
+            results=results,
+        )
+        for figure in figures.values():
+            figure.interval  # noqa: B018 - refuses counts that cannot be
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return None
+    return run if {BEFORE, AFTER} <= figures.keys() else None
+
+
+def _iterations(folder: Path, training: Mapping[str, Any] | None) -> int | None:
+    """Iterations done, as recorded; records of earlier versions have only the number that was asked for."""
+    if training is not None:
+        return int(training["iterations"])
+    asked = read_config(folder)["trainer"].get("max_epochs")
+    return None if asked is None else int(asked)
