@@ -65,3 +65,64 @@ def total(rows, config, num_tokens):
             by_log_prob[-1].append(sum(c * slope for c, _, slope in parts) / num_tokens)
             by_entropy[-1].append(-config.entropy_coefficient / num_tokens)
     return value, by_log_prob, by_entropy
+
+
+def sigmoid(x):
+    return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
+
+
+def gates(difference, entropy, max_entropy, beta):
+    """Name of each gate -> its value for one token."""
+    h = entropy / max_entropy
+    return {
+        "gap": sigmoid(beta * difference),
+        "entropy": sigmoid(beta * h),
+        "entropy_raw": sigmoid(beta * entropy),
+        "soft_or": sigmoid(beta * (1 - (1 - h) * (1 - difference))),
+        "soft_or_raw": sigmoid(beta * (1 - (1 - entropy) * (1 - difference))),
+        "none": 1.0,
+    }
+
+
+def sampled_rkl(log_prob, teacher, old):
+    ratio = math.exp(log_prob - old)
+    return -(teacher - log_prob) * ratio, -(teacher - log_prob) * ratio
+
+
+def softmax(logits):
+    top = max(logits)
+    weights = [math.exp(x - top) for x in logits]
+    return [weight / sum(weights) for weight in weights]
+
+
+def divergence(p, q, kind):
+    """Of two lists of probabilities; 0 log 0 = 0."""
+    if kind == "reverse_kl":
+        return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True) if a > 0)
+    if kind == "forward_kl":
+        return divergence(q, p, "reverse_kl")
+    m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+    return 0.5 * divergence(p, m, "reverse_kl") + 0.5 * divergence(q, m, "reverse_kl")
+
+
+def buckets(p, q, k):
+    """The k likeliest outcomes of q, and the rest as one."""
+    top = sorted(range(len(q)), key=lambda v: -q[v])[:k]
+    rest = [v for v in range(len(q)) if v not in top]
+    return [p[v] for v in top] + [sum(p[v] for v in rest)], [q[v] for v in top] + [sum(q[v] for v in rest)]
+
+
+def divergence_of_logits(student, teacher, kind, k=None):
+    """Value, and gradient by the student's logits from central differences."""
+
+    def value(logits):
+        p, q = softmax(logits), softmax(teacher)
+        return divergence(*(buckets(p, q, k) if k else (p, q)), kind)
+
+    step, slopes = 1e-5, []
+    for v in range(len(student)):
+        up, down = list(student), list(student)
+        up[v] += step
+        down[v] -= step
+        slopes.append((value(up) - value(down)) / (2 * step))
+    return value(student), slopes

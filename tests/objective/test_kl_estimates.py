@@ -6,7 +6,7 @@ import plain_loops
 import pytest
 import torch
 
-from sdar.objective.kl import kl_estimate
+from sdar.objective.kl import k1_estimate, kl_estimate
 
 
 def value_and_gradient(log_prob, reference, kind):
@@ -57,8 +57,29 @@ def test_k3_averages_to_the_divergence():
 
 
 def test_another_kind_is_refused():
-    with pytest.raises(ValueError, match="kl_kind is 'k1', allowed are k2, k3"):
+    with pytest.raises(ValueError, match=r"kl_kind is 'k4', allowed are k2, k3$"):
+        kl_estimate(torch.zeros(1), torch.zeros(1), "k4")
+
+
+def test_k1_is_refused_as_a_loss_because_its_gradient_has_mean_zero():
+    with pytest.raises(ValueError, match=r"allowed are k2, k3; k1 is a metric.*gradient has mean zero"):
         kl_estimate(torch.zeros(1), torch.zeros(1), "k1")
+    # ... which is so: the mean over the policy's own samples of grad log pi.
+    logits = torch.randn(6, generator=torch.Generator().manual_seed(4)).requires_grad_()
+    log_p = logits.log_softmax(-1)
+    (gradient,) = torch.autograd.grad((log_p.exp().detach() * log_p).sum(), logits)
+    assert gradient.abs().max() < 1e-6
+
+
+def test_k1_as_a_metric_is_unbiased_and_carries_no_gradient():
+    generator = torch.Generator().manual_seed(5)
+    policy = torch.randn(6, generator=generator).requires_grad_()
+    reference = torch.randn(6, generator=generator).log_softmax(-1)
+    log_p = policy.log_softmax(-1)
+    k1 = k1_estimate(log_p, reference)
+    assert not k1.requires_grad
+    divergence = (log_p.exp() * (log_p - reference)).sum()
+    torch.testing.assert_close((log_p.exp() * k1).sum(), divergence)
 
 
 def test_reference_receives_no_gradient_and_bfloat16_gives_float32():

@@ -12,6 +12,13 @@ _EXP_LIMIT = 20.0  # exp() of more would overflow to inf, whose gradient behind 
 KINDS = ("k2", "k3")
 """The estimates that may be losses. k1 = log pi - log ref is not one: its gradient has mean zero."""
 
+K1_REFUSED = "k1 is a metric (objective/kl_k1) and no loss: as a loss its gradient has mean zero"
+
+
+def k1_estimate(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
+    """Policy minus reference log-prob per token, in nats, detached float32: the unbiased estimate, of either sign."""
+    return log_probs.detach().float() - reference_log_probs.detach().float()
+
 
 def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kind: str = "k3") -> Tensor:
     """Estimate of KL(policy || reference) per token, in nats, float32; both inputs share one shape.
@@ -25,4 +32,5 @@ def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kind: str = "k3"
         return (bounded.exp() - bounded - 1.0).clamp(-KL_LIMIT, KL_LIMIT)
     if kind == "k2":
         return 0.5 * difference.square()
-    raise ValueError(f"kl_kind is {kind!r}, allowed are {', '.join(KINDS)}")
+    reason = f"; {K1_REFUSED}" if kind == "k1" else ""
+    raise ValueError(f"kl_kind is {kind!r}, allowed are {', '.join(KINDS)}{reason}")

@@ -1,0 +1,76 @@
+"""What is minimised between teacher and student, per token, before the gate.
+
+Two families. The *sampled* forms look at the token that was sampled and need one log-prob of each side. The *full
+vocabulary* forms (:mod:`sdar.objective.full_vocabulary`) compare whole distributions and need the teacher's logits
+when the student is updated. Another form is a subclass of :class:`Divergence` and a file in ``configs/divergence``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from torch import Tensor
+
+from sdar.objective.gate import bounded_log_probs, gap
+from sdar.objective.policy_gradient import LOG_RATIO_LIMIT
+
+
+class DistillationTokens(NamedTuple):
+    """What a divergence may read of the tokens of a batch; all of one shape, nats.
+
+    ``student``     log-prob of the sampled token at the current weights; carries the gradient
+    ``teacher``     its log-prob in the teacher's context
+    ``old``         its log-prob at the weights that sampled it; None where nobody needs it
+    ``divergence``  of the two whole distributions, with gradient; None unless the form is ``full_vocabulary``
+    """
+
+    student: Tensor
+    teacher: Tensor
+    old: Tensor | None = None
+    divergence: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Divergence(ABC):
+    """One way to measure, and to shrink, what separates the student from the teacher."""
+
+    full_vocabulary: ClassVar[bool] = False
+    """Whether whole distributions are compared, so that the teacher's logits must exist during the update."""
+
+    @abstractmethod
+    def token_loss(self, tokens: DistillationTokens) -> Tensor:
+        """Loss per token, float32; the gradient flows through the student's numbers alone."""
+
+
+@dataclass(frozen=True)
+class Sampled(Divergence):
+    """teacher - student log-prob of the sampled token: the paper's surrogate (section 2.3).
+
+    Its gradient is -grad log pi, whatever the teacher says: a likelihood of the student's own tokens. The teacher
+    acts through the gate alone, so with a gate that is constant there is no distillation.
+    """
+
+    def token_loss(self, tokens: DistillationTokens) -> Tensor:
+        """Finite for every finite student, and for a teacher that rules the token out (-inf)."""
+        return bounded_log_probs(tokens.teacher.detach()) - bounded_log_probs(tokens.student)
+
+
+@dataclass(frozen=True)
+class SampledReverseKL(Divergence):
+    """-stopgrad(gap) * r with r = pi / pi_old: the score-function gradient of KL(student || teacher).
+
+    With r = 1 (the first optimiser step) the gradient is -gap * grad log pi: tokens that the teacher endorses become
+    likelier, tokens it rejects less likely, and over the student's samples the mean is the gradient of the reverse
+    KL of the next token. Later steps weigh each token by r, which keeps that mean for samples of the old policy (of
+    the token; the state it was reached in is taken as it is). Gaps are unbounded, and so is this gradient.
+    """
+
+    def token_loss(self, tokens: DistillationTokens) -> Tensor:
+        """Its value is a one-sample estimate of the reverse KL in nats. ValueError without old log-probs."""
+        if tokens.old is None:
+            raise ValueError("sampled_rkl weighs tokens by pi / pi_old and needs the old log-probs")
+        log_ratio = bounded_log_probs(tokens.student) - bounded_log_probs(tokens.old.detach())
+        ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+        return -gap(tokens.teacher, tokens.student) * ratio

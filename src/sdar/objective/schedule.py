@@ -1,0 +1,183 @@
+"""Factors that change a coefficient from iteration to iteration.
+
+A schedule multiplies a value that is stated elsewhere (lambda in ``algorithm``, beta in ``gate``), so a factor of 1 is
+that value exactly. Iterations count from 0. A factor of exactly 0 takes the term out of the sum.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+
+from sdar.errors import UserError
+
+
+class Schedule(ABC):
+    """A factor >= 0 for every iteration."""
+
+    @abstractmethod
+    def factor(self, iteration: int) -> float:
+        """The factor of this iteration, counted from 0."""
+
+    def observe(self, gate_activity: float) -> None:  # noqa: B027
+        """Take note of the share of strongly gated tokens of an iteration, in [0, 1]; called once, at its end."""
+
+    def state(self) -> dict[str, float]:
+        """What :meth:`observe` has changed, for the checkpoint; empty for schedules of the iteration alone."""
+        return {}
+
+    def load_state(self, state: dict[str, float]) -> None:  # noqa: B027
+        """Continue from what :meth:`state` gave."""
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
+    """The same ``value`` >= 0 always."""
+
+    value: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        _check_factors(value=self.value)
+
+    def factor(self, iteration: int) -> float:  # noqa: ARG002
+        """``value``."""
+        return self.value
+
+
+@dataclass(frozen=True)
+class Linear(Schedule):
+    """From ``start`` at iteration 0 in a straight line to ``end`` at iteration ``iterations``, and ``end`` after it.
+
+    ``start``, ``end`` >= 0; ``iterations`` >= 1.
+    """
+
+    start: float
+    end: float
+    iterations: int
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        _check_factors(start=self.start, end=self.end)
+        _check_iterations(iterations=self.iterations)
+
+    def factor(self, iteration: int) -> float:
+        """Exactly ``start`` and ``end`` at the two ends."""
+        return _between(self.start, self.end, min(iteration / self.iterations, 1.0))
+
+
+@dataclass(frozen=True)
+class Cosine(Schedule):
+    """From ``start`` at iteration 0 along half a cosine to ``end`` at iteration ``iterations``, and ``end`` after it.
+
+    ``start``, ``end`` >= 0; ``iterations`` >= 1. Flat at both ends, half way at half time.
+    """
+
+    start: float
+    end: float
+    iterations: int
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        _check_factors(start=self.start, end=self.end)
+        _check_iterations(iterations=self.iterations)
+
+    def factor(self, iteration: int) -> float:
+        """Exactly ``start`` and ``end`` at the two ends."""
+        share = min(iteration / self.iterations, 1.0)
+        return _between(self.start, self.end, (1.0 - math.cos(math.pi * share)) / 2.0)
+
+
+@dataclass(frozen=True)
+class WarmDown(Schedule):
+    """1 up to iteration ``hold``, then in a straight line to 0, which it is at iteration ``zero_at`` and ever after.
+
+    ``hold`` >= 0; ``zero_at`` > ``hold``.
+    """
+
+    zero_at: int
+    hold: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        if self.hold < 0:
+            raise UserError(f"schedule hold is {self.hold}, allowed are whole numbers of at least 0.")
+        if self.zero_at <= self.hold:
+            raise UserError(f"schedule zero_at is {self.zero_at}, allowed are numbers above hold={self.hold}.")
+
+    def factor(self, iteration: int) -> float:
+        """In [0, 1], never rising, exactly 0 from ``zero_at`` on."""
+        return _between(1.0, 0.0, min(max(iteration - self.hold, 0) / (self.zero_at - self.hold), 1.0))
+
+
+@dataclass
+class Feedback(Schedule):
+    """1 + gain * (a - target), kept within bounds; a is the moving average of the gate's activity so far.
+
+    Activity is the share of strongly gated tokens. A teacher that endorses more than the target share of what the
+    student does is given more weight, one that endorses less is given less; a negative gain does the reverse. Before
+    the first iteration has been seen the factor is 1 (within the bounds).
+
+    ``target``              in [0, 1]: the activity at which the factor is 1
+    ``gain``                change of the factor per unit of activity
+    ``decay``               in [0, 1): weight of the past in the average; 0: the last iteration alone
+    ``minimum``, ``maximum``  bounds of the factor, 0 <= minimum <= maximum
+    """
+
+    target: float = 0.5
+    gain: float = 2.0
+    decay: float = 0.9
+    minimum: float = 0.0
+    maximum: float = 2.0
+    average: float | None = field(default=None, init=False)
+    """The moving average; None before the first iteration has been seen."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        if not 0 <= self.target <= 1:
+            raise UserError(f"schedule target is {self.target}, allowed are numbers from 0 to 1.")
+        if not 0 <= self.decay < 1:
+            raise UserError(f"schedule decay is {self.decay}, allowed are numbers from 0 to below 1.")
+        if not math.isfinite(self.gain):
+            raise UserError(f"schedule gain is {self.gain}, allowed are finite numbers.")
+        _check_factors(minimum=self.minimum, maximum=self.maximum)
+        if self.minimum > self.maximum:
+            raise UserError(f"schedule minimum is {self.minimum}, allowed are numbers up to maximum={self.maximum}.")
+
+    def factor(self, iteration: int) -> float:  # noqa: ARG002
+        """The factor that the iterations seen so far call for."""
+        wanted = 1.0 if self.average is None else 1.0 + self.gain * (self.average - self.target)
+        return min(max(wanted, self.minimum), self.maximum)
+
+    def observe(self, gate_activity: float) -> None:
+        """Move the average; the first observation is the average."""
+        if self.average is None:
+            self.average = gate_activity
+        else:
+            self.average = self.decay * self.average + (1.0 - self.decay) * gate_activity
+
+    def state(self) -> dict[str, float]:
+        """The average, once there is one."""
+        return {} if self.average is None else {"average": self.average}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Continue from a saved average."""
+        self.average = state.get("average")
+
+
+def _between(start: float, end: float, share: float) -> float:
+    """Exact at both ends: start + (end - start) * 1 may miss ``end`` by a rounding, and 0 must be 0."""
+    return end if share >= 1.0 else start + (end - start) * share
+
+
+def _check_factors(**values: float) -> None:
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise UserError(f"schedule {name} is {value}, allowed are finite numbers of at least 0.")
+
+
+def _check_iterations(**values: int) -> None:
+    for name, value in values.items():
+        if value < 1:
+            raise UserError(f"schedule {name} is {value}, allowed are whole numbers of at least 1.")
