@@ -18,6 +18,7 @@ from sdar.module import SDARModule
 from sdar.objective.objective import ObjectiveConfig
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import LanguageModel
+from sdar.policy.lora import add_adapters, lora_settings
 from sdar.rollout.collector import Collector, SamplingConfig
 
 LIMIT = 6
@@ -83,9 +84,14 @@ class HintTeacher:
         return self.hint
 
 
-def toy_policy(seed: int = 0, dtype: torch.dtype = torch.float32) -> LanguageModel:
+def toy_policy(
+    seed: int = 0, dtype: torch.dtype = torch.float32, lora: Mapping[str, Any] | None = None
+) -> LanguageModel:
     tokenizer = toy_tokenizer()
     model = tiny_random_model(vocab_size=len(tokenizer), hidden_size=16, context_tokens=256, seed=seed, dtype=dtype)
+    adapters = lora_settings(lora)
+    if adapters is not None:
+        add_adapters(model, adapters, "toy")
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
@@ -93,6 +99,7 @@ def toy_policy(seed: int = 0, dtype: torch.dtype = torch.float32) -> LanguageMod
         context_tokens=256,
         name="toy",
         content_hash=f"weights-{seed}",
+        lora=adapters,
     )
 
 

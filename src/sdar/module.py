@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -20,7 +21,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdar.checkpoint import CHECKPOINT_KEY, check_origin, origin
+from sdar.checkpoint import CHECKPOINT_KEY, check_origin, check_parameters, keep_trained, origin
 from sdar.checks import check_not_negative, check_positive
 from sdar.datamodule import Iteration
 from sdar.diagnostics import RESPONSE_TOKENS, IterationReport, Tally, add_rollout, add_scores, iteration_metrics
@@ -28,6 +29,8 @@ from sdar.episode import Episode
 from sdar.errors import UserError
 from sdar.objective.objective import ObjectiveConfig, denominators
 from sdar.policy.language_model import LanguageModel
+from sdar.policy.lora import adapters_off
+from sdar.policy.trainable import WeightProbe, trainable
 from sdar.prepare import Prepared, PrepareSettings, prepare
 from sdar.rollout.conversation import CONTEXTS
 from sdar.step_plan import OptimiserStep
@@ -39,7 +42,8 @@ class SDARModule(LightningModule):
     """Trains a policy on the episodes it played, with rewards and with itself as a better-informed teacher.
 
     Args:
-        policy: the language model; its weights at this moment are the reference of the KL term.
+        policy: the language model; its weights at this moment are the reference of the KL term. With adapters
+            (``policy.lora``) these alone are trained and saved, and the reference is the model with them off.
         objective: terms and coefficients.
         teacher: gives the privileged text of a task; None leaves the teacher out.
         score_teacher: whether the teacher is scored (and ``curriculum/*`` logged). With a distillation coefficient
@@ -59,7 +63,7 @@ class SDARModule(LightningModule):
         context: how the episodes are played, append or window; it decides what a row is.
 
     Raises:
-        UserError: a setting is out of its range.
+        UserError: a setting is out of its range, or the model has no parameter to train.
     """
 
     def __init__(
@@ -112,16 +116,20 @@ class SDARModule(LightningModule):
             raise UserError(f"context is {context!r}, allowed are {' and '.join(CONTEXTS)}")
         self.context = context
         self.report: IterationReport | None = None
+        # A checkpoint of adapters does not hold the frozen weights; check_parameters sees to it that all else is there.
+        self.strict_loading = policy.lora is None
+        self._moves = False
+        if not trainable(self.model):
+            raise UserError(f"model: {policy.name!r} has no parameter to train; all are frozen")
         # In a list, so that torch does not register it: it is neither trained nor saved nor seen by DDP.
         self._reference: list[PreTrainedModel] = []
-        if objective.kl_coefficient != 0:
+        if objective.kl_coefficient != 0 and policy.lora is None:
             self._reference.append(copy.deepcopy(self.model).requires_grad_(False).train(False))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a constant learning rate after an optional linear warm-up, counted in optimiser steps."""
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(
-            parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay
+            trainable(self.model), lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay
         )
         warmup = self.warmup_steps
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1)))
@@ -142,13 +150,30 @@ class SDARModule(LightningModule):
         for reference in self._reference:
             torch.nn.Module.to(reference, self.device, self.model.dtype)
 
+    @contextmanager
+    def reference(self) -> Iterator[PreTrainedModel | None]:
+        """The frozen policy of the KL term, for a while; None: the term is left out.
+
+        A copy of the initial weights, or, where adapters are trained, the student itself with its adapters off: the
+        student must not be used as such meanwhile.
+        """
+        if self.objective.kl_coefficient == 0:
+            yield None
+        elif self.policy.lora is None:
+            yield self._reference[0]
+        else:
+            with adapters_off(self.model) as frozen:
+                yield frozen
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the frozen initial weights by their hash; they are not in the checkpoint."""
         checkpoint[CHECKPOINT_KEY] = origin(self.policy)
+        keep_trained(checkpoint, self, self.policy)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose run started from other weights: the reference would be another one."""
         check_origin(checkpoint, self.policy)
+        check_parameters(checkpoint, self, self.policy)
 
     def training_step(self, iteration: Iteration) -> None:
         """Learn from one iteration: PREPARE, UPDATE, log.
@@ -165,7 +190,10 @@ class SDARModule(LightningModule):
         add_scores(tally, prepared, beta=self.objective.beta, threshold=self.gate_threshold)
         tally.total(RESPONSE_TOKENS, int(prepared.batch.response_mask.sum()))
         scored = time.perf_counter()
-        self.model.train(any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules()))
+        dropout = self.policy.lora is not None and self.policy.lora.dropout > 0
+        self.model.train(
+            dropout or any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules())
+        )
         self._update(iteration.index, prepared, tally)
         updated = time.perf_counter()
         seconds = {**iteration.timings, "score_s": scored - started, "update_s": updated - scored}
@@ -196,7 +224,7 @@ class SDARModule(LightningModule):
             student=self.model,
             device=self.device,
             privileged=self._privileged_ids(episodes),
-            reference=self._reference[0] if self._reference else None,
+            reference=self.reference,
         )
 
     def _privileged_ids(self, episodes: Sequence[Episode]) -> list[list[int]] | None:
@@ -254,13 +282,27 @@ class SDARModule(LightningModule):
                 f"and the gradient's norm {float(norm)}; the weights are those before this step"
             )
         tally.maximum("train/learning_rate", float(optimizer.param_groups[0]["lr"]))
+        probe = None if self._moves or float(norm) == 0 else WeightProbe(self.model)
         optimizer.step()
+        if probe is not None:
+            self._check_movement(probe)
         optimizer.zero_grad()  # frees the gradients' memory for the next rollout
         scheduler = self.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         scheduler.step()
         # The norm is the same on all ranks; so is the number of steps.
         tally.mean("train/grad_norm", float(norm), 1)
+
+    def _check_movement(self, probe: WeightProbe) -> None:
+        """UserError when the first step that had a gradient left every weight where it was."""
+        moved = self._reduce(torch.tensor([float(probe.moved())]), "sum")
+        if not float(moved) > 0:
+            raise UserError(
+                f"module.learning_rate={self.learning_rate:g}: the first optimiser step with a gradient has moved none "
+                f"of the {len(trainable(self.model))} trained parameters (of {probe.dtype}); allowed is a rate whose "
+                "steps the weights can hold, such as model.dtype=float32 with a small one"
+            )
+        self._moves = True
 
     def _loss(
         self, prepared: Prepared, rows: Sequence[int], counts: dict[str, float], sums: dict[str, float]

@@ -6,7 +6,8 @@ teacher and reference policies, and the plan of the optimiser steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -71,7 +72,7 @@ def prepare(
     student: PreTrainedModel,
     device: torch.device,
     privileged: Sequence[Sequence[int]] | None,
-    reference: PreTrainedModel | None,
+    reference: Callable[[], AbstractContextManager[PreTrainedModel | None]],
 ) -> Prepared:
     """Advantages, rows, plan and the log-probs that stay fixed during the update.
 
@@ -85,7 +86,8 @@ def prepare(
         student: the policy with the weights that sampled; also the teacher's weights.
         device: where the models are.
         privileged: ids of the privileged block of each episode; None leaves the teacher out.
-        reference: the frozen policy of the KL term; None leaves it out.
+        reference: gives the frozen policy of the KL term for a while (it may be the student with its adapters off);
+            None leaves it out.
 
     Raises:
         PrivilegedContextError: a privileged block does not fit.
@@ -103,9 +105,10 @@ def prepare(
     old = _score(student, own_rows, micro_batches, settings.temperature, device, entropy=True)
     assert old.entropy is not None
     batch = replace(batch, old_log_probs=old.log_probs)
-    if reference is not None:
-        scores = _score(reference, own_rows, micro_batches, settings.temperature, device)
-        batch = replace(batch, reference_log_probs=scores.log_probs)
+    with reference() as frozen:
+        if frozen is not None:
+            scores = _score(frozen, own_rows, micro_batches, settings.temperature, device)
+            batch = replace(batch, reference_log_probs=scores.log_probs)
     prepared = Prepared(batch, advantages, steps, old.entropy)
     if privileged is not None:
         rows = pack_teacher(episodes, privileged, settings.pad_id, settings.context_tokens, settings.context)

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from sdar.checkpoint import check_origin
+from sdar.checkpoint import check_origin, read_checkpoint
 from sdar.errors import UserError
 from sdar.policy.language_model import LanguageModel
 from sdar.runs import config_hash, find_last
@@ -36,13 +34,7 @@ def check_checkpoint(path: Path, policy: LanguageModel, max_iterations: int | No
     """
     if path.is_dir():
         return
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"ckpt_path={path}: it cannot be read as a checkpoint ({reason[:120]})") from error
-    if not isinstance(checkpoint, Mapping):
-        raise UserError(f"ckpt_path={path}: allowed is a checkpoint that a run of sdar has written")
+    checkpoint = read_checkpoint(path, mmap=True)
     check_origin(checkpoint, policy)
     finished = int(checkpoint.get("epoch", -1)) + 1
     if max_iterations is not None and 0 <= max_iterations <= finished:

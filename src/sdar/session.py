@@ -19,6 +19,7 @@ from sdar.checkpoint import load_student
 from sdar.evaluation.report import final_table
 from sdar.evaluation.result import EvaluationResult
 from sdar.finale import play_baselines, play_policy, write_results
+from sdar.policy.trainable import trainable
 from sdar.resume import check_checkpoint, find_checkpoint
 from sdar.runs import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE
 
@@ -98,12 +99,15 @@ class Session:
 
     def _introduce(self) -> None:
         assembly, settings = self.assembly, self.settings
-        parameters = sum(p.numel() for p in assembly.module.model.parameters())
+        model = assembly.module.model
+        parameters = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"
+        if assembly.policy.lora is not None:
+            parameters += f", {sum(p.numel() for p in trainable(model)) / 1e6:.2f} M of them trained"
         rollout = settings["rollout"]
         _say(f"run folder: {self.folder}")
         _say(
             f"{settings['algorithm']['name']} on {assembly.environment.name} with {assembly.policy.name} "
-            f"({parameters / 1e6:.2f} M parameters), seed {settings['seed']}, "
+            f"({parameters}), seed {settings['seed']}, "
             f"{rollout['tasks_per_iteration']} tasks x {rollout['group_size']} episodes per iteration"
         )
         _say(

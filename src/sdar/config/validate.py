@@ -80,6 +80,7 @@ def _check_nodes(nodes: Mapping[str, Any], path: str) -> None:
 def _check_together(settings: Mapping[str, Any]) -> None:
     """Checks that need more than one setting."""
     _check_checkpoint(settings)
+    _check_adapters(settings["model"])
     trainer, algorithm = settings["trainer"], settings["algorithm"]
     for name, harmless in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
         if trainer.get(name, harmless) != harmless:
@@ -114,6 +115,13 @@ def _check_checkpoint(settings: Mapping[str, Any]) -> None:
             raise UserError("train=false: there is nothing to do without ckpt_path=PATH or ckpt_path=last")
     elif path != "last" and not Path(path).exists():
         raise UserError(f"ckpt_path={path}: there is no such file; allowed is a checkpoint, 'last' or null")
+
+
+def _check_adapters(model: Mapping[str, Any]) -> None:
+    if model.get("lora") is not None:
+        from sdar.policy.lora import LoraSettings
+
+        check_arguments(LoraSettings, model["lora"], "model.lora", ranges=RANGES)
 
 
 def _check_accelerator(trainer: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.forward import split_forward_error
 from sdar.policy.generation import TurnGenerator
+from sdar.policy.lora import LoraSettings, add_adapters, lora_settings
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Folder of the shipped models, one folder each."""
@@ -30,7 +32,8 @@ class LanguageModel:
 
     context_tokens  longest conversation in tokens, responses included.
     name            what the user asked for (a name or a path).
-    content_hash    of the weights as they were loaded; see :func:`weights_hash`.
+    content_hash    of the weights as they were loaded, without adapters; see :func:`weights_hash`.
+    lora            adapters that are trained instead of the weights; None: all weights are.
     """
 
     model: PreTrainedModel
@@ -39,6 +42,12 @@ class LanguageModel:
     context_tokens: int
     name: str
     content_hash: str
+    lora: LoraSettings | None = None
+
+    @property
+    def architecture(self) -> str:
+        """Class of the model, for example Qwen3ForCausalLM."""
+        return type(self.model).__name__
 
     @property
     def pad_id(self) -> int:
@@ -47,11 +56,11 @@ class LanguageModel:
         return self.chat.end_id if pad is None else int(pad)
 
 
-def tiny_model(path: str | Path, dtype: str = "float32") -> LanguageModel:
+def tiny_model(path: str | Path, dtype: str = "float32", lora: Mapping[str, Any] | None = None) -> LanguageModel:
     """A model from a folder as ``save_pretrained`` writes it, or a shipped one by its name.
 
-    dtype is one of float32, bfloat16, float16. Raises UserError (setting ``model.path``) when there is no such
-    folder or model, or when it cannot be loaded or played.
+    dtype is one of float32, bfloat16, float16; lora: see :class:`sdar.policy.lora.LoraSettings`. Raises UserError
+    (setting ``model.path``) when there is no such folder or model, or when it cannot be loaded or played.
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
@@ -62,20 +71,33 @@ def tiny_model(path: str | Path, dtype: str = "float32") -> LanguageModel:
             f"model.path: {str(path)!r} is neither a folder with a config.json nor a shipped model "
             f"({', '.join(shipped) or 'none is shipped'})."
         )
-    return _load(str(folder), name=str(path), setting="model.path", dtype=dtype, revision=None)
+    return load_model(str(folder), name=str(path), setting="model.path", dtype=dtype, lora=lora)
 
 
 def hf_model(
-    name: str, dtype: str = "float32", revision: str | None = None, enable_thinking: bool = False
+    name: str,
+    dtype: str = "float32",
+    revision: str | None = None,
+    enable_thinking: bool = False,
+    lora: Mapping[str, Any] | None = None,
 ) -> LanguageModel:
     """Any Hugging Face causal language model, by its name on the hub or by a local path.
 
     dtype is one of float32, bfloat16, float16; revision is a branch, tag or commit on the hub; enable_thinking is
-    handed to the chat template (Qwen3 knows it). Raises UserError (setting ``model.name``) when it cannot be loaded,
-    has no chat template, or computes something the policy cannot repeat (logits outside the output head, no key/value
-    cache). Whether turns can be appended is asked where they are: :meth:`sdar.policy.chat.ChatFormat.check_append`.
+    handed to the chat template (Qwen3 knows it); lora: see :class:`sdar.policy.lora.LoraSettings`. Raises UserError
+    (setting ``model.name``) when it cannot be loaded, has no chat template, or computes something the policy cannot
+    repeat (logits outside the output head, no key/value cache). Whether turns can be appended is asked where they
+    are: :meth:`sdar.policy.chat.ChatFormat.check_append`.
     """
-    return _load(name, name=name, setting="model.name", dtype=dtype, revision=revision, enable_thinking=enable_thinking)
+    return load_model(
+        name,
+        name=name,
+        setting="model.name",
+        dtype=dtype,
+        revision=revision,
+        enable_thinking=enable_thinking,
+        lora=lora,
+    )
 
 
 def weights_hash(model: torch.nn.Module) -> str:
@@ -87,9 +109,20 @@ def weights_hash(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load(
-    source: str, *, name: str, setting: str, dtype: str, revision: str | None, enable_thinking: bool = False
+def load_model(
+    source: str,
+    *,
+    name: str,
+    setting: str,
+    dtype: str,
+    revision: str | None = None,
+    enable_thinking: bool = False,
+    lora: Mapping[str, Any] | None = None,
 ) -> LanguageModel:
+    """Load a model from ``source``, check that it can play, and add adapters where there are any.
+
+    ``name`` is what the user called it and ``setting`` where; UserErrors speak of them.
+    """
     if dtype not in _DTYPES:
         raise UserError(f"model.dtype: {dtype!r} is not one of {', '.join(_DTYPES)}.")
     try:
@@ -120,7 +153,11 @@ def _load(
     chat = ChatFormat.from_tokenizer(tokenizer, enable_thinking=enable_thinking)
     model.train(False)
     _check_playable(model, chat.end_id, f"{setting}: {name!r}")
-    return LanguageModel(model, tokenizer, chat, _context_tokens(model, tokenizer), name, weights_hash(model))
+    content_hash = weights_hash(model)
+    adapters = lora_settings(lora)
+    if adapters is not None:
+        add_adapters(model, adapters, name)
+    return LanguageModel(model, tokenizer, chat, _context_tokens(model, tokenizer), name, content_hash, adapters)
 
 
 def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -1,0 +1,124 @@
+"""Low-rank adapters (LoRA) on a frozen model, by peft.
+
+Peft puts its layers into the model in place, so that the model stays the same object of the same class: its decoder
+and output head are found as before. With the adapters off it is, bit by bit, the model that was loaded, which makes it
+the reference of the KL term without a second copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from sdar.errors import UserError
+
+ALL_LINEAR = "all-linear"
+_ADAPTER = "default"
+
+
+@dataclass(frozen=True)
+class LoraSettings:
+    """Setting ``model.lora``.
+
+    ``rank``            >= 1, of each update
+    ``alpha``           > 0; an update is scaled by alpha / rank
+    ``dropout``         in [0, 1), of an adapter's input during the update only. Above 0 the ratio of the first
+                        optimiser step is no longer exactly 1: old log-probs are scored without dropout
+    ``target_modules``  names (or ends of dotted names) of linear layers; all-linear: all but the output head
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    dropout: float = 0.0
+    target_modules: Sequence[str] | str = ALL_LINEAR
+
+    def record(self) -> dict[str, Any]:
+        """As plain values, for checkpoints."""
+        targets = self.target_modules
+        return asdict(self) | {"target_modules": targets if isinstance(targets, str) else list(targets)}
+
+
+def lora_settings(values: Mapping[str, Any] | None) -> LoraSettings | None:
+    """The settings of a mapping as a configuration has it; None: all weights are trained."""
+    return None if values is None else LoraSettings(**values)
+
+
+def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> None:
+    """Freeze the model and put adapters into it, in place; they change nothing yet (their second factor is 0).
+
+    The adapters are float32 whatever the model's dtype, so that small steps are not lost. Their first values depend on
+    the architecture and the settings alone. ``name`` is the model's, for messages.
+
+    Raises:
+        UserError: peft is not installed, or a target matches no linear layer.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"model.lora={settings.record()}: it needs peft, which is not installed: pip install 'sdar[lora]'"
+        ) from error
+    _check_targets(model, settings, name)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it by the rank; a fraction is as good
+        lora_dropout=settings.dropout,
+        target_modules=settings.record()["target_modules"],
+        fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    model.train(False)
+
+
+@contextmanager
+def adapters_off(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """The model as it was loaded, for a while."""
+    layers = _adapter_layers(model)
+    for layer in layers.values():
+        layer.enable_adapters(enabled=False)
+    try:
+        yield model
+    finally:
+        for layer in layers.values():
+            layer.enable_adapters(enabled=True)
+
+
+def merge_adapters(model: PreTrainedModel) -> None:
+    """Add the updates to the frozen weights and take the adapters out, in place. Cannot be undone."""
+    for name, layer in _adapter_layers(model).items():
+        layer.merge(safe_merge=True)
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, layer.get_base_layer())
+
+
+def _adapter_layers(model: PreTrainedModel) -> dict[str, Any]:
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return {name: part for name, part in model.named_modules() if isinstance(part, BaseTunerLayer)}
+
+
+def _check_targets(model: PreTrainedModel, settings: LoraSettings, name: str) -> None:
+    head = model.get_output_embeddings()
+    linear = [path for path, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head]
+    targets = settings.target_modules
+    if targets == ALL_LINEAR and linear:
+        return
+    for target in [targets] if isinstance(targets, str) else targets or ["nothing"]:
+        if not any(path == target or path.endswith(f".{target}") for path in linear):
+            known = sorted({path.rpartition(".")[2] for path in linear})
+            raise UserError(
+                f"model.lora.target_modules={targets}: {target!r} matches no linear layer of {name!r}, which has "
+                f"{', '.join(known) or 'none'}; allowed is a list of these or {ALL_LINEAR}"
+            )

@@ -1,0 +1,47 @@
+"""Which parameters are trained, and whether a step moves them."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that take a gradient."""
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+
+
+class WeightProbe:
+    """Remembers, of each parameter that has a gradient, the one number with the largest gradient.
+
+    A copy of all weights would cost their memory again; these numbers move in any step that moves anything (AdamW's
+    first step is the learning rate times the gradient's sign), unless the weights' dtype cannot hold the step.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._numbers: list[tuple[nn.Parameter, int, float]] = []
+        for parameter in trainable(model):
+            if parameter.grad is not None and (gradient := _local(parameter.grad)).numel():
+                index = int(gradient.abs().argmax())
+                self._numbers.append((parameter, index, self._at(parameter, index)))
+
+    def moved(self) -> bool:
+        """Whether any of the numbers is another one now."""
+        return any(self._at(parameter, index) != before for parameter, index, before in self._numbers)
+
+    @property
+    def dtype(self) -> torch.dtype | None:
+        """Of the weights (the first, where they differ)."""
+        return self._numbers[0][0].dtype if self._numbers else None
+
+    @staticmethod
+    def _at(parameter: nn.Parameter, index: int) -> float:
+        return float(_local(parameter.detach())[index])
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that lies in this process (it may be spread over several), flat."""
+    local = cast(Any, tensor).to_local() if hasattr(tensor, "to_local") else tensor
+    return cast(Tensor, local).reshape(-1)
