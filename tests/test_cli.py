@@ -155,6 +155,10 @@ def curve(folder: Path) -> dict[str, dict[int, float]]:
     }
 
 
+def timeless(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows]
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize("rollout", ["append", "window"])
 def test_a_run_a_resumed_run_and_an_evaluation(
@@ -183,7 +187,13 @@ def test_a_run_a_resumed_run_and_an_evaluation(
     assert {tag: points[1] for tag, points in whole.items() if 1 in points and "val" not in tag} == {
         tag: points[1] for tag, points in resumed.items() if 1 in points and "val" not in tag
     }
-    assert json.loads((tmp_path / "logs" / "second" / "results.json").read_text())["results"] == results["results"]
+    again = json.loads((tmp_path / "logs" / "second" / "results.json").read_text())
+    assert again["results"] == results["results"]
+    # the record of the whole course of training, its earlier part included
+    assert [row["iterations"] for row in results["evaluations"]] == [0, 0, 1, 1, 2, 2]
+    assert timeless(again["evaluations"]) == timeless(results["evaluations"])
+    assert {name: results["training"][name] for name in ("iterations", "tasks")} == {"iterations": 2, "tasks": 12}
+    assert again["training"]["content_hash"] == results["training"]["content_hash"]
 
     # nothing is left to train
     assert main([*base, "run_dir=third", "ckpt_path=whole/checkpoints/last.ckpt"]) == 2

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sdar.assembly import Assembly
+from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.evaluation.agents import play_expert, play_random
 from sdar.evaluation.evaluate import evaluate
+from sdar.evaluation.panel import content_hash
 from sdar.evaluation.result import EvaluationResult, summarise
 from sdar.runs import RESULTS_FILE, write_record
 
@@ -38,17 +41,40 @@ def play_policy(assembly: Assembly, seed: int) -> list[EvaluationResult]:
     return results
 
 
-def write_results(folder: Path, assembly: Assembly, results: Sequence[EvaluationResult]) -> Path:
-    """Write every figure of the table and every task's outcome; returns the file."""
-    record = {
+def write_results(
+    folder: Path,
+    assembly: Assembly,
+    results: Sequence[EvaluationResult],
+    *,
+    iterations: int | None = None,
+    evaluation: PanelEvaluation | None = None,
+) -> Path:
+    """Write every figure of the table and every task's outcome; returns the file.
+
+    ``iterations``: how many the trained weights learned from; None: nothing was trained. ``evaluation``: the panel over
+    the course of training.
+    """
+    record: dict[str, Any] = {
+        "finished": datetime.now().isoformat(timespec="microseconds"),
         "panel": {
             "split": assembly.panel.split,
             "content_hash": assembly.panel.content_hash,
             "tasks_by_type": assembly.panel.counts(),
+            "task_types": {task.task_id: task.task_type for task in assembly.panel.tasks},
         },
         "model": {"name": assembly.policy.name, "initial_weights": assembly.policy.content_hash},
         "results": [_result(result) for result in results],
     }
+    if iterations is not None:
+        tasks = assembly.datamodule.train_tasks
+        record["training"] = {"iterations": iterations, "tasks": len(tasks), "content_hash": content_hash(tasks)}
+        if evaluation is not None:
+            record["training"]["seconds"] = round(evaluation.trained_for, 3)
+            record["evaluations"] = [
+                {"iterations": learned, "seconds": round(evaluation.seconds[learned], 3), **_result(result)}
+                for learned, found in sorted(evaluation.results.items())
+                for result in found
+            ]
     path = folder / RESULTS_FILE
     write_record(path, record)
     return path
@@ -67,6 +93,8 @@ def _result(result: EvaluationResult) -> dict[str, Any]:
         "by_type": {name: {"n": n, "successes": solved} for name, (n, solved) in result.by_type.items()},
         "ends": {reason.value: count for reason, count in result.ends.items()},
         "tasks": {record.task_id: record.success for record in result.records},
+        "task_ends": {record.task_id: record.end.value for record in result.records},
+        "task_turns": {record.task_id: record.num_turns for record in result.records},
     }
 
 

@@ -61,6 +61,7 @@ class Session:
         self._open_log()
         self._introduce()
         evaluation = self.settings["evaluation"]
+        iterations: int | None = None
         results = play_baselines(self.assembly, evaluation["seed"]) if evaluation["baselines"] else []
         if self.settings["train"]:
             # A resumed run does not see its initial weights again, and the callback plays them only at the start.
@@ -71,12 +72,13 @@ class Session:
             played = self.evaluation.results
             results += _named("warm start", before or played[0])
             results += _named("trained", played.get(self.trainer.current_epoch) or self._play())
+            iterations = self.trainer.current_epoch
         else:
             results += _named("warm start", self._play())
             assert self.checkpoint is not None
             load_student(self.assembly.module, self.assembly.policy, self.checkpoint)
             results += _named("checkpoint", self._play())
-        self._conclude(results)
+        self._conclude(results, iterations)
 
     def _play(self) -> list[EvaluationResult]:
         """Play the panel with the present weights."""
@@ -118,8 +120,8 @@ class Session:
             verb = "continuing from" if settings["train"] else "evaluating"
             _say(f"{verb} {self.checkpoint}")
 
-    def _conclude(self, results: list[EvaluationResult]) -> None:
-        write_results(self.folder, self.assembly, results)
+    def _conclude(self, results: list[EvaluationResult], iterations: int | None) -> None:
+        write_results(self.folder, self.assembly, results, iterations=iterations, evaluation=self.evaluation)
         panel = self.assembly.panel
         print(final_table(results, title=f"Success on {len(panel.tasks)} tasks of {panel.split}"), flush=True)
         _say("Where to look:")

@@ -64,6 +64,32 @@ def test_evaluation_cannot_disturb_training():
         assert {name: disturbed_curve[step][name] for name in figures} == figures
 
 
+def test_a_resumed_run_has_the_results_of_its_earlier_parts(tmp_path):
+    saved = ModelCheckpoint(dirpath=tmp_path, save_last=True, every_n_epochs=1, save_on_train_epoch_end=True)
+    _, _, whole = run(iterations=4)
+    _, _, first = run(iterations=2, callbacks=[saved])
+
+    def resumed(**settings):
+        policy = toy_policy()
+        evaluation = panel_evaluation(policy, **settings)
+        train(
+            toy_module(policy, HintTeacher()),
+            toy_datamodule(policy),
+            4,
+            callbacks=[evaluation],
+            ckpt_path=tmp_path / "last.ckpt",
+        )
+        return evaluation
+
+    second = resumed()
+    assert second.results == whole.results
+    assert second.seconds[2] == first.seconds[2]
+    assert sorted(second.seconds.values()) == [second.seconds[learned] for learned in (0, 2, 4)]
+    assert second.trained_for > second.seconds[4]
+    # played on other terms, the earlier results would not belong to the same curve
+    assert list(resumed(seed=1).results) == [4]
+
+
 def test_it_can_leave_out_the_start_and_the_skills():
     _, _, evaluation = run(before=False, privileged=None, iterations=2)
     assert list(evaluation.results) == [2]

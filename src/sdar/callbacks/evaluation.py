@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
@@ -32,7 +33,10 @@ class PanelEvaluation(Callback):
         before: whether to evaluate before the first iteration.
 
     Attributes:
-        results: iterations learned from -> results named ``val`` and ``val_with_skills``, of this process's run.
+        results: iterations learned from -> results named ``val`` and ``val_with_skills``. Checkpoints keep them: a
+            resumed run has those of its earlier parts, unless they were played on other terms (panel, seed, sampling).
+        seconds: iterations learned from -> wall-clock seconds since training began, earlier parts included, the
+            evaluation itself not.
     """
 
     def __init__(
@@ -52,9 +56,40 @@ class PanelEvaluation(Callback):
         self.privileged = privileged
         self.before = before
         self.results: dict[int, list[EvaluationResult]] = {}
+        self.seconds: dict[int, float] = {}
+        self._began = time.perf_counter()
+
+    @property
+    def trained_for(self) -> float:
+        """Wall-clock seconds since training began, evaluations and the earlier parts of a resumed run included."""
+        return time.perf_counter() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the results so far, on which terms, and the time they took."""
+        results = {learned: [result.plain() for result in found] for learned, found in self.results.items()}
+        return {
+            "terms": self._terms(),
+            "results": results,
+            "seconds": dict(self.seconds),
+            "trained_for": self.trained_for,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the results of the earlier parts of a resumed run, where they were played on the same terms."""
+        self._began = time.perf_counter() - float(state_dict["trained_for"])
+        if state_dict["terms"] != self._terms():
+            return
+        for learned, results in state_dict["results"].items():
+            self.results[learned] = [EvaluationResult.from_plain(result) for result in results]
+        self.seconds.update(state_dict["seconds"])
+
+    def _terms(self) -> dict[str, Any]:
+        return {"panel": self.panel.content_hash, "seed": self.seed, "sampling": repr(self.collector.sampling)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Evaluate the initial weights; a resumed run has done so already."""
+        if trainer.current_epoch == 0:
+            self._began = time.perf_counter()
         if self.before and trainer.current_epoch == 0:
             self._evaluate(trainer, 0)
 
@@ -69,6 +104,7 @@ class PanelEvaluation(Callback):
 
     def _evaluate(self, trainer: Trainer, learned: int) -> dict[str, float]:
         started = time.perf_counter()
+        self.seconds[learned] = self.trained_for
         results = [self._play(trainer, "val", None)]
         if self.privileged is not None:
             results.append(self._play(trainer, "val_with_skills", self.privileged))

@@ -20,8 +20,10 @@ from sdar.runs import config_hash, run_identity
 _MUST_AGREE = {
     "environment": "the tasks",
     "evaluation": "the panel",
-    "model": "the warm start",
-    "rollout.context": "what the panel is played with",
+    "model._target_": "the warm start",
+    "model.path": "the warm start",
+    "model.name": "the warm start",
+    "model.revision": "the warm start",
     "datamodule.tasks_per_iteration": "the number of training tasks",
     "trainer.max_epochs": "the number of iterations",
     "trainer.max_time": "the length of training",

@@ -58,8 +58,8 @@ class FinishedRun:
 
     @property
     def seconds(self) -> float | None:
-        """Wall-clock time of the run's last part; None in records of earlier versions."""
-        value = self.results.get("seconds")
+        """Wall-clock time of training, evaluations in between included; None in records of earlier versions."""
+        value = (self.results.get("training") or {}).get("seconds")
         return float(value) if isinstance(value, int | float) else None
 
 

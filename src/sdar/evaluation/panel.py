@@ -55,7 +55,7 @@ def make_panel(environment: Environment, split: str, size: int, seed: int) -> Pa
         for queue in queues.values():
             if queue and len(chosen) < size:
                 chosen.append(queue.pop(0))
-    return Panel(tuple(chosen), split, _content_hash(chosen))
+    return Panel(tuple(chosen), split, content_hash(chosen))
 
 
 def assert_disjoint(panel: Panel, train_tasks: Iterable[Task]) -> None:
@@ -78,7 +78,8 @@ def _shuffled(tasks: Sequence[Task], seed: int, split: str, task_type: str) -> l
     return [tasks[index] for index in order]
 
 
-def _content_hash(tasks: Sequence[Task]) -> str:
+def content_hash(tasks: Iterable[Task]) -> str:
+    """64 hex digits, equal for the same tasks in any order."""
     digest = hashlib.sha256()
     for line in sorted(f"{task.task_id}\0{task.content_hash}\n" for task in tasks):
         digest.update(line.encode())

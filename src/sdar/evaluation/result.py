@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 from sdar.episode import EndReason, Episode
 from sdar.evaluation.statistics import Interval, wilson_interval
@@ -31,6 +32,16 @@ class TaskRecord:
             task.task_id, task.task_type, episode.success, episode.end, len(episode.turns), episode.episode_return
         )
 
+    def plain(self) -> list[Any]:
+        """As plain values, for a checkpoint."""
+        return [self.task_id, self.task_type, self.success, self.end.value, self.num_turns, self.episode_return]
+
+    @classmethod
+    def from_plain(cls, values: Sequence[Any]) -> TaskRecord:
+        """The record that :meth:`plain` wrote."""
+        task_id, task_type, success, end, num_turns, episode_return = values
+        return cls(task_id, task_type, success, EndReason(end), num_turns, episode_return)
+
 
 @dataclass(frozen=True)
 class EvaluationResult:
@@ -45,6 +56,16 @@ class EvaluationResult:
     records: tuple[TaskRecord, ...]
     panel_hash: str = ""
     episodes: tuple[Episode, ...] = field(default=(), compare=False, repr=False)
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values, for a checkpoint; without the episodes."""
+        return {"name": self.name, "panel": self.panel_hash, "records": [record.plain() for record in self.records]}
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> EvaluationResult:
+        """The result that :meth:`plain` wrote."""
+        records = tuple(TaskRecord.from_plain(record) for record in values["records"])
+        return cls(values["name"], records, values["panel"])
 
     def named(self, name: str) -> EvaluationResult:
         """The same result under another name: a row of the report is called after the agent, not after the key."""
