@@ -142,8 +142,8 @@ def test_the_shell_sees_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def curve(folder: Path) -> dict[str, dict[int, float]]:
-    """All figures of a run that do not depend on the clock: tag -> step -> value."""
+def curve(folder: Path, *, clock: bool = False) -> dict[str, dict[int, float]]:
+    """All figures of a run, those that depend on the clock if they are asked for: tag -> step -> value."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder / "tensorboard"))
@@ -151,7 +151,7 @@ def curve(folder: Path) -> dict[str, dict[int, float]]:
     return {
         tag: {event.step: event.value for event in events.Scalars(tag)}
         for tag in events.Tags()["scalars"]
-        if not tag.startswith(("time/", "throughput/"))
+        if clock or not tag.startswith(("time/", "throughput/"))
     }
 
 

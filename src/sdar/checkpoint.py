@@ -97,6 +97,12 @@ def read_checkpoint(path: str | Path, *, mmap: bool = False) -> Mapping[str, Any
     return checkpoint
 
 
+def finished_iterations(checkpoint: Mapping[str, Any]) -> int:
+    """Iterations behind a checkpoint, whether it was saved at an iteration's end or after the last one."""
+    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
+    return int(progress["current"]["processed"])
+
+
 def _trained(module: nn.Module) -> set[str]:
     return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sdar.checkpoint import check_origin, read_checkpoint
+from sdar.checkpoint import check_origin, finished_iterations, read_checkpoint
 from sdar.errors import UserError
 from sdar.policy.language_model import LanguageModel
 from sdar.runs import config_hash, find_last
@@ -36,7 +36,7 @@ def check_checkpoint(path: Path, policy: LanguageModel, max_iterations: int | No
         return
     checkpoint = read_checkpoint(path, mmap=True)
     check_origin(checkpoint, policy)
-    finished = int(checkpoint.get("epoch", -1)) + 1
+    finished = finished_iterations(checkpoint)
     if max_iterations is not None and 0 <= max_iterations <= finished:
         raise UserError(
             f"trainer.max_epochs={max_iterations}: the checkpoint {path} has {finished} iterations behind it; "

@@ -45,6 +45,7 @@ _PACKAGES = (
     "numpy",
     "scipy",
     "safetensors",
+    "peft",
     "tensorboard",
     "alfworld",
     "textworld",

