@@ -31,6 +31,15 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "no thread": (["threads=0"], ["threads=0", "at least 1"]),
     "unknown context": (["rollout.context=sliding"], ["rollout.context=sliding", "append"]),
     "negative history": (["rollout.history_turns=-1"], ["rollout.history_turns=-1", "at least 0"]),
+    "the release's statistics of conversations": (["statistics=release"], ["statistics=release", "rollout=window"]),
+    "steps counted twice": (
+        ["module.rows_per_step=4", "module.episodes_per_step=2"],
+        ["module.rows_per_step=4", "module.episodes_per_step=2"],
+    ),
+    "rows that do not divide": (
+        ["statistics=release", "rollout=window", "module.rows_per_step=100"],
+        ["module.rows_per_step=100", "statistics.micro_batch_rows=32"],
+    ),
     "no room for a prompt": (["rollout.max_prompt_tokens=0"], ["rollout.max_prompt_tokens=0", "at least 1"]),
     "greedy training": (["rollout.sampling.temperature=0"], ["rollout.sampling.temperature=0", "above 0"]),
     "filtered training": (["rollout.sampling.top_p=0.9"], ["rollout.sampling.top_p=0.9", "allowed is 1"]),

@@ -39,6 +39,7 @@ def needed_beside(group: str, option: str) -> list[str]:
     return {
         ("model", "hf"): ["model.name=some/model"],
         ("teacher", "none"): ["algorithm=grpo"],
+        ("statistics", "release"): ["rollout=window"],
         ("trainer", "gpu"): ["trainer.accelerator=auto"],
     }.get((group, option), [])
 

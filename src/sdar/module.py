@@ -33,7 +33,7 @@ from sdar.policy.lora import adapters_off
 from sdar.policy.trainable import WeightProbe, trainable
 from sdar.prepare import Prepared, PrepareSettings, prepare
 from sdar.rollout.conversation import CONTEXTS
-from sdar.step_plan import OptimiserStep
+from sdar.step_plan import OptimiserStep, check_step_settings
 from sdar.teacher.context import SkillTeacher
 from sdar.update import micro_batch_loss
 
@@ -58,7 +58,12 @@ class SDARModule(LightningModule):
         temperature: > 0, the sampling temperature; log-probs are those of the sampling distribution.
         episodes_per_step: episodes of all ranks per optimiser step, a multiple of the number of ranks; None: one
             step per iteration.
-        token_budget: padded tokens per micro-batch.
+        rows_per_step: rows of all ranks per optimiser step (a row is an episode with append, a turn with window),
+            instead of ``episodes_per_step``; None: steps are counted in episodes.
+        statistics: ``episode``, group statistics over episodes and means over all tokens of an optimiser step; or
+            ``release``, those of the paper's code: group statistics over turn rows, means over each micro-batch.
+        micro_batch_rows: rows per micro-batch with ``release``; None with ``episode``.
+        token_budget: padded tokens per micro-batch (with ``release``: of the teacher's scoring alone).
         gate_threshold: in [0, 1]; a token is strongly gated above it.
         context: how the episodes are played, append or window; it decides what a row is.
 
@@ -82,6 +87,9 @@ class SDARModule(LightningModule):
         std_floor: float = 1.0,
         temperature: float = 1.0,
         episodes_per_step: int | None = None,
+        rows_per_step: int | None = None,
+        statistics: str = "episode",
+        micro_batch_rows: int | None = None,
         token_budget: int = 16384,
         gate_threshold: float = 0.5,
         context: str = "append",
@@ -114,7 +122,17 @@ class SDARModule(LightningModule):
         self.gate_threshold = gate_threshold
         if context not in CONTEXTS:
             raise UserError(f"context is {context!r}, allowed are {' and '.join(CONTEXTS)}")
+        check_step_settings(
+            statistics=statistics,
+            context=context,
+            episodes_per_step=episodes_per_step,
+            rows_per_step=rows_per_step,
+            micro_batch_rows=micro_batch_rows,
+        )
         self.context = context
+        self.rows_per_step = rows_per_step
+        self.statistics = statistics
+        self.micro_batch_rows = micro_batch_rows
         self.report: IterationReport | None = None
         # A checkpoint of adapters does not hold the frozen weights; check_parameters sees to it that all else is there.
         self.strict_loading = policy.lora is None
@@ -145,6 +163,14 @@ class SDARModule(LightningModule):
                 f"episodes_per_step is {self.episodes_per_step}, but it must be a multiple of the {world_size} "
                 f"processes of the run"
             )
+        if self.statistics == "release":
+            assert self.rows_per_step is not None
+            assert self.micro_batch_rows is not None
+            if self.rows_per_step % (world_size * self.micro_batch_rows) != 0:
+                raise UserError(
+                    f"rows_per_step is {self.rows_per_step}, but it must be a multiple of the {world_size} processes "
+                    f"of the run times the {self.micro_batch_rows} rows of a micro-batch"
+                )
         # Lightning warns of modules that begin in evaluation mode; training_step sets the mode it needs.
         self.model.train()
         for reference in self._reference:
@@ -217,6 +243,10 @@ class SDARModule(LightningModule):
             context_tokens=self.policy.context_tokens,
             pad_id=self.policy.pad_id,
             context=self.context,
+            rows_per_step=self.rows_per_step,
+            micro_batch_rows=self.micro_batch_rows,
+            statistics=self.statistics,
+            world_size=self._world_size,
         )
         return prepare(
             episodes,
@@ -225,6 +255,7 @@ class SDARModule(LightningModule):
             device=self.device,
             privileged=self._privileged_ids(episodes),
             reference=self.reference,
+            combine=lambda value, operation: int(self._reduce(torch.tensor([value], dtype=torch.float64), operation)),
         )
 
     def _privileged_ids(self, episodes: Sequence[Episode]) -> list[list[int]] | None:
@@ -271,7 +302,7 @@ class SDARModule(LightningModule):
         # A rank without tokens still takes part in the others' gradient synchronisation.
         for i, rows in enumerate(step.micro_batches or [[]]):
             last = i + 1 >= len(step.micro_batches)
-            share = self._loss(prepared, rows, counts, sums)
+            share = self._loss(prepared, rows, self._denominators(prepared, rows, counts), sums)
             loss += share.detach()
             # DDP averages the ranks' gradients, but the shares of the ranks add up.
             self._backward(share * self._world_size, synchronise=last)
@@ -303,6 +334,20 @@ class SDARModule(LightningModule):
                 "steps the weights can hold, such as model.dtype=float32 with a small one"
             )
         self._moves = True
+
+    def _denominators(self, prepared: Prepared, rows: Sequence[int], counts: dict[str, float]) -> dict[str, float]:
+        """What the sums of these rows are divided by: the step's counts, or with ``release`` the rows' own.
+
+        The release takes the mean of each micro-batch, divided by how many a whole step has: a short last step counts
+        for less.
+        """
+        if self.statistics != "release":
+            return counts
+        assert self.rows_per_step is not None
+        assert self.micro_batch_rows is not None
+        parts = self.rows_per_step / self.micro_batch_rows
+        own = denominators(prepared.batch.select(rows), self.objective)
+        return {name: count * parts for name, count in own.items()}
 
     def _loss(
         self, prepared: Prepared, rows: Sequence[int], counts: dict[str, float], sums: dict[str, float]

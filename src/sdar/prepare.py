@@ -16,9 +16,12 @@ from transformers import PreTrainedModel
 
 from sdar.batch import TeacherRows, TokenBatch, align, pack, pack_teacher
 from sdar.episode import Episode
-from sdar.objective.advantage import group_advantages
+from sdar.objective.advantage import group_advantages, release_advantages
 from sdar.policy.log_probs import TokenScores, score_tokens
-from sdar.step_plan import OptimiserStep, plan_steps
+from sdar.step_plan import OptimiserStep, plan_release_steps, plan_row_steps, plan_steps
+
+Combine = Callable[[int, str], int]
+"""Combines a number over the ranks: by "sum" or by "max"."""
 
 
 @dataclass
@@ -49,6 +52,10 @@ class PrepareSettings:
     ``invalid_penalty``    >= 0, subtracted from the return of a turn whose action broke the format
     ``std_floor``          > 0, least standard deviation that returns are divided by, in units of reward
     ``episodes_per_step``  episodes of this rank per optimiser step; None: one step per iteration
+    ``rows_per_step``      rows of all ranks per optimiser step; None: steps are counted in episodes
+    ``micro_batch_rows``   rows per micro-batch, for the statistics of the release; None: cut by ``token_budget``
+    ``statistics``         episode: over episodes; release: over turn rows, as in the paper's code
+    ``world_size``         number of ranks
     ``token_budget``       padded tokens per micro-batch
     ``context_tokens``     longest row the model takes
     ``pad_id``             id that fills rows; masked everywhere
@@ -63,6 +70,10 @@ class PrepareSettings:
     context_tokens: int
     pad_id: int
     context: str = "append"
+    rows_per_step: int | None = None
+    micro_batch_rows: int | None = None
+    statistics: str = "episode"
+    world_size: int = 1
 
 
 def prepare(
@@ -73,6 +84,7 @@ def prepare(
     device: torch.device,
     privileged: Sequence[Sequence[int]] | None,
     reference: Callable[[], AbstractContextManager[PreTrainedModel | None]],
+    combine: Combine = lambda value, _operation: value,
 ) -> Prepared:
     """Advantages, rows, plan and the log-probs that stay fixed during the update.
 
@@ -88,18 +100,18 @@ def prepare(
         privileged: ids of the privileged block of each episode; None leaves the teacher out.
         reference: gives the frozen policy of the KL term for a while (it may be the student with its adapters off);
             None leaves it out.
+        combine: ``combine(value, "sum" | "max")`` combines a number over the ranks, which then plan equally many
+            steps.
 
     Raises:
         PrivilegedContextError: a privileged block does not fit.
     """
-    advantages = group_advantages(episodes, invalid_penalty=settings.invalid_penalty, std_floor=settings.std_floor)
+    if settings.statistics == "release":
+        advantages = release_advantages(episodes, invalid_penalty=settings.invalid_penalty)
+    else:
+        advantages = group_advantages(episodes, invalid_penalty=settings.invalid_penalty, std_floor=settings.std_floor)
     batch = pack(episodes, advantages, settings.pad_id, settings.context)
-    steps = plan_steps(
-        batch.lengths(),
-        episodes_per_step=settings.episodes_per_step,
-        token_budget=settings.token_budget,
-        episode_index=batch.episode_index.tolist(),
-    )
+    steps = _plan(batch, settings, combine)
     micro_batches = [rows for step in steps for rows in step.micro_batches]
     own_rows = TeacherRows(batch.ids, batch.attention_mask, batch.response_mask)
     old = _score(student, own_rows, micro_batches, settings.temperature, device, entropy=True)
@@ -119,6 +131,26 @@ def prepare(
         prepared.privileged_tokens = [len(privileged[i]) for i in batch.episode_index.tolist()]
         prepared.teacher_tokens = rows.lengths()
     return prepared
+
+
+def _plan(batch: TokenBatch, settings: PrepareSettings, combine: Combine) -> list[OptimiserStep]:
+    """The optimiser steps: by episodes, by rows, or by rows as the release cuts them; equally many on every rank."""
+    lengths = batch.lengths()
+    rows = sum(length > 0 for length in lengths)
+    if settings.rows_per_step is None:
+        return plan_steps(
+            lengths,
+            episodes_per_step=settings.episodes_per_step,
+            token_budget=settings.token_budget,
+            episode_index=batch.episode_index.tolist(),
+        )
+    if settings.statistics == "release":
+        assert settings.micro_batch_rows is not None
+        own = settings.rows_per_step // settings.world_size
+        steps = combine(-(-rows // own), "max")
+        return plan_release_steps(lengths, steps=steps, rows_per_step=own, micro_batch_rows=settings.micro_batch_rows)
+    steps = -(-combine(rows, "sum") // settings.rows_per_step)
+    return plan_row_steps(lengths, steps=steps, token_budget=settings.token_budget)
 
 
 def _teacher_micro_batches(

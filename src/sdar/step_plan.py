@@ -20,6 +20,51 @@ class OptimiserStep:
         return sorted(row for micro_batch in self.micro_batches for row in micro_batch)
 
 
+STATISTICS = ("episode", "release")
+"""Values of ``statistics.kind``."""
+
+
+def check_step_settings(
+    *,
+    statistics: str,
+    context: str,
+    episodes_per_step: int | None,
+    rows_per_step: int | None,
+    micro_batch_rows: int | None,
+) -> None:
+    """UserError for settings that are out of range or make no sense together; names are those of the configuration."""
+    if statistics not in STATISTICS:
+        raise UserError(f"statistics.kind={statistics}: allowed are {' and '.join(STATISTICS)}")
+    for name, value in (
+        ("module.episodes_per_step", episodes_per_step),
+        ("module.rows_per_step", rows_per_step),
+        ("statistics.micro_batch_rows", micro_batch_rows),
+    ):
+        if value is not None and value < 1:
+            raise UserError(f"{name}={value}: allowed are numbers of at least 1, or null")
+    if episodes_per_step is not None and rows_per_step is not None:
+        raise UserError(
+            f"module.rows_per_step={rows_per_step}: allowed is null beside module.episodes_per_step={episodes_per_step}"
+        )
+    if statistics != "release":
+        if micro_batch_rows is not None:
+            raise UserError(
+                f"statistics.micro_batch_rows={micro_batch_rows}: only statistics=release cuts micro-batches by rows; "
+                "allowed is null (module.token_budget bounds their memory)"
+            )
+        return
+    if context != "window":
+        raise UserError(
+            f"statistics=release: its statistics are over rows of one turn each, but rollout.context={context}; "
+            "allowed is rollout=window"
+        )
+    if rows_per_step is None or micro_batch_rows is None or rows_per_step % micro_batch_rows:
+        raise UserError(
+            f"module.rows_per_step={rows_per_step}: with statistics=release a multiple of statistics.micro_batch_rows="
+            f"{micro_batch_rows} is allowed"
+        )
+
+
 def plan_steps(
     lengths: Sequence[int],
     *,
@@ -40,15 +85,9 @@ def plan_steps(
 
     UserError when ``episodes_per_step`` or ``token_budget`` is not positive, or a single row exceeds the budget.
     """
-    if token_budget < 1:
-        raise UserError(f"The token budget of a micro-batch is {token_budget}, allowed are numbers of at least 1.")
     if episodes_per_step is not None and episodes_per_step < 1:
         raise UserError(f"episodes_per_step is {episodes_per_step}, allowed are numbers of at least 1 or null.")
-    if max(lengths, default=0) > token_budget:
-        raise UserError(
-            f"The token budget of a micro-batch is {token_budget}, but one row has {max(lengths)} tokens; "
-            f"allowed are numbers of at least the longest row."
-        )
+    _check_budget(lengths, token_budget)
     owner = list(range(len(lengths))) if episode_index is None else list(episode_index)
     if len(owner) != len(lengths):
         raise ValueError(f"{len(owner)} episode indices for {len(lengths)} rows")
@@ -59,6 +98,46 @@ def plan_steps(
     for row, episode in enumerate(owner):
         rows_of[step_of[episode]].append(row)
     return [OptimiserStep(_micro_batches(rows, lengths, token_budget)) for rows in rows_of]
+
+
+def plan_row_steps(lengths: Sequence[int], *, steps: int, token_budget: int) -> list[OptimiserStep]:
+    """Plan exactly ``steps`` optimiser steps, which cut the rows in order into parts whose sizes differ by at most one.
+
+    The number of steps is given, not counted, so that ranks with different numbers of rows take equally many; a rank
+    with fewer rows than steps has empty ones. Rows of length 0 have nothing to compute and are in none. Micro-batches
+    as in :func:`plan_steps`. UserError as there.
+    """
+    _check_budget(lengths, token_budget)
+    rows = [row for row, length in enumerate(lengths) if length > 0]
+    parts = [rows[len(rows) * step // steps : len(rows) * (step + 1) // steps] for step in range(steps)]
+    return [OptimiserStep(_micro_batches(part, lengths, token_budget)) for part in parts]
+
+
+def plan_release_steps(
+    lengths: Sequence[int], *, steps: int, rows_per_step: int, micro_batch_rows: int
+) -> list[OptimiserStep]:
+    """Plan ``steps`` optimiser steps as the paper's code does: rows in order, so many a step, so many a micro-batch.
+
+    The last step that has rows may have fewer of them, and so may its last micro-batch; steps beyond it are empty.
+    Rows of length 0 are in none.
+    """
+    rows = [row for row, length in enumerate(lengths) if length > 0]
+    plan: list[OptimiserStep] = []
+    for step in range(steps):
+        part = rows[step * rows_per_step : (step + 1) * rows_per_step]
+        cuts = range(0, len(part), micro_batch_rows)
+        plan.append(OptimiserStep([part[start : start + micro_batch_rows] for start in cuts]))
+    return plan
+
+
+def _check_budget(lengths: Sequence[int], token_budget: int) -> None:
+    if token_budget < 1:
+        raise UserError(f"The token budget of a micro-batch is {token_budget}, allowed are numbers of at least 1.")
+    if max(lengths, default=0) > token_budget:
+        raise UserError(
+            f"The token budget of a micro-batch is {token_budget}, but one row has {max(lengths)} tokens; "
+            f"allowed are numbers of at least the longest row."
+        )
 
 
 def _micro_batches(rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> list[list[int]]:

@@ -60,6 +60,18 @@ class AdvantageSettings:
 
 
 @dataclass(frozen=True)
+class StatisticsSettings:
+    """Group ``statistics``: over what advantages and losses are averaged.
+
+    ``kind``              episode: over episodes, and over the tokens of an optimiser step; release: the paper's code
+    ``micro_batch_rows``  release only: rows per micro-batch, over which it takes token means; null otherwise
+    """
+
+    kind: Literal["episode", "release"]
+    micro_batch_rows: Annotated[int, AT_LEAST_ONE] | None
+
+
+@dataclass(frozen=True)
 class AlgorithmSettings:
     """Group ``algorithm``: one file per method.
 
@@ -114,6 +126,7 @@ class RunSettings:
     gate: Node
     teacher: Node | None
     rollout: Node
+    statistics: Node
     algorithm: Node
     collector: Node
     module: Node
@@ -127,6 +140,7 @@ class RunSettings:
 PLAIN_GROUPS: dict[str, type] = {
     "rollout": RolloutSettings,
     "gate": GateSettings,
+    "statistics": StatisticsSettings,
     "algorithm": AlgorithmSettings,
     "algorithm.advantage": AdvantageSettings,
     "evaluation": EvaluationSettings,
@@ -167,6 +181,7 @@ RANGES: dict[str, Range] = {
     "module.warmup_steps": NOT_NEGATIVE,
     "module.max_grad_norm": POSITIVE,
     "module.episodes_per_step": AT_LEAST_ONE,
+    "module.rows_per_step": AT_LEAST_ONE,
     "module.token_budget": AT_LEAST_ONE,
     "trainer.max_epochs": AT_LEAST_ONE,
     "trainer.num_nodes": AT_LEAST_ONE,

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sdar.config.schema import PLAIN_GROUPS, RANGES, RunSettings
 from sdar.config.targets import check_arguments, check_node, is_node, shown
 from sdar.errors import UserError
+from sdar.step_plan import check_step_settings
 
 PROVIDED: dict[str, tuple[str, ...]] = {
     "collector": ("policy", "environment", "reserved_tokens", "generator_factory"),
@@ -94,6 +95,13 @@ def _check_together(settings: Mapping[str, Any]) -> None:
             f"algorithm.objective.distillation_coefficient={algorithm['objective']['distillation_coefficient']}: "
             "without a scored teacher only 0 is allowed (set teacher and algorithm.score_teacher=true)"
         )
+    check_step_settings(
+        statistics=settings["statistics"]["kind"],
+        context=settings["rollout"]["context"],
+        episodes_per_step=settings["module"].get("episodes_per_step"),
+        rows_per_step=settings["module"].get("rows_per_step"),
+        micro_batch_rows=settings["statistics"]["micro_batch_rows"],
+    )
     _check_filters(settings["rollout"]["sampling"])
     _check_accelerator(trainer)
 

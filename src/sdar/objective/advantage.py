@@ -55,6 +55,43 @@ def group_advantages(
     return advantages
 
 
+RELEASE_EPSILON = 1e-6
+"""What the release adds to the standard deviation, in units of reward."""
+
+
+def release_advantages(
+    episodes: Sequence[Episode], *, group_key: GroupKey = by_task, invalid_penalty: float = 0.0
+) -> list[list[float]]:
+    """One advantage per turn of each episode, with the statistics of the paper's code.
+
+    The score of a turn is its episode's return minus the turn's own penalty. A_turn = (score - mean) / (std + 1e-6),
+    where mean and unbiased standard deviation run over *all turns* of the group's episodes: long episodes weigh more,
+    and a group of equal returns gives large advantages to few penalties. A group with a single turn has mean 0 and
+    standard deviation 1. Episodes that an error ended have no turns here (the release knows no such end).
+
+    UserError for ``invalid_penalty`` below 0; ValueError for a return that is not finite.
+
+    Source: ZJU-REAL/SDAR at 8b85c23, core_algos.py (compute_grpo_outcome_advantage) and ray_trainer.py
+    (apply_invalid_action_penalty).
+    """
+    if not invalid_penalty >= 0:
+        raise UserError(f"invalid_penalty is {invalid_penalty}, allowed are numbers of at least 0.")
+    scores = [[_checked_return(e) - (0.0 if turn.valid else invalid_penalty) for turn in e.turns] for e in episodes]
+    of_group: dict[Hashable, list[float]] = {}
+    for episode, values in zip(episodes, scores, strict=True):
+        if not episode.end.is_error:
+            of_group.setdefault(group_key(episode), []).extend(values)
+    statistics = {key: _mean_and_std(values) or (0.0, 1.0) for key, values in of_group.items()}
+    advantages: list[list[float]] = []
+    for episode, values in zip(episodes, scores, strict=True):
+        if episode.end.is_error:
+            advantages.append([0.0] * len(values))
+            continue
+        mean, std = statistics[group_key(episode)]
+        advantages.append([(value - mean) / (std + RELEASE_EPSILON) for value in values])
+    return advantages
+
+
 @dataclass(frozen=True)
 class GroupSummary:
     """Counts over the groups of an iteration; counts of ranks may be added, fractions follow from the sums.
@@ -103,11 +140,15 @@ def _valid_returns(episodes: Sequence[Episode], group_key: GroupKey) -> dict[Has
     for episode in episodes:
         if episode.end.is_error:
             continue
-        value = episode.episode_return
-        if not math.isfinite(value):
-            raise ValueError(f"the return of task {episode.task.task_id!r}, member {episode.member}, is {value}")
-        returns.setdefault(group_key(episode), []).append(value)
+        returns.setdefault(group_key(episode), []).append(_checked_return(episode))
     return returns
+
+
+def _checked_return(episode: Episode) -> float:
+    value = episode.episode_return
+    if not math.isfinite(value):
+        raise ValueError(f"the return of task {episode.task.task_id!r}, member {episode.member}, is {value}")
+    return value
 
 
 def _mean_and_std(returns: Sequence[float]) -> tuple[float, float] | None:
