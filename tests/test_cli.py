@@ -131,6 +131,11 @@ def test_the_composed_configuration_can_be_shown(capsys: pytest.CaptureFixture[s
     assert "beta: 4" in capsys.readouterr().out
 
 
+def test_a_value_that_cannot_be_shown_is_told_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--cfg", "job", "--resolve", "experiment=paper/alfworld_qwen2_5_3b")
+    assert "ALFWORLD_DATA" in refused(capsys, *arguments)
+
+
 def test_the_shell_sees_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), "+trainer.max_epoch=3"], capture_output=True, text=True, check=False

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from sdar.config.command_line import help_text, parse_command_line
 from sdar.config.compose import compose_config, sweep
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         elif line.multirun:
             return _multirun(sweep(line.overrides), folder)
         elif line.show:
-            print(OmegaConf.to_yaml(compose_config(line.overrides, folder), resolve=line.resolve), end="")
+            _show(compose_config(line.overrides, folder), line.resolve)
         elif _is_started_by_strategy():
             _run(read_config(Path(os.environ[_FOLDER_VARIABLE])), datetime.now(), arguments)
         else:
@@ -53,6 +54,14 @@ def main(arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR
     return 0
+
+
+def _show(config: DictConfig, resolve: bool) -> None:
+    """Print a composed configuration."""
+    try:
+        print(OmegaConf.to_yaml(config, resolve=resolve), end="")
+    except OmegaConfBaseException as error:
+        raise UserError(f"{error.full_key}: the value cannot be resolved: {str(error).splitlines()[0]}") from error
 
 
 def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:

@@ -28,9 +28,11 @@ def config_folder() -> Path:
 
 
 def groups(folder: Path) -> dict[str, list[str]]:
-    """The groups and their options: the sub-folders and the YAML files in them, sorted."""
+    """The groups and their options: the folders and the YAML files in them, deeper ones as ``folder/name``, sorted."""
     return {
-        sub.name: sorted(file.stem for file in sub.glob("*.yaml") if file.name[0] != "_")
+        sub.name: sorted(
+            file.relative_to(sub).with_suffix("").as_posix() for file in sub.rglob("*.yaml") if file.name[0] != "_"
+        )
         for sub in sorted(folder.iterdir())
         if sub.is_dir()
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,16 +81,18 @@ def hf_model(
     revision: str | None = None,
     enable_thinking: bool = False,
     lora: Mapping[str, Any] | None = None,
+    gradient_checkpointing: bool = False,
 ) -> LanguageModel:
     """Any Hugging Face causal language model, by its name on the hub or by a local path.
 
     dtype is one of float32, bfloat16, float16; revision is a branch, tag or commit on the hub; enable_thinking is
-    handed to the chat template (Qwen3 knows it); lora: see :class:`sdar.policy.lora.LoraSettings`. Raises UserError
-    (setting ``model.name``) when it cannot be loaded, has no chat template, or computes something the policy cannot
-    repeat (logits outside the output head, no key/value cache). Whether turns can be appended is asked where they
-    are: :meth:`sdar.policy.chat.ChatFormat.check_append`.
+    handed to the chat template (Qwen3 knows it); lora: see :class:`sdar.policy.lora.LoraSettings`;
+    gradient_checkpointing computes the activations of the update a second time instead of keeping them. Raises
+    UserError (setting ``model.name``) when it cannot be loaded, has no chat template, or computes something the policy
+    cannot repeat (logits outside the output head, no key/value cache). Whether turns can be appended is asked where
+    they are: :meth:`sdar.policy.chat.ChatFormat.check_append`.
     """
-    return load_model(
+    loaded = load_model(
         name,
         name=name,
         setting="model.name",
@@ -98,6 +101,14 @@ def hf_model(
         enable_thinking=enable_thinking,
         lora=lora,
     )
+    if gradient_checkpointing:
+        if not loaded.model.supports_gradient_checkpointing:
+            raise UserError(f"model.gradient_checkpointing=true: {name!r} does not support it; allowed is false")
+        with warnings.catch_warnings():
+            # Later releases of transformers have another name for it, which the first ones of version 5 do not know.
+            warnings.simplefilter("ignore", FutureWarning)
+            loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return loaded
 
 
 def weights_hash(model: torch.nn.Module) -> str:
