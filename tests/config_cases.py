@@ -65,5 +65,28 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "evaluation of nothing": (["train=false"], ["train=false", "ckpt_path"]),
     "no such checkpoint": (["ckpt_path=no/such/file.ckpt"], ["ckpt_path=no/such/file.ckpt", "last"]),
     "empty panel": (["evaluation.panel_size=0"], ["evaluation.panel_size=0", "at least 1"]),
+    "tasks that processes cannot share": (
+        ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=4"],
+        ["rollout.tasks_per_iteration=6", "4 processes"],
+    ),
+    "tasks that nodes cannot share": (
+        ["trainer=fsdp2", "trainer.accelerator=cpu", "trainer.num_nodes=4"],
+        ["rollout.tasks_per_iteration=6", "8 processes"],
+    ),
+    "steps that processes cannot share": (
+        ["trainer=ddp", "trainer.accelerator=cpu", "module.episodes_per_step=9"],
+        ["module.episodes_per_step=9", "2 processes"],
+    ),
+    "no device": (["trainer.devices=0"], ["trainer.devices=0", "at least 1"]),
+    "devices in words": (["trainer.devices=two"], ["trainer.devices=two", "a number"]),
+    "a precision with loss scaling": (["trainer.precision=16-mixed"], ["trainer.precision=16-mixed", "bf16-mixed"]),
+    "a precision that is not sharded": (
+        ["trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=64-true"],
+        ["trainer.precision=64-true", "32-true"],
+    ),
+    "adapters that are not sharded": (
+        ["trainer=fsdp2", "trainer.accelerator=cpu", "model=hf", "model.name=x", "model.lora={rank: 8}"],
+        ["model.lora", "ddp"],
+    ),
 }
 """name -> (overrides, what the message contains)"""

@@ -20,6 +20,7 @@ from sdar.config.compose import compose_config, sweep
 from sdar.config.sources import config_folder
 from sdar.config.validate import validate
 from sdar.errors import UserError
+from sdar.processes import is_first_process
 from sdar.runs import RUN_FILE, new_run_folder, read_config, write_run_folder
 
 USER_ERROR = 2
@@ -65,19 +66,18 @@ def _show(config: DictConfig, resolve: bool) -> None:
 
 
 def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:
-    """The validated settings of a new run, its folder chosen (and not yet made)."""
+    """The validated settings of a new run, its folder chosen (and not yet made).
+
+    Where several processes were started from outside, the first one's folder is the run's: the others write nothing,
+    and the trainer tells them where checkpoints go.
+    """
     if config.get("run_dir") is None:
         # Validated first, so that a wrong name or folder is told as such; then again with the folder in place.
         config["run_dir"] = "unset"
         settings = validate(config)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UserError(
-                "run_dir=null: processes that were started from outside cannot agree on a folder; "
-                "allowed is run_dir=FOLDER"
-            )
         config["run_dir"] = str(new_run_folder(settings["logs_dir"], settings["name"], now))
     settings = validate(config)
-    if (Path(settings["run_dir"]) / RUN_FILE).exists():
+    if is_first_process() and (Path(settings["run_dir"]) / RUN_FILE).exists():
         raise UserError(f"run_dir={settings['run_dir']}: it holds a run already; allowed is a folder that does not")
     return settings
 
@@ -103,7 +103,7 @@ def _run(settings: dict[str, Any], started: datetime, arguments: Sequence[str]) 
     from sdar.session import Session
 
     _quiet()
-    if _is_started_by_strategy():
+    if _is_started_by_strategy() or not is_first_process():
         Session(settings, leader=False).run()
         return
     session = Session(settings, leader=True)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from sdar.environments.base import Environment
 from sdar.episode import Episode, Task
 from sdar.errors import UserError
+from sdar.policy.sharding import gathered
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, EpisodeRequest
 
@@ -121,7 +122,8 @@ class RolloutDataModule(LightningDataModule):
             for task in tasks[rank::world_size]
             for member in range(self.group_size)
         ]
-        collected = self.collector.collect(requests, seed=self.seed, key=("train", iteration))
+        with gathered(self.collector.policy.model):
+            collected = self.collector.collect(requests, seed=self.seed, key=("train", iteration))
         return Iteration(iteration, list(collected.episodes), collected.timings)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002

@@ -16,7 +16,7 @@ from typing import Any, cast
 import torch
 from lightning import LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -30,6 +30,7 @@ from sdar.errors import UserError
 from sdar.objective.objective import ObjectiveConfig, denominators
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import adapters_off
+from sdar.policy.sharding import gathered, is_sharded, shard, whole
 from sdar.policy.trainable import WeightProbe, trainable
 from sdar.prepare import Prepared, PrepareSettings, prepare
 from sdar.rollout.conversation import CONTEXTS
@@ -144,6 +145,18 @@ class SDARModule(LightningModule):
         if objective.kl_coefficient != 0 and policy.lora is None:
             self._reference.append(copy.deepcopy(self.model).requires_grad_(False).train(False))
 
+    def configure_model(self) -> None:
+        """Spread student and reference over the processes where the strategy asks for it (FSDP2)."""
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, ModelParallelStrategy):
+            return
+        mesh = strategy.device_mesh["data_parallel"]
+        precision = self.trainer.precision
+        for model in (self.model, *self._reference):
+            if precision == "bf16-true" and not is_sharded(model):
+                torch.nn.Module.to(model, dtype=torch.bfloat16)
+            shard(model, mesh, torch.bfloat16 if precision == "bf16-mixed" else None)
+
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with a constant learning rate after an optional linear warm-up, counted in optimiser steps."""
         optimizer = torch.optim.AdamW(
@@ -186,7 +199,8 @@ class SDARModule(LightningModule):
         if self.objective.kl_coefficient == 0:
             yield None
         elif self.policy.lora is None:
-            yield self._reference[0]
+            with gathered(self._reference[0]):
+                yield self._reference[0]
         else:
             with adapters_off(self.model) as frozen:
                 yield frozen
@@ -248,15 +262,19 @@ class SDARModule(LightningModule):
             statistics=self.statistics,
             world_size=self._world_size,
         )
-        return prepare(
-            episodes,
-            settings,
-            student=self.model,
-            device=self.device,
-            privileged=self._privileged_ids(episodes),
-            reference=self.reference,
-            combine=lambda value, operation: int(self._reduce(torch.tensor([value], dtype=torch.float64), operation)),
-        )
+        # Ranks have rows of different lengths, and so different numbers of forward passes.
+        with gathered(self.model):
+            return prepare(
+                episodes,
+                settings,
+                student=self.model,
+                device=self.device,
+                privileged=self._privileged_ids(episodes),
+                reference=self.reference,
+                combine=lambda value, operation: int(
+                    self._reduce(torch.tensor([value], dtype=torch.float64), operation)
+                ),
+            )
 
     def _privileged_ids(self, episodes: Sequence[Episode]) -> list[list[int]] | None:
         """The privileged block of each episode; the members of a group share theirs."""
@@ -277,20 +295,33 @@ class SDARModule(LightningModule):
         names = list(self.objective.coefficients())
         local = torch.tensor([[count[name] for name in names] for count in counts], dtype=torch.float64)
         reduced = self._reduce(local.reshape(-1, len(names)), "sum")
+        parts = self._micro_batches(prepared.steps)
         sums: dict[str, float] = {}
-        for number, (step, row) in enumerate(zip(prepared.steps, reduced.tolist(), strict=True)):
+        for number, row in enumerate(reduced.tolist()):
             if any(row):
-                self._step(index, number, prepared, step, dict(zip(names, row, strict=True)), sums, tally)
+                self._step(index, number, prepared, parts[number], dict(zip(names, row, strict=True)), sums, tally)
         tokens = sums.pop("tokens", 0.0)
         for name, value in sums.items():
             tally.mean(name, value, tokens)
+
+    def _micro_batches(self, steps: Sequence[OptimiserStep]) -> list[list[list[int]]]:
+        """Rows of every micro-batch of every step, filled up with empty ones to the largest number of any rank.
+
+        Each pass over sharded weights is a thing that all ranks do together.
+        """
+        own = [len(step.micro_batches) for step in steps]
+        most = self._reduce(torch.tensor(own, dtype=torch.float64), "max").tolist()
+        return [
+            step.micro_batches + [[]] * (int(count) - len(step.micro_batches))
+            for step, count in zip(steps, most, strict=True)
+        ]
 
     def _step(
         self,
         index: int,
         number: int,
         prepared: Prepared,
-        step: OptimiserStep,
+        micro_batches: Sequence[Sequence[int]],
         counts: dict[str, float],
         sums: dict[str, float],
         tally: Tally,
@@ -299,21 +330,21 @@ class SDARModule(LightningModule):
         optimizer = cast(LightningOptimizer, self.optimizers())
         torch.clear_autocast_cache()
         loss = torch.zeros((), dtype=torch.float32, device=self.device)
-        # A rank without tokens still takes part in the others' gradient synchronisation.
-        for i, rows in enumerate(step.micro_batches or [[]]):
-            last = i + 1 >= len(step.micro_batches)
+        for i, rows in enumerate(micro_batches):
             share = self._loss(prepared, rows, self._denominators(prepared, rows, counts), sums)
             loss += share.detach()
-            # DDP averages the ranks' gradients, but the shares of the ranks add up.
-            self._backward(share * self._world_size, synchronise=last)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm or math.inf)
-        if not (math.isfinite(float(loss)) and math.isfinite(float(norm))):
+            # Gradients are averaged over the ranks, but the shares of the ranks add up.
+            self._backward(share * self._world_size, synchronise=i + 1 == len(micro_batches))
+        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm or math.inf)))
+        # All ranks must come to the same verdict: one that went on alone would wait for the others.
+        total = float(self._reduce(loss.cpu(), "sum"))
+        if not (math.isfinite(total) and math.isfinite(norm)):
             raise FloatingPointError(
-                f"iteration {index}, optimiser step {number + 1} of {len(prepared.steps)}: the loss is {float(loss)} "
-                f"and the gradient's norm {float(norm)}; the weights are those before this step"
+                f"iteration {index}, optimiser step {number + 1} of {len(prepared.steps)}: the loss is {total} "
+                f"and the gradient's norm {norm}; the weights are those before this step"
             )
         tally.maximum("train/learning_rate", float(optimizer.param_groups[0]["lr"]))
-        probe = None if self._moves or float(norm) == 0 else WeightProbe(self.model)
+        probe = None if self._moves or norm == 0 else WeightProbe(self.model)
         optimizer.step()
         if probe is not None:
             self._check_movement(probe)
@@ -322,7 +353,7 @@ class SDARModule(LightningModule):
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         scheduler.step()
         # The norm is the same on all ranks; so is the number of steps.
-        tally.mean("train/grad_norm", float(norm), 1)
+        tally.mean("train/grad_norm", norm, 1)
 
     def _check_movement(self, probe: WeightProbe) -> None:
         """UserError when the first step that had a gradient left every weight where it was."""

@@ -56,7 +56,8 @@ class Session:
     def run(self) -> None:
         """Train and evaluate, as the settings say."""
         if not self.leader:
-            self._fit()
+            if self.settings["train"]:
+                self._fit()
             return
         self._open_log()
         self._introduce()

@@ -31,9 +31,9 @@ def micro_batch_loss(
         denominators: tokens that each term counts in the whole step, over all micro-batches and ranks.
 
     Returns:
-        The loss, 0-dim, and tag -> sum over the response tokens (``tokens`` is their number). Without rows the loss
-        is 0, but every parameter gets a gradient of 0 and every figure a sum of 0: a rank that has nothing to learn
-        from still takes part in what the ranks do together.
+        The loss, 0-dim, and tag -> sum over the response tokens (``tokens`` is their number). Without rows the model
+        still runs, on tokens that are not scored: the loss is 0, every parameter gets a gradient of 0 and every figure
+        a sum of 0. So a rank that has nothing to learn from takes part in what the ranks do together.
     """
     wants_entropy = objective.entropy_coefficient != 0
     if len(batch) > 0:
@@ -46,8 +46,11 @@ def micro_batch_loss(
             entropy=wants_entropy,
         )
     else:
-        nothing = torch.stack([p.sum() * 0.0 for p in model.parameters() if p.requires_grad]).sum()
-        empty = nothing.expand(batch.ids.shape)
+        ids = batch.ids.new_zeros(1, 2)
+        nothing = score_tokens(
+            model, ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool)
+        )
+        empty = nothing.log_probs.sum().expand(batch.ids.shape)
         scores = TokenScores(empty, empty if wants_entropy else None)
     losses = token_losses(scores, batch, objective)
     figures = torch.stack([value.float() for value in losses.diagnostics.values()]).tolist()

@@ -14,6 +14,7 @@ from sdar.episode import Task
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import Panel
 from sdar.evaluation.result import EvaluationResult, merge
+from sdar.policy.sharding import gathered
 from sdar.rollout.collector import Collector
 
 
@@ -102,6 +103,11 @@ class PanelEvaluation(Callback):
             # Loggers have it already, with the iteration on the x axis; this is for callbacks that monitor it.
             pl_module.log(name, value, logger=False, batch_size=1, sync_dist=trainer.world_size > 1)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """Evaluate where a run was stopped early: while all processes are still here."""
+        if trainer.current_epoch > 0 and trainer.current_epoch not in self.results:
+            self._evaluate(trainer, trainer.current_epoch)
+
     def _evaluate(self, trainer: Trainer, learned: int) -> dict[str, float]:
         started = time.perf_counter()
         self.seconds[learned] = self.trained_for
@@ -122,15 +128,16 @@ class PanelEvaluation(Callback):
     def _play(self, trainer: Trainer, name: str, privileged: Callable[[Task], str] | None) -> EvaluationResult:
         """Play a share of the panel on each rank, and put the shares together."""
         world_size = trainer.world_size
-        result = evaluate(
-            self.collector,
-            self.panel,
-            seed=self.seed,
-            name=name,
-            privileged=privileged,
-            rank=trainer.global_rank,
-            world_size=world_size,
-        )
+        with gathered(self.collector.policy.model):
+            result = evaluate(
+                self.collector,
+                self.panel,
+                seed=self.seed,
+                name=name,
+                privileged=privileged,
+                rank=trainer.global_rank,
+                world_size=world_size,
+            )
         if world_size == 1:
             return result
         shares: list[EvaluationResult | None] = [None] * world_size

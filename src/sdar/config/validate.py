@@ -9,6 +9,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sdar.config.parallel import check_processes
 from sdar.config.schema import PLAIN_GROUPS, RANGES, RunSettings
 from sdar.config.targets import check_arguments, check_node, is_node, shown
 from sdar.errors import UserError
@@ -103,7 +104,7 @@ def _check_together(settings: Mapping[str, Any]) -> None:
         micro_batch_rows=settings["statistics"]["micro_batch_rows"],
     )
     _check_filters(settings["rollout"]["sampling"])
-    _check_accelerator(trainer)
+    check_processes(settings)
 
 
 def _check_filters(sampling: Mapping[str, Any]) -> None:
@@ -130,14 +131,3 @@ def _check_adapters(model: Mapping[str, Any]) -> None:
         from sdar.policy.lora import LoraSettings
 
         check_arguments(LoraSettings, model["lora"], "model.lora", ranges=RANGES)
-
-
-def _check_accelerator(trainer: Mapping[str, Any]) -> None:
-    accelerator = trainer.get("accelerator", "auto")
-    if accelerator in ("gpu", "cuda"):
-        import torch
-
-        if not torch.cuda.is_available():
-            raise UserError(
-                f"trainer.accelerator={accelerator}: no GPU that torch can use was found here; allowed is cpu"
-            )

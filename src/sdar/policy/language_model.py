@@ -18,6 +18,7 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.forward import split_forward_error
 from sdar.policy.generation import TurnGenerator
 from sdar.policy.lora import LoraSettings, add_adapters, lora_settings
+from sdar.policy.sharding import class_name
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Folder of the shipped models, one folder each."""
@@ -48,7 +49,7 @@ class LanguageModel:
     @property
     def architecture(self) -> str:
         """Class of the model, for example Qwen3ForCausalLM."""
-        return type(self.model).__name__
+        return class_name(self.model)
 
     @property
     def pad_id(self) -> int:

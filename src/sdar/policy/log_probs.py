@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from sdar.policy.forward import hidden_states, logits_from_hidden
+from sdar.policy.sharding import one_pass
 
 _CHUNK_LOGITS = 2**26
 """Default size of a chunk of logits: 64 Mi float32 numbers, 256 MiB."""
@@ -54,6 +55,22 @@ def score_tokens(
     Raises ValueError for a temperature that is not positive or a scored first column.
     """
     _check(temperature, score_mask)
+    log_probs, spread = one_pass(
+        model, lambda: _scores(model, ids, attention_mask, score_mask, temperature, entropy, chunk_tokens)
+    )
+    return TokenScores(log_probs, spread)
+
+
+def _scores(
+    model: PreTrainedModel,
+    ids: Tensor,
+    attention_mask: Tensor,
+    score_mask: Tensor,
+    temperature: float,
+    entropy: bool,
+    chunk_tokens: int | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probs and entropies [B, T]."""
     hidden = _hidden(model, ids, attention_mask)
     # Id t is predicted from the hidden state at t - 1; boolean indexing keeps row-major order on both sides.
     selected = hidden[:, :-1][score_mask[:, 1:]]  # [N, H]
@@ -73,9 +90,9 @@ def score_tokens(
             parts.append(checkpoint(score, *pieces, use_reentrant=False, preserve_rng_state=False))
         else:
             parts.append(score(*pieces))
-    return TokenScores(
-        log_probs=_scatter(score_mask, [part[0] for part in parts]),
-        entropy=_scatter(score_mask, [part[1] for part in parts]) if entropy else None,
+    return (
+        _scatter(score_mask, [part[0] for part in parts]),
+        _scatter(score_mask, [part[1] for part in parts]) if entropy else None,
     )
 
 

@@ -1,0 +1,134 @@
+"""What ``tests/test_parallel.py`` has two processes do; started by torchrun, all cases in one start.
+
+    parallel_run.py FOLDER
+
+The folder holds ``recorded.pkl`` and ``alone.ckpt`` of one process; each case leaves its curve, weights and checkpoint.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from sdar.callbacks.evaluation import PanelEvaluation
+from sdar.datamodule import Iteration, RolloutDataModule
+from sdar.evaluation.panel import make_panel
+from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.strategies import fully_sharded
+from toy_training import (
+    LIMIT,
+    HintTeacher,
+    LettersEnvironment,
+    Memory,
+    toy_datamodule,
+    toy_module,
+    toy_policy,
+    toy_trainer,
+)
+
+SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "token_budget": 300, "entropy_coefficient": 0.01}
+STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambda: fully_sharded(2, 1)}
+PRECISIONS = ("bf16-mixed", "bf16-true")
+RECORDED = 3
+"""Iterations of the recording."""
+
+Curve = dict[int, dict[str, float]]
+
+
+class Replay(RolloutDataModule):
+    """Hands out recorded episodes, whole groups in turn, as the real one deals out tasks."""
+
+    def __init__(self, recorded: list[list[Any]]) -> None:
+        live = toy_datamodule(toy_policy())
+        super().__init__(live.collector, live.environment, tasks_per_iteration=4, group_size=3, seed=1)
+        self.recorded = recorded
+
+    def collect(self, iteration: int, *, rank: int = 0, world_size: int = 1) -> Iteration:
+        episodes = self.recorded[iteration]
+        groups = [episodes[i : i + 3] for i in range(0, len(episodes), 3)]
+        mine = [episode for group in groups[rank::world_size] for episode in group]
+        return Iteration(iteration, mine, {"generate_s": 0.0, "environment_s": 0.0})
+
+
+def record() -> list[list[Any]]:
+    """Episodes of some iterations, all played with the initial weights."""
+    live = toy_datamodule(toy_policy())
+    return [live.collect(iteration).episodes for iteration in range(RECORDED)]
+
+
+def live_datamodule(policy: Any, *, broken: bool, context: str) -> RolloutDataModule:
+    """In the broken case one of the two tasks, and so one rank in every iteration, only ever ends by an error."""
+    count = 2 if broken else 4
+    environment = LettersEnvironment(tasks=count, broken=broken)
+    return toy_datamodule(policy, environment=environment, tasks=count, context=context)
+
+
+def panel_evaluation(policy: Any) -> PanelEvaluation:
+    """Five tasks: the shares of two ranks differ, and so do their turns."""
+    environment = LettersEnvironment()
+    judge = Collector(policy, environment, SamplingConfig(0.4, 1.0, 0, LIMIT), max_concurrent_episodes=2)
+    return PanelEvaluation(judge, make_panel(environment, "valid", 5, 0), seed=0, every_n_iterations=5)
+
+
+def fit(
+    iterations: int,
+    *,
+    recorded: list[list[Any]] | None = None,
+    broken: bool = False,
+    context: str = "append",
+    evaluate: bool = False,
+    save: Path | None = None,
+    ckpt_path: Path | None = None,
+    **trainer: Any,
+) -> tuple[Curve, Any]:
+    """Train the toy; returns the curve and the trainer. ``save``: where the last checkpoint goes."""
+    policy = toy_policy()
+    module = toy_module(policy, HintTeacher(), context=context, **SETTINGS)
+    callbacks: list[Any] = [panel_evaluation(policy)] if evaluate else []
+    if save is not None:
+        saving = ModelCheckpoint(dirpath=save.parent, filename=save.stem, save_on_train_epoch_end=True)
+        callbacks.append(saving)
+    memory = Memory()
+    fitted = toy_trainer(
+        iterations,
+        logger=memory,
+        callbacks=callbacks,
+        enable_checkpointing=save is not None,
+        use_distributed_sampler=False,
+        **trainer,
+    )
+    data = live_datamodule(policy, broken=broken, context=context) if recorded is None else Replay(recorded)
+    fitted.fit(module, datamodule=data, ckpt_path=None if ckpt_path is None else str(ckpt_path), weights_only=True)
+    return memory.curve(), fitted
+
+
+def main(folder: Path) -> None:
+    recorded = pickle.loads((folder / "recorded.pkl").read_bytes())
+    for name, strategy in STRATEGIES.items():
+
+        def run(case: str, iterations: int, name: str = name, strategy: Any = strategy, **settings: Any) -> Path:
+            checkpoint = folder / f"{name}-{case}.ckpt"
+            curve, trainer = fit(iterations, save=checkpoint, devices=2, strategy=strategy(), **settings)
+            if trainer.is_global_zero:
+                torch.save(curve, folder / f"{name}-{case}.curve")
+            return checkpoint
+
+        run("replay", RECORDED, recorded=recorded)
+        for precision in PRECISIONS if name == "fsdp2" else ():
+            run(precision, 2, recorded=recorded, precision=precision)
+        run("continued", RECORDED, recorded=recorded, ckpt_path=folder / "alone.ckpt")
+        run("broken", 2, broken=True)
+        run("window", 2, broken=True, context="window")
+        run("whole", 3, evaluate=True)
+        first = run("first", 1)
+        run("resumed", 3, ckpt_path=first)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
