@@ -21,7 +21,7 @@ from sdar.config.sources import config_folder
 from sdar.config.validate import validate
 from sdar.errors import UserError
 from sdar.processes import is_first_process
-from sdar.runs import RUN_FILE, new_run_folder, read_config, write_run_folder
+from sdar.runs import RUN_FILE, new_run_folder, occupied, read_config, write_run_folder
 
 USER_ERROR = 2
 """Exit code of a mistake of the user."""
@@ -112,7 +112,8 @@ def _run(settings: dict[str, Any], started: datetime, arguments: Sequence[str]) 
     )
     os.environ[_FOLDER_VARIABLE] = settings["run_dir"]
     try:
-        session.run()
+        with occupied(session.folder):
+            session.run()
     finally:
         del os.environ[_FOLDER_VARIABLE]
 

@@ -12,12 +12,18 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - Windows, where nothing is locked
+    fcntl = None  # type: ignore[assignment]
 
 from sdar.config.sources import PACKAGE_FOLDER
 from sdar.errors import UserError
@@ -25,6 +31,7 @@ from sdar.errors import UserError
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 RESULTS_FILE = "results.json"
+LOCK_FILE = "running.lock"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 _MAY_CHANGE = frozenset(
@@ -131,6 +138,43 @@ def write_record(file: Path, record: Mapping[str, Any]) -> None:
     half = file.with_name(f".{file.name}.{os.getpid()}")
     half.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     half.replace(file)
+
+
+@contextmanager
+def occupied(folder: Path) -> Iterator[bool]:
+    """Hold a folder while something runs in it; gives False where another process holds it already.
+
+    The lock is the operating system's and ends with the process, however it ends. Where there are no such locks
+    (Windows, some network file systems) the folder counts as free.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / LOCK_FILE
+    with file.open("w") as handle:
+        try:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        except OSError:
+            pass
+        try:
+            yield True
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def is_occupied(folder: Path) -> bool:
+    """Whether a process holds the folder now, see :func:`occupied`."""
+    try:
+        with (folder / LOCK_FILE).open() as handle:
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def write_run_folder(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from sdar.compare.records import FinishedRun, Found, find_runs
 from sdar.compare.report import as_record, report
 from sdar.compare.request import BASIC, JOBLIB, Request, read_request
 from sdar.errors import UserError
-from sdar.runs import git_revision, versions, write_record
+from sdar.runs import git_revision, occupied, versions, write_record
 
 USER_ERROR = 2
 SOME_FAILED = 1
@@ -25,6 +27,9 @@ INTERRUPTED = 130
 
 RECORD_FILE = "comparison.json"
 REPORT_FILE = "comparison.md"
+
+TRAIN = [sys.executable, "-u", "-m", "sdar.app"]
+"""The program that a job runs, without its settings."""
 
 _HELP = """\
 usage: python -m sdar.compare SETTING=A,B[,...] [seed=0..4] [setting=value ...] [jobs=N]
@@ -64,27 +69,36 @@ def main(arguments: Sequence[str]) -> int:
 def _compare(request: Request) -> int:
     plan = make_plan(request)
     how = choose_launcher(request, plan.jobs[0].settings["threads"])
+    with occupied(plan.folder) as ours:
+        if not ours:
+            raise UserError(f"this comparison is running already, in {plan.folder}: wait until it has ended")
+        return _compare_in_folder(plan, how)
+
+
+def _compare_in_folder(plan: Plan, how: Launcher) -> int:
     found = look(plan)
     finished = _finished(plan, found)
     check_comparable({job.label: run for job, run in finished.items()})
     missing = [job for job in plan.jobs if job not in finished]
+    for job in missing:
+        if (busy := found[job.identity].running) is not None:
+            raise UserError(f"{job.label} is running now, in {busy}: wait until it has ended, or end it")
     print(f"comparison: {len(plan.methods)} methods x {len(plan.seeds)} seeds, {plan.folder}", flush=True)
     for job, run in finished.items():
         print(f"{job.label}: reused, {run.folder}", flush=True)
     failed: dict[Job, Mapping[str, Any]] = {}
     if missing:
         failed = run_jobs(plan, missing, found, how)
-        found = look(plan)
-        finished = _finished(plan, found)
+        finished = _finished(plan, look(plan))
         check_comparable({job.label: run for job, run in finished.items()})
     for job, state in failed.items():
         log = Path(state["log"])
         print(f"{job.label}: FAILED with exit code {state.get('code')}: {last_line(log)} (see {log})", flush=True)
     if finished:
         conclude(plan, finished)
-    unfinished = [job for job in plan.jobs if job not in finished]
-    if unfinished:
-        print(f"{len(unfinished)} of {len(plan.jobs)} runs are not finished; the same command tries them again")
+    if len(finished) < len(plan.jobs):
+        lacking = len(plan.jobs) - len(finished)
+        print(f"{lacking} of {len(plan.jobs)} runs are not finished; the same command tries them again", flush=True)
         return SOME_FAILED
     return 0
 
@@ -178,9 +192,10 @@ def run_jobs(
     progress = Progress(folder, {n: job.label for n, job in enumerate(missing)}, at_a_time=how.at_a_time)
     process = launcher.start(folder, range(len(missing)), how.name, how.overrides)
     try:
-        while process.poll() is None:
-            progress.look()
-            time.sleep(1.0)
+        with _every_end_is_ctrl_c():
+            while process.poll() is None:
+                progress.look()
+                time.sleep(1.0)
         progress.look()
     except KeyboardInterrupt:
         launcher.stop(process)
@@ -199,6 +214,20 @@ def run_jobs(
     return {job: states[n] for n, job in enumerate(missing) if n in states and states[n]["state"] != "done"}
 
 
+@contextmanager
+def _every_end_is_ctrl_c() -> Iterator[None]:
+    """Whatever ends this process is to end the runs it started: the launcher is in a session of its own."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
+    for number in changed:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in changed:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _as_record(job: Job, checkpoint: Path | None, threads: int | None) -> dict[str, Any]:
     """What a job needs to know, in plain values: it may be read on another machine."""
     settings = job.settings
@@ -209,6 +238,7 @@ def _as_record(job: Job, checkpoint: Path | None, threads: int | None) -> dict[s
         "name": settings["name"],
         "mark": f"seed{job.seed}-{job.identity[:6]}",
         "identity": job.identity,
+        "command": TRAIN,
         "checkpoint": None if checkpoint is None else str(checkpoint.absolute()),
         "threads": threads,
     }

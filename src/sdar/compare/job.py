@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -48,7 +47,7 @@ def run_job(config: DictConfig) -> int:
         }
         write_record(state_file, state)
         overrides = [*job["overrides"], f"run_dir={run_dir}", *([resume] if resume else [])]
-        code = _train(overrides, run_dir / OUTPUT_FILE, job["threads"])
+        code = _train(job["command"], overrides, run_dir / OUTPUT_FILE, job["threads"])
         if code != _REFUSED:
             break
     ended = {"state": "done" if code == 0 else "failed", "code": code, "ended": time.time()}
@@ -56,7 +55,7 @@ def run_job(config: DictConfig) -> int:
     return code
 
 
-def _train(overrides: list[str], log: Path, threads: int | None) -> int:
+def _train(command: list[str], overrides: list[str], log: Path, threads: int | None) -> int:
     environment = dict(os.environ)
     if threads is None:
         # What the launcher's own workers were told is not meant for the run.
@@ -66,9 +65,13 @@ def _train(overrides: list[str], log: Path, threads: int | None) -> int:
         overrides = [*overrides, f"threads={threads}"]
         environment |= dict.fromkeys(_THREADS, str(threads))
     with log.open("w", encoding="utf-8") as output:
-        command = [sys.executable, "-u", "-m", "sdar.app", *overrides]
         return subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False
+            [*command, *overrides],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
         ).returncode
 
 

@@ -26,7 +26,7 @@ class Progress:
         every: seconds between two lines with the estimate.
     """
 
-    def __init__(self, folder: Path, labels: Mapping[int, str], *, at_a_time: int | None, every: float = 60.0) -> None:
+    def __init__(self, folder: Path, labels: Mapping[int, str], *, at_a_time: int | None, every: float = 120.0) -> None:
         self.folder = folder
         self.labels = labels
         self.at_a_time = at_a_time

@@ -10,7 +10,16 @@ from typing import Any
 import yaml
 
 from sdar.evaluation.statistics import Interval, wilson_interval
-from sdar.runs import LAST_CHECKPOINT, RESULTS_FILE, RUN_FILE, config_hash, read_config, read_record, run_identity
+from sdar.runs import (
+    LAST_CHECKPOINT,
+    RESULTS_FILE,
+    RUN_FILE,
+    config_hash,
+    is_occupied,
+    read_config,
+    read_record,
+    run_identity,
+)
 
 BEFORE = "warm start"
 AFTER = "trained"
@@ -69,11 +78,13 @@ class Found:
 
     ``finished``    its results stand for the run
     ``checkpoint``  where an unfinished run stopped; only where no run is finished
+    ``running``     folder of a run that a process is busy with now; only where no run is finished
     ``unreadable``  folders of such runs whose results cannot be read
     """
 
     finished: FinishedRun | None = None
     checkpoint: Path | None = None
+    running: Path | None = None
     unreadable: tuple[Path, ...] = ()
 
 
@@ -98,6 +109,7 @@ def find_runs(logs_dir: str | Path, wanted: Iterable[tuple[str, str]]) -> dict[s
 
 def _newest(found: list[tuple[str, Path, dict[str, Any]]]) -> Found:
     checkpoint: Path | None = None
+    running: Path | None = None
     unreadable: list[Path] = []
     for _, folder, record in sorted(found, key=lambda item: item[:2], reverse=True):
         if (folder / RESULTS_FILE).exists():
@@ -105,9 +117,11 @@ def _newest(found: list[tuple[str, Path, dict[str, Any]]]) -> Found:
             if run is not None:
                 return Found(finished=run, unreadable=tuple(unreadable))
             unreadable.append(folder)
-        elif checkpoint is None and (folder / LAST_CHECKPOINT).is_file():
+        elif is_occupied(folder):
+            running = running or folder
+        elif checkpoint is None and (folder / LAST_CHECKPOINT).exists():
             checkpoint = folder / LAST_CHECKPOINT
-    return Found(checkpoint=checkpoint, unreadable=tuple(unreadable))
+    return Found(checkpoint=checkpoint, running=running, unreadable=tuple(unreadable))
 
 
 def _identity(folder: Path, expected: str) -> str | None:

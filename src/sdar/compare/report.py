@@ -179,6 +179,7 @@ def as_record(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> dict[
                 "versions": run.record.get("versions"),
                 "started": run.record.get("started"),
                 "seconds": run.seconds,
+                "curve": _curve(run),
                 "figures": {name: _figure(figure) for name, figure in run.figures.items()},
             }
             for (method, seed), run in runs.items()
@@ -209,6 +210,12 @@ def as_record(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> dict[
     }
     finite: dict[str, Any] = _finite(record)
     return finite
+
+
+def _curve(run: FinishedRun) -> list[dict[str, Any]]:
+    """The panel over the course of training; empty in records of earlier versions."""
+    kept = ("iterations", "seconds", "name", "n", "successes")
+    return [{name: row.get(name) for name in kept} for row in run.results.get("evaluations", [])]
 
 
 def _figure(figure: Figure) -> dict[str, Any]:

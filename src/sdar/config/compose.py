@@ -31,7 +31,7 @@ def compose_config(overrides: Sequence[str], folder: Path | None = None) -> Dict
     """
     folder = folder or config_folder()
     options = groups(folder)
-    prepared = [_prepared(override, options) for override in parse(overrides)]
+    prepared = [text for override in parse(overrides) if (text := _prepared(override, options)) is not None]
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
             config = compose("train", overrides=prepared)
@@ -78,8 +78,8 @@ def sweep(overrides: Sequence[str]) -> list[list[str]]:
     return [list(combination) for combination in itertools.product(*columns)]
 
 
-def _prepared(override: Override, options: dict[str, list[str]]) -> str:
-    """The override as Hydra is to see it: group choices checked, values forced in."""
+def _prepared(override: Override, options: dict[str, list[str]]) -> str | None:
+    """The override as Hydra is to see it: group choices checked, values forced in. None: it says what holds anyway."""
     text = override.input_line or ""
     key = override.key_or_group
     if override.is_hydra_override():
@@ -93,7 +93,7 @@ def _prepared(override: Override, options: dict[str, list[str]]) -> str:
     if key in options and override.package is None:
         value = override.value()
         if value is None and key in _OPTIONAL_GROUPS:
-            return f"{key}=null"
+            return None  # no file chosen; Hydra has no word for it
         if not isinstance(value, str) or value not in options[key]:
             raise UserError(_unknown_option(key, value, options[key]))
         return f"{key}={value}"

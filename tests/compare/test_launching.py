@@ -1,0 +1,280 @@
+"""Promises of a whole call, with runs that take a moment: launchers, reuse, failures, and being stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fake_train
+from sdar.compare import app, launcher
+from sdar.compare.plan import make_plan
+from sdar.compare.request import read_request
+from sdar.runs import occupied
+
+SWEEP = ["algorithm=grpo,sdar", "seed=0..1", "logs_dir=logs"]
+
+
+class Fake:
+    """The stand-in for ``train.py``: what it was called with, and how it is to behave."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.command = [sys.executable, fake_train.__file__, str(folder)]
+        self.behave()
+
+    def prepare(self, *arguments: str) -> None:
+        plan = make_plan(read_request([text for text in arguments if not text.startswith(("hydra", "jobs="))]))
+        file = self.folder / "settings.json"
+        known = json.loads(file.read_text()) if file.exists() else {}
+        known |= {fake_train.key_of(list(job.overrides)): job.settings for job in plan.jobs}
+        file.write_text(json.dumps(known))
+
+    def behave(self, **what: str) -> None:
+        """``sdar="fail"``: runs of algorithm=sdar fail."""
+        (self.folder / "behaviour.json").write_text(json.dumps({f"algorithm={name}": do for name, do in what.items()}))
+
+    def calls(self) -> list[dict[str, Any]]:
+        file = self.folder / "calls.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fake").mkdir()
+    made = Fake(tmp_path / "fake")
+    monkeypatch.setattr(app, "TRAIN", made.command)
+    return made
+
+
+@pytest.fixture
+def compare(fake: Fake, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    def call(*arguments: str) -> tuple[int, str]:
+        fake.prepare(*arguments)
+        code = app.main(arguments)
+        shown = capsys.readouterr()
+        assert "Traceback" not in shown.err
+        return code, shown.out + shown.err
+
+    return call
+
+
+def test_a_comparison_runs_what_is_missing_and_reuses_the_rest(
+    compare: Callable[..., tuple[int, str]], fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, shown = compare(*SWEEP)
+    assert code == 0, shown
+    assert len(fake.calls()) == 4
+    assert shown.count("done after") == 4
+    assert "+5.0" in shown
+    folder = next(Path("logs/compare").iterdir())
+    record = json.loads((folder / "comparison.json").read_text())
+    assert record["paired_differences"][0]["differences"] == pytest.approx([0.05, 0.05])
+    assert "| grpo" in (folder / "comparison.md").read_text()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(launcher, "start", None)  # a second call starts no process
+        code, shown = compare(*SWEEP)
+    assert code == 0
+    assert shown.count("reused") == 4
+    assert json.loads((folder / "comparison.json").read_text()) == record
+
+    code, shown = compare("algorithm=grpo,sdar", "seed=0..2", "logs_dir=logs")
+    assert (code, shown.count("reused"), len(fake.calls())) == (0, 4, 6)
+
+
+@pytest.mark.parametrize("name", ["joblib", "submitit_local"])
+def test_other_launchers_give_the_same_runs(compare: Callable[..., tuple[int, str]], fake: Fake, name: str) -> None:
+    more = {"joblib": ["jobs=2"], "submitit_local": ["hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5"]}
+    if len(os.sched_getaffinity(0)) < 2 and name == "joblib":
+        more["joblib"] = ["hydra/launcher=joblib", "jobs=1"]
+    pytest.importorskip({"joblib": "joblib", "submitit_local": "submitit"}[name])
+    code, shown = compare(*SWEEP, *more[name])
+    assert code == 0, shown
+    assert sorted(" ".join(call["overrides"][1:3]) for call in fake.calls()) == [
+        f"algorithm={method} seed={seed}" for method in ("grpo", "sdar") for seed in (0, 1)
+    ]
+
+
+def test_a_failed_run_is_named_with_its_log_and_tried_again(
+    compare: Callable[..., tuple[int, str]], fake: Fake
+) -> None:
+    fake.behave(sdar="fail")
+    code, shown = compare(*SWEEP)
+    assert code == 1
+    assert "sdar seed=0: FAILED with exit code 3: error: the weights are gone (see " in shown
+    assert "2 of 4 runs are not finished" in shown
+    assert "Without these runs, which are not finished: sdar seed=0, sdar seed=1." in shown
+    assert "grpo seed=1" in shown
+    log = Path(shown.split("the weights are gone (see ")[1].split(")")[0])
+    assert "the weights are gone" in log.read_text()
+
+    fake.behave()
+    code, shown = compare(*SWEEP)
+    assert code == 0
+    assert shown.count("reused") == 2
+    assert len(fake.calls()) == 6
+
+
+@pytest.mark.parametrize("damage", ["half a record", "nothing"])
+def test_a_run_that_left_no_results_is_no_finished_run(
+    compare: Callable[..., tuple[int, str]], fake: Fake, damage: str
+) -> None:
+    fake.behave(sdar=damage)
+    code, shown = compare(*SWEEP)
+    assert code == 1
+    assert "2 of 4 runs are not finished" in shown
+    fake.behave()
+    code, shown = compare(*SWEEP)
+    assert code == 0
+    assert ("its results cannot be read" in shown) is (damage == "half a record")
+
+
+def test_runs_on_another_panel_are_refused_when_they_are_reused_and_when_they_are_new(
+    compare: Callable[..., tuple[int, str]], fake: Fake
+) -> None:
+    fake.behave(sdar="other panel")
+    for _ in range(2):
+        code, shown = compare(*SWEEP)
+        assert code == 2
+        assert "differ in their panel" in shown.splitlines()[-1]
+    assert len(fake.calls()) == 4
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(
+    compare: Callable[..., tuple[int, str]], fake: Fake, how: signal.Signals
+) -> None:
+    fake.prepare(*SWEEP)
+    fake.behave(sdar="wait")
+    script = f"import sys; from sdar.compare import app; app.TRAIN = {fake.command!r}; sys.exit(app.main(sys.argv[1:]))"
+    process = subprocess.Popen([sys.executable, "-c", script, *SWEEP], stdout=subprocess.PIPE, text=True)
+    waiting = fake.folder / "waiting"
+    until = time.monotonic() + 300
+    while not waiting.exists() or not waiting.read_text():
+        assert process.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    # beside it, the same comparison is refused, and so is another one that needs the run which is running
+    code, shown = compare(*SWEEP)
+    assert (code, "is running already" in shown) == (2, True)
+    code, shown = compare("algorithm=sdar", "seed=0,5", "logs_dir=logs")
+    assert (code, "sdar seed=0 is running now" in shown.replace("all runs", "sdar")) == (2, True)
+
+    process.send_signal(how)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "stopped; 1 of 4 runs were finished and are kept" in output
+    assert not _alive(int(waiting.read_text()))
+
+    fake.behave()
+    code, shown = compare(*SWEEP)
+    assert code == 0
+    assert "sdar seed=0: continues" in shown
+    assert shown.count("reused") == 1
+    resumed = [call for call in fake.calls() if any(text.startswith("ckpt_path=") for text in call["overrides"])]
+    assert len(resumed) == 1
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "Z" not in Path(f"/proc/{process}/stat").read_text().split(")")[1][:3]
+
+
+def test_a_checkpoint_that_is_refused_is_no_reason_to_give_up(
+    compare: Callable[..., tuple[int, str]], fake: Fake
+) -> None:
+    fake.behave(sdar="nothing")
+    compare(*SWEEP)
+    for run in Path("logs/sdar").iterdir():
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "last.ckpt").touch()
+    fake.behave(sdar="refuse")
+    code, _ = compare(*SWEEP)
+    assert code == 0
+    assert len(fake.calls()) == 4 + 4
+
+
+def test_runs_side_by_side_share_the_cores(
+    compare: Callable[..., tuple[int, str]], fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "cores", lambda: 4)
+    assert compare(*SWEEP, "jobs=2")[0] == 0
+    assert {call["threads"] for call in fake.calls()} == {"2"}
+    assert all("threads=2" in call["overrides"] for call in fake.calls())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentioned"),
+    [
+        (["jobs=3"], "allowed is jobs x threads up to 2"),
+        (["jobs=2", "threads=2"], "4 threads would share 2 cores"),
+        (["jobs=2", "hydra/launcher=basic"], "one at a time"),
+        (["hydra/launcher=nonsense"], "there is no such launcher; allowed is one of basic, joblib"),
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "jobs=N"),
+        (["hydra/launcher=joblib", "hydra.launcher.nonsense=2"], "do not fit hydra/launcher=joblib"),
+        (["hydra/launcher=submitit_local", "jobs=2"], "settings of its own"),
+        (["--nonsense"], "no such option"),
+    ],
+)
+def test_a_wrong_launcher_is_told_in_one_sentence(
+    arguments: list[str],
+    mentioned: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(app, "cores", lambda: 2)
+    assert app.main([*SWEEP, *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert mentioned in shown
+    assert len(shown.strip().splitlines()) == 1
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_launcher_that_is_not_installed_names_its_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(launcher.ConfigStore, "list", lambda self, path: ["basic.yaml"])
+    monkeypatch.setattr(app, "cores", lambda: 2)
+    for name, extra in (("joblib", "sdar[compare]"), ("submitit_slurm", "sdar[slurm]")):
+        assert app.main([*SWEEP, f"hydra/launcher={name}"]) == 2
+        assert extra in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_launcher_that_gives_up_is_told_with_its_log(
+    compare: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launcher, "check_launcher", lambda name, overrides: None)
+    code, shown = compare(*SWEEP, "hydra/launcher=nonsense")
+    assert code == 2
+    assert "hydra/launcher=nonsense gave up" in shown
+    assert "launcher.log" in shown
+
+
+def test_help_says_how(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["--help"]) == 0
+    assert "seed=0..4" in capsys.readouterr().out
+
+
+def test_a_folder_is_occupied_as_long_as_its_process_lives(tmp_path: Path) -> None:
+    with occupied(tmp_path) as first, occupied(tmp_path) as second:
+        assert (first, second) == (True, False)
+    with occupied(tmp_path) as again:
+        assert again
+    assert list(tmp_path.iterdir()) == []
