@@ -35,6 +35,11 @@ from toy_training import (
 SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "token_budget": 300, "entropy_coefficient": 0.01}
 STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambda: fully_sharded(2, 1)}
 PRECISIONS = ("bf16-mixed", "bf16-true")
+BY_ROWS: dict[str, dict[str, Any]] = {
+    "rows": {"episodes_per_step": None, "rows_per_step": 3},
+    "release": {"episodes_per_step": None, "rows_per_step": 4, "statistics": "release", "micro_batch_rows": 1},
+}
+"""Optimiser steps counted in rows: those of both ranks, of which one has none."""
 RECORDED = 3
 """Iterations of the recording."""
 
@@ -82,14 +87,15 @@ def fit(
     recorded: list[list[Any]] | None = None,
     broken: bool = False,
     context: str = "append",
+    steps: dict[str, Any] | None = None,
     evaluate: bool = False,
     save: Path | None = None,
     ckpt_path: Path | None = None,
     **trainer: Any,
 ) -> tuple[Curve, Any]:
-    """Train the toy; returns the curve and the trainer. ``save``: where the last checkpoint goes."""
+    """Train the toy; returns the curve and the trainer. ``save``: where the last checkpoint goes; ``steps``: settings of the module."""
     policy = toy_policy()
-    module = toy_module(policy, HintTeacher(), context=context, **SETTINGS)
+    module = toy_module(policy, HintTeacher(), context=context, **(SETTINGS | (steps or {})))
     callbacks: list[Any] = [panel_evaluation(policy)] if evaluate else []
     if save is not None:
         saving = ModelCheckpoint(dirpath=save.parent, filename=save.stem, save_on_train_epoch_end=True)
@@ -125,6 +131,8 @@ def main(folder: Path) -> None:
         run("continued", RECORDED, recorded=recorded, ckpt_path=folder / "alone.ckpt")
         run("broken", 2, broken=True)
         run("window", 2, broken=True, context="window")
+        for case, steps in BY_ROWS.items():
+            run(case, 2, broken=True, context="window", steps=steps)
         run("whole", 3, evaluate=True)
         first = run("first", 1)
         run("resumed", 3, ckpt_path=first)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from parallel_run import PRECISIONS, RECORDED, SETTINGS, STRATEGIES, Curve, fit, record
+from parallel_run import BY_ROWS, PRECISIONS, RECORDED, SETTINGS, STRATEGIES, Curve, fit, record
 from sdar.app import main
 from sdar.checkpoint import load_student
 from toy_training import HintTeacher, toy_module, toy_policy
@@ -100,6 +101,17 @@ def test_a_rank_with_nothing_to_learn_from_takes_part(folder: Path, strategy: st
     """Its only task always ends by an error; also in window mode, where ranks have different numbers of rows."""
     assert_same_curve(curve(folder, f"{strategy}-{case}"), curve(folder, f"alone-{case}"))
     assert_same_weights(folder, f"{strategy}-{case}", f"alone-{case}")
+
+
+@pytest.mark.parametrize("case", BY_ROWS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_steps_by_rows_are_equally_many_on_ranks_with_different_numbers_of_rows(
+    folder: Path, strategy: str, case: str
+) -> None:
+    """The run ends (a rank that took more steps would wait for the others for ever) and both ranks have learned."""
+    for figures in curve(folder, f"{strategy}-{case}").values():
+        assert math.isfinite(figures["loss/total"])
+        assert figures["train/grad_norm"] > 0
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
