@@ -93,7 +93,10 @@ def fit(
     ckpt_path: Path | None = None,
     **trainer: Any,
 ) -> tuple[Curve, Any]:
-    """Train the toy; returns the curve and the trainer. ``save``: where the last checkpoint goes; ``steps``: settings of the module."""
+    """Train the toy; returns the curve and the trainer.
+
+    ``save``: where the last checkpoint goes; ``steps``: settings of the module.
+    """
     policy = toy_policy()
     module = toy_module(policy, HintTeacher(), context=context, **(SETTINGS | (steps or {})))
     callbacks: list[Any] = [panel_evaluation(policy)] if evaluate else []
