@@ -45,6 +45,9 @@ def needed_beside(group: str, option: str) -> list[str]:
         ("model", "hf"): ["model.name=some/model"],
         ("teacher", "none"): ["algorithm=grpo"],
         ("statistics", "release"): ["rollout=window"],
+        ("divergence", "reverse_kl"): ["teacher.source=current"],
+        ("divergence", "forward_kl"): ["teacher.source=ema"],
+        ("divergence", "jsd"): ["teacher.keep_hidden=true"],
         ("trainer", "gpu"): ["trainer.accelerator=auto"],
     }.get((group, option), [])
 

@@ -20,6 +20,7 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import add_adapters, lora_settings
 from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.teacher.weights import TeacherWeights
 
 LIMIT = 6
 
@@ -77,8 +78,9 @@ class LettersEnvironment(Environment):
 class HintTeacher:
     """A teacher with a fixed hint (the empty one leaves the student's prompt as it is)."""
 
-    def __init__(self, hint: str = "Hint: say bbb.\n\n") -> None:
+    def __init__(self, hint: str = "Hint: say bbb.\n\n", **weights: Any) -> None:
         self.hint = hint
+        self.weights = TeacherWeights(**weights)
 
     def privileged_text(self, task: Task) -> str:
         return self.hint

@@ -117,6 +117,16 @@ class TeacherRows(NamedTuple):
         """Number of ids of each row without padding."""
         return [int(n) for n in self.attention_mask.sum(dim=1).tolist()]
 
+    def select(self, rows: Sequence[int]) -> TeacherRows:
+        """The named rows in the given order, trimmed to the longest of them."""
+        index = torch.as_tensor(list(rows), dtype=torch.long)
+        width = int(self.attention_mask[index].sum(dim=1).max()) if len(index) else 0
+        return TeacherRows(*(tensor[index, :width] for tensor in self))
+
+    def to(self, device: torch.device | str) -> TeacherRows:
+        """A copy with every tensor on ``device``."""
+        return TeacherRows(*(tensor.to(device) for tensor in self))
+
 
 @dataclass(frozen=True)
 class _Row:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sdar.episode import EndReason, Episode
 from sdar.objective.advantage import summarise_groups
-from sdar.objective.gate import gap, gap_gate
+from sdar.objective.gate import Gate, gap
 from sdar.prepare import Prepared
 
 GAP_MARGIN_NATS = 0.01
@@ -103,7 +103,7 @@ def add_rollout(tally: Tally, episodes: Sequence[Episode]) -> None:
     tally.mean("rollout/equal_group_fraction", groups.equal_groups, groups.groups)
 
 
-def add_scores(tally: Tally, prepared: Prepared, *, beta: float, threshold: float) -> None:
+def add_scores(tally: Tally, prepared: Prepared, gate: Gate) -> None:
     """Add the figures of the rows and of theta_old's scores.
 
     ``rollout/context_tokens_max``, ``rollout/entropy`` and, where a teacher was scored, ``curriculum/*``.
@@ -111,8 +111,7 @@ def add_scores(tally: Tally, prepared: Prepared, *, beta: float, threshold: floa
     Args:
         tally: where to add.
         prepared: the iteration before its first update.
-        beta: slope of the gap gate, 1/nats.
-        threshold: a token is strongly gated when its gate is above this (the paper's 0.5 means gap > 0).
+        gate: the iteration's gate; a token is strongly gated above its threshold (the paper's 0.5: gap > 0).
     """
     batch = prepared.batch
     mask = batch.response_mask
@@ -122,10 +121,10 @@ def add_scores(tally: Tally, prepared: Prepared, *, beta: float, threshold: floa
     if batch.teacher_log_probs is None or batch.old_log_probs is None:
         return
     gaps = gap(batch.teacher_log_probs[mask], batch.old_log_probs[mask])
-    gates = gap_gate(gaps, beta)
+    gates = gate.value(gaps, prepared.entropy[mask], prepared.max_entropy)
     endorsed = int((gaps > GAP_MARGIN_NATS).sum())
     rejected = int((gaps < -GAP_MARGIN_NATS).sum())
-    tally.mean("curriculum/strongly_gated_fraction", int((gates > threshold).sum()), count)
+    tally.mean("curriculum/strongly_gated_fraction", int((gates > gate.threshold).sum()), count)
     tally.mean("curriculum/endorsed_fraction", endorsed, count)
     tally.mean("curriculum/rejected_fraction", rejected, count)
     tally.mean("curriculum/neutral_fraction", count - endorsed - rejected, count)

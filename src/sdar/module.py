@@ -27,7 +27,9 @@ from sdar.datamodule import Iteration
 from sdar.diagnostics import RESPONSE_TOKENS, IterationReport, Tally, add_rollout, add_scores, iteration_metrics
 from sdar.episode import Episode
 from sdar.errors import UserError
+from sdar.objective.chunked_head import TeacherStates
 from sdar.objective.objective import ObjectiveConfig, denominators
+from sdar.objective.schedule import Schedules
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import adapters_off
 from sdar.policy.sharding import gathered, is_sharded, shard, whole
@@ -35,8 +37,13 @@ from sdar.policy.trainable import WeightProbe, trainable
 from sdar.prepare import Prepared, PrepareSettings, prepare
 from sdar.rollout.conversation import CONTEXTS
 from sdar.step_plan import OptimiserStep, check_step_settings
-from sdar.teacher.context import SkillTeacher
-from sdar.update import micro_batch_loss
+from sdar.teacher.context import Teacher
+from sdar.teacher.weights import TeacherModel, TeacherSource, check_needs, check_sharding
+from sdar.update import UpdateTeacher, micro_batch_loss
+
+SCHEDULES_KEY = "sdar_schedules"
+TEACHER_KEY = "sdar_teacher"
+"""Where the state of schedules and of an averaged teacher lies in the checkpoint."""
 
 
 class SDARModule(LightningModule):
@@ -65,7 +72,7 @@ class SDARModule(LightningModule):
             ``release``, those of the paper's code: group statistics over turn rows, means over each micro-batch.
         micro_batch_rows: rows per micro-batch with ``release``; None with ``episode``.
         token_budget: padded tokens per micro-batch (with ``release``: of the teacher's scoring alone).
-        gate_threshold: in [0, 1]; a token is strongly gated above it.
+        schedules: how the distillation coefficient and the gate's slope change over the iterations; None: not at all.
         context: how the episodes are played, append or window; it decides what a row is.
 
     Raises:
@@ -76,7 +83,7 @@ class SDARModule(LightningModule):
         self,
         policy: LanguageModel,
         objective: ObjectiveConfig,
-        teacher: SkillTeacher | None = None,
+        teacher: Teacher | None = None,
         *,
         score_teacher: bool = True,
         learning_rate: float = 1e-6,
@@ -92,7 +99,7 @@ class SDARModule(LightningModule):
         statistics: str = "episode",
         micro_batch_rows: int | None = None,
         token_budget: int = 16384,
-        gate_threshold: float = 0.5,
+        schedules: Schedules | None = None,
         context: str = "append",
     ) -> None:
         super().__init__()
@@ -120,7 +127,7 @@ class SDARModule(LightningModule):
         self.temperature = temperature
         self.episodes_per_step = episodes_per_step
         self.token_budget = token_budget
-        self.gate_threshold = gate_threshold
+        self.schedules = schedules or Schedules()
         if context not in CONTEXTS:
             raise UserError(f"context is {context!r}, allowed are {' and '.join(CONTEXTS)}")
         check_step_settings(
@@ -142,14 +149,22 @@ class SDARModule(LightningModule):
             raise UserError(f"model: {policy.name!r} has no parameter to train; all are frozen")
         # In a list, so that torch does not register it: it is neither trained nor saved nor seen by DDP.
         self._reference: list[PreTrainedModel] = []
-        if objective.kl_coefficient != 0 and policy.lora is None:
+        source = self.teacher.weights.source if self.teacher is not None else None
+        if (objective.kl_coefficient != 0 or source is TeacherSource.INITIAL) and policy.lora is None:
             self._reference.append(copy.deepcopy(self.model).requires_grad_(False).train(False))
+        self._teacher_model: TeacherModel | None = None
+        if self.teacher is not None:
+            weights = self.teacher.weights
+            check_needs(objective.divergence, weights.source, keep_hidden=weights.keep_hidden)
+            self._teacher_model = TeacherModel(self.teacher.weights, policy, self.initial)
 
     def configure_model(self) -> None:
         """Spread student and reference over the processes where the strategy asks for it (FSDP2)."""
         strategy = self.trainer.strategy
         if not isinstance(strategy, ModelParallelStrategy):
             return
+        if self._teacher_model is not None:
+            check_sharding(self.objective.divergence, self._teacher_model.settings.source)
         mesh = strategy.device_mesh["data_parallel"]
         precision = self.trainer.precision
         for model in (self.model, *self._reference):
@@ -186,19 +201,27 @@ class SDARModule(LightningModule):
                 )
         # Lightning warns of modules that begin in evaluation mode; training_step sets the mode it needs.
         self.model.train()
-        for reference in self._reference:
-            torch.nn.Module.to(reference, self.device, self.model.dtype)
+        copies = [] if self._teacher_model is None else self._teacher_model.copies
+        for frozen in (*self._reference, *copies):
+            torch.nn.Module.to(frozen, self.device, self.model.dtype)
 
     @contextmanager
     def reference(self) -> Iterator[PreTrainedModel | None]:
-        """The frozen policy of the KL term, for a while; None: the term is left out.
+        """The frozen policy of the KL term, for a while; None: the term is left out."""
+        if self.objective.kl_coefficient == 0:
+            yield None
+        else:
+            with self.initial() as model:
+                yield model
+
+    @contextmanager
+    def initial(self) -> Iterator[PreTrainedModel]:
+        """The policy that the run started from, for a while.
 
         A copy of the initial weights, or, where adapters are trained, the student itself with its adapters off: the
         student must not be used as such meanwhile.
         """
-        if self.objective.kl_coefficient == 0:
-            yield None
-        elif self.policy.lora is None:
+        if self.policy.lora is None:
             with gathered(self._reference[0]):
                 yield self._reference[0]
         else:
@@ -209,11 +232,18 @@ class SDARModule(LightningModule):
         """Record the frozen initial weights by their hash; they are not in the checkpoint."""
         checkpoint[CHECKPOINT_KEY] = origin(self.policy)
         keep_trained(checkpoint, self, self.policy)
+        checkpoint[SCHEDULES_KEY] = self.schedules.state()
+        if self._teacher_model is not None:
+            checkpoint[TEACHER_KEY] = self._teacher_model.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose run started from other weights: the reference would be another one."""
         check_origin(checkpoint, self.policy)
         check_parameters(checkpoint, self, self.policy)
+        if SCHEDULES_KEY in checkpoint:
+            self.schedules.load_state(checkpoint[SCHEDULES_KEY])
+        if self._teacher_model is not None:
+            self._teacher_model.load_state(checkpoint.get(TEACHER_KEY, {}))
 
     def training_step(self, iteration: Iteration) -> None:
         """Learn from one iteration: PREPARE, UPDATE, log.
@@ -227,21 +257,44 @@ class SDARModule(LightningModule):
         started = time.perf_counter()
         prepared = self._prepare(iteration.episodes)
         add_rollout(tally, iteration.episodes)
-        add_scores(tally, prepared, beta=self.objective.beta, threshold=self.gate_threshold)
+        objective = self._scheduled(iteration.index)
+        add_scores(tally, prepared, objective.gate)
         tally.total(RESPONSE_TOKENS, int(prepared.batch.response_mask.sum()))
         scored = time.perf_counter()
         dropout = self.policy.lora is not None and self.policy.lora.dropout > 0
         self.model.train(
             dropout or any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules())
         )
-        self._update(iteration.index, prepared, tally)
+        self._update(iteration.index, prepared, objective, tally)
         updated = time.perf_counter()
         seconds = {**iteration.timings, "score_s": scored - started, "update_s": updated - scored}
         for name, value in seconds.items():
             tally.maximum(f"time/{name}", value)
-        metrics = iteration_metrics(tally.reduced(self._reduce))
+        metrics = iteration_metrics(tally.reduced(self._reduce)) | self._schedule_figures(objective)
+        self._finish(metrics)
         self._log_figures(metrics, iteration.index)
         self.report = IterationReport(iteration.index, metrics, prepared)
+
+    # ------------------------------------------------------------------ schedules
+
+    def _scheduled(self, index: int) -> ObjectiveConfig:
+        """The objective of an iteration."""
+        return self.objective.scheduled(self.schedules.coefficient.factor(index), self.schedules.beta.factor(index))
+
+    def _schedule_figures(self, objective: ObjectiveConfig) -> dict[str, float]:
+        """What the schedules made of lambda and beta; nothing where no teacher is scored."""
+        if self.teacher is None:
+            return {}
+        figures = {"objective/distillation_coefficient": objective.distillation_coefficient}
+        beta = getattr(objective.gate, "beta", None)
+        return figures if beta is None else figures | {"objective/beta": beta}
+
+    def _finish(self, metrics: dict[str, float]) -> None:
+        """Let schedules and teacher follow the iteration; the figures are those of all ranks."""
+        if (activity := metrics.get("curriculum/strongly_gated_fraction")) is not None:
+            self.schedules.observe(activity)
+        if self._teacher_model is not None:
+            self._teacher_model.follow()
 
     # ------------------------------------------------------------------ PREPARE
 
@@ -271,6 +324,7 @@ class SDARModule(LightningModule):
                 device=self.device,
                 privileged=self._privileged_ids(episodes),
                 reference=self.reference,
+                teacher=self._teacher_model,
                 combine=lambda value, operation: int(
                     self._reduce(torch.tensor([value], dtype=torch.float64), operation)
                 ),
@@ -289,17 +343,20 @@ class SDARModule(LightningModule):
 
     # ------------------------------------------------------------------ UPDATE
 
-    def _update(self, index: int, prepared: Prepared, tally: Tally) -> None:
+    def _update(self, index: int, prepared: Prepared, objective: ObjectiveConfig, tally: Tally) -> None:
         """Take the planned optimiser steps; denominators count each whole step over all ranks, beforehand."""
-        counts = [denominators(prepared.batch.select(step.rows), self.objective) for step in prepared.steps]
-        names = list(self.objective.coefficients())
+        if not any(objective.coefficients().values()):
+            return  # a schedule has taken out the only term
+        counts = [denominators(prepared.batch.select(step.rows), objective) for step in prepared.steps]
+        names = list(objective.coefficients())
         local = torch.tensor([[count[name] for name in names] for count in counts], dtype=torch.float64)
         reduced = self._reduce(local.reshape(-1, len(names)), "sum")
         parts = self._micro_batches(prepared.steps)
         sums: dict[str, float] = {}
         for number, row in enumerate(reduced.tolist()):
             if any(row):
-                self._step(index, number, prepared, parts[number], dict(zip(names, row, strict=True)), sums, tally)
+                shares = dict(zip(names, row, strict=True))
+                self._step(index, number, prepared, objective, parts[number], shares, sums, tally)
         tokens = sums.pop("tokens", 0.0)
         for name, value in sums.items():
             tally.mean(name, value, tokens)
@@ -321,6 +378,7 @@ class SDARModule(LightningModule):
         index: int,
         number: int,
         prepared: Prepared,
+        objective: ObjectiveConfig,
         micro_batches: Sequence[Sequence[int]],
         counts: dict[str, float],
         sums: dict[str, float],
@@ -331,7 +389,7 @@ class SDARModule(LightningModule):
         torch.clear_autocast_cache()
         loss = torch.zeros((), dtype=torch.float32, device=self.device)
         for i, rows in enumerate(micro_batches):
-            share = self._loss(prepared, rows, self._denominators(prepared, rows, counts), sums)
+            share = self._loss(prepared, objective, number, rows, self._denominators(prepared, rows, counts), sums)
             loss += share.detach()
             # Gradients are averaged over the ranks, but the shares of the ranks add up.
             self._backward(share * self._world_size, synchronise=i + 1 == len(micro_batches))
@@ -381,19 +439,43 @@ class SDARModule(LightningModule):
         return {name: count * parts for name, count in own.items()}
 
     def _loss(
-        self, prepared: Prepared, rows: Sequence[int], counts: dict[str, float], sums: dict[str, float]
+        self,
+        prepared: Prepared,
+        objective: ObjectiveConfig,
+        number: int,
+        rows: Sequence[int],
+        counts: dict[str, float],
+        sums: dict[str, float],
     ) -> Tensor:
         """These rows' share of the step's loss, with gradient; their figures are added to ``sums``."""
         loss, figures = micro_batch_loss(
             self.model,
             prepared.batch.select(rows).to(self.device),
-            self.objective,
+            objective,
             temperature=self.temperature,
             denominators=counts,
+            teacher=self._update_teacher(prepared, objective, number, rows),
         )
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value
         return loss
+
+    def _update_teacher(
+        self, prepared: Prepared, objective: ObjectiveConfig, number: int, rows: Sequence[int]
+    ) -> UpdateTeacher | None:
+        """The teacher of a micro-batch of optimiser step ``number``; None: its log-probs from PREPARE are enough."""
+        if self._teacher_model is None or prepared.teacher is None or objective.distillation_coefficient == 0:
+            return None
+        # Before the first step the present weights are those that PREPARE has scored with.
+        moved = self._teacher_model.moves_during_update and number > 0
+        if not (objective.divergence.full_vocabulary or moved):
+            return None
+        kept = prepared.teacher
+        states = None
+        if kept.states is not None and kept.head is not None and len(rows) > 0:
+            hidden = torch.cat([kept.states[row] for row in rows]).to(self.device)
+            states = TeacherStates(hidden, kept.head)
+        return UpdateTeacher(kept.rows.select(rows).to(self.device), self._teacher_model, states)
 
     def _backward(self, loss: Tensor, *, synchronise: bool) -> None:
         strategy = self.trainer.strategy

@@ -6,6 +6,7 @@ teacher and reference policies, and the plan of the optimiser steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -17,8 +18,11 @@ from transformers import PreTrainedModel
 from sdar.batch import TeacherRows, TokenBatch, align, pack, pack_teacher
 from sdar.episode import Episode
 from sdar.objective.advantage import group_advantages, release_advantages
-from sdar.policy.log_probs import TokenScores, score_tokens
+from sdar.objective.chunked_head import OutputHead
+from sdar.policy.forward import vocabulary_size
+from sdar.policy.log_probs import TokenScores, kept_head, score_tokens
 from sdar.step_plan import OptimiserStep, plan_release_steps, plan_row_steps, plan_steps
+from sdar.teacher.weights import TeacherModel
 
 Combine = Callable[[int, str], int]
 """Combines a number over the ranks: by "sum" or by "max"."""
@@ -34,6 +38,8 @@ class Prepared:
     ``entropy``           [B, T] float32 nats, of theta_old at the sampled positions, 0 elsewhere
     ``privileged_tokens`` length of the privileged block of each row, in tokens; empty: no teacher was scored
     ``teacher_tokens``    length of each of the teacher's rows, in tokens; empty: no teacher was scored
+    ``max_entropy``       log V, the entropy of the uniform distribution, nats
+    ``teacher``           what the update needs to ask the teacher again; None: no teacher was scored
     """
 
     batch: TokenBatch
@@ -42,6 +48,23 @@ class Prepared:
     entropy: Tensor
     privileged_tokens: list[int] = field(default_factory=list)
     teacher_tokens: list[int] = field(default_factory=list)
+    max_entropy: float = math.inf
+    teacher: PreparedTeacher | None = None
+
+
+@dataclass(frozen=True)
+class PreparedTeacher:
+    """The teacher's side of the rows, on the CPU but for the head.
+
+    ``rows``    the rows of the batch with the privileged block in their context
+    ``states``  hidden states [n, H] of the n response tokens of each row, as they were before the update; None unless
+                they are kept
+    ``head``    a copy of the output head of that time; None unless states are kept
+    """
+
+    rows: TeacherRows
+    states: list[Tensor] | None = None
+    head: OutputHead | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,7 @@ def prepare(
     device: torch.device,
     privileged: Sequence[Sequence[int]] | None,
     reference: Callable[[], AbstractContextManager[PreTrainedModel | None]],
+    teacher: TeacherModel | None = None,
     combine: Combine = lambda value, _operation: value,
 ) -> Prepared:
     """Advantages, rows, plan and the log-probs that stay fixed during the update.
@@ -95,11 +119,12 @@ def prepare(
     Args:
         episodes: this rank's episodes, whole groups.
         settings: see :class:`PrepareSettings`.
-        student: the policy with the weights that sampled; also the teacher's weights.
+        student: the policy with the weights that sampled.
         device: where the models are.
         privileged: ids of the privileged block of each episode; None leaves the teacher out.
         reference: gives the frozen policy of the KL term for a while (it may be the student with its adapters off);
             None leaves it out.
+        teacher: whose weights the teacher has; needed with ``privileged``.
         combine: ``combine(value, "sum" | "max")`` combines a number over the ranks, which then plan equally many
             steps.
 
@@ -121,13 +146,19 @@ def prepare(
         if frozen is not None:
             scores = _score(frozen, own_rows, micro_batches, settings.temperature, device)
             batch = replace(batch, reference_log_probs=scores.log_probs)
-    prepared = Prepared(batch, advantages, steps, old.entropy)
+    prepared = Prepared(batch, advantages, steps, old.entropy, max_entropy=math.log(vocabulary_size(student)))
     if privileged is not None:
+        assert teacher is not None
         rows = pack_teacher(episodes, privileged, settings.pad_id, settings.context_tokens, settings.context)
         cut = _teacher_micro_batches(micro_batches, rows.lengths(), settings.token_budget)
-        scores = _score(student, rows, cut, settings.temperature, device)
-        teacher = align(scores.log_probs, rows.response_mask, batch.response_mask)
-        prepared.batch = replace(batch, teacher_log_probs=teacher)
+        kept: dict[int, Tensor] | None = {} if teacher.settings.keep_hidden else None
+        with teacher.model() as model:
+            scores = _score(model, rows, cut, settings.temperature, device, states=kept)
+            head = None if kept is None else kept_head(model, settings.temperature)
+        aligned = align(scores.log_probs, rows.response_mask, batch.response_mask)
+        prepared.batch = replace(batch, teacher_log_probs=aligned)
+        states = None if kept is None else [kept.get(row, torch.empty(0)) for row in range(len(batch))]
+        prepared.teacher = PreparedTeacher(rows, states, head)
         prepared.privileged_tokens = [len(privileged[i]) for i in batch.episode_index.tolist()]
         prepared.teacher_tokens = rows.lengths()
     return prepared
@@ -181,8 +212,12 @@ def _score(
     device: torch.device,
     *,
     entropy: bool = False,
+    states: dict[int, Tensor] | None = None,
 ) -> TokenScores:
-    """Score the response tokens of all rows, micro-batch by micro-batch; the result is on the CPU."""
+    """Score the response tokens of all rows, micro-batch by micro-batch; the result is on the CPU.
+
+    ``states``: where to put the hidden states [n, H] of each row's n response tokens; None: they are not wanted.
+    """
     # The dtype is stated: under trainer.precision=bf16-true the default is bfloat16 here.
     log_probs = torch.zeros(rows.ids.shape, dtype=torch.float32)
     entropies = torch.zeros(rows.ids.shape, dtype=torch.float32) if entropy else None
@@ -191,7 +226,11 @@ def _score(
         width = max(lengths[row] for row in part)
         index = torch.tensor(list(part))
         tensors = (tensor[index, :width].to(device) for tensor in rows)
-        scores = score_tokens(model, *tensors, temperature=temperature, entropy=entropy)
+        keep = states is not None
+        scores = score_tokens(model, *tensors, temperature=temperature, entropy=entropy, states=keep)
+        if states is not None and scores.states is not None:
+            counts = rows.response_mask[index].sum(dim=1).tolist()
+            states |= dict(zip(part, scores.states.cpu().split(counts), strict=True))
         log_probs[index, :width] = scores.log_probs.cpu()
         if entropies is not None and scores.entropy is not None:
             entropies[index, :width] = scores.entropy.cpu()

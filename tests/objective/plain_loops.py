@@ -38,22 +38,41 @@ def distillation(log_prob, teacher, beta):
     return weight * (teacher - log_prob), -weight
 
 
-def total(rows, config, num_tokens):
+GATES = {"GapGate": "gap", "EntropyGate": "entropy", "SoftOrGate": "soft_or", "NoGate": "none"}
+
+
+def distillation_term(token, config, max_entropy):
+    """Loss of a token's term, and its derivatives by log-prob and by the divergence of the whole distributions."""
+    gate_name = GATES[type(config.gate).__name__]
+    weight = gates(
+        token["teacher"] - token["log_prob"], token["entropy"], max_entropy, getattr(config.gate, "beta", 0.0)
+    )
+    weight = weight[gate_name]
+    kind = type(config.divergence).__name__
+    if kind == "Sampled":
+        return weight * (token["teacher"] - token["log_prob"]), -weight, 0.0
+    if kind == "SampledReverseKL":
+        value, slope = sampled_rkl(token["log_prob"], token["teacher"], token["old"])
+        return weight * value, weight * slope, 0.0
+    return weight * token["divergence"], 0.0, weight
+
+
+def total(rows, config, num_tokens, max_entropy=1.0):
     """Loss of a whole step and its derivatives.
 
-    ``rows``: lists of tokens, a token is a dict of log_prob, old, teacher, reference, advantage, entropy.
-    Returns (total, [[d total / d log_prob]], [[d total / d entropy]]).
+    ``rows``: lists of tokens, a token is a dict of log_prob, old, teacher, reference, advantage, entropy, divergence.
+    Returns (total, [[d total / d log_prob]], [[d total / d entropy]], [[d total / d divergence]]).
     """
-    value, by_log_prob, by_entropy = 0.0, [], []
+    value, by_log_prob, by_entropy, by_divergence = 0.0, [], [], []
     for row in rows:
-        by_log_prob.append([])
-        by_entropy.append([])
+        for column in (by_log_prob, by_entropy, by_divergence):
+            column.append([])
         for token in row:
             lp = token["log_prob"]
             l1, g1, _ = policy(
                 lp, token["old"], token["advantage"], config.clip_low, config.clip_high, config.dual_clip
             )
-            l2, g2 = distillation(lp, token["teacher"], config.beta)
+            l2, g2, d2 = distillation_term(token, config, max_entropy)
             l3, g3 = kl(lp, token["reference"], config.kl_kind)
             parts = [
                 (config.policy_coefficient, l1, g1),
@@ -64,7 +83,8 @@ def total(rows, config, num_tokens):
             value += sum(c * loss for c, loss, _ in parts) / num_tokens
             by_log_prob[-1].append(sum(c * slope for c, _, slope in parts) / num_tokens)
             by_entropy[-1].append(-config.entropy_coefficient / num_tokens)
-    return value, by_log_prob, by_entropy
+            by_divergence[-1].append(config.distillation_coefficient * d2 / num_tokens)
+    return value, by_log_prob, by_entropy, by_divergence
 
 
 def sigmoid(x):

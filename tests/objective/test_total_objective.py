@@ -12,15 +12,23 @@ from torch import Tensor
 
 from sdar.batch import TokenBatch
 from sdar.errors import UserError
+from sdar.objective.divergence import SampledReverseKL
+from sdar.objective.full_vocabulary import JensenShannon, ReverseKL
+from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate
 from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
 
 FULL = ObjectiveConfig(kl_coefficient=0.3, entropy_coefficient=0.2, distillation_coefficient=0.4)
+
+
+MAX_ENTROPY = math.log(50)
 
 
 @dataclass
 class Scored:
     log_probs: Tensor
     entropy: Tensor | None
+    divergence: Tensor | None = None
+    max_entropy: float = MAX_ENTROPY
 
 
 def random_rows(seed, lengths):
@@ -41,7 +49,8 @@ def random_rows(seed, lengths):
                 "teacher": log_prob + 0.5 * draw(),
                 "reference": log_prob + 0.5 * draw(),
                 "advantage": draw(),
-                "entropy": abs(draw()),
+                "entropy": min(abs(draw()), MAX_ENTROPY),
+                "divergence": abs(draw()),
             }
             row.append(None if draw() > 0.5 else token)
         rows.append(row)
@@ -70,7 +79,7 @@ def tensors(rows, *, width=None, garbage=0.0):
         teacher_log_probs=grid("teacher"),
         reference_log_probs=grid("reference"),
     )
-    return batch, Scored(grid("log_prob").requires_grad_(), grid("entropy").requires_grad_())
+    return batch, Scored(*(grid(name).requires_grad_() for name in ("log_prob", "entropy", "divergence")))
 
 
 def step(rows, config, cut=None, **kwargs):
@@ -82,12 +91,16 @@ def step(rows, config, cut=None, **kwargs):
         index = torch.tensor(list(part))
         piece = batch.select(list(part))
         width = piece.ids.shape[1]
-        losses = token_losses(Scored(scores.log_probs[index, :width], scores.entropy[index, :width]), piece, config)
+        losses = token_losses(
+            Scored(*(leaf[index, :width] for leaf in (scores.log_probs, scores.entropy, scores.divergence))),
+            piece,
+            config,
+        )
         loss = total_loss(losses, counts, config)
         loss.backward()
         value += loss.item()
     gradients = []
-    for leaf in (scores.log_probs, scores.entropy):
+    for leaf in (scores.log_probs, scores.entropy, scores.divergence):
         gradient = torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         gradients.append([gradient[i][batch.response_mask[i]].tolist() for i in range(len(rows))])
         assert torch.equal(gradient[~batch.response_mask], torch.zeros(int((~batch.response_mask).sum())))
@@ -107,10 +120,15 @@ def assert_same(found, expected, order=None):
 
 CONFIGS = {
     "all terms": FULL,
-    "k2, no dual clip": replace(FULL, kl_kind="k2", dual_clip=None, beta=1.0),
+    "k2, no dual clip": replace(FULL, kl_kind="k2", dual_clip=None, gate=GapGate(beta=1.0)),
     "policy alone": ObjectiveConfig(kl_coefficient=0, entropy_coefficient=0, distillation_coefficient=0),
     "distillation alone": replace(FULL, policy_coefficient=0, kl_coefficient=0, entropy_coefficient=0),
     "clip higher": replace(FULL, clip_high=0.28, clip_low=0.1),
+    "entropy gate, score function": replace(FULL, gate=EntropyGate(beta=2.0), divergence=SampledReverseKL()),
+    "soft-or gate": replace(FULL, gate=SoftOrGate(beta=1.5)),
+    "soft-or gate, whole distributions": replace(FULL, gate=SoftOrGate(beta=1.5), divergence=JensenShannon()),
+    "no gate, score function": replace(FULL, gate=NoGate(), divergence=SampledReverseKL()),
+    "no gate, whole distributions": replace(FULL, gate=NoGate(), divergence=ReverseKL()),
 }
 
 
@@ -121,26 +139,27 @@ def test_values_and_gradients_equal_plain_loops(name, seed):
     rows = random_rows(seed, [7, 1, 19, 4, 12])
     kept = [[token for token in row if token] for row in rows]
     count = sum(map(len, kept))
-    value, by_log_prob, by_entropy = plain_loops.total(kept, config, count)
-    assert_same(step(rows, config), (value, [by_log_prob, by_entropy]))
+    value, *gradients = plain_loops.total(kept, config, count, MAX_ENTROPY)
+    assert_same(step(rows, config), (value, gradients))
 
 
 @settings(deadline=None, max_examples=50)
 @given(
+    config=st.sampled_from([FULL, CONFIGS["soft-or gate, whole distributions"], CONFIGS["no gate, score function"]]),
     seed=st.integers(0, 1000),
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7),
     data=st.data(),
 )
-def test_cut_padding_and_row_order_change_neither_loss_nor_gradient(seed, lengths, data):
+def test_cut_padding_and_row_order_change_neither_loss_nor_gradient(config, seed, lengths, data):
     rows = random_rows(seed, lengths)
-    expected = step(rows, FULL)
+    expected = step(rows, config)
     order = data.draw(st.permutations(range(len(rows))))
     shuffled = [rows[i] for i in order]
     where = data.draw(st.permutations(range(len(rows))))
     size = data.draw(st.integers(1, len(rows)))
     cut = [where[i : i + size] for i in range(0, len(where), size)]
-    assert_same(step(shuffled, FULL, cut), expected, order)
-    assert_same(step(rows, FULL, width=max(lengths) + 5), expected)
+    assert_same(step(shuffled, config, cut), expected, order)
+    assert_same(step(rows, config, width=max(lengths) + 5), expected)
 
 
 def test_what_lies_outside_the_mask_has_no_part_in_loss_or_gradient():
@@ -217,7 +236,7 @@ def test_diagnostics_are_sums_that_add_up_over_micro_batches():
         torch.testing.assert_close(sum(part.diagnostics[tag] for part in parts), value)
     kept = [token for row in rows for token in row if token]
     assert whole["tokens"] == len(kept)
-    gates = [plain_loops.gate(token["teacher"] - token["log_prob"], FULL.beta) for token in kept]
+    gates = [plain_loops.gate(token["teacher"] - token["log_prob"], FULL.gate.beta) for token in kept]
     assert whole["objective/gate_mean"].item() == pytest.approx(sum(gates), rel=1e-5)
     clipped = [plain_loops.policy(t["log_prob"], t["old"], t["advantage"], 0.2, 0.2, 3.0)[2] for t in kept]
     assert whole["train/clip_fraction"] == sum(clipped)
@@ -239,14 +258,14 @@ def test_first_optimiser_step_of_the_specification():
     for token in filter(None, rows[0]):
         token["old"] = token["teacher"] = token["log_prob"]
     count = sum(token is not None for token in rows[0])
-    _, (gradient, _) = step(rows, CONFIGS["distillation alone"])
+    _, (gradient, *_) = step(rows, CONFIGS["distillation alone"])
     assert flat(gradient) == pytest.approx([-0.4 * 0.5 / count] * count)
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
-        ("beta", -1.0), ("distillation_coefficient", -0.1), ("kl_coefficient", math.nan), ("clip_low", 1.0),
+        ("distillation_coefficient", -0.1), ("kl_coefficient", math.nan), ("clip_low", 1.0),
         ("clip_high", -0.1), ("dual_clip", 1.0), ("kl_kind", "k1"), ("policy_coefficient", math.inf),
     ],
 )  # fmt: skip

@@ -6,7 +6,8 @@ from sdar.episode import Task
 from sdar.errors import UserError
 from sdar.skills.library import Skill, SkillKind, SkillLibrary
 from sdar.skills.retrieval import KeywordRetrieval
-from sdar.teacher.context import SkillTeacher, TeacherSource
+from sdar.teacher.context import SkillTeacher
+from sdar.teacher.weights import TeacherSource, TeacherWeights
 
 LIBRARY = SkillLibrary(
     (
@@ -37,7 +38,20 @@ def test_header_can_be_chosen():
     assert teacher.privileged_text(task("")) == "hints :\nLook first.\n\n"
 
 
-def test_source_is_old_and_nothing_else():
-    assert SkillTeacher(LIBRARY, KeywordRetrieval()).source is TeacherSource.OLD
-    with pytest.raises(UserError, match=r"teacher\.source is 'ema', allowed is old"):
-        SkillTeacher(LIBRARY, KeywordRetrieval(), source="ema")
+def test_weights_are_the_old_ones_unless_asked_otherwise():
+    assert SkillTeacher(LIBRARY, KeywordRetrieval()).weights == TeacherWeights(TeacherSource.OLD)
+    assert SkillTeacher(LIBRARY, KeywordRetrieval(), source="ema").weights.source is TeacherSource.EMA
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "young"}, r"teacher\.source is 'young', allowed is one of old, current, ema, initial, other"),
+        ({"source": "other"}, r"teacher\.source is 'other', but teacher\.other names no model"),
+        ({"source": "ema", "keep_hidden": True}, r"teacher\.keep_hidden is true, but teacher\.source is 'ema'"),
+        ({"source": "ema", "ema_decay": 1.0}, r"teacher\.ema_decay is 1\.0"),
+    ],
+)
+def test_weights_that_contradict_each_other_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        SkillTeacher(LIBRARY, KeywordRetrieval(), **settings)

@@ -72,17 +72,17 @@ class CurriculumMonitor(Callback):
         assert isinstance(pl_module, SDARModule)
         if pl_module.report is None:
             return
-        for message in self.check(pl_module.report.metrics):
+        for message in self.check(pl_module.report.metrics, gate_reads_gap=pl_module.objective.gate.reads_gap):
             if trainer.is_global_zero:
                 logger.warning("iteration %d: %s", batch.index, message)
 
-    def check(self, metrics: Mapping[str, float]) -> list[str]:
-        """The alarms that sound now; call it once per iteration."""
+    def check(self, metrics: Mapping[str, float], *, gate_reads_gap: bool = True) -> list[str]:
+        """The alarms that sound now; call it once per iteration. A gate that ignores the gap cannot be pinned."""
         if self.first_entropy is None:
             self.first_entropy = metrics.get("rollout/entropy")
         messages = []
         for name, alarm in self._alarms.items():
-            message = alarm(metrics)
+            message = alarm(metrics) if gate_reads_gap or name != "gate" else None
             self.counts[name] = 0 if message is None else self.counts.get(name, 0) + 1
             if message is not None and self.counts[name] == self.patience:
                 messages.append(message)

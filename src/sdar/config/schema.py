@@ -38,20 +38,6 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True)
-class GateSettings:
-    """Group ``gate``: which tokens the distillation term trusts.
-
-    ``kind``       gap: sigmoid(beta * (teacher - student log-prob)), detached
-    ``beta``       slope, 1/nats
-    ``threshold``  a token counts as strongly gated above this value (a metric, no part of the loss)
-    """
-
-    kind: Literal["gap"]
-    beta: Annotated[float, NOT_NEGATIVE]
-    threshold: Annotated[float, FRACTION]
-
-
-@dataclass(frozen=True)
 class AdvantageSettings:
     """Credit of a turn: see :func:`sdar.objective.advantage.group_advantages`."""
 
@@ -124,6 +110,8 @@ class RunSettings:
     environment: Node
     model: Node
     gate: Node
+    divergence: Node
+    schedule: Node
     teacher: Node | None
     rollout: Node
     statistics: Node
@@ -139,7 +127,6 @@ class RunSettings:
 
 PLAIN_GROUPS: dict[str, type] = {
     "rollout": RolloutSettings,
-    "gate": GateSettings,
     "statistics": StatisticsSettings,
     "algorithm": AlgorithmSettings,
     "algorithm.advantage": AdvantageSettings,
@@ -167,9 +154,12 @@ RANGES: dict[str, Range] = {
             "entropy_coefficient",
             "distillation_coefficient",
             "clip_high",
-            "beta",
         )
     },
+    "gate.beta": NOT_NEGATIVE,
+    "gate.threshold": FRACTION,
+    "divergence.top_k": AT_LEAST_ONE,
+    "teacher.ema_decay": Range(at_least=0, below=1),
     "algorithm.objective.clip_low": Range(at_least=0, below=1),
     "algorithm.objective.dual_clip": Range(above=1),
     "environment.max_turns": AT_LEAST_ONE,

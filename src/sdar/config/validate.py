@@ -9,6 +9,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sdar.config.distillation import check_distillation, check_teacher
 from sdar.config.parallel import check_processes
 from sdar.config.schema import PLAIN_GROUPS, RANGES, RunSettings
 from sdar.config.targets import check_arguments, check_node, is_node, shown
@@ -23,6 +24,9 @@ PROVIDED: dict[str, tuple[str, ...]] = {
 }
 """Constructor parameters that the program fills in, by node."""
 
+_FIRST = ("gate", "divergence", "schedule")
+"""Nodes that others refer to: a mistake in them is told where it was made."""
+
 _EMPTY_ALLOWED = frozenset({"callbacks", "logger"})
 
 
@@ -34,6 +38,9 @@ def validate(config: DictConfig) -> dict[str, Any]:
     """
     settings = _resolved(config)
     check_arguments(RunSettings, settings, "", deep=False)
+    check_teacher(settings)
+    for path in _FIRST:
+        check_node(_at(settings, path), path, ranges=RANGES)
     for path, schema in PLAIN_GROUPS.items():
         check_arguments(schema, _at(settings, path), path, ranges=RANGES)
     for path, value in settings.items():
@@ -83,19 +90,14 @@ def _check_together(settings: Mapping[str, Any]) -> None:
     """Checks that need more than one setting."""
     _check_checkpoint(settings)
     _check_adapters(settings["model"])
-    trainer, algorithm = settings["trainer"], settings["algorithm"]
+    trainer = settings["trainer"]
     for name, harmless in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
         if trainer.get(name, harmless) != harmless:
             raise UserError(
                 f"trainer.{name}={shown(trainer[name])}: the module steps its optimiser itself; "
                 "allowed is to leave it out and to set module.max_grad_norm and module.episodes_per_step"
             )
-    distils = algorithm["objective"].get("distillation_coefficient", 0) != 0
-    if distils and (settings["teacher"] is None or not algorithm["score_teacher"]):
-        raise UserError(
-            f"algorithm.objective.distillation_coefficient={algorithm['objective']['distillation_coefficient']}: "
-            "without a scored teacher only 0 is allowed (set teacher and algorithm.score_teacher=true)"
-        )
+    check_distillation(settings)
     check_step_settings(
         statistics=settings["statistics"]["kind"],
         context=settings["rollout"]["context"],

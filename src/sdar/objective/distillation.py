@@ -1,4 +1,4 @@
-"""The gated self-distillation term (SDAR) per token."""
+"""The self-distillation term per token: a gate times a divergence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from sdar.objective.gate import bounded_log_probs, gap, gap_gate
+from sdar.objective.divergence import DistillationTokens, Divergence
+from sdar.objective.gate import Gate, gap
 
 
 class DistillationLoss(NamedTuple):
@@ -17,16 +18,24 @@ class DistillationLoss(NamedTuple):
     gap: Tensor
 
 
-def gated_distillation_loss(student_log_probs: Tensor, teacher_log_probs: Tensor, beta: float) -> DistillationLoss:
-    """Gate * (teacher - student log-prob) of each sampled token; both inputs share one shape.
+def distillation_loss(
+    tokens: DistillationTokens,
+    gate: Gate,
+    divergence: Divergence,
+    *,
+    entropy: Tensor | None = None,
+    max_entropy: float = 1.0,
+) -> DistillationLoss:
+    """Gate times divergence of each sampled token.
 
-    The teacher and the gate are constants, so the gradient is -gate * grad log pi: a likelihood of the student's own
-    tokens, weighted by how much the teacher endorses them, and never larger than the likelihood's own gradient.
-    Finite for every finite student and for a teacher that rules the token out (-inf).
+    Teacher and gate are constants. With the defaults of the paper (gap gate, sampled) the gradient is
+    -gate * grad log pi: a likelihood of the student's own tokens, weighted by how much the teacher endorses them, and
+    never larger than the likelihood's own gradient.
 
-    Source: arXiv 2605.15155, section 2.3 (gap gate) and appendix A, Propositions 1, 2 and 4.
+    ``entropy`` of the student, nats, where the gate needs it, and ``max_entropy`` = log V.
+
+    Source: arXiv 2605.15155, section 2.3 and appendix A, Propositions 1, 2 and 4.
     """
-    teacher = bounded_log_probs(teacher_log_probs.detach())
-    difference = gap(teacher, student_log_probs)
-    gate = gap_gate(difference, beta)
-    return DistillationLoss(gate * (teacher - bounded_log_probs(student_log_probs)), gate, difference)
+    difference = gap(tokens.teacher, tokens.student)
+    value = gate.value(difference, entropy, max_entropy)
+    return DistillationLoss(value * divergence.token_loss(tokens), value, difference)

@@ -36,6 +36,8 @@ class DistillationTokens(NamedTuple):
 class Divergence(ABC):
     """One way to measure, and to shrink, what separates the student from the teacher."""
 
+    name: ClassVar[str]
+    """What it is called in ``configs/divergence``."""
     full_vocabulary: ClassVar[bool] = False
     """Whether whole distributions are compared, so that the teacher's logits must exist during the update."""
 
@@ -52,6 +54,8 @@ class Sampled(Divergence):
     acts through the gate alone, so with a gate that is constant there is no distillation.
     """
 
+    name: ClassVar[str] = "sampled"
+
     def token_loss(self, tokens: DistillationTokens) -> Tensor:
         """Finite for every finite student, and for a teacher that rules the token out (-inf)."""
         return bounded_log_probs(tokens.teacher.detach()) - bounded_log_probs(tokens.student)
@@ -66,6 +70,8 @@ class SampledReverseKL(Divergence):
     KL of the next token. Later steps weigh each token by r, which keeps that mean for samples of the old policy (of
     the token; the state it was reached in is taken as it is). Gaps are unbounded, and so is this gradient.
     """
+
+    name: ClassVar[str] = "sampled_rkl"
 
     def token_loss(self, tokens: DistillationTokens) -> Tensor:
         """Its value is a one-sample estimate of the reverse KL in nats. ValueError without old log-probs."""

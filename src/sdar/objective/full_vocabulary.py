@@ -110,6 +110,8 @@ class FullVocabularyDivergence(Divergence):
 class ReverseKL(FullVocabularyDivergence):
     """KL(student || teacher): do not do what the teacher would not do."""
 
+    name: ClassVar[str] = "reverse_kl"
+
     def measure(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See :func:`reverse_kl`."""
         return reverse_kl(student, teacher)
@@ -123,6 +125,8 @@ class ReverseKL(FullVocabularyDivergence):
 class ForwardKL(FullVocabularyDivergence):
     """KL(teacher || student): be ready to do all that the teacher would do."""
 
+    name: ClassVar[str] = "forward_kl"
+
     def measure(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See :func:`forward_kl`."""
         return forward_kl(student, teacher)
@@ -135,6 +139,8 @@ class ForwardKL(FullVocabularyDivergence):
 @dataclass(frozen=True)
 class JensenShannon(FullVocabularyDivergence):
     """The Jensen-Shannon divergence, between the two and bounded."""
+
+    name: ClassVar[str] = "jsd"
 
     def measure(self, student: Tensor, teacher: Tensor) -> Tensor:
         """See :func:`jensen_shannon`."""

@@ -58,6 +58,10 @@ class Gate(ABC):
 
     threshold: float = 0.5
 
+    name: ClassVar[str]
+    """What it is called in ``configs/gate``."""
+    reads_gap: ClassVar[bool] = True
+    """Whether the gap has a part in it; if not, its activity says nothing of the teacher."""
     needs_entropy: ClassVar[bool] = False
     """Whether :meth:`value` reads the student's entropy; it comes from logits that are computed anyway."""
 
@@ -100,6 +104,8 @@ class GapGate(_Sloped):
     ``beta`` is in 1/nats.
     """
 
+    name: ClassVar[str] = "gap"
+
     def value(self, gap: Tensor, entropy: Tensor | None, max_entropy: float) -> Tensor:  # noqa: ARG002
         """Non-decreasing in the gap, 0.5 where the gap is 0."""
         return gap_gate(gap, self.beta)
@@ -113,6 +119,8 @@ class EntropyGate(_Sloped):
     """
 
     entropy_scale: EntropyScale = "normalised"
+    name: ClassVar[str] = "entropy"
+    reads_gap: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = True
 
     def value(self, gap: Tensor, entropy: Tensor | None, max_entropy: float) -> Tensor:
@@ -134,6 +142,7 @@ class SoftOrGate(_Sloped):
 
     entropy_scale: EntropyScale = "normalised"
     allow_raw_entropy: bool = False
+    name: ClassVar[str] = "soft_or"
     needs_entropy: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -154,6 +163,9 @@ class SoftOrGate(_Sloped):
 @dataclass(frozen=True)
 class NoGate(Gate):
     """1 for every token: plain distillation, whatever teacher and student say."""
+
+    name: ClassVar[str] = "none"
+    reads_gap: ClassVar[bool] = False
 
     def value(self, gap: Tensor, entropy: Tensor | None, max_entropy: float) -> Tensor:  # noqa: ARG002
         """1 everywhere."""

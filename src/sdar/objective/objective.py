@@ -10,17 +10,20 @@ bit-equal to an objective that never knew the term.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from sdar.errors import UserError
-from sdar.objective.distillation import gated_distillation_loss
-from sdar.objective.kl import KINDS, kl_estimate
+from sdar.objective.distillation import distillation_loss
+from sdar.objective.divergence import DistillationTokens, Divergence, Sampled
+from sdar.objective.gate import GapGate, Gate
+from sdar.objective.kl import K1_REFUSED, KINDS, k1_estimate, kl_estimate
 from sdar.objective.policy_gradient import LOG_RATIO_LIMIT, policy_gradient_loss
 
 
@@ -34,6 +37,14 @@ class Scores(Protocol):
     @property
     def entropy(self) -> Tensor | None:
         """[B, T] float32, nats, or None where it was not asked for."""
+
+    @property
+    def divergence(self) -> Tensor | None:
+        """[B, T] float32, nats, from the teacher over the full vocabulary, or None where it was not asked for."""
+
+    @property
+    def max_entropy(self) -> float:
+        """Entropy of the uniform distribution over the vocabulary, nats, above 0."""
 
 
 class Tokens(Protocol):
@@ -55,8 +66,9 @@ class ObjectiveConfig:
     ``dual_clip``                 > 1, or None: cap of the loss, in units of -A, where A < 0
     ``kl_coefficient``            >= 0  KL to the reference; ``kl_kind``: k2 or k3
     ``entropy_coefficient``       >= 0  entropy bonus (the term's loss is minus the entropy)
-    ``distillation_coefficient``  >= 0  gated distillation (lambda of the paper)
-    ``beta``                      >= 0  slope of the gap gate, 1/nats
+    ``distillation_coefficient``  >= 0  distillation (lambda of the paper)
+    ``gate``                      how far each token is distilled
+    ``divergence``                what is minimised between teacher and student
 
     The defaults are the paper's for ALFWorld (arXiv 2605.15155, table of hyper-parameters, and the released scripts).
     """
@@ -69,11 +81,12 @@ class ObjectiveConfig:
     kl_kind: str = "k3"
     entropy_coefficient: float = 0.001
     distillation_coefficient: float = 0.01
-    beta: float = 5.0
+    gate: Gate = field(default_factory=GapGate)
+    divergence: Divergence = field(default_factory=Sampled)
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
-        for name in [f"{term}_coefficient" for term in self.coefficients()] + ["clip_high", "beta"]:
+        for name in [f"{term}_coefficient" for term in self.coefficients()] + ["clip_high"]:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise UserError(f"{name} is {value}, allowed are finite numbers of at least 0.")
@@ -82,9 +95,7 @@ class ObjectiveConfig:
         if self.dual_clip is not None and not self.dual_clip > 1:
             raise UserError(f"dual_clip is {self.dual_clip}, allowed are numbers above 1 or null.")
         if self.kl_kind not in KINDS:
-            raise UserError(
-                f"kl_kind is {self.kl_kind!r}, allowed are {' and '.join(KINDS)} (the gradient of k1 has mean 0)."
-            )
+            raise UserError(f"kl_kind is {self.kl_kind!r}, allowed are {' and '.join(KINDS)}; {K1_REFUSED}.")
         if not any(self.coefficients().values()):
             raise UserError("every coefficient of the objective is 0, at least one must be above 0.")
 
@@ -96,6 +107,19 @@ class ObjectiveConfig:
             "kl": self.kl_coefficient,
             "entropy": self.entropy_coefficient,
         }
+
+    def scheduled(self, coefficient_factor: float, beta_factor: float) -> ObjectiveConfig:
+        """The objective of an iteration whose schedules multiply distillation coefficient and beta; factors >= 0."""
+        # Not through the constructor, which refuses an objective without terms: a schedule may take out the last one.
+        found = copy.copy(self)
+        object.__setattr__(found, "distillation_coefficient", self.distillation_coefficient * coefficient_factor)
+        object.__setattr__(found, "gate", self.gate.scaled(beta_factor))
+        return found
+
+    @property
+    def wants_entropy(self) -> bool:
+        """Whether a term with a coefficient above 0 reads the student's entropy."""
+        return self.entropy_coefficient != 0 or (self.distillation_coefficient != 0 and self.gate.needs_entropy)
 
 
 @dataclass(frozen=True)
@@ -135,12 +159,14 @@ def denominators(batch: Tokens, config: ObjectiveConfig) -> dict[str, int]:
 def token_losses(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> TokenLosses:
     """Loss per token of every term for which the batch has the inputs; float32 whatever the model's dtype.
 
-    A term with coefficient 0 is computed without gradient, for the log alone. ValueError when a term with a
-    coefficient above 0 lacks its inputs.
+    A term with coefficient 0 is computed without gradient, for the log alone, where its inputs are at hand. ValueError
+    when a term with a coefficient above 0 lacks its inputs.
     """
     available = {
         "policy": batch.old_log_probs is not None,
-        "distillation": batch.teacher_log_probs is not None,
+        "distillation": batch.teacher_log_probs is not None
+        and (scores.divergence is not None or not config.divergence.full_vocabulary)
+        and (scores.entropy is not None or not config.gate.needs_entropy),
         "kl": batch.reference_log_probs is not None,
         "entropy": scores.entropy is not None,
     }
@@ -159,7 +185,7 @@ def token_losses(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> Toke
         diagnostics |= {tag: Term(value, masks[name]).sum() for tag, value in extras.items()}
     coefficients = config.coefficients()
     weighted = [coefficients[name] * diagnostics[f"loss/{name}"] for name in terms if coefficients[name] != 0]
-    diagnostics["loss/total"] = torch.stack(weighted).sum()
+    diagnostics["loss/total"] = torch.stack(weighted).sum() if weighted else diagnostics["tokens"] * 0.0
     return TokenLosses(terms, diagnostics)
 
 
@@ -200,13 +226,17 @@ def _policy(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Ten
 
 def _distillation(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
     assert batch.teacher_log_probs is not None
-    loss, gate, gap = gated_distillation_loss(scores.log_probs, batch.teacher_log_probs, config.beta)
+    tokens = DistillationTokens(scores.log_probs, batch.teacher_log_probs, batch.old_log_probs, scores.divergence)
+    loss, gate, gap = distillation_loss(
+        tokens, config.gate, config.divergence, entropy=scores.entropy, max_entropy=scores.max_entropy
+    )
     return loss, {"objective/gate_mean": gate, "objective/gap_mean": gap}
 
 
 def _kl(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
     assert batch.reference_log_probs is not None
-    return kl_estimate(scores.log_probs, batch.reference_log_probs, config.kl_kind), {}
+    k1 = k1_estimate(scores.log_probs, batch.reference_log_probs)
+    return kl_estimate(scores.log_probs, batch.reference_log_probs, config.kl_kind), {"objective/kl_k1": k1}
 
 
 def _entropy(scores: Scores, _batch: Tokens, _config: ObjectiveConfig) -> tuple[Tensor, Extras]:

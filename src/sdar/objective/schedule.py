@@ -166,6 +166,32 @@ class Feedback(Schedule):
         self.average = state.get("average")
 
 
+@dataclass(frozen=True)
+class Schedules:
+    """What is scheduled: group ``schedule``.
+
+    ``coefficient``  of the distillation coefficient (lambda)
+    ``beta``         of the gate's slope; of no effect on a gate without one
+    """
+
+    coefficient: Schedule = field(default_factory=Constant)
+    beta: Schedule = field(default_factory=Constant)
+
+    def observe(self, gate_activity: float) -> None:
+        """Tell both of an iteration's share of strongly gated tokens, in [0, 1]."""
+        self.coefficient.observe(gate_activity)
+        self.beta.observe(gate_activity)
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """For the checkpoint."""
+        return {"coefficient": self.coefficient.state(), "beta": self.beta.state()}
+
+    def load_state(self, state: dict[str, dict[str, float]]) -> None:
+        """Continue from what :meth:`state` gave."""
+        self.coefficient.load_state(state["coefficient"])
+        self.beta.load_state(state["beta"])
+
+
 def _between(start: float, end: float, share: float) -> float:
     """Exact at both ends: start + (end - start) * 1 may miss ``end`` by a rounding, and 0 must be 0."""
     return end if share >= 1.0 else start + (end - start) * share

@@ -10,8 +10,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+from sdar.objective.chunked_head import OutputHead
 
 
 def hidden_states(model: PreTrainedModel, ids: Tensor, **kwargs: Any) -> Tensor:
@@ -26,13 +28,48 @@ def logits_from_hidden(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     The head runs in the model's own dtype, as in the model's forward pass; everything after it is float32.
     """
     head = cast(Any, model).get_output_embeddings()
-    logits: Tensor = head(hidden).float()
+    return _finished(model, head(hidden).float())
+
+
+def output_head(model: PreTrainedModel, temperature: float = 1.0) -> OutputHead | None:
+    """The head as a weight and what follows it, logits divided by ``temperature``.
+
+    None where the head is no plain linear layer (one with an adapter, say). Weights that are spread over processes are
+    there only while the model's forward pass runs.
+    """
+    head = cast(Any, model).get_output_embeddings()
+    if type(head) is not nn.Linear:
+        return None
+
+    def finish(logits: Tensor) -> Tensor:
+        logits = _finished(model, logits)
+        return logits if temperature == 1.0 else logits / temperature
+
+    plain = temperature == 1.0 and all(change is None for change in _changes(model))
+    return OutputHead(head.weight, head.bias, None if plain else finish)
+
+
+def vocabulary_size(model: PreTrainedModel) -> int:
+    """Number of logits, V."""
+    return int(model.config.get_text_config().vocab_size)
+
+
+def _changes(model: PreTrainedModel) -> tuple[float | None, float | None, float | None]:
+    """Factor, divisor and cap of the logits, None where the architecture has none."""
     config = model.config.get_text_config()
-    if (scale := getattr(config, "logit_scale", None)) is not None:  # Cohere
+    names = ("logit_scale", "logits_scaling", "final_logit_softcapping")  # Cohere, Granite, Gemma
+    scale, divisor, cap = (getattr(config, name, None) for name in names)
+    return scale, divisor, cap
+
+
+def _finished(model: PreTrainedModel, logits: Tensor) -> Tensor:
+    """Logits as the architecture changes them after the head."""
+    scale, divisor, cap = _changes(model)
+    if scale is not None:
         logits = logits * scale
-    if (divisor := getattr(config, "logits_scaling", None)) is not None:  # Granite
+    if divisor is not None:
         logits = logits / divisor
-    if (cap := getattr(config, "final_logit_softcapping", None)) is not None:  # Gemma
+    if cap is not None:
         logits = torch.tanh(logits / cap) * cap
     return logits
 

@@ -6,18 +6,26 @@ once: the head runs on the scored positions only, a chunk at a time, and is run 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from sdar.policy.forward import hidden_states, logits_from_hidden
+from sdar.errors import UserError
+from sdar.objective.chunked_head import (
+    CHUNK_LOGITS,
+    HeadScores,
+    OutputHead,
+    TeacherStates,
+    chunked_scores,
+    score_logits,
+)
+from sdar.objective.full_vocabulary import FullVocabularyDivergence
+from sdar.policy.forward import hidden_states, logits_from_hidden, output_head, vocabulary_size
 from sdar.policy.sharding import one_pass
-
-_CHUNK_LOGITS = 2**26
-"""Default size of a chunk of logits: 64 Mi float32 numbers, 256 MiB."""
 
 
 @dataclass
@@ -27,10 +35,18 @@ class TokenScores:
     ``log_probs`` [B, T] float32: log-probability of id t given the ids before it; 0 where not scored.
     ``entropy``   [B, T] float32: entropy of the distribution that id t was drawn from (full vocabulary, at the
     scoring temperature); 0 where not scored; None when it was not asked for.
+    ``divergence``, ``teacher_log_probs`` [B, T] float32: distance from the teacher's distribution, and its log-prob of
+    the token; 0 where not scored; None without a teacher.
+    ``states`` [N, H]: hidden states that predict the N scored tokens, row by row; None when they were not asked for.
+    ``max_entropy``: log V.
     """
 
     log_probs: Tensor
     entropy: Tensor | None = None
+    divergence: Tensor | None = None
+    teacher_log_probs: Tensor | None = None
+    states: Tensor | None = None
+    max_entropy: float = math.inf
 
 
 def score_tokens(
@@ -42,6 +58,9 @@ def score_tokens(
     temperature: float = 1.0,
     entropy: bool = False,
     chunk_tokens: int | None = None,
+    teacher: TeacherStates | None = None,
+    divergence: FullVocabularyDivergence | None = None,
+    states: bool = False,
 ) -> TokenScores:
     """Score the masked tokens of a batch; gradients flow to the model where grad is on.
 
@@ -50,50 +69,86 @@ def score_tokens(
     score_mask     [B, T] bool: tokens to score; each must be a real token with a real token before it, so column 0
                    must be False.
     temperature    > 0: logits are divided by it, so that scores are those of the sampling distribution.
-    chunk_tokens   scored tokens whose logits exist at once; None: as many as fit in 256 MiB of float32 logits.
+    chunk_tokens   scored tokens whose logits exist at once; None: as many as fit in ``CHUNK_LOGITS``.
+    teacher        the teacher's hidden states for the same tokens, and its head.
+    divergence     what is measured between the two distributions; needs ``teacher``.
+    states         whether the hidden states are wanted, without gradient.
 
-    Raises ValueError for a temperature that is not positive or a scored first column.
+    Raises ValueError for a temperature that is not positive or a scored first column, UserError for a divergence of a
+    model whose output head is no plain linear layer.
     """
     _check(temperature, score_mask)
-    log_probs, spread = one_pass(
-        model, lambda: _scores(model, ids, attention_mask, score_mask, temperature, entropy, chunk_tokens)
+
+    def scores() -> tuple[Tensor | None, ...]:
+        hidden = token_states(model, ids, attention_mask, score_mask)
+        found = _score_states(model, hidden, ids[score_mask], temperature, entropy, chunk_tokens, teacher, divergence)
+        placed = (None if values is None else _scatter(score_mask, values) for values in found)
+        return *placed, hidden.detach() if states else None
+
+    log_probs, spread, distance, taught, kept = one_pass(model, scores)
+    assert log_probs is not None
+    return TokenScores(log_probs, spread, distance, taught, kept, math.log(vocabulary_size(model)))
+
+
+def token_states(model: PreTrainedModel, ids: Tensor, attention_mask: Tensor, score_mask: Tensor) -> Tensor:
+    """Hidden states [N, H] that predict the masked tokens, row by row; see :func:`score_tokens`."""
+    hidden = _hidden(model, ids, attention_mask)
+    # Id t is predicted from the hidden state at t - 1; boolean indexing keeps row-major order on both sides.
+    return hidden[:, :-1][score_mask[:, 1:]]
+
+
+def plain_head(model: PreTrainedModel, temperature: float) -> OutputHead:
+    """The output head, as divergences of the whole vocabulary need it. UserError where it is no plain linear layer."""
+    head = output_head(model, temperature)
+    if head is None:
+        raise UserError(
+            f"divergence: the output head of {type(model).__name__} is no plain linear layer, which divergences of the "
+            "whole vocabulary need; allowed are divergence=sampled and divergence=sampled_rkl"
+        )
+    return head
+
+
+def kept_head(model: PreTrainedModel, temperature: float) -> OutputHead:
+    """A copy of the output head, which later steps of the optimiser do not move."""
+    head = plain_head(model, temperature)
+    return replace(
+        head, weight=head.weight.detach().clone(), bias=None if head.bias is None else head.bias.detach().clone()
     )
-    return TokenScores(log_probs, spread)
 
 
-def _scores(
+def _score_states(
     model: PreTrainedModel,
-    ids: Tensor,
-    attention_mask: Tensor,
-    score_mask: Tensor,
+    hidden: Tensor,
+    targets: Tensor,
     temperature: float,
     entropy: bool,
     chunk_tokens: int | None,
-) -> tuple[Tensor, Tensor | None]:
-    """Log-probs and entropies [B, T]."""
-    hidden = _hidden(model, ids, attention_mask)
-    # Id t is predicted from the hidden state at t - 1; boolean indexing keeps row-major order on both sides.
-    selected = hidden[:, :-1][score_mask[:, 1:]]  # [N, H]
-    targets = ids[score_mask]  # [N]
-    if chunk_tokens is None:
-        chunk_tokens = max(1, _CHUNK_LOGITS // model.config.get_text_config().vocab_size)
+    teacher: TeacherStates | None,
+    divergence: FullVocabularyDivergence | None,
+) -> HeadScores:
+    """Scores [N] of hidden states [N, H]."""
+    size = chunk_tokens or max(1, CHUNK_LOGITS // vocabulary_size(model))
+    head = output_head(model, temperature) if teacher is None else plain_head(model, temperature)
     # With a single chunk there is nothing to save: recomputing it needs the same memory again.
-    recompute = torch.is_grad_enabled() and selected.shape[0] > chunk_tokens
+    if head is not None and (teacher is not None or len(targets) > size):
+        return chunked_scores(
+            hidden, head, targets, entropy=entropy, teacher=teacher, divergence=divergence, chunk_tokens=size
+        )
 
-    def score(chunk: Tensor, chunk_targets: Tensor) -> tuple[Tensor, Tensor]:
-        return _score_logits(logits_from_hidden(model, chunk), chunk_targets, temperature, entropy)
+    def score(chunk: Tensor, chunk_targets: Tensor) -> HeadScores:
+        logits = logits_from_hidden(model, chunk)
+        return score_logits(logits if temperature == 1.0 else logits / temperature, chunk_targets, entropy=entropy)
 
-    parts: list[tuple[Tensor, Tensor]] = []
-    for start in range(0, max(1, selected.shape[0]), chunk_tokens):
-        pieces = selected[start : start + chunk_tokens], targets[start : start + chunk_tokens]
+    recompute = torch.is_grad_enabled() and len(targets) > size
+    parts: list[HeadScores] = []
+    for start in range(0, max(1, len(targets)), size):
+        pieces = hidden[start : start + size], targets[start : start + size]
         if recompute:
             parts.append(checkpoint(score, *pieces, use_reentrant=False, preserve_rng_state=False))
         else:
             parts.append(score(*pieces))
-    return (
-        _scatter(score_mask, [part[0] for part in parts]),
-        _scatter(score_mask, [part[1] for part in parts]) if entropy else None,
-    )
+    spread = torch.cat([part.entropy for part in parts if part.entropy is not None]) if entropy else None
+    return HeadScores(torch.cat([part.log_probs for part in parts]), spread)
 
 
 def naive_score_tokens(
@@ -144,18 +199,5 @@ def _positions(attention_mask: Tensor) -> Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def _score_logits(logits: Tensor, targets: Tensor, temperature: float, entropy: bool) -> tuple[Tensor, Tensor]:
-    """Log-probs [N] and entropies [N] (zeros unless asked for) from float32 logits [N, V]."""
-    if temperature != 1.0:
-        logits = logits / temperature
-    normaliser = torch.logsumexp(logits, dim=-1)
-    log_probs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
-    if not entropy:
-        return log_probs, torch.zeros_like(log_probs)
-    mean_logit = (torch.softmax(logits, dim=-1) * logits).sum(-1)
-    return log_probs, normaliser - mean_logit
-
-
-def _scatter(mask: Tensor, parts: list[Tensor]) -> Tensor:
-    values = torch.cat(parts)
+def _scatter(mask: Tensor, values: Tensor) -> Tensor:
     return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from typing import Protocol
 
 from sdar.episode import Task
-from sdar.errors import UserError
+from sdar.policy.language_model import LanguageModel
 from sdar.skills.library import SkillLibrary
 from sdar.skills.retrieval import Retrieval
+from sdar.teacher.weights import TeacherSource, TeacherWeights, check_source
 
 
-class TeacherSource(StrEnum):
-    """Whose weights the teacher has."""
+class Teacher(Protocol):
+    """What the training needs of a teacher."""
 
-    OLD = "old"
-    """The student's own weights before the iteration's first update, without gradient."""
+    weights: TeacherWeights
+    """Whose weights score what the teacher reads."""
+
+    def privileged_text(self, task: Task) -> str:
+        """What the teacher reads and the student does not; "" for nothing."""
 
 
 class SkillTeacher:
@@ -29,16 +33,20 @@ class SkillTeacher:
         library: SkillLibrary,
         retrieval: Retrieval,
         source: str = TeacherSource.OLD,
+        ema_decay: float = 0.99,
+        other: LanguageModel | None = None,
+        keep_hidden: bool = False,
         header: str = "[Privileged Skill Information]",
     ) -> None:
-        """``header``: first line of the text. UserError when ``source`` is none of :class:`TeacherSource`."""
-        allowed = [name.value for name in TeacherSource]
-        if source not in allowed:
-            raise UserError(f"teacher.source is {source!r}, allowed is {' or '.join(allowed)}.")
+        """``header``: first line of the text; the rest: see :class:`sdar.teacher.weights.TeacherWeights`.
+
+        UserError for settings of the weights that do not go together.
+        """
+        check_source(source, has_other=other is not None, keep_hidden=keep_hidden)
         self.library = library
         self.retrieval = retrieval
-        self.source = TeacherSource(source)
         self.header = header
+        self.weights = TeacherWeights(TeacherSource(source), ema_decay, other, keep_hidden)
 
     def privileged_text(self, task: Task) -> str:
         """Header line, then the texts of the retrieved skills, a blank line after each; "" where none is retrieved.

@@ -1,0 +1,239 @@
+"""Whose weights the teacher has, and when they are asked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sdar.errors import UserError
+from sdar.objective.divergence import Divergence
+from sdar.policy.language_model import LanguageModel
+
+
+class TeacherSource(StrEnum):
+    """Whose weights the teacher has. None of them ever takes a gradient."""
+
+    OLD = "old"
+    """The student's own before the iteration's first update."""
+    CURRENT = "current"
+    """The student's present ones, which move with every optimiser step."""
+    EMA = "ema"
+    """A moving average of the student's, which moves once per iteration, at its end."""
+    INITIAL = "initial"
+    """Those the run started from: the reference of the KL term."""
+    OTHER = "other"
+    """Those of another model, which never move."""
+
+
+@dataclass(frozen=True)
+class TeacherWeights:
+    """Settings of the teacher's weights. UserError for settings that do not go together.
+
+    ``source``       see :class:`TeacherSource`
+    ``ema_decay``    in [0, 1): weight of the past in the average (ema)
+    ``other``        the other model (other)
+    ``keep_hidden``  keep the teacher's hidden states and output head of every iteration, which divergences of the whole
+                     vocabulary need (old)
+    """
+
+    source: TeacherSource = TeacherSource.OLD
+    ema_decay: float = 0.99
+    other: LanguageModel | None = None
+    keep_hidden: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        check_source(self.source, has_other=self.other is not None, keep_hidden=self.keep_hidden)
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"teacher.ema_decay is {self.ema_decay}, allowed are numbers from 0 to below 1.")
+
+
+def check_source(source: str, *, has_other: bool, keep_hidden: bool) -> None:
+    """UserError when the settings of a teacher contradict each other, naming the two."""
+    allowed = [name.value for name in TeacherSource]
+    if source not in allowed:
+        raise UserError(f"teacher.source is {source!r}, allowed is one of {', '.join(allowed)}.")
+    if source == TeacherSource.OTHER and not has_other:
+        raise UserError("teacher.source is 'other', but teacher.other names no model.")
+    if source != TeacherSource.OTHER and has_other:
+        raise UserError(
+            f"teacher.other names a model, but teacher.source is {source!r}; allowed is 'other', or teacher.other=null."
+        )
+    if keep_hidden and source != TeacherSource.OLD:
+        raise UserError(
+            f"teacher.keep_hidden is true, but teacher.source is {source!r}, whose weights are there when they are "
+            f"needed; allowed is false, or teacher.source=old."
+        )
+
+
+def check_needs(divergence: Divergence, source: TeacherSource, *, keep_hidden: bool) -> None:
+    """UserError when the divergence needs more of the teacher than its source leaves, naming both settings."""
+    if divergence.full_vocabulary and source is TeacherSource.OLD and not keep_hidden:
+        raise UserError(
+            f"divergence={divergence.name}, over the whole vocabulary, but teacher.source=old, whose distributions are "
+            f"gone when the student is updated; allowed are divergence=sampled or sampled_rkl, teacher.source=current, "
+            f"ema, initial or other, and teacher.keep_hidden=true"
+        )
+    if keep_hidden and not divergence.full_vocabulary:
+        raise UserError(
+            f"teacher.keep_hidden=true, but divergence={divergence.name} needs no hidden states; allowed is "
+            f"teacher.keep_hidden=false, or a divergence over the whole vocabulary"
+        )
+
+
+def check_sharding(divergence: Divergence, source: TeacherSource) -> None:
+    """UserError for what is not offered where weights are spread over processes (FSDP2)."""
+    if divergence.full_vocabulary:
+        raise UserError(
+            f"divergence={divergence.name} needs the output head whole, but trainer.strategy spreads the weights over "
+            f"the processes; allowed are divergence=sampled and sampled_rkl, or trainer=ddp"
+        )
+    if source is TeacherSource.EMA:
+        raise UserError(
+            "teacher.source=ema is a copy of all weights, but trainer.strategy spreads them over the processes; "
+            "allowed are teacher.source=old, current and initial, or trainer=ddp"
+        )
+
+
+class TeacherModel:
+    """The model that scores the teacher's rows.
+
+    ``copies`` are frozen models that the teacher alone has. Whoever owns this brings them to the student's device.
+    """
+
+    def __init__(
+        self,
+        settings: TeacherWeights,
+        policy: LanguageModel,
+        initial: Callable[[], AbstractContextManager[PreTrainedModel]],
+    ) -> None:
+        """``initial`` gives the weights the run started from, for a while.
+
+        UserError: the average of 16-bit weights, or another model that reads other tokens.
+        """
+        self.settings = settings
+        self.copies: list[PreTrainedModel] = []
+        self._student = policy.model
+        openings: dict[TeacherSource, Callable[[], AbstractContextManager[PreTrainedModel]]] = {
+            TeacherSource.OLD: self._own,
+            TeacherSource.CURRENT: self._own,
+            TeacherSource.EMA: self._copy,
+            TeacherSource.INITIAL: initial,
+            TeacherSource.OTHER: self._copy,
+        }
+        self._open = openings[settings.source]
+        if settings.source is TeacherSource.EMA:
+            _check_precision(policy.model)
+            self.copies.append(_frozen(copy.deepcopy(policy.model)))
+        elif settings.other is not None:
+            _check_other(settings.other, policy)
+            self.copies.append(_frozen(settings.other.model))
+
+    @property
+    def moves_during_update(self) -> bool:
+        """Whether an optimiser step moves the teacher."""
+        return self.settings.source is TeacherSource.CURRENT
+
+    @contextmanager
+    def model(self) -> Iterator[PreTrainedModel]:
+        """The teacher, for a while, without gradient or dropout; the student may be something else meanwhile."""
+        with self._open() as model, torch.no_grad():
+            training = model.training
+            # Casts of weights made here must not be used with gradient, nor the other way round.
+            torch.clear_autocast_cache()
+            model.train(False)
+            try:
+                yield model
+            finally:
+                model.train(training)
+                torch.clear_autocast_cache()
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the average towards the student; called once at the end of an iteration."""
+        if self.settings.source is not TeacherSource.EMA:
+            return
+        for name, weight in self._averaged():
+            weight.lerp_(self._student.get_parameter(name).detach(), 1.0 - self.settings.ema_decay)
+
+    def state(self) -> dict[str, Tensor]:
+        """The averaged weights, for the checkpoint; empty for teachers that can be had again."""
+        if self.settings.source is not TeacherSource.EMA:
+            return {}
+        return {name: weight.detach().clone() for name, weight in self._averaged()}
+
+    @torch.no_grad()
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Continue from what :meth:`state` gave.
+
+        UserError: the state is another teacher's.
+        """
+        own = dict(self._averaged()) if self.settings.source is TeacherSource.EMA else {}
+        if set(own) != set(state):
+            raise UserError(
+                f"ckpt_path names a checkpoint of a run with another teacher.source; this run has "
+                f"{self.settings.source.value!r}"
+            )
+        for name, weight in own.items():
+            weight.copy_(state[name])
+
+    def _averaged(self) -> list[tuple[str, Tensor]]:
+        """What differs between the average and the student: the copies of the parameters that are trained."""
+        trained = {name for name, weight in self._student.named_parameters() if weight.requires_grad}
+        return [(name, weight) for name, weight in self.copies[0].named_parameters() if name in trained]
+
+    @contextmanager
+    def _own(self) -> Iterator[PreTrainedModel]:
+        yield self._student
+
+    @contextmanager
+    def _copy(self) -> Iterator[PreTrainedModel]:
+        yield self.copies[0]
+
+
+def _frozen(model: PreTrainedModel) -> PreTrainedModel:
+    model.requires_grad_(False)
+    model.train(False)
+    return model
+
+
+def _check_precision(model: PreTrainedModel) -> None:
+    trained = {weight.dtype for weight in model.parameters() if weight.requires_grad}
+    if trained != {torch.float32}:
+        raise UserError(
+            f"teacher.source is 'ema', but the trained weights are {', '.join(sorted(map(str, trained)))}, too coarse "
+            f"for an average; allowed is model.dtype=float32 (with trainer.precision=bf16-mixed, if need be)."
+        )
+
+
+def _check_other(other: LanguageModel, policy: LanguageModel) -> None:
+    """UserError unless the other model reads the same tokens, and as many of them."""
+    if not same_tokenizer(other.tokenizer, policy.tokenizer):
+        raise UserError(
+            f"teacher.other is {other.name!r}, whose tokenizer is not that of the student {policy.name!r}; they must "
+            f"be the same, because the teacher scores the student's tokens."
+        )
+    if other.context_tokens < policy.context_tokens:
+        raise UserError(
+            f"teacher.other is {other.name!r}, which takes {other.context_tokens} tokens, but the student "
+            f"{policy.name!r} takes {policy.context_tokens}; allowed are models that take at least as many."
+        )
+
+
+_PROBE = "Pick up the mug (3) and, well, heat it: 17 °C is not warm.\n\n<think>naïve?</think>"
+
+
+def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
+    """Whether two tokenizers give the same ids: the same vocabulary, and the same pieces of a probing text."""
+    if one.get_vocab() != other.get_vocab():
+        return False
+    pieces: list[Any] = [tokenizer(_PROBE, add_special_tokens=False)["input_ids"] for tokenizer in (one, other)]
+    return bool(pieces[0] == pieces[1])
