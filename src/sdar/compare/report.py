@@ -44,7 +44,7 @@ def report(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> str:
     parts += _remarks(runs, methods, seeds, counts, pairs)
     parts.append(
         f"Panel {first.panel[:12]}, warm start {first.warm_start[:12]}, {first.iterations} iterations, "
-        f"{len(runs)} of {len(methods) * len(seeds)} runs."
+        f"{len(runs)} of {len(methods) * len(seeds)} runs. The answer is about this panel and this warm start."
     )
     return "\n".join(part if part.endswith("\n") else part + "\n" for part in parts)
 
