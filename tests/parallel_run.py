@@ -19,8 +19,11 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.datamodule import Iteration, RolloutDataModule
 from sdar.evaluation.panel import make_panel
+from sdar.objective.full_vocabulary import ReverseKL
+from sdar.objective.gate import NoGate
 from sdar.rollout.collector import Collector, SamplingConfig
 from sdar.strategies import fully_sharded
+from sdar.teacher.weights import TeacherSource
 from toy_training import (
     LIMIT,
     HintTeacher,
@@ -33,6 +36,12 @@ from toy_training import (
 )
 
 SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "token_budget": 300, "entropy_coefficient": 0.01}
+TAUGHT: dict[str, dict[str, Any]] = {
+    # Two optimiser steps an iteration: in the second the teacher has moved and is asked again.
+    "sampled": {"distillation_coefficient": 0.5},
+    "whole": {"distillation_coefficient": 0.5, "gate": NoGate(), "divergence": ReverseKL()},
+}
+"""How a teacher of the present weights is asked."""
 STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambda: fully_sharded(2, 1)}
 PRECISIONS = ("bf16-mixed", "bf16-true")
 BY_ROWS: dict[str, dict[str, Any]] = {
@@ -89,6 +98,7 @@ def fit(
     context: str = "append",
     steps: dict[str, Any] | None = None,
     evaluate: bool = False,
+    taught: str | None = None,
     save: Path | None = None,
     ckpt_path: Path | None = None,
     **trainer: Any,
@@ -98,7 +108,9 @@ def fit(
     ``save``: where the last checkpoint goes; ``steps``: settings of the module.
     """
     policy = toy_policy()
-    module = toy_module(policy, HintTeacher(), context=context, **(SETTINGS | (steps or {})))
+    source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT
+    settings = SETTINGS | (steps or {}) | (TAUGHT[taught] if taught else {})
+    module = toy_module(policy, HintTeacher(source=source), context=context, **settings)
     callbacks: list[Any] = [panel_evaluation(policy)] if evaluate else []
     if save is not None:
         saving = ModelCheckpoint(dirpath=save.parent, filename=save.stem, save_on_train_epoch_end=True)
@@ -136,6 +148,10 @@ def main(folder: Path) -> None:
         run("window", 2, broken=True, context="window")
         for case, steps in BY_ROWS.items():
             run(case, 2, broken=True, context="window", steps=steps)
+        run("taught-sampled", 2, taught="sampled")
+        run("taught-idle", 2, broken=True, taught="sampled", steps={"episodes_per_step": 4})
+        if name == "ddp":  # whole distributions are not offered for sharded weights
+            run("taught-whole", 2, broken=True, taught="whole")
         run("whole", 3, evaluate=True)
         first = run("first", 1)
         run("resumed", 3, ckpt_path=first)

@@ -49,6 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "replay": fit(RECORDED, recorded=recorded, save=folder / "alone-replay.ckpt")[0],
         "broken": fit(2, broken=True, save=folder / "alone-broken.ckpt")[0],
         "window": fit(2, broken=True, context="window", save=folder / "alone-window.ckpt")[0],
+        "taught-sampled": fit(2, taught="sampled", save=folder / "alone-taught-sampled.ckpt")[0],
+        "taught-whole": fit(2, broken=True, taught="whole", save=folder / "alone-taught-whole.ckpt")[0],
         "whole": fit(3, evaluate=True, save=folder / "alone-whole.ckpt")[0],
     }
     fit(1, recorded=recorded, save=folder / "alone.ckpt")
@@ -112,6 +114,14 @@ def test_steps_by_rows_are_equally_many_on_ranks_with_different_numbers_of_rows(
     for figures in curve(folder, f"{strategy}-{case}").values():
         assert math.isfinite(figures["loss/total"])
         assert figures["train/grad_norm"] > 0
+
+
+@pytest.mark.parametrize(("strategy", "how"), [("ddp", "sampled"), ("ddp", "whole"), ("fsdp2", "sampled")])
+def test_a_teacher_that_is_asked_again_is_asked_by_all_ranks(folder: Path, strategy: str, how: str) -> None:
+    """Also by one that has nothing to learn from: with whole distributions, and in a run that need only end."""
+    assert math.isfinite(curve(folder, f"{strategy}-taught-idle")[1]["loss/distillation"])
+    assert_same_curve(curve(folder, f"{strategy}-taught-{how}"), curve(folder, f"alone-taught-{how}"))
+    assert_same_weights(folder, f"{strategy}-taught-{how}", f"alone-taught-{how}")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
