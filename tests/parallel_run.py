@@ -97,6 +97,7 @@ def fit(
     broken: bool = False,
     context: str = "append",
     steps: dict[str, Any] | None = None,
+    recompute: bool = False,
     evaluate: bool = False,
     taught: str | None = None,
     save: Path | None = None,
@@ -111,6 +112,8 @@ def fit(
     source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT
     settings = SETTINGS | (steps or {}) | (TAUGHT[taught] if taught else {})
     module = toy_module(policy, HintTeacher(source=source), context=context, **settings)
+    if recompute:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     callbacks: list[Any] = [panel_evaluation(policy)] if evaluate else []
     if save is not None:
         saving = ModelCheckpoint(dirpath=save.parent, filename=save.stem, save_on_train_epoch_end=True)
@@ -143,6 +146,7 @@ def main(folder: Path) -> None:
         run("replay", RECORDED, recorded=recorded)
         for precision in PRECISIONS if name == "fsdp2" else ():
             run(precision, 2, recorded=recorded, precision=precision)
+        run("recomputed", RECORDED, recorded=recorded, recompute=True)
         run("continued", RECORDED, recorded=recorded, ckpt_path=folder / "alone.ckpt")
         run("broken", 2, broken=True)
         run("window", 2, broken=True, context="window")
