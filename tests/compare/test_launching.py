@@ -163,7 +163,9 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(
     fake.prepare(*SWEEP)
     fake.behave(sdar="wait")
     script = (
-        "import sys; from sdar.compare import app; app.cores = lambda: 2; "
+        # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from sdar.compare import app; app.cores = lambda: 2; "
         f"app.TRAIN = {fake.command!r}; sys.exit(app.main(sys.argv[1:]))"
     )
     process = subprocess.Popen(
