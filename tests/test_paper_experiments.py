@@ -62,7 +62,11 @@ SCRIPTS: dict[str, Any] = {
 }
 """ALFWorld's column of the released scripts, and what they have in common."""
 
-SDAR = {"algorithm.objective.distillation_coefficient": 0.01, "gate.beta": 5.0, "gate.kind": "gap"}
+SDAR = {
+    "algorithm.objective.distillation_coefficient": 0.01,
+    "gate.beta": 5.0,
+    "gate._target_": "sdar.objective.gate.GapGate",
+}
 
 
 def settings_of(*overrides: str) -> dict[str, Any]:
