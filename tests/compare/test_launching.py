@@ -20,6 +20,8 @@ from sdar.compare.plan import make_plan
 from sdar.compare.request import read_request
 from sdar.runs import occupied
 
+pytestmark = pytest.mark.e2e  # every test starts processes
+
 SWEEP = ["algorithm=grpo,sdar", "seed=0..1", "logs_dir=logs"]
 PAIR = ["algorithm=grpo,sdar", "seed=0", "logs_dir=logs"]
 
