@@ -136,6 +136,7 @@ def test_a_value_that_cannot_be_shown_is_told_in_one_sentence(capsys: pytest.Cap
     assert "ALFWORLD_DATA" in refused(capsys, *arguments)
 
 
+@pytest.mark.e2e
 def test_the_shell_sees_exit_code_2_and_no_traceback(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), "+trainer.max_epoch=3"], capture_output=True, text=True, check=False

@@ -130,6 +130,7 @@ def test_without_the_published_games_the_variable_is_named(monkeypatch: pytest.M
     assert settings["environment"]["data_dir"] == "here"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("statistics", ["episode", "release"])
 @pytest.mark.parametrize("experiment", MODELS)
 def test_everything_is_built_up_to_the_weights(experiment: str, statistics: str, tmp_path: Path) -> None:
