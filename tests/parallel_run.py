@@ -67,7 +67,9 @@ class Replay(RolloutDataModule):
         episodes = self.recorded[iteration]
         groups = [episodes[i : i + 3] for i in range(0, len(episodes), 3)]
         mine = [episode for group in groups[rank::world_size] for episode in group]
-        return Iteration(iteration, mine, {"generate_s": 0.0, "environment_s": 0.0})
+        return Iteration(
+            iteration, mine, {"generate_s": 0.0, "environment_s": 0.0}, [group[0].task for group in groups]
+        )
 
 
 def record() -> list[list[Any]]:

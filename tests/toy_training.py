@@ -20,6 +20,7 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import add_adapters, lora_settings
 from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherWeights
 
 LIMIT = 6
@@ -75,14 +76,14 @@ class LettersEnvironment(Environment):
         return Projection(response, len(response) % 2 == 0)
 
 
-class HintTeacher:
+class HintTeacher(Teacher):
     """A teacher with a fixed hint (the empty one leaves the student's prompt as it is)."""
 
     def __init__(self, hint: str = "Hint: say bbb.\n\n", **weights: Any) -> None:
         self.hint = hint
         self.weights = TeacherWeights(**weights)
 
-    def privileged_text(self, task: Task) -> str:
+    def privileged_text(self, task: Task, member: int = 0) -> str:
         return self.hint
 
 

@@ -19,7 +19,7 @@ from sdar.evaluation.panel import Panel, assert_disjoint, make_panel
 from sdar.module import SDARModule
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
-from sdar.teacher.context import SkillTeacher
+from sdar.teacher.base import Teacher
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Assembly:
     environment: Environment
     panel: Panel
     policy: LanguageModel
-    teacher: SkillTeacher | None
+    teacher: Teacher | None
     collector: Collector
     judge: Collector
     module: SDARModule
@@ -57,9 +57,11 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
             f"rollout.tasks_per_iteration={rollout['tasks_per_iteration']}: at most the {len(train_tasks)} training "
             "tasks of the environment are allowed"
         )
-    teacher = None if settings["teacher"] is None else build(settings["teacher"], "teacher")
+    teacher: Teacher | None = None if settings["teacher"] is None else build(settings["teacher"], "teacher")
     policy: LanguageModel = build(settings["model"], "model")
-    reserved = None if teacher is None else teacher_tokens(teacher, policy)
+    if teacher is not None:
+        teacher.connect(environment, lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text))))
+    reserved = None if teacher is None else teacher.reserved_tokens
     collector: Collector = build(
         settings["collector"], "collector", policy=policy, environment=environment, reserved_tokens=reserved
     )
@@ -71,7 +73,7 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
         context=rollout["context"],
         history_turns=rollout["history_turns"],
         max_prompt_tokens=rollout["max_prompt_tokens"],
-        reserved_tokens=reserved,
+        reserved_tokens=None if teacher is None else teacher.evaluation_tokens,
     )
     return Assembly(
         environment=environment,
@@ -81,14 +83,16 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
         collector=collector,
         judge=judge,
         module=build(settings["module"], "module", policy=policy, teacher=teacher),
-        datamodule=build(settings["datamodule"], "datamodule", collector=collector, environment=environment),
+        datamodule=build(
+            settings["datamodule"], "datamodule", collector=collector, environment=environment, teacher=teacher
+        ),
     )
 
 
-def teacher_tokens(teacher: SkillTeacher, policy: LanguageModel) -> Callable[[Task], int]:
-    """How long the teacher's block of a task is, in tokens; each text is tokenised once."""
-    count = lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text)))
-    return lambda task: count(teacher.privileged_text(task))
+def evaluation_text(assembly: Assembly) -> Callable[[Task], str] | None:
+    """What an evaluation with the teacher's text puts into the prompt of a task; None: there is no such evaluation."""
+    teacher = assembly.teacher
+    return teacher.evaluation_text if teacher is not None and teacher.known_before else None
 
 
 def panel_evaluation(assembly: Assembly, settings: Mapping[str, Any]) -> PanelEvaluation:
@@ -99,7 +103,7 @@ def panel_evaluation(assembly: Assembly, settings: Mapping[str, Any]) -> PanelEv
         assembly.panel,
         seed=evaluation["seed"],
         every_n_iterations=evaluation["every_n_iterations"],
-        privileged=None if assembly.teacher is None else assembly.teacher.privileged_text,
+        privileged=evaluation_text(assembly),
     )
 
 

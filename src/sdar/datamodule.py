@@ -20,6 +20,7 @@ from sdar.errors import UserError
 from sdar.policy.sharding import gathered
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.teacher.base import Teacher
 
 
 class Iteration:
@@ -28,15 +29,19 @@ class Iteration:
     ``index``     0-based number of the iteration (Lightning's epoch).
     ``episodes``  this rank's episodes, the members of a group side by side.
     ``timings``   seconds spent while collecting: ``generate_s``, ``environment_s``.
+    ``tasks``     the iteration's tasks over all ranks, in the order in which they were drawn.
 
     Not a dataclass on purpose: Lightning and torch walk into dataclasses to move tensors, and would copy every
     episode (and fail on the frozen ones).
     """
 
-    def __init__(self, index: int, episodes: list[Episode], timings: Mapping[str, float]) -> None:
+    def __init__(
+        self, index: int, episodes: list[Episode], timings: Mapping[str, float], tasks: Sequence[Task]
+    ) -> None:
         self.index = index
         self.episodes = episodes
         self.timings = dict(timings)
+        self.tasks = list(tasks)
 
 
 def sample_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int) -> list[Task]:
@@ -78,6 +83,7 @@ class RolloutDataModule(LightningDataModule):
         tasks_per_iteration: different tasks per iteration over all ranks; at least 1, a multiple of the ranks.
         group_size: episodes per task (G), at least 2.
         seed: seed of the tasks and of every sampled token.
+        teacher: told of every iteration before it is played; None: there is none.
     """
 
     def __init__(
@@ -88,6 +94,7 @@ class RolloutDataModule(LightningDataModule):
         tasks_per_iteration: int,
         group_size: int,
         seed: int,
+        teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
         if tasks_per_iteration < 1:
@@ -101,6 +108,7 @@ class RolloutDataModule(LightningDataModule):
         self.tasks_per_iteration = tasks_per_iteration
         self.group_size = group_size
         self.seed = seed
+        self.teacher = teacher
         self._train_tasks: Sequence[Task] | None = None
 
     @property
@@ -117,6 +125,8 @@ class RolloutDataModule(LightningDataModule):
         task depends on (seed, iteration, task, member, turn) and never on the rank that plays it.
         """
         tasks = sample_tasks(self.train_tasks, self.tasks_per_iteration, seed=self.seed, iteration=iteration)
+        if self.teacher is not None:
+            self.teacher.begin(tasks, iteration=iteration, seed=self.seed)
         requests = [
             EpisodeRequest(task=task, member=member)
             for task in tasks[rank::world_size]
@@ -124,7 +134,7 @@ class RolloutDataModule(LightningDataModule):
         ]
         with gathered(self.collector.policy.model):
             collected = self.collector.collect(requests, seed=self.seed, key=("train", iteration))
-        return Iteration(iteration, list(collected.episodes), collected.timings)
+        return Iteration(iteration, list(collected.episodes), collected.timings, tasks)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Check the settings against the number of tasks and ranks."""

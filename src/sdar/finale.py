@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sdar.assembly import Assembly
+from sdar.assembly import Assembly, evaluation_text
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.evaluation.agents import play_expert, play_random
 from sdar.evaluation.evaluate import evaluate
@@ -33,8 +33,8 @@ def play_policy(assembly: Assembly, seed: int) -> list[EvaluationResult]:
     The names decide the draws, so that two evaluations, also those during training, differ by their weights alone.
     """
     results = [evaluate(assembly.judge, assembly.panel, seed=seed, name="val")]
-    if assembly.teacher is not None:
-        privileged = assembly.teacher.privileged_text
+    privileged = evaluation_text(assembly)
+    if privileged is not None:
         results.append(
             evaluate(assembly.judge, assembly.panel, seed=seed, name="val_with_skills", privileged=privileged)
         )

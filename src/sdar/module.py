@@ -37,13 +37,15 @@ from sdar.policy.trainable import WeightProbe, trainable
 from sdar.prepare import Prepared, PrepareSettings, prepare
 from sdar.rollout.conversation import CONTEXTS
 from sdar.step_plan import OptimiserStep, check_step_settings
-from sdar.teacher.context import Teacher
+from sdar.teacher.base import Teacher
+from sdar.teacher.outcomes import task_outcomes
 from sdar.teacher.weights import TeacherModel, TeacherSource, check_needs, check_sharding
 from sdar.update import UpdateTeacher, micro_batch_loss
 
 SCHEDULES_KEY = "sdar_schedules"
 TEACHER_KEY = "sdar_teacher"
-"""Where the state of schedules and of an averaged teacher lies in the checkpoint."""
+CONTEXT_KEY = "sdar_teacher_context"
+"""Where the states of schedules, of an averaged teacher, and of what a teacher remembers lie in the checkpoint."""
 
 
 class SDARModule(LightningModule):
@@ -53,7 +55,7 @@ class SDARModule(LightningModule):
         policy: the language model; its weights at this moment are the reference of the KL term. With adapters
             (``policy.lora``) these alone are trained and saved, and the reference is the model with them off.
         objective: terms and coefficients.
-        teacher: gives the privileged text of a task; None leaves the teacher out.
+        teacher: gives the privileged text of every episode; None leaves the teacher out.
         score_teacher: whether the teacher is scored (and ``curriculum/*`` logged). With a distillation coefficient
             of 0 scoring changes no weight, episode or other metric.
         learning_rate: > 0, of AdamW; constant after the warm-up.
@@ -235,6 +237,8 @@ class SDARModule(LightningModule):
         checkpoint[SCHEDULES_KEY] = self.schedules.state()
         if self._teacher_model is not None:
             checkpoint[TEACHER_KEY] = self._teacher_model.state()
+        if self.teacher is not None:
+            checkpoint[CONTEXT_KEY] = self.teacher.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose run started from other weights: the reference would be another one."""
@@ -244,6 +248,8 @@ class SDARModule(LightningModule):
             self.schedules.load_state(checkpoint[SCHEDULES_KEY])
         if self._teacher_model is not None:
             self._teacher_model.load_state(checkpoint.get(TEACHER_KEY, {}))
+        if self.teacher is not None:
+            self.teacher.load_state(checkpoint.get(CONTEXT_KEY, {}))
 
     def training_step(self, iteration: Iteration) -> None:
         """Learn from one iteration: PREPARE, UPDATE, log.
@@ -271,6 +277,7 @@ class SDARModule(LightningModule):
         for name, value in seconds.items():
             tally.maximum(f"time/{name}", value)
         metrics = iteration_metrics(tally.reduced(self._reduce)) | self._schedule_figures(objective)
+        metrics |= self._observe(iteration, prepared)
         self._finish(metrics)
         self._log_figures(metrics, iteration.index)
         self.report = IterationReport(iteration.index, metrics, prepared)
@@ -295,6 +302,22 @@ class SDARModule(LightningModule):
             self.schedules.observe(activity)
         if self._teacher_model is not None:
             self._teacher_model.follow()
+
+    def _observe(self, iteration: Iteration, prepared: Prepared) -> dict[str, float]:
+        """Tell the teacher what became of the iteration, on every rank the same; returns its figures."""
+        if self.teacher is None:
+            return {}
+        outcomes = task_outcomes(iteration.tasks, iteration.episodes, prepared.batch, self._reduce)
+        self.teacher.observe(outcomes, self._gathered(self.teacher.gather(iteration.episodes)))
+        return self.teacher.figures()
+
+    def _gathered(self, values: list[Any]) -> list[Any]:
+        """The values of all ranks, rank by rank."""
+        if self._world_size == 1:
+            return values
+        parts: list[list[Any]] = [[] for _ in range(self._world_size)]
+        torch.distributed.all_gather_object(parts, values)
+        return [value for part in parts for value in part]
 
     # ------------------------------------------------------------------ PREPARE
 
@@ -331,15 +354,12 @@ class SDARModule(LightningModule):
             )
 
     def _privileged_ids(self, episodes: Sequence[Episode]) -> list[list[int]] | None:
-        """The privileged block of each episode; the members of a group share theirs."""
+        """The privileged block of each episode; every text is tokenised once."""
         if self.teacher is None:
             return None
-        blocks: dict[str, list[int]] = {}
-        for episode in episodes:
-            task = episode.task
-            if task.task_id not in blocks:
-                blocks[task.task_id] = list(self.policy.chat.privileged(self.teacher.privileged_text(task)))
-        return [blocks[episode.task.task_id] for episode in episodes]
+        texts = self.teacher.contexts(episodes)
+        blocks = {text: list(self.policy.chat.privileged(text)) for text in set(texts)}
+        return [blocks[text] for text in texts]
 
     # ------------------------------------------------------------------ UPDATE
 

@@ -170,7 +170,7 @@ def test_room_for_the_teachers_block_is_left_free_unless_the_prompt_holds_it_alr
         tight.reserved_tokens = lambda task, reserved=reserved: reserved
         (episode,) = tight.collect(request, seed=0, key=("train", 0)).episodes
         assert (episode.end, len(episode.turns)) == (EndReason.CONTEXT_FULL, turns)
-        (helped,) = tight.collect(request, seed=0, key=("train", 0), privileged=lambda task: "").episodes
+        (helped,) = tight.collect(request, seed=0, key=("train", 0), privileged=lambda task, member: "").episodes
         assert len(helped.turns) == 3
 
 
@@ -193,7 +193,7 @@ def test_privileged_text_is_spliced_into_the_rollout_prompt() -> None:
     request = requests(environment, 1)[:2]
     texts = {"train-0": "hint!", "train-1": ""}
     played = collector(environment).collect(
-        request, seed=0, key=("val", 0), privileged=lambda task: texts[task.task_id]
+        request, seed=0, key=("val", 0), privileged=lambda task, member: texts[task.task_id]
     )
     plain = collector(environment).collect(request, seed=0, key=("val", 0))
     helped, empty = played.episodes

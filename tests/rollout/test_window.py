@@ -137,7 +137,7 @@ def test_privileged_text_goes_into_every_prompt_and_drops_no_more_history_than_a
     room = max(len(turn.context_ids) for turn in free.turns)
     limits = {"max_prompt_tokens": room - 1, "context_tokens": room + LIMIT + 3}
     plain = collect(environment, longest(environment), reserved_tokens=lambda task: 5, **limits)[0]
-    helped = collect(environment, longest(environment), privileged=lambda task: "hint!", **limits)[0]
+    helped = collect(environment, longest(environment), privileged=lambda task, member: "hint!", **limits)[0]
     assert sum(turn.dropped_turns for turn in plain.turns) > 0
     for one, other in zip(plain.turns, helped.turns, strict=True):
         assert other.context_ids == [90, *text_ids("hint!"), *one.context_ids[1:]]

@@ -19,7 +19,7 @@ from sdar.step_plan import check_step_settings
 PROVIDED: dict[str, tuple[str, ...]] = {
     "collector": ("policy", "environment", "reserved_tokens", "generator_factory"),
     "module": ("policy", "teacher"),
-    "datamodule": ("collector", "environment"),
+    "datamodule": ("collector", "environment", "teacher"),
     "trainer": ("callbacks", "logger"),
 }
 """Constructor parameters that the program fills in, by node."""

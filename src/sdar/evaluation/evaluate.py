@@ -34,5 +34,6 @@ def evaluate(
         rank, world_size: which share of the panel to play; shares are put together by ``merge``.
     """
     requests = [EpisodeRequest(task, member=0) for task in panel.share(rank, world_size)]
-    collected = collector.collect(requests, seed=seed, key=("val", name), privileged=privileged, progress=progress)
+    text = None if privileged is None else lambda task, _: privileged(task)
+    collected = collector.collect(requests, seed=seed, key=("val", name), privileged=text, progress=progress)
     return summarise(name, collected.episodes, panel.content_hash)

@@ -100,7 +100,7 @@ class Collector:
         *,
         seed: int,
         key: tuple[int | str, ...],
-        privileged: Callable[[Task], str] | None = None,
+        privileged: Callable[[Task, int], str] | None = None,
         progress: Callable[[CollectProgress], None] | None = None,
     ) -> CollectedRollouts:
         """Play all requests to their ends.
@@ -109,8 +109,8 @@ class Collector:
             requests: pairwise different in (task_id, member); ValueError otherwise (two would sample the same tokens).
             seed: the run's seed.
             key: what the rollout is for, such as ``("train", iteration)``.
-            privileged: text that goes into the rollout's own first prompt (append) or every prompt (window); None or
-                "" leaves the prompts as they are.
+            privileged: text of a task and group member that goes into the rollout's own first prompt (append) or every
+                prompt (window); None or "" leaves the prompts as they are.
             progress: called after every turn of a wave.
 
         An exception or an error outcome of the environment ends its episode with a typed reason and touches no other.

@@ -83,7 +83,7 @@ class Run:
     setting: Setting
     seed: int
     key: tuple[int | str, ...]
-    privileged: Callable[[Task], str] | None
+    privileged: Callable[[Task, int], str] | None
     progress: Callable[[CollectProgress], None] | None
     total: int
     finished: int = 0
@@ -135,7 +135,7 @@ class Run:
         """The attempt with its first prompt, already ended where it could not start."""
         task = request.task
         episode = Episode(task, request.member, turns=[], end=EndReason.FAILURE, success=False)
-        privileged = self.privileged(task) if self.privileged is not None else None
+        privileged = self.privileged(task, request.member) if self.privileged is not None else None
         kind = WindowConversation if self.setting.context == "window" else AppendConversation
         conversation = kind(self.setting.policy.chat, privileged)
         if isinstance(opening, StepOutcome):

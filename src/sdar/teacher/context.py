@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from sdar.episode import Task
 from sdar.policy.language_model import LanguageModel
 from sdar.skills.library import SkillLibrary
 from sdar.skills.retrieval import Retrieval
+from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherSource, TeacherWeights, check_source
 
 
-class Teacher(Protocol):
-    """What the training needs of a teacher."""
-
-    weights: TeacherWeights
-    """Whose weights score what the teacher reads."""
-
-    def privileged_text(self, task: Task) -> str:
-        """What the teacher reads and the student does not; "" for nothing."""
-
-
-class SkillTeacher:
+class SkillTeacher(Teacher):
     """A teacher that reads skills.
 
     The text depends on the task alone, so that it is the same for all members of a group and in every turn. It is
@@ -48,7 +37,7 @@ class SkillTeacher:
         self.header = header
         self.weights = TeacherWeights(TeacherSource(source), ema_decay, other, keep_hidden)
 
-    def privileged_text(self, task: Task) -> str:
+    def privileged_text(self, task: Task, member: int = 0) -> str:  # noqa: ARG002 - all members read the same
         """Header line, then the texts of the retrieved skills, a blank line after each; "" where none is retrieved.
 
         Source of the form: arXiv 2605.15155 and its released code (header, skills, blank line, prompt).

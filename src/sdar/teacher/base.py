@@ -1,0 +1,103 @@
+"""What the training asks of a teacher: what it reads and the student does not, and whose weights it has."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from sdar.environments.base import Environment
+from sdar.episode import Episode, Task
+from sdar.errors import UserError
+from sdar.teacher.outcomes import TaskOutcome
+from sdar.teacher.weights import TeacherWeights
+
+
+class Teacher(ABC):
+    """A source of privileged text. A teacher of one's own needs ``privileged_text``, or ``contexts`` in its place.
+
+    In an iteration the calls are, in this order and on every rank:
+
+    1. ``begin`` with the tasks of all ranks, before the first rollout;
+    2. ``privileged_text`` of a task and member, where the text goes into the rollout itself;
+    3. ``contexts`` with this rank's finished episodes, whole groups;
+    4. ``gather`` with the same episodes, whose answers of all ranks are put together;
+    5. ``observe`` with what became of every task of all ranks.
+
+    Evaluation asks for ``evaluation_text`` alone, at any time, and must change nothing. What a teacher remembers from
+    iteration to iteration is changed by ``observe`` alone, from arguments that are the same on all ranks: so the ranks
+    agree, and an iteration that is collected again after a resume is the same.
+    """
+
+    weights: TeacherWeights
+    """Whose weights score what the teacher reads."""
+
+    known_before: ClassVar[bool] = True
+    """Whether the text is known before the episode is played. Otherwise it cannot go into a rollout."""
+
+    environment: Environment
+    count_tokens: Callable[[str], int]
+
+    def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:
+        """Get to know who plays where, once and before any of the others.
+
+        Args:
+            environment: poses the tasks.
+            count_tokens: how long a text is as a privileged block, in tokens.
+        """
+        self.environment = environment
+        self.count_tokens = count_tokens
+
+    def reserved_tokens(self, task: Task) -> int:
+        """Tokens that rollouts of a task leave free for the teacher's block.
+
+        It must not depend on what the teacher has learned, or scoring it would change the rollouts.
+        """
+        return self.count_tokens(self.privileged_text(task))
+
+    def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:  # noqa: B027 - optional
+        """Prepare an iteration: its tasks over all ranks, in their order; may be called again for the same one."""
+
+    @abstractmethod
+    def privileged_text(self, task: Task, member: int = 0) -> str:
+        """What the teacher reads of an episode that has not been played yet; "" for nothing."""
+
+    def evaluation_text(self, task: Task) -> str:
+        """What an evaluation with the teacher's text puts into the prompt of a task."""
+        return self.privileged_text(task)
+
+    def evaluation_tokens(self, task: Task) -> int:
+        """Tokens that evaluations leave free: as many with the teacher's text in the prompt as without."""
+        return self.count_tokens(self.evaluation_text(task)) if self.known_before else 0
+
+    def contexts(self, episodes: Sequence[Episode]) -> list[str]:
+        """What the teacher reads of each finished episode, "" for nothing; it sees whole groups, side by side."""
+        return [self.privileged_text(episode.task, episode.member) for episode in episodes]
+
+    def gather(self, episodes: Sequence[Episode]) -> list[Any]:  # noqa: ARG002
+        """What the other ranks must know of this rank's episodes: plain values that can be pickled."""
+        return []
+
+    def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:  # noqa: B027 - optional
+        """Learn from an iteration.
+
+        Args:
+            outcomes: of the tasks given to ``begin``, in that order, over all ranks.
+            gathered: the answers of ``gather``, rank by rank; do not depend on their order.
+        """
+
+    def figures(self) -> dict[str, float]:
+        """What to log of the last iteration, by tag; the same on all ranks. Called after ``observe``."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint must keep: tensors and plain values."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` gave; UserError where it is another teacher's."""
+        if state:
+            raise UserError(
+                "ckpt_path names a checkpoint of a run whose teacher remembers something and this run's does not; "
+                "teacher and retrieval must be the same"
+            )

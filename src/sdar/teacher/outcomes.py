@@ -1,0 +1,72 @@
+"""What became of a task: the figures of its group, over all ranks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sdar.batch import TokenBatch
+from sdar.episode import Episode, Task
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """One task of an iteration. Episodes that an error ended are left out of everything.
+
+    ``episodes``        how many were played to an end
+    ``mean_return``     mean of their undiscounted returns, in units of reward; 0 without any
+    ``success_rate``    share of them that solved the task; 0 without any
+    ``gap_on_success``  mean gap (teacher minus old log-prob, nats) of the response tokens of the solved ones; None: no
+                        token, or no teacher was scored
+    """
+
+    task: Task
+    episodes: int
+    mean_return: float
+    success_rate: float
+    gap_on_success: float | None
+
+
+_SUMS = 5
+"""Episodes, returns, successes, gaps and tokens of solved episodes."""
+
+
+def task_outcomes(
+    tasks: Sequence[Task], episodes: Sequence[Episode], batch: TokenBatch, reduce: Callable[[Tensor, str], Tensor]
+) -> list[TaskOutcome]:
+    """The outcomes of all tasks, in their order.
+
+    Args:
+        tasks: of all ranks.
+        episodes: of this rank.
+        batch: the rows of these episodes, with old log-probs, and the teacher's where it was scored.
+        reduce: ``reduce(tensor, "sum")`` adds a float64 tensor over the ranks. A task is played by one rank, so that
+            nothing is added but zeros, and the result is exact.
+    """
+    position = {task.task_id: i for i, task in enumerate(tasks)}
+    sums = torch.zeros(len(tasks), _SUMS, dtype=torch.float64)
+    for number, episode in enumerate(episodes):
+        if not episode.end.is_error:
+            gap, tokens = _gaps(batch, number) if episode.success else (0.0, 0)
+            row = sums[position[episode.task.task_id]]
+            row += torch.tensor([1, episode.episode_return, episode.success, gap, tokens], dtype=torch.float64)
+    return [_outcome(task, row) for task, row in zip(tasks, reduce(sums, "sum").tolist(), strict=True)]
+
+
+def _gaps(batch: TokenBatch, episode: int) -> tuple[float, int]:
+    """Sum of the gaps of an episode's response tokens, and their number."""
+    if batch.teacher_log_probs is None or batch.old_log_probs is None:
+        return 0.0, 0
+    mask = batch.response_mask & (batch.episode_index == episode)[:, None]
+    gaps = batch.teacher_log_probs[mask].double() - batch.old_log_probs[mask].double()
+    return math.fsum(gaps.tolist()), int(mask.sum())
+
+
+def _outcome(task: Task, sums: Sequence[float]) -> TaskOutcome:
+    episodes, returns, successes, gap, tokens = sums
+    count = max(episodes, 1.0)
+    return TaskOutcome(task, int(episodes), returns / count, successes / count, gap / tokens if tokens else None)
