@@ -77,7 +77,35 @@ def test_an_error_is_no_failure() -> None:
 def test_figures_are_counts_divided_once() -> None:
     found = result("x", S, F, S, L, E)
     assert (found.success_rate, found.turns_mean) == (0.5, 6 / 4)
-    assert found.metrics("val") == {"val/success_rate": 0.5, "val/success_rate/a": 1.0, "val/success_rate/b": 0.0}
+    rates = {"val/success_rate": 0.5, "val/success_rate/a": 1.0, "val/success_rate/b": 0.0}
+    assert found.metrics("val") == rates | {"val/macro_success_rate": 0.5}
+
+
+def scored(*records: tuple[str, EndReason, dict[str, float]]) -> EvaluationResult:
+    return EvaluationResult(
+        "x", tuple(TaskRecord(f"t{i}", kind, e is S, e, 1, 0.0, scores) for i, (kind, e, scores) in enumerate(records))
+    )
+
+
+def test_success_weighs_tasks_and_the_macro_average_weighs_types() -> None:
+    """One question of a small set weighs as much as one of a large set; the unweighted mean has a name of its own."""
+    found = scored(*[("large", S, {})] * 3, ("large", F, {}), ("small", F, {}), ("small", E, {}))
+    metrics = found.metrics("val")
+    assert metrics["val/success_rate"] == 3 / 5
+    assert metrics["val/macro_success_rate"] == (3 / 4 + 0 / 1) / 2
+    rows = [" ".join(line.replace("|", " ").split()) for line in final_table([found]).splitlines()]
+    assert "macro average (each type weighs the same) 37.5 %" in rows
+    assert "val/macro_success_rate" not in scored(("only", S, {})).metrics("val")
+
+
+def test_named_scores_are_means_over_the_episodes_that_count() -> None:
+    found = scored(("a", S, {"f1": 1.0}), ("a", F, {"f1": 0.25}), ("b", L, {}), ("b", E, {"f1": 1.0}))
+    assert found.scores == {"f1": 1.25 / 3}
+    assert found.scores_by_type == {"a": {"f1": 0.625}, "b": {"f1": 0.0}}
+    assert found.metrics("val")["val/score/f1"] == 1.25 / 3
+    assert "41.7 %" in final_table([found])
+    assert EvaluationResult.from_plain(found.plain()) == found
+    assert [TaskRecord.from_plain(record.plain()[:6]).scores for record in found.records] == [{}] * 4
 
 
 def test_without_a_valid_episode_nothing_is_claimed() -> None:

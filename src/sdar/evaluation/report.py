@@ -17,15 +17,19 @@ __all__ = ["EvaluationResult", "TaskRecord", "as_text", "final_table", "merge", 
 def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:
     """Two tables, one row per result in the order given: the panel as a whole, and by task type.
 
+    Success and named scores weigh every task the same; the mean over the types is a row that says so.
+
     Plain ASCII in Markdown's form, so that they print anywhere and can be pasted. Errors are counted and excluded
     from n; a type without an episode shows "-".
     """
     whole = Table(box=box.MARKDOWN)
     whole.add_column("agent", no_wrap=True)
-    for heading in ("success", "95 % interval", "solved", "n", "errors", "turns"):
+    scores = sorted({name for result in results for name in result.scores})
+    for heading in ("success", "95 % interval", "solved", "n", "errors", "turns", *scores):
         whole.add_column(heading, justify="right", no_wrap=True)
     for number, result in enumerate(results, start=1):
-        whole.add_row(f"{number} {result.name}", *_figures(result))
+        shown = [_percent(result.scores[name]) if name in result.scores else "-" for name in scores]
+        whole.add_row(f"{number} {result.name}", *_figures(result), *shown)
 
     types = sorted({name for result in results for name in result.by_type})
     by_type = Table(box=box.MARKDOWN)
@@ -34,6 +38,8 @@ def final_table(results: Sequence[EvaluationResult], title: str = "Success on th
         by_type.add_column(str(number), justify="right", no_wrap=True)
     for name in types:
         by_type.add_row(name, *(_share(result.by_type.get(name)) for result in results))
+    macro = (_percent(result.macro_success_rate) if result.n else "-" for result in results)
+    by_type.add_row("macro average (each type weighs the same)", *macro)
     text = f"{title}\n\n{as_text(whole)}"
     if len(types) > 1:
         text += f"\nBy task type, solved/n of each agent\n\n{as_text(by_type)}"
@@ -46,7 +52,11 @@ def _figures(result: EvaluationResult) -> list[str]:
     if not result.n:
         return ["-", "-", *counts, "-"]
     interval = f"{100 * low:.1f} to {100 * high:.1f}"
-    return [f"{100 * result.success_rate:.1f} %", interval, *counts, f"{result.turns_mean:.1f}"]
+    return [_percent(result.success_rate), interval, *counts, f"{result.turns_mean:.1f}"]
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
 
 
 def _share(counts: tuple[int, int] | None) -> str:

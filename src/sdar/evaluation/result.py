@@ -23,24 +23,33 @@ class TaskRecord:
     end: EndReason
     num_turns: int
     episode_return: float
+    scores: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_episode(cls, episode: Episode) -> TaskRecord:
         """The record of a finished episode."""
         task = episode.task
         return cls(
-            task.task_id, task.task_type, episode.success, episode.end, len(episode.turns), episode.episode_return
+            task.task_id,
+            task.task_type,
+            episode.success,
+            episode.end,
+            len(episode.turns),
+            episode.episode_return,
+            dict(episode.scores),
         )
 
     def plain(self) -> list[Any]:
         """As plain values, for a checkpoint."""
-        return [self.task_id, self.task_type, self.success, self.end.value, self.num_turns, self.episode_return]
+        start = [self.task_id, self.task_type, self.success, self.end.value, self.num_turns, self.episode_return]
+        return [*start, dict(self.scores)]
 
     @classmethod
     def from_plain(cls, values: Sequence[Any]) -> TaskRecord:
-        """The record that :meth:`plain` wrote."""
-        task_id, task_type, success, end, num_turns, episode_return = values
-        return cls(task_id, task_type, success, EndReason(end), num_turns, episode_return)
+        """The record that :meth:`plain` wrote; without scores where an earlier version wrote none."""
+        task_id, task_type, success, end, num_turns, episode_return = values[:6]
+        scores = values[6] if len(values) > 6 else {}
+        return cls(task_id, task_type, success, EndReason(end), num_turns, episode_return, scores)
 
 
 @dataclass(frozen=True)
@@ -108,6 +117,32 @@ class EvaluationResult:
         solved = Counter(record.task_type for record in self.valid if record.success)
         return {name: (played[name], solved[name]) for name in sorted(played)}
 
+    @property
+    def macro_success_rate(self) -> float:
+        """Mean of the task types' success rates, each type weighing the same; in [0, 1], NaN without an episode."""
+        return _mean([solved / n for n, solved in self.by_type.values()])
+
+    @cached_property
+    def scores(self) -> dict[str, float]:
+        """Mean of each named score over the valid episodes, in [0, 1], names sorted; empty where none is given.
+
+        An episode that ended before the environment scored it counts 0, like one without success.
+        """
+        return {name: _mean([record.scores.get(name, 0.0) for record in self.valid]) for name in self._score_names}
+
+    @cached_property
+    def scores_by_type(self) -> dict[str, dict[str, float]]:
+        """The same for each task type that has a valid episode, types sorted."""
+        records = {name: [record for record in self.valid if record.task_type == name] for name in self.by_type}
+        return {
+            task_type: {name: _mean([record.scores.get(name, 0.0) for record in of_type]) for name in self._score_names}
+            for task_type, of_type in records.items()
+        }
+
+    @cached_property
+    def _score_names(self) -> list[str]:
+        return sorted({name for record in self.valid for name in record.scores})
+
     @cached_property
     def ends(self) -> dict[EndReason, int]:
         """Number of episodes of each end reason, errors included; reasons that did not occur are left out."""
@@ -120,11 +155,18 @@ class EvaluationResult:
         return sum(record.num_turns for record in self.valid) / self.n if self.n else math.nan
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """``<prefix>/success_rate`` and ``<prefix>/success_rate/<task_type>``; nothing where there is no episode."""
+        """Success rates and named scores; nothing where there is no episode.
+
+        ``<prefix>/success_rate`` over all tasks, ``<prefix>/success_rate/<task_type>``, ``<prefix>/score/<name>`` and,
+        where there are several task types, ``<prefix>/macro_success_rate``.
+        """
         if not self.n:
             return {}
         rates = {f"{prefix}/success_rate/{name}": solved / n for name, (n, solved) in self.by_type.items()}
-        return {f"{prefix}/success_rate": self.success_rate, **rates}
+        if len(rates) > 1:
+            rates[f"{prefix}/macro_success_rate"] = self.macro_success_rate
+        scores = {f"{prefix}/score/{name}": mean for name, mean in self.scores.items()}
+        return {f"{prefix}/success_rate": self.success_rate, **rates, **scores}
 
     def line(self) -> str:
         """One readable line: rate, count, interval, errors."""
@@ -132,6 +174,10 @@ class EvaluationResult:
         rate = f"{self.success_rate:.1%}" if self.n else "no valid episode"
         errors = f", {self.errors} ended by an error and left out" if self.errors else ""
         return f"{self.name}: {rate} ({self.successes} of {self.n}; 95 % interval {low:.1%} to {high:.1%}){errors}"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 def summarise(name: str, episodes: Sequence[Episode], panel_hash: str = "") -> EvaluationResult:
