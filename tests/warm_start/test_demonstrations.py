@@ -1,39 +1,36 @@
 """Demonstrations of the warm start: the very ids of a rollout, and a loss on what is to be imitated only."""
 
+import hashlib
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from sdar.environments.alfworld.environment import AlfworldEnvironment
 from sdar.environments.alfworld.game import TASK_TYPES
 from sdar.episode import EndReason
+from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import CONTEXT_TOKENS, build_tokenizer
 from sdar.rollout.collector import Collector, EpisodeRequest, SamplingConfig
-from sdar.warm_start.alfworld import (
-    PHRASES,
-    AlfworldDemonstrations,
-    Mixture,
-    as_task,
-    response_text,
-    skill_teacher,
-    wrong_task,
-)
+from sdar.warm_start.demonstrations import DemonstrationStream, Mixture, response_text
+from sdar.warm_start.domains import load_domain
 
+DOMAIN = load_domain("alfworld")
 MAX_TURNS = 14
 ONLY = {"right": Mixture(1.0, 0.0, 0.0), "none": Mixture(0.0, 1.0, 0.0), "wrong": Mixture(0.0, 0.0, 1.0)}
 
 
 @lru_cache
 def chat():
-    texts = AlfworldDemonstrations(None, seed=0, max_turns=MAX_TURNS).texts(150)
-    return ChatFormat.from_tokenizer(build_tokenizer(texts, PHRASES, 1024))
+    texts = DemonstrationStream(DOMAIN, None, seed=0, max_turns=MAX_TURNS).texts(150)
+    return ChatFormat.from_tokenizer(build_tokenizer(texts, DOMAIN.phrases, 1024))
 
 
 def stream(mixture=None, seed=0):
-    return AlfworldDemonstrations(chat(), seed=seed, max_turns=MAX_TURNS, mixture=mixture)
+    return DemonstrationStream(DOMAIN, chat(), seed=seed, max_turns=MAX_TURNS, mixture=mixture)
 
 
 class Script:
@@ -49,7 +46,7 @@ class Script:
         return {slot: next(self._responses) for slot in new_ids}
 
 
-def rollout(game, responses, privileged):
+def rollout(task, responses, privileged):
     """Ids of the episode that the collector plays when the policy answers with ``responses``."""
     policy = cast(Any, SimpleNamespace(chat=chat(), context_tokens=CONTEXT_TOKENS))
     collector = Collector(
@@ -59,24 +56,20 @@ def rollout(game, responses, privileged):
         max_concurrent_episodes=1,
         generator_factory=lambda *_: Script(responses),
     )
-    requests = [EpisodeRequest(as_task(game), 0)]
+    requests = [EpisodeRequest(task, 0)]
     (episode,) = collector.collect(requests, seed=0, key=("test",), privileged=lambda _: privileged).episodes
     assert episode.end in (EndReason.SUCCESS, EndReason.TURN_LIMIT)
     return [[*turn.context_ids] for turn in episode.turns], [[*turn.response_ids] for turn in episode.turns]
-
-
-def privileged_text(demonstrations, game, index, kind):
-    return demonstrations._privileged(game, index, kind)
 
 
 @pytest.mark.parametrize("kind", ONLY)
 @pytest.mark.parametrize("index", range(6))
 def test_ids_and_weights_are_those_of_a_rollout_with_the_same_texts(kind, index):
     demonstrations = stream(ONLY[kind])
-    game, steps, played_kind = demonstrations._play(index, 0.5)
+    task, steps, played_kind = demonstrations.play(index, 0.5)
     assert played_kind == kind
     responses = [[*chat().privileged(response_text(step)), chat().end_id] for step in steps]
-    contexts, answers = rollout(game, responses, privileged_text(demonstrations, game, index, kind))
+    contexts, answers = rollout(task, responses, demonstrations.privileged(task, index, kind))
     assert len(contexts) == len(steps)
     expected_ids, expected_weights = [], []
     for number, (context, answer, step) in enumerate(zip(contexts, answers, steps, strict=True)):
@@ -89,7 +82,7 @@ def test_ids_and_weights_are_those_of_a_rollout_with_the_same_texts(kind, index)
 
 def test_responses_are_read_back_as_the_commands_that_were_given():
     environment = AlfworldEnvironment(max_turns=MAX_TURNS, num_tasks=(1, 1, 1))
-    _, steps, _ = stream(ONLY["right"])._play(0, 0.5)
+    _, steps, _ = stream(ONLY["right"]).play(0, 0.5)
     for step in steps:
         text = chat().decode(chat().privileged(response_text(step)))
         assert environment.project(text) == environment.project(response_text(step))
@@ -121,10 +114,11 @@ def test_every_demonstration_fits_into_the_context():
 
 
 def test_wrong_skills_are_those_of_another_task_type():
-    teacher = skill_teacher()
-    task = as_task(stream()._play(0, 0.0)[0])
+    teacher = DOMAIN.teacher()
+    task, _, _ = stream().play(0, 0.0)
     right = teacher.privileged_text(task)
-    others = {teacher.privileged_text(wrong_task(task, shift)) for shift in range(1, len(TASK_TYPES))}
+    rng = np.random.default_rng(0)
+    others = {teacher.privileged_text(DOMAIN.misleading(task, rng)) for _ in range(100)}
     assert len(others) == len(TASK_TYPES) - 1
     assert right not in others
 
@@ -133,4 +127,14 @@ def test_demonstrations_come_from_no_split_that_is_played():
     environment = AlfworldEnvironment(max_turns=MAX_TURNS, num_tasks=(60, 30, 30))
     played = {task.content_hash for split in environment.splits() for task in environment.tasks(split)}
     demonstrations = stream()
-    assert not any(demonstrations._play(index, 0.0)[0].content_hash in played for index in range(60))
+    assert not any(demonstrations.play(index, 0.0)[0].content_hash in played for index in range(60))
+
+
+def test_the_demonstrations_of_the_shipped_models_have_not_changed():
+    texts = "".join(DemonstrationStream(DOMAIN, None, seed=0).texts(30))
+    assert hashlib.sha256(texts.encode()).hexdigest()[:16] == "146bb6803fc15075"
+
+
+def test_every_shipped_domain_has_demonstrations_and_an_unknown_one_is_refused():
+    with pytest.raises(UserError, match="environment=moon.*alfworld"):
+        load_domain("moon")

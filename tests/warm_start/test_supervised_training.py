@@ -6,8 +6,11 @@ from torch.nn.functional import log_softmax
 
 from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import PAD, build_model, build_tokenizer
-from sdar.warm_start.alfworld import PHRASES, AlfworldDemonstrations, Demonstration
+from sdar.warm_start.demonstrations import Demonstration, DemonstrationStream
+from sdar.warm_start.domains import load_domain
 from sdar.warm_start.train import WarmStartSettings, train_warm_start, weighted_loss
+
+DOMAIN = load_domain("alfworld")
 
 
 def small_model(vocabulary=60, seed=0):
@@ -73,11 +76,11 @@ def test_training_repeats_itself():
 
 
 def test_a_tiny_model_learns_from_real_demonstrations():
-    texts = list(AlfworldDemonstrations(None, seed=0, max_turns=6).texts(40))
-    tokenizer = build_tokenizer(texts, PHRASES, 600)
+    texts = list(DemonstrationStream(DOMAIN, None, seed=0, max_turns=6).texts(40))
+    tokenizer = build_tokenizer(texts, DOMAIN.phrases, 600)
     chat = ChatFormat.from_tokenizer(tokenizer)
     model = build_model(len(tokenizer), seed=0, pad_id=tokenizer.convert_tokens_to_ids(PAD), end_id=chat.end_id)
-    demonstrations = AlfworldDemonstrations(chat, seed=0, max_turns=6)
+    demonstrations = DemonstrationStream(DOMAIN, chat, seed=0, max_turns=6)
     losses = []
     settings = WarmStartSettings(steps=8, batch_size=2, warm_up_steps=2)
     train_warm_start(model, demonstrations, settings, 0, 0, lambda _, loss, __: losses.append(loss))
@@ -93,7 +96,7 @@ def test_models_are_equal_for_equal_seeds_and_small():
 
 
 def test_any_text_can_be_encoded_and_read_back():
-    tokenizer = build_tokenizer(["You see a mug 1."], PHRASES, 400)
+    tokenizer = build_tokenizer(["You see a mug 1."], DOMAIN.phrases, 400)
     for text in ("You see a mug 1.", "Żółć ☕ \n\t <|end|>", "<think>x</think><action>go to desk 1</action>"):
         ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         assert tokenizer.decode(ids, skip_special_tokens=False) == text

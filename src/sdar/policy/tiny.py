@@ -21,9 +21,12 @@ CHAT_TEMPLATE = (
 )
 
 CONTEXT_TOKENS = 1536
+"""Longest conversation of a tiny model, unless its domain asks for another."""
 
 
-def build_tokenizer(texts: Iterable[str], phrases: Sequence[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    texts: Iterable[str], phrases: Sequence[str], vocabulary_size: int, context_tokens: int = CONTEXT_TOKENS
+) -> PreTrainedTokenizerFast:
     """Train the vocabulary on ``texts``.
 
     ``phrases`` are regular expressions that are kept in one piece before merging, so that frequent ones become single
@@ -51,13 +54,15 @@ def build_tokenizer(texts: Iterable[str], phrases: Sequence[str], vocabulary_siz
         eos_token=END,
         additional_special_tokens=[USER, ASSISTANT],
         chat_template=CHAT_TEMPLATE,
-        model_max_length=CONTEXT_TOKENS,
+        model_max_length=context_tokens,
         padding_side="right",
         clean_up_tokenization_spaces=False,
     )
 
 
-def build_model(vocabulary_size: int, *, seed: int, pad_id: int, end_id: int) -> Qwen3ForCausalLM:
+def build_model(
+    vocabulary_size: int, *, seed: int, pad_id: int, end_id: int, context_tokens: int = CONTEXT_TOKENS
+) -> Qwen3ForCausalLM:
     """A freshly initialised tiny Qwen3 (float32, tied embeddings), equal for equal seeds."""
     config = Qwen3Config(
         vocab_size=vocabulary_size,
@@ -67,7 +72,7 @@ def build_model(vocabulary_size: int, *, seed: int, pad_id: int, end_id: int) ->
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=32,
-        max_position_embeddings=CONTEXT_TOKENS,
+        max_position_embeddings=context_tokens,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         tie_word_embeddings=True,
         pad_token_id=pad_id,

@@ -1,4 +1,4 @@
-"""``python -m sdar.warm_start seed=0 out=FOLDER``: train a tiny model from scratch on demonstrations and save it."""
+"""``python -m sdar.warm_start environment=NAME seed=0 out=FOLDER``: train a tiny model from scratch and save it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,21 @@ from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import tiny_model
 from sdar.policy.tiny import build_model, build_tokenizer
-from sdar.warm_start.alfworld import PHRASES, AlfworldDemonstrations, Mixture
+from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
+from sdar.warm_start.domain import Domain
+from sdar.warm_start.domains import load_domain
 from sdar.warm_start.evaluate import evaluate_warm_start
 from sdar.warm_start.train import WarmStartSettings, train_warm_start
 
-VOCABULARY_SIZE = 1024
 _VOCABULARY_EPISODES = 4000
 RECORD = "warm_start.json"
 
 
 @dataclass
 class Command:
-    """Settings of the command line."""
+    """Settings of the command line. What is not given is as for the shipped model of the environment."""
 
+    environment: str = "alfworld"
     seed: int = 0
     out: str = "logs/warm_start"
     threads: int = 2
@@ -42,19 +44,22 @@ class Command:
 
 def main(arguments: list[str]) -> int:
     """Train and save; returns the exit code."""
+    given = OmegaConf.from_cli(arguments)
+    domain = load_domain(str(given.get("environment", Command.environment)))
+    defaults = Command(max_turns=domain.max_turns, training=domain.training())
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Command), OmegaConf.from_cli(arguments))
+        merged = OmegaConf.merge(OmegaConf.structured(defaults), given)
     except OmegaConfBaseException as error:
         allowed = ", ".join(Command.__annotations__)
         raise UserError(f"{str(error).splitlines()[0]}; allowed settings: {allowed}") from error
     command = OmegaConf.to_object(merged)
     assert isinstance(command, Command)
     torch.set_num_threads(command.threads)
-    run(command)
+    run(command, domain)
     return 0
 
 
-def run(command: Command) -> None:
+def run(command: Command, domain: Domain) -> None:
     """Train and save the folder ``command.out``: weights, config, tokenizer, and how it was made.
 
     The folder is written after every cycle; when it already holds finished cycles of the same settings, the command
@@ -64,18 +69,18 @@ def run(command: Command) -> None:
     made_by = _record(command)
     finished = _finished_cycles(out, made_by)
     if finished == 0:
-        _save(out, *_fresh(command), made_by | {"finished_cycles": 0})
+        _save(out, *_fresh(command, domain), made_by | {"finished_cycles": 0})
     for cycle in range(finished, command.cycles):
         # Every cycle starts from the file: an interrupted command and an uninterrupted one make the same weights.
         policy = tiny_model(out)
-        demonstrations = AlfworldDemonstrations(
-            policy.chat, seed=command.seed, max_turns=command.max_turns, mixture=command.mixture
+        demonstrations = DemonstrationStream(
+            domain, policy.chat, seed=command.seed, max_turns=command.max_turns, mixture=command.mixture
         )
         print(f"cycle {cycle + 1} of {command.cycles}", flush=True)
         first = cycle * command.training.steps * command.training.batch_size
         train_warm_start(policy.model, demonstrations, command.training, policy.pad_id, first, _progress(command))
         _save(out, policy.model, policy.tokenizer, made_by | {"finished_cycles": cycle + 1})
-    results = evaluate_warm_start(tiny_model(out), command.max_turns)
+    results = evaluate_warm_start(tiny_model(out), domain, command.max_turns)
     for result in results:
         print(result.line())
     success = {result.name: [result.successes, result.n] for result in results}
@@ -83,14 +88,20 @@ def run(command: Command) -> None:
     print(f"saved to {out}")
 
 
-def _fresh(command: Command) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _fresh(command: Command, domain: Domain) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     print("building the vocabulary", flush=True)
     # The vocabulary comes from seed 0 whatever the seed, so that warm starts differ in their weights only.
-    texts = AlfworldDemonstrations(None, seed=0, max_turns=command.max_turns).texts(_VOCABULARY_EPISODES)
-    tokenizer = build_tokenizer(texts, PHRASES, VOCABULARY_SIZE)
+    texts = DemonstrationStream(domain, None, seed=0, max_turns=command.max_turns).texts(_VOCABULARY_EPISODES)
+    tokenizer = build_tokenizer(texts, domain.phrases, domain.vocabulary_size, domain.context_tokens)
     chat = ChatFormat.from_tokenizer(tokenizer)
     assert isinstance(tokenizer.pad_token_id, int)
-    model = build_model(len(tokenizer), seed=command.seed, pad_id=tokenizer.pad_token_id, end_id=chat.end_id)
+    model = build_model(
+        len(tokenizer),
+        seed=command.seed,
+        pad_id=tokenizer.pad_token_id,
+        end_id=chat.end_id,
+        context_tokens=domain.context_tokens,
+    )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters:,} parameters, {len(tokenizer)} tokens in the vocabulary", flush=True)
     return model, tokenizer
@@ -115,7 +126,7 @@ def _finished_cycles(out: Path, made_by: dict[str, Any]) -> int:
     file = out / RECORD
     if not file.exists():
         return 0
-    record = json.loads(file.read_text())
+    record = {"environment": "alfworld"} | json.loads(file.read_text())  # older folders do not say it
     if any(record.get(key) != value for key, value in made_by.items()):
         raise UserError(f"out={out} holds a warm start made with other settings; give another folder or remove it")
     return int(record["finished_cycles"])

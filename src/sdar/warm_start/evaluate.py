@@ -1,11 +1,9 @@
-"""How a warm-started model plays with no skill, with the right ones, and with those of another task type."""
+"""How a warm-started model plays with no skill, with the right ones, and with misleading ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from sdar.environments.alfworld.environment import AlfworldEnvironment
-from sdar.environments.alfworld.game import TASK_TYPES
 from sdar.episode import Task
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import make_panel
@@ -13,23 +11,22 @@ from sdar.evaluation.result import EvaluationResult
 from sdar.policy.language_model import LanguageModel
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, SamplingConfig
-from sdar.warm_start.alfworld import skill_teacher, wrong_task
+from sdar.warm_start.domain import Domain
 
 PANEL_SIZE = 240
 TEMPERATURE = 0.4
 
 
-def evaluate_warm_start(policy: LanguageModel, max_turns: int) -> list[EvaluationResult]:
-    """Three results on the unseen panel: "no skill", "right skills", "wrong skills"."""
-    environment = AlfworldEnvironment(max_turns=max_turns)
-    panel = make_panel(environment, "valid_unseen", PANEL_SIZE, 0)
+def evaluate_warm_start(policy: LanguageModel, domain: Domain, max_turns: int) -> list[EvaluationResult]:
+    """Three results on the domain's unseen panel: "no skill", "right skills", "wrong skills"."""
+    environment = domain.environment(max_turns)
+    panel = make_panel(environment, domain.split, PANEL_SIZE, 0)
     sampling = SamplingConfig(temperature=TEMPERATURE, top_p=1.0, top_k=0, max_response_tokens=48)
     collector = Collector(policy, environment, sampling, 64)
-    teacher = skill_teacher()
+    teacher = domain.teacher()
 
     def wrong(task: Task) -> str:
-        shift = int(keyed_generator(0, "wrong skill", task.task_id).integers(1, len(TASK_TYPES)))
-        return teacher.privileged_text(wrong_task(task, shift))
+        return teacher.privileged_text(domain.misleading(task, keyed_generator(0, "wrong skill", task.task_id)))
 
     views: dict[str, Callable[[Task], str] | None] = {
         "no skill": None,

@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from sdar.warm_start.alfworld import Demonstration
+if TYPE_CHECKING:
+    from sdar.warm_start.demonstrations import Demonstration
 
 
 class Demonstrations(Protocol):

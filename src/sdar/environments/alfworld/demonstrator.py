@@ -15,6 +15,7 @@ from sdar.environments.alfworld import world
 from sdar.environments.alfworld.engine import Reply
 from sdar.environments.alfworld.native import NativeState
 from sdar.environments.alfworld.task_text import APPLIANCES, TaskGoal
+from sdar.environments.demonstration import Step
 
 _IMPOSSIBLE_SLIPS = 0.5
 _STATES = {"clean": "clean ", "heat": "hot ", "cool": "cool "}
@@ -43,16 +44,6 @@ class Habits:
 
 SKILLED = Habits(usual_place=1.0, leave_closed=0.0, revisit=0.0, wrong_appliance=0.0, skip_treatment=0.0, slip=0.1)
 MEDIOCRE = Habits(usual_place=0.1, leave_closed=0.35, revisit=0.2, wrong_appliance=0.4, skip_treatment=0.3, slip=0.05)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One demonstrated turn: what was seen before it, the thought, the command, and whether to imitate it."""
-
-    observation: str
-    thought: str
-    command: str
-    imitate: bool
 
 
 class Demonstrator:

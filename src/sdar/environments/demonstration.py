@@ -1,0 +1,18 @@
+"""What a demonstrator shows: turns as an agent would take them, for the warm start of the tiny models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """One demonstrated turn: what was seen before it, the thought, the command, and whether to imitate it.
+
+    ``observation`` is the text of the environment's observation, from which it writes its prompts.
+    """
+
+    observation: str
+    thought: str
+    command: str
+    imitate: bool
