@@ -4,9 +4,16 @@ import subprocess
 import sys
 
 import pytest
+import torch
+from omegaconf import OmegaConf
 
+from sdar.checkpoint import CHECKPOINT_KEY, origin
+from sdar.config.compose import compose_config
 from sdar.environments.alfworld.environment import AlfworldEnvironment
-from sdar.play import main
+from sdar.play import main, play
+from sdar.players import PolicyPlayer, load_policy
+from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.sampling import SamplingConfig
 
 SMALL = ("environment=alfworld", "environment.num_tasks=[6,6,6]", "environment.data_dir=null")
 
@@ -114,6 +121,12 @@ def test_leaving_is_quiet(end):
         (["environment.max_turn=3"], "max_turn"),
         (["environment.max_turns=0"], "max_turns"),
         (["--data-dir", "/no/such/folder"], "/no/such/folder"),
+        (["--policy", "moon"], "moon"),
+        (["--policy", __file__], "allowed is a checkpoint inside its run folder"),
+        (["--policy", "alfworld", "--expert"], "only one of them can play"),
+        (["--policy", "alfworld", "--temperature", "-1"], "temperature"),
+        (["--skills"], "--skills"),
+        (["--policy", "alfworld", "--skills", "teacher=none"], "teacher=none"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(arguments, message, capsys):
@@ -128,6 +141,50 @@ def test_a_game_without_a_known_solution_has_no_expert(monkeypatch, capsys):
     monkeypatch.setattr(AlfworldEnvironment, "expert", lambda self, task: None)
     assert Terminal().run("--expert") == 2
     assert "no solution of task" in capsys.readouterr().err
+
+
+def test_a_model_plays_while_one_watches_and_repeats_itself():
+    first, second, other = Terminal(end=AssertionError), Terminal(end=AssertionError), Terminal(end=AssertionError)
+    assert first.run("--policy", "alfworld", "--index", "1") == 0
+    assert second.run("--policy", "alfworld", "--index", "1") == 0
+    assert other.run("--policy", "alfworld", "--index", "1", "--seed", "3", "--temperature", "1") == 0
+    assert first.shown == second.shown != other.shown
+    assert "response: <think>" in first.shown
+
+
+def test_a_model_plays_what_a_rollout_plays(environment):
+    task = environment.tasks("train")[1]
+    policy = load_policy("alfworld")
+    sampling = SamplingConfig(0.4, 1.0, 0, 48)
+    episode = Collector(policy, environment, sampling, 1).collect([EpisodeRequest(task, 0)], seed=5, key=("play",))
+    player = PolicyPlayer(policy, environment, task, sampling, window=False, seed=5)
+    terminal = Terminal()
+    play(environment, task, player, terminal.write)
+    for turn in episode.episodes[0].turns:
+        assert f"response: {turn.response_text}\n" in terminal.shown
+    assert terminal.shown.count("response: ") == len(episode.episodes[0].turns)
+
+
+def test_a_watched_model_reads_skills_and_fresh_prompts():
+    terminal = Terminal(end=AssertionError)
+    assert terminal.run("--policy", "alfworld", "--skills", "rollout=window") == 0
+    assert "the model also reads:\n[Privileged Skill Information]" in terminal.shown
+    assert "Steps taken so far: 2" in terminal.shown
+
+
+def test_a_checkpoint_plays_what_its_run_played(tmp_path, capsys):
+    policy = load_policy("alfworld")
+    checkpoints = tmp_path / "checkpoints"
+    checkpoints.mkdir()
+    config = compose_config(["environment.num_tasks=[6,6,6]", "environment.max_turns=2", "environment.data_dir=null"])
+    config["run_dir"] = str(tmp_path)
+    OmegaConf.save(config, tmp_path / "config.yaml", resolve=True)
+    state = {f"model.{name}": value for name, value in policy.model.state_dict().items()}
+    torch.save({"state_dict": state, CHECKPOINT_KEY: origin(policy)}, checkpoints / "last.ckpt")
+    terminal = Terminal(end=AssertionError)
+    assert main(["--policy", str(checkpoints / "last.ckpt")], read=terminal.read, write=terminal.write) == 0
+    assert "[turn 1 of 2]" in terminal.shown
+    assert "response: " in terminal.shown
 
 
 def test_it_runs_as_a_program():

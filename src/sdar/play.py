@@ -1,13 +1,14 @@
-"""``python -m sdar.play environment=alfworld``: play a task in the terminal and see what the model would see."""
+"""``python -m sdar.play environment=NAME``: play a task in the terminal, or watch, and see what the model would see."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sdar.config.build import build
@@ -15,28 +16,34 @@ from sdar.config.compose import compose_config
 from sdar.config.schema import RANGES, RolloutSettings
 from sdar.config.targets import check_arguments, check_node
 from sdar.environments.base import Environment, PastTurn
-from sdar.episode import Observation, StepOutcome, Task
+from sdar.episode import StepOutcome, Task
 from sdar.errors import UserError
+from sdar.players import Person, Player, PolicyPlayer, Read, Solution, Write, load_policy, run_settings
+from sdar.rollout.sampling import SamplingConfig
 
 HINT = "(type a command, ? for the commands that are possible now, or Ctrl-D to leave)"
-PROMPT = "> "
 
-Read = Callable[[str], str]
-"""Asks for a line, as ``input`` does: raises EOFError at the end of the input."""
 
-Write = Callable[[str], object]
-"""Shows a text, as ``print`` does."""
+@dataclass(frozen=True)
+class _Setup:
+    """``history_turns``: past turns of a prompt; None: one growing conversation. ``teacher``: settings of skills."""
+
+    environment: Environment
+    history_turns: int | None
+    sampling: SamplingConfig
+    teacher: dict[str, Any] | None
 
 
 def main(arguments: Sequence[str], read: Read = input, write: Write = print) -> int:
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
     try:
         options = _parser().parse_intermixed_args(list(arguments))
-        environment, history = _environment(options.settings, options.data_dir)
-        task = _task(environment, options.split, options.index)
-        commands = _solution(environment, task) if options.expert else _typed(read, write)
-        write(f"{task.split} task {task.task_id} ({task.task_type})" + ("" if options.expert else f"  {HINT}"))
-        play(environment, task, commands, write, history)
+        setup = _setup(options)
+        task = _task(setup.environment, options.split, options.index)
+        player = _player(options, setup, task, read, write)
+        watched = options.expert or options.policy is not None
+        write(f"{task.split} task {task.task_id} ({task.task_type})" + ("" if watched else f"  {HINT}"))
+        play(setup.environment, task, player, write, setup.history_turns)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -55,6 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "settings", nargs="*", metavar="SETTING", help="as for training: environment=alfworld, rollout=window"
     )
+    parser.add_argument("--policy", metavar="MODEL", help="watch a model play: a checkpoint, a folder, a shipped name")
+    parser.add_argument("--skills", action="store_true", help="the watched model reads the skills of its task")
+    parser.add_argument("--temperature", type=float, default=0.4, help="of the watched model; 0: greedy")
+    parser.add_argument("--seed", type=int, default=0, help="of the watched model's tokens")
     parser.add_argument("--split", help="which tasks to choose from; the default is the training split")
     parser.add_argument("--index", type=int, default=0, help="number of the task in its split, from 0")
     parser.add_argument("--data-dir", help="folder of the published games; short for environment.data_dir=FOLDER")
@@ -62,31 +73,64 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _environment(overrides: Sequence[str], data_dir: str | None) -> tuple[Environment, int | None]:
-    """The environment that the settings describe, and how many past turns a prompt shows (None: a conversation).
+def _setup(options: argparse.Namespace) -> _Setup:
+    """What the settings describe. A checkpoint without further settings plays what its run played.
 
-    All settings but those of environment and rollout belong to training and are refused.
+    All settings but those of environment, rollout and teacher belong to training and are refused.
     """
-    for override in overrides:
-        if override.lstrip("+~").partition("=")[0].split(".")[0] not in ("environment", "rollout"):
+    for override in options.settings:
+        if override.lstrip("+~").partition("=")[0].split(".")[0] not in ("environment", "rollout", "teacher"):
             raise UserError(
-                f"{override}: only settings of the environment and of rollout are allowed here, such as "
-                "environment=alfworld and rollout=window"
+                f"{override}: only settings of the environment, of rollout and of the teacher are allowed here, such "
+                "as environment=alfworld and rollout=window"
             )
-    config = compose_config(overrides)
-    node = config["environment"]
-    if data_dir is not None:
-        node["data_dir"] = data_dir
-    try:
-        settings = cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))
-        rollout = cast("dict[str, Any]", OmegaConf.to_container(config["rollout"], resolve=True))
-    except OmegaConfBaseException as error:
-        raise UserError(f"environment: a value cannot be resolved: {str(error).splitlines()[0]}") from error
-    check_node(settings, "environment", ranges=RANGES)
+    if options.policy is None and options.skills:
+        raise UserError("--skills: they are for a model that plays; give one with --policy")
+    if options.policy is not None and options.expert:
+        raise UserError("--policy and --expert: only one of them can play")
+    known = None if options.policy is None or options.settings else run_settings(options.policy)
+    config = compose_config(options.settings) if known is None else OmegaConf.create(known)
+    assert isinstance(config, DictConfig)
+    if options.data_dir is not None:
+        config["environment"]["data_dir"] = options.data_dir
+    environment, rollout = (_plain(config, name) for name in ("environment", "rollout"))
+    check_node(environment, "environment", ranges=RANGES)
     check_arguments(RolloutSettings, rollout, "rollout", ranges=RANGES)
-    environment = build(settings, "environment")
-    assert isinstance(environment, Environment)
-    return environment, rollout["history_turns"] if rollout["context"] == "window" else None
+    teacher = None if config["teacher"] is None else _plain(config, "teacher")
+    sampling = SamplingConfig(options.temperature, 1.0, 0, rollout["sampling"]["max_response_tokens"])
+    built = build(environment, "environment")
+    assert isinstance(built, Environment)
+    return _Setup(built, rollout["history_turns"] if rollout["context"] == "window" else None, sampling, teacher)
+
+
+def _plain(config: DictConfig, name: str) -> dict[str, Any]:
+    try:
+        return cast("dict[str, Any]", OmegaConf.to_container(config[name], resolve=True))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{name}: a value cannot be resolved: {str(error).splitlines()[0]}") from error
+
+
+def _player(options: argparse.Namespace, setup: _Setup, task: Task, read: Read, write: Write) -> Player:
+    if options.expert:
+        return Solution(setup.environment, task)
+    if options.policy is None:
+        return Person(setup.environment, read, write)
+    privileged = None
+    if options.skills:
+        if setup.teacher is None:
+            raise UserError("--skills: teacher=none has none to read")
+        check_node(setup.teacher, "teacher", ranges=RANGES)
+        privileged = build(setup.teacher, "teacher").privileged_text(task)
+        write(f"the model also reads:\n{privileged}")
+    return PolicyPlayer(
+        load_policy(options.policy),
+        setup.environment,
+        task,
+        setup.sampling,
+        window=setup.history_turns is not None,
+        privileged=privileged,
+        seed=options.seed,
+    )
 
 
 def _task(environment: Environment, split: str | None, index: int) -> Task:
@@ -100,38 +144,12 @@ def _task(environment: Environment, split: str | None, index: int) -> Task:
     return tasks[index]
 
 
-Commands = Callable[[Observation], str | None]
-"""What to do next; None: there is nothing left to do."""
-
-
-def _typed(read: Read, write: Write) -> Commands:
-    def ask(observation: Observation) -> str:
-        while True:
-            line = read(PROMPT).strip()
-            if line == "?":
-                write("\n".join(observation.actions) if observation.actions else "this environment lists no commands")
-            elif line:
-                return line
-
-    return ask
-
-
-def _solution(environment: Environment, task: Task) -> Commands:
-    solution = environment.expert(task)
-    if solution is None:
-        raise UserError(f"--expert: no solution of task {task.task_id} is known")
-    remaining: Iterator[str] = iter(solution)
-    return lambda _: next(remaining, None)
-
-
-def play(
-    environment: Environment, task: Task, commands: Commands, write: Write, history_turns: int | None = None
-) -> bool:
+def play(environment: Environment, task: Task, player: Player, write: Write, history_turns: int | None = None) -> bool:
     """Play one episode; returns whether it was won.
 
-    Shown are the texts of the messages that a model would get, and after each the command: those of one growing
-    conversation, or, with ``history_turns``, a whole prompt that shows so many past turns. What is typed is taken as
-    the action itself, or, when it has an action tag, as a whole response that is projected as a model's would be.
+    Shown are the texts of the messages that a model would get, and after each what the player does: those of one
+    growing conversation, or, with ``history_turns``, a whole prompt that shows so many past turns (fewer where the
+    player has no room for them).
     """
     pool = environment.open_pool()
     try:
@@ -139,25 +157,32 @@ def play(
         if isinstance(first, StepOutcome):
             raise UserError(f"task {task.task_id} cannot be played: {first.error}")
         observation = first
-        text = environment.opening(task, observation)
+        texts = [environment.opening(task, observation)]
         past: list[PastTurn] = []
         for turn in range(1, environment.max_turns + 1):
             if history_turns is not None:
                 shown = past[max(0, len(past) - history_turns) :]
-                text = environment.window_prompt(task, shown, observation, len(past))
-            write(f"\n[turn {turn} of {environment.max_turns}]\n{text}")
-            command = commands(observation)
-            if command is None:
+                texts = [
+                    environment.window_prompt(task, shown[n:], observation, len(past)) for n in range(len(shown) + 1)
+                ]
+            text = next((text for text in texts if player.fits(text)), None)
+            write(f"\n[turn {turn} of {environment.max_turns}]\n{texts[0] if text is None else text}")
+            if text is None:
+                write("\nnot solved: the model's context has no room left")
+                return False
+            move = player.move(text, observation)
+            if move is None:
                 break
-            action = environment.project(command).action if "<action>" in command else command
-            write(f"\naction: {action}")
-            outcome = pool.step({0: action})[0]
-            past.append(PastTurn(observation.text, action))
-            observation, text = outcome.observation, environment.reply(outcome.observation)
+            if move.response is not None:
+                write(f"\nresponse{'' if move.valid else ' (not in the format)'}: {move.response}")
+            write(f"\naction: {move.action}")
+            outcome = pool.step({0: move.action})[0]
+            past.append(PastTurn(observation.text, move.action))
+            observation, texts = outcome.observation, [environment.reply(outcome.observation)]
             if outcome.done:
-                write(f"\n{text}\n{_ending(outcome, turn)}")
+                write(f"\n{texts[0]}\n{_ending(outcome, turn)}")
                 return outcome.success
-        write(f"\n{text}\nnot solved")
+        write(f"\n{texts[0]}\nnot solved")
         return False
     finally:
         pool.close()

@@ -135,6 +135,6 @@ def test_the_demonstrations_of_the_shipped_models_have_not_changed():
     assert hashlib.sha256(texts.encode()).hexdigest()[:16] == "146bb6803fc15075"
 
 
-def test_every_shipped_domain_has_demonstrations_and_an_unknown_one_is_refused():
-    with pytest.raises(UserError, match="environment=moon.*alfworld"):
+def test_an_unknown_domain_is_refused():
+    with pytest.raises(UserError, match=r"environment=moon.*alfworld"):
         load_domain("moon")

@@ -48,7 +48,7 @@ class Domain(ABC):
 
     @abstractmethod
     def demonstrate(self, task: Task, rng: np.random.Generator, *, skilled: bool, max_turns: int) -> list[Step]:
-        """Play a task. ``skilled``: as one who has read the right skills and follows them; else like a mediocre player."""
+        """Play a task: ``skilled``, as one who has read the right skills and follows them, or as a mediocre player."""
 
     @abstractmethod
     def misleading(self, task: Task, rng: np.random.Generator) -> Task:

@@ -21,6 +21,6 @@ def load_domain(name: str) -> Domain:
     known = sorted(module.name for module in iter_modules(__path__))
     if name not in known:
         raise UserError(f"environment={name}: it has no demonstrations for a warm start; allowed: {', '.join(known)}")
-    domain = import_module(f"{__name__}.{name}").DOMAIN
-    assert issubclass(domain, Domain)
-    return domain()
+    domain = import_module(f"{__name__}.{name}").DOMAIN()
+    assert isinstance(domain, Domain)
+    return domain
