@@ -1,7 +1,6 @@
 """What does an ungated teacher do to training? Four methods, the same seeds: success, gradient norm, entropy.
 
-    python benchmarks/instability.py [--out logs/instability] [--seeds 1 2 3] [--jobs 2] [overrides ...]
-    python scripts/plot_instability.py logs/instability instability.png
+    python benchmarks/instability.py [--out logs/instability] [--seeds 1 2 3] [--jobs 2] [--picture PNG] [overrides ...]
 
     grpo            rewards alone
     sdar            the gated term
@@ -10,8 +9,9 @@
 
 Each is a run of ``train.py`` with the default configuration and lambda = 0.01 (``algorithm.objective.
 distillation_coefficient=...`` as an override changes it for the three). Runs that are finished are reused. The table
-gives the means of the last ten iterations over the seeds, each with its smallest and largest; the picture shows every
-iteration. It shows what these runs did, and nothing about runs of another size.
+gives the means of the last ten iterations over the seeds, each with its smallest and largest; the picture (extra
+``sdar[plot]``) shows every iteration, a thin line per seed and a thick one for their mean. Both show what these runs
+did, and nothing about runs of another size.
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ METHODS: dict[str, list[str]] = {
     "naive_hybrid": ["algorithm=sdar", "gate=none", "divergence=sampled_rkl"],
     "release_hybrid": ["algorithm=grpo_opsd_release"],
 }
-TAGS = ("rollout/success_rate", "train/grad_norm", "rollout/entropy")
+COLOURS = {"grpo": "tab:gray", "sdar": "tab:blue", "naive_hybrid": "tab:red", "release_hybrid": "tab:orange"}
+TAGS = {
+    "rollout/success_rate": "success rate, training rollouts",
+    "train/grad_norm": "gradient norm before clipping",
+    "rollout/entropy": "entropy of the policy, nats",
+}
 LAST = 10
 
 
@@ -45,7 +50,10 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
+    parser.add_argument("--picture", type=Path, help="picture to write")
     arguments, overrides = parser.parse_known_args()
+    if arguments.picture is not None:
+        _check_drawing()
     with ThreadPoolExecutor(arguments.jobs) as pool:
         wanted = product(arguments.seeds, arguments.methods)
         for _ in pool.map(lambda run: _train(*run, out=arguments.out, overrides=overrides), wanted):
@@ -59,6 +67,35 @@ def main() -> None:
             ends = [statistics.fmean(curve(folder, tag)[1][-LAST:]) for folder in folders]
             cells.append(f"{statistics.fmean(ends):.3f} ({min(ends):.3f} to {max(ends):.3f})")
         print(f"{method:<16}" + "".join(f"{cell:>32}" for cell in cells))
+    if arguments.picture is not None:
+        _draw(arguments.picture, arguments.out, arguments.methods, arguments.seeds)
+
+
+def _check_drawing() -> None:
+    """Before hours of work, not after them."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise SystemExit("error: --picture needs matplotlib; allowed is pip install 'sdar[plot]'") from None
+
+
+def _draw(picture: Path, out: Path, methods: list[str], seeds: list[int]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    for axes, (tag, title) in zip(figure.subplots(1, len(TAGS)), TAGS.items(), strict=True):
+        for method in methods:
+            curves = [curve(out / f"{method}-seed{seed}", tag) for seed in seeds]
+            for steps, values in curves:
+                axes.plot(steps, values, color=COLOURS[method], alpha=0.25, lw=0.8)
+            means = [statistics.fmean(values) for values in zip(*(values for _, values in curves), strict=True)]
+            label = f"{method.replace('_', ' ')} ({len(seeds)} seeds)"
+            axes.plot(curves[0][0], means, color=COLOURS[method], lw=1.8, label=label)
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("iteration")
+        axes.grid(alpha=0.3)
+    figure.axes[0].legend(fontsize=7)
+    figure.savefig(picture, dpi=110)
 
 
 def _train(seed: int, method: str, *, out: Path, overrides: list[str]) -> None:
