@@ -47,8 +47,8 @@ class Constant(Schedule):
 
 
 @dataclass(frozen=True)
-class Linear(Schedule):
-    """From ``start`` at iteration 0 in a straight line to ``end`` at iteration ``iterations``, and ``end`` after it.
+class Ramp(Schedule):
+    """From ``start`` at iteration 0 to ``end`` at iteration ``iterations``, and ``end`` after it.
 
     ``start``, ``end`` >= 0; ``iterations`` >= 1.
     """
@@ -60,33 +60,32 @@ class Linear(Schedule):
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
         _check_factors(start=self.start, end=self.end)
-        _check_iterations(iterations=self.iterations)
+        if self.iterations < 1:
+            raise UserError(f"schedule iterations is {self.iterations}, allowed are whole numbers of at least 1.")
 
     def factor(self, iteration: int) -> float:
         """Exactly ``start`` and ``end`` at the two ends."""
-        return _between(self.start, self.end, min(iteration / self.iterations, 1.0))
+        return _between(self.start, self.end, self.way(min(iteration / self.iterations, 1.0)))
+
+    @abstractmethod
+    def way(self, time: float) -> float:
+        """How much of the way is done after this share of the time; 0 at 0, 1 at 1."""
 
 
-@dataclass(frozen=True)
-class Cosine(Schedule):
-    """From ``start`` at iteration 0 along half a cosine to ``end`` at iteration ``iterations``, and ``end`` after it.
+class Linear(Ramp):
+    """In a straight line."""
 
-    ``start``, ``end`` >= 0; ``iterations`` >= 1. Flat at both ends, half way at half time.
-    """
+    def way(self, time: float) -> float:
+        """``time``."""
+        return time
 
-    start: float
-    end: float
-    iterations: int
 
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        _check_factors(start=self.start, end=self.end)
-        _check_iterations(iterations=self.iterations)
+class Cosine(Ramp):
+    """Along half a cosine: flat at both ends, half way at half time."""
 
-    def factor(self, iteration: int) -> float:
-        """Exactly ``start`` and ``end`` at the two ends."""
-        share = min(iteration / self.iterations, 1.0)
-        return _between(self.start, self.end, (1.0 - math.cos(math.pi * share)) / 2.0)
+    def way(self, time: float) -> float:
+        """(1 - cos(pi time)) / 2."""
+        return (1.0 - math.cos(math.pi * time)) / 2.0
 
 
 @dataclass(frozen=True)
@@ -201,9 +200,3 @@ def _check_factors(**values: float) -> None:
     for name, value in values.items():
         if not (math.isfinite(value) and value >= 0):
             raise UserError(f"schedule {name} is {value}, allowed are finite numbers of at least 0.")
-
-
-def _check_iterations(**values: int) -> None:
-    for name, value in values.items():
-        if value < 1:
-            raise UserError(f"schedule {name} is {value}, allowed are whole numbers of at least 1.")
