@@ -10,7 +10,7 @@ from typing import Any
 
 from sdar.assembly import Assembly, evaluation_text
 from sdar.callbacks.evaluation import PanelEvaluation
-from sdar.evaluation.agents import play_expert, play_random
+from sdar.evaluation.agents import play_expert, play_plans, play_random
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import content_hash
 from sdar.evaluation.result import EvaluationResult, summarise
@@ -18,11 +18,12 @@ from sdar.runs import RESULTS_FILE, write_record
 
 
 def play_baselines(assembly: Assembly, seed: int) -> list[EvaluationResult]:
-    """Random admissible agent and expert, where the environment has them."""
-    tasks, panel_hash = assembly.panel.tasks, assembly.panel.content_hash
+    """Random admissible agent, the environment's own baselines and expert, where it has them."""
+    environment, tasks, panel_hash = assembly.environment, assembly.panel.tasks, assembly.panel.content_hash
     played = {
-        "random admissible agent": play_random(assembly.environment, tasks, seed),
-        "expert": play_expert(assembly.environment, tasks),
+        "random admissible agent": play_random(environment, tasks, seed),
+        **{name: play_plans(environment, tasks, plan) for name, plan in environment.baselines().items()},
+        "expert": play_expert(environment, tasks),
     }
     return [summarise(name, episodes, panel_hash) for name, episodes in played.items() if episodes is not None]
 

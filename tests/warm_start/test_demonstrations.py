@@ -15,7 +15,7 @@ from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import CONTEXT_TOKENS, build_tokenizer
 from sdar.rollout.collector import Collector, EpisodeRequest, SamplingConfig
-from sdar.warm_start.demonstrations import DemonstrationStream, Mixture, response_text
+from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domains import load_domain
 
 DOMAIN = load_domain("alfworld")
@@ -57,7 +57,7 @@ def rollout(task, responses, privileged):
         generator_factory=lambda *_: Script(responses),
     )
     requests = [EpisodeRequest(task, 0)]
-    (episode,) = collector.collect(requests, seed=0, key=("test",), privileged=lambda _: privileged).episodes
+    (episode,) = collector.collect(requests, seed=0, key=("test",), privileged=lambda *_: privileged).episodes
     assert episode.end in (EndReason.SUCCESS, EndReason.TURN_LIMIT)
     return [[*turn.context_ids] for turn in episode.turns], [[*turn.response_ids] for turn in episode.turns]
 
@@ -68,7 +68,7 @@ def test_ids_and_weights_are_those_of_a_rollout_with_the_same_texts(kind, index)
     demonstrations = stream(ONLY[kind])
     task, steps, played_kind = demonstrations.play(index, 0.5)
     assert played_kind == kind
-    responses = [[*chat().privileged(response_text(step)), chat().end_id] for step in steps]
+    responses = [[*chat().privileged(DOMAIN.response(step)), chat().end_id] for step in steps]
     contexts, answers = rollout(task, responses, demonstrations.privileged(task, index, kind))
     assert len(contexts) == len(steps)
     expected_ids, expected_weights = [], []
@@ -84,8 +84,8 @@ def test_responses_are_read_back_as_the_commands_that_were_given():
     environment = AlfworldEnvironment(max_turns=MAX_TURNS, num_tasks=(1, 1, 1))
     _, steps, _ = stream(ONLY["right"]).play(0, 0.5)
     for step in steps:
-        text = chat().decode(chat().privileged(response_text(step)))
-        assert environment.project(text) == environment.project(response_text(step))
+        text = chat().decode(chat().privileged(DOMAIN.response(step)))
+        assert environment.project(text) == environment.project(DOMAIN.response(step))
         assert environment.project(text).action == step.command
         assert environment.project(text).valid
 

@@ -7,7 +7,7 @@ plays many episodes at once, so that expensive calls (retrieval, worker processe
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -105,3 +105,7 @@ class Environment(ABC):
     def expert(self, task: Task) -> list[str] | None:
         """Actions that solve the task, or None where the environment knows no expert."""
         return None
+
+    def baselines(self) -> Mapping[str, Callable[[Task], list[str]]]:
+        """Players without a model to show in the final table, by name; each gives the actions for a task."""
+        return {}

@@ -39,13 +39,24 @@ def play_random(
 def play_expert(
     environment: Environment, tasks: Sequence[Task], *, max_concurrent_episodes: int = 64
 ) -> list[Episode] | None:
-    """Play every task once with the environment's expert; None where it knows an expert for none of them.
+    """Play every task once with the environment's expert; None where it knows an expert for none of them."""
+    return play_plans(environment, tasks, environment.expert, max_concurrent_episodes=max_concurrent_episodes)
 
-    A task without an expert counts as a failure, and so does a plan that ends before the episode does.
+
+def play_plans(
+    environment: Environment,
+    tasks: Sequence[Task],
+    plan_of: Callable[[Task], list[str] | None],
+    *,
+    max_concurrent_episodes: int = 64,
+) -> list[Episode] | None:
+    """Play every task once by a plan of its own; None where there is a plan for none of them.
+
+    A task without a plan counts as a failure, and so does a plan that ends before the episode does.
     """
     plans: dict[str, list[str] | StepOutcome | None] = {}
     for task in tasks:
-        plans[task.task_id] = guarded(lambda task=task: environment.expert(task))  # type: ignore[misc]
+        plans[task.task_id] = guarded(lambda task=task: plan_of(task))  # type: ignore[misc]
     if all(plan is None for plan in plans.values()):
         return None
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from sdar.errors import UserError
 from sdar.policy.language_model import LanguageModel, load_model
 
@@ -42,13 +44,7 @@ def smollm2_135m(
 
 def _cache(cache_dir: str | None) -> Path:
     chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    try:
-        from platformdirs import user_cache_path
-    except ModuleNotFoundError as error:
-        raise _missing("platformdirs") from error
-    return user_cache_path("sdar")
+    return Path(chosen) if chosen else user_cache_path("sdar")
 
 
 def _convert_once(folder: Path) -> None:

@@ -76,7 +76,7 @@ class DemonstrationStream:
             yield self.privileged(task, index, kind)
             for step in steps:
                 yield step.observation
-                yield response_text(step)
+                yield self._domain.response(step)
 
     def play(self, index: int, draw: float) -> tuple[Task, list[Step], str]:
         """Task, steps and kind (right, none, wrong) of a demonstration; ``draw`` in [0, 1) decides the kind."""
@@ -111,12 +111,7 @@ class DemonstrationStream:
             else:
                 context = chat.between(self._environment.reply(observation))
                 context_weight = self._environment_weight
-            response = [*chat.privileged(response_text(step)), chat.end_id]
+            response = [*chat.privileged(self._domain.response(step)), chat.end_id]
             ids += context + response
             weights += [context_weight] * len(context) + [float(step.imitate)] * len(response)
         return Demonstration(ids, weights)
-
-
-def response_text(step: Step) -> str:
-    """A step in the response format."""
-    return f"<think>{step.thought}</think><action>{step.command}</action>"

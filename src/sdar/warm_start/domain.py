@@ -54,6 +54,10 @@ class Domain(ABC):
     def misleading(self, task: Task, rng: np.random.Generator) -> Task:
         """A task whose skills are wrong for ``task``."""
 
+    def response(self, step: Step) -> str:
+        """A step in the environment's response format."""
+        return f"<think>{step.thought}</think><action>{step.command}</action>"
+
     def training(self) -> WarmStartSettings:
         """How the shipped model was trained."""
         return WarmStartSettings()

@@ -1,0 +1,156 @@
+"""BM25 in this process: over passages in memory, or over a corpus on disk with its index cached beside other caches.
+
+Ranking is Lucene's formula with k1 0.9 and b 0.4 over lower-cased words, Porter-stemmed and without Lucene's English
+stop words, as Pyserini's default does it; equal scores keep the order of the corpus. The index is bm25s's: a sparse
+matrix of term scores, so that a query is a sum of a few rows.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import bm25s
+import numpy as np
+import Stemmer
+from platformdirs import user_cache_path
+
+from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
+from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
+from sdar.errors import UserError
+
+CACHE_VARIABLE = "SDAR_CACHE"
+_FORMAT = 1
+"""Raised when tokens or files change, so that older cached indices are not taken for current ones."""
+
+_WORD = re.compile(r"\w+")
+_STOP_WORDS = """
+a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was
+will with
+"""
+_STOPPED = frozenset(_STOP_WORDS.split())
+_META, _OFFSETS = "index.json", "offsets.npy"
+
+
+class Tokenizer:
+    """Lower-cased words, stemmed, without stop words. Stems are remembered: most words of a text are old ones."""
+
+    def __init__(self) -> None:
+        stem = Stemmer.Stemmer("porter").stemWord
+        self._stem = lru_cache(maxsize=1 << 18)(stem)
+
+    def __call__(self, text: str) -> list[str]:
+        """The terms of a text, in order."""
+        return [self._stem(word) for word in _WORD.findall(text.lower()) if word not in _STOPPED]
+
+
+class Bm25Retriever(Retriever):
+    """BM25 over passages.
+
+    Args:
+        passages: by number; only those that are found are looked at again after indexing.
+        index: a finished index of these passages; None: it is made now.
+    """
+
+    def __init__(
+        self, passages: Sequence[Passage], index: bm25s.BM25 | None = None, *, k1: float = 0.9, b: float = 0.4
+    ) -> None:
+        self._passages = passages
+        self._tokens = Tokenizer()
+        self._index = index if index is not None else build_index(passages, self._tokens, k1, b)
+
+    @classmethod
+    def open(
+        cls, corpus: str | Path, *, cache_dir: str | Path | None = None, k1: float = 0.9, b: float = 0.4
+    ) -> Bm25Retriever:
+        """A retriever over a jsonl file; its index is made once and then memory-mapped.
+
+        The index belongs to the file's content: it lies in a folder named by its hash, below ``cache_dir``, or
+        ``$SDAR_CACHE``, or the user's cache folder. It appears there complete or not at all, also when processes make
+        it at the same time.
+
+        Raises:
+            UserError: the file is missing, compressed, empty, or a line of it is no passage.
+        """
+        path = checked_path(corpus)
+        key = f"{content_hash(path)[:32]}-v{_FORMAT}-k1_{k1:g}-b_{b:g}"
+        folder = _cache_root(cache_dir) / "bm25" / key
+        if not (folder / _META).is_file():
+            _write_index(path, folder, k1, b)
+        index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
+        # Plain views of the mapped files: slices of np.memmap objects are slow to make.
+        index.scores = {name: np.asarray(part) if name != "num_docs" else part for name, part in index.scores.items()}
+        return cls(JsonlCorpus(path, np.load(folder / _OFFSETS, mmap_mode="r")), index)
+
+    def __len__(self) -> int:
+        """Number of passages."""
+        return len(self._passages)
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[Found]:
+        """See :class:`Retriever`. Passages that share no word with the query are not found."""
+        return [self._search(query, top_k) for query in queries]
+
+    def _search(self, query: str, top_k: int) -> Found:
+        ids = self._index.get_tokens_ids(self._tokens(query))
+        if not ids:
+            return []
+        scores = self._index.get_scores_from_ids(ids)
+        return [Hit(self._passages[int(number)], float(scores[number])) for number in best(scores, top_k)]
+
+
+def best(scores: np.ndarray, top_k: int) -> np.ndarray:
+    """Numbers of the at most ``top_k`` largest positive scores [n], largest first; equal ones in rising order."""
+    candidates = len(scores)
+    if top_k < candidates:
+        threshold = np.partition(scores, candidates - top_k)[candidates - top_k]
+        numbers = np.flatnonzero(scores >= max(threshold, np.finfo(scores.dtype).tiny))
+    else:
+        numbers = np.flatnonzero(scores > 0)
+    # A stable sort of the negated scores: numbers rise where scores are equal.
+    return numbers[np.argsort(-scores[numbers], kind="stable")][:top_k]
+
+
+def build_index(passages: Iterable[Passage], tokens: Tokenizer, k1: float, b: float) -> bm25s.BM25:
+    """The index of passages, in their order.
+
+    Raises:
+        UserError: there is no passage, or none has a word.
+    """
+    words = [tokens(passage.contents) for passage in passages]
+    if not any(words):
+        raise UserError("environment.search_engine.corpus: it holds no passage with a word in it")
+    index = bm25s.BM25(k1=k1, b=b, method="lucene")
+    index.index(words, show_progress=False)
+    return index
+
+
+def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
+    """Fill the folder in one step, by renaming: whoever is first wins, and no one sees half of it."""
+    offsets = line_offsets(corpus)
+    index = build_index(JsonlCorpus(corpus, offsets), Tokenizer(), k1, b)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        index.save(partial, show_progress=False)
+        np.save(partial / _OFFSETS, offsets)
+        (partial / _META).write_text(json.dumps({"corpus": corpus.name, "passages": len(offsets) - 1}) + "\n")
+        try:
+            partial.rename(folder)
+        except OSError:
+            if (folder / _META).is_file():
+                return  # another process was first; its index is the same
+            shutil.rmtree(folder)  # something that is no index lies there
+            partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _cache_root(cache_dir: str | Path | None) -> Path:
+    chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else user_cache_path("sdar")

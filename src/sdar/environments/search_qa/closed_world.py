@@ -1,0 +1,61 @@
+"""The closed world as a source of questions, with its encyclopedia behind BM25."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from sdar.environments.search_qa.bm25 import Bm25Retriever
+from sdar.environments.search_qa.demonstrator import solution
+from sdar.environments.search_qa.questions import Question
+from sdar.environments.search_qa.world import World, WorldQuestion, WorldSettings
+from sdar.errors import UserError
+
+SPLITS = ("train", "valid")
+
+
+class ClosedWorld:
+    """Questions about two worlds that share no name, and one encyclopedia of both."""
+
+    splits = SPLITS
+
+    def __init__(self, settings: WorldSettings, num_tasks: Sequence[int]) -> None:
+        if len(num_tasks) != len(SPLITS) or min(num_tasks) < 1:
+            raise UserError(f"environment.num_tasks={list(num_tasks)} must be {len(SPLITS)} numbers of at least 1")
+        self._worlds = {split: World(settings, split) for split in SPLITS}
+        self._num_tasks = dict(zip(SPLITS, num_tasks, strict=True))
+
+    def questions(self, split: str) -> list[Question]:
+        """The questions of a split; UserError when its world has fewer than are asked for."""
+        world, count = self._worlds[split], self._num_tasks[split]
+        if count > world.num_questions:
+            raise UserError(
+                f"environment.num_tasks={list(self._num_tasks.values())}: the world of {split} has only "
+                f"{world.num_questions} questions; allowed is that many, or a larger environment.world"
+            )
+        return [as_question(world.question(index), f"{index:05d}") for index in range(count)]
+
+    @cached_property
+    def retriever(self) -> Bm25Retriever:
+        """BM25 over the pages of both worlds."""
+        return Bm25Retriever([passage for world in self._worlds.values() for passage in world.passages])
+
+    def frequent_answers(self) -> Mapping[str, str]:
+        """The most frequent answer of the training questions, by what is asked for."""
+        counts: dict[str, Counter[str]] = {}
+        for question in self.questions("train"):
+            counts.setdefault(question.kind, Counter())[question.golden_answers[0]] += 1
+        return {kind: sorted(found, key=lambda name: (-found[name], name))[0] for kind, found in counts.items()}
+
+
+def as_question(question: WorldQuestion, number: str) -> Question:
+    """A question of a world as one of the environment."""
+    return Question(
+        question_id=number,
+        task_type=question.task_type,
+        text=question.text,
+        golden_answers=(question.answer,),
+        solution=tuple(solution(question)),
+        kind=question.lookups[-1].relation,
+    )

@@ -1,0 +1,241 @@
+"""Search-QA: questions that are answered by searching, in a generated closed world or over data of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
+from sdar.environments.search_qa import protocol, scoring
+from sdar.environments.search_qa.closed_world import ClosedWorld
+from sdar.environments.search_qa.protocol import Answer, Search
+from sdar.environments.search_qa.questions import Question, QuestionFiles
+from sdar.environments.search_qa.retriever import RetrievalFailure, Retriever
+from sdar.environments.search_qa.world import WorldSettings
+from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.errors import UserError
+
+INSTRUCTIONS = (
+    "Answer the question. In every turn, think first, between <think> and </think>. Then either look something up in "
+    "the search engine: give a query between <search> and </search>, and what it finds comes back between "
+    "<information> and </information>. Or, when you know enough, give the answer, as short as possible, between "
+    "<answer> and </answer>. Do only one of the two in a turn.\n\n"
+)
+"""What a prompt opens with in the full style."""
+
+PROMPT_STYLES = ("terse", "full")
+
+
+class SearchQAEnvironment(Environment):
+    """Questions, a retriever, and the text around them.
+
+    Args:
+        search_engine: what ``<search>`` asks; None: BM25 over the closed world's pages. Needed with ``data_dir``.
+        data_dir: folder of questions, ``<split>.jsonl`` or ``<split>.parquet`` (Search-R1's layout); None: the closed
+            world's.
+        max_turns: turn limit of an episode (4 in the paper).
+        top_k: passages per search (3 in the paper); at least 1.
+        success_reward: reward of an answer that matches exactly, above 0; everything else gives 0. The paper's code
+            gives 1 and takes 0.01 for an invalid turn; 10 and 0.1, as in the other environments, is the same but for
+            the scale.
+        prompt_style: ``full`` explains the protocol to a pretrained model; ``terse`` leaves that out, for a model that
+            was warm-started on it.
+        num_tasks: questions of the closed world per split, in the order train, valid.
+        world: how the closed world is drawn; ignored with ``data_dir``.
+    """
+
+    name: ClassVar[str] = "search_qa"
+
+    def __init__(
+        self,
+        *,
+        search_engine: Retriever | None = None,
+        data_dir: str | Path | None = None,
+        max_turns: int = 4,
+        top_k: int = 3,
+        success_reward: float = 1.0,
+        prompt_style: str = "terse",
+        list_actions: bool = False,
+        num_tasks: Sequence[int] = (960, 240),
+        world: WorldSettings | None = None,
+    ) -> None:
+        """``list_actions`` is there for models' files, which set it for every environment: there is nothing to list."""
+        if prompt_style not in PROMPT_STYLES:
+            allowed = ", ".join(PROMPT_STYLES)
+            raise UserError(f"environment.prompt_style={prompt_style!r} is unknown; allowed: {allowed}")
+        for name, value in (("max_turns", max_turns), ("top_k", top_k)):
+            if value < 1:
+                raise UserError(f"environment.{name}={value} must be at least 1")
+        if not 0 < success_reward < float("inf"):
+            raise UserError(f"environment.success_reward={success_reward} must be a number above 0")
+        self.max_turns = max_turns
+        self._top_k = top_k
+        self._reward = success_reward
+        self._full = prompt_style == "full"
+        self._search_engine = search_engine
+        self._source: ClosedWorld | QuestionFiles
+        if data_dir is None:
+            self._source = ClosedWorld(world or WorldSettings(), num_tasks)
+        elif search_engine is None:
+            raise UserError(
+                f"environment.data_dir={data_dir} needs a search engine over a corpus: choose search_engine=bm25 "
+                "environment.search_engine.corpus=PATH, or search_engine=http or dense"
+            )
+        else:
+            self._source = QuestionFiles(data_dir)
+        self._tasks: dict[str, list[Task]] = {}
+
+    @cached_property
+    def retriever(self) -> Retriever:
+        """What searches ask; the closed world's is made when it is first needed."""
+        if self._search_engine is not None:
+            return self._search_engine
+        assert isinstance(self._source, ClosedWorld)
+        return self._source.retriever
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have questions."""
+        return self._source.splits
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """All questions of a split; drawn or read when the split is first asked for."""
+        if split not in self.splits():
+            raise UserError(f"split {split!r} has no tasks; allowed: {', '.join(self.splits())}")
+        if split not in self._tasks:
+            self._tasks[split] = [question.task(split) for question in self._source.questions(split)]
+        return self._tasks[split]
+
+    def open_pool(self) -> EnvironmentPool:
+        """A pool that asks this environment's retriever."""
+        return SearchPool(self.retriever, self._top_k, self._reward)
+
+    def opening(self, task: Task, observation: Observation) -> str:
+        """The question, after the instructions in the full style."""
+        return (f"{INSTRUCTIONS}Question: " if self._full else "") + observation.text
+
+    def reply(self, observation: Observation) -> str:
+        """What was found."""
+        return observation.text
+
+    def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
+        """Question and steps taken, "Step i: search information", then the request (full style).
+
+        What a step found is what was seen after it. Without history only what was found last is shown.
+        """
+        parts = [self.opening(task, Observation(task.description, None, ""))]
+        if past:
+            seen = [*(turn.observation for turn in past[1:]), observation.text]
+            first = step - len(past) + 1
+            steps = [f"Step {first + i}: {turn.action} {seen[i]}" for i, turn in enumerate(past)]
+            parts += [f"Steps taken so far: {step}.", *steps] if self._full else steps
+        elif step > 0:
+            parts.append(observation.text)
+        if self._full and step > 0:
+            parts.append("Now think, then search again or answer.")
+        return "\n\n".join(parts) if self._full else "\n".join(parts)
+
+    def project(self, response: str) -> Projection:
+        """See :func:`sdar.environments.search_qa.protocol.project`."""
+        return protocol.project(response)
+
+    def expert(self, task: Task) -> list[str] | None:
+        """In the closed world, the searches that are needed and the answer; None for other questions."""
+        question: Question = task.payload
+        plan = list(question.solution)
+        return plan if 0 < len(plan) <= self.max_turns else None
+
+    def baselines(self) -> Mapping[str, Callable[[Task], list[str]]]:
+        """Without a search: for each kind of closed-world question the most frequent training answer."""
+        if not isinstance(self._source, ClosedWorld):
+            return {}
+        frequent = self._source.frequent_answers()
+        return {"closed book (no search)": lambda task: [f"<answer>{frequent[task.payload.kind]}</answer>"]}
+
+
+@dataclass
+class _Slot:
+    question: Question
+    turns: int = 0
+
+
+class SearchPool(EnvironmentPool):
+    """Episodes that search together: the queries of one step are one call of the retriever, equal ones asked once."""
+
+    batched: ClassVar[bool] = True
+
+    def __init__(self, retriever: Retriever, top_k: int, success_reward: float) -> None:
+        self._retriever = retriever
+        self._top_k = top_k
+        self._reward = success_reward
+        self._questions: dict[int, Question] = {}
+
+    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        """Start the tasks; a task without a question ends its slot with an error."""
+        self._questions = {}
+        started: list[Observation | StepOutcome] = []
+        for slot, task in enumerate(tasks):
+            if not isinstance(task.payload, Question):
+                started.append(_failed(EndReason.ERROR_ENVIRONMENT, f"task {task.task_id} holds no question"))
+                continue
+            self._questions[slot] = task.payload
+            started.append(_seen(task.payload.text))
+        return started
+
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        """One search or answer in each named slot."""
+        for slot in actions:
+            if slot not in self._questions:
+                raise ValueError(f"slot {slot} is not running")
+        asked = {slot: protocol.parse(action) for slot, action in actions.items()}
+        found = self._search({slot: what.query for slot, what in asked.items() if isinstance(what, Search)})
+        outcomes: dict[int, StepOutcome] = {}
+        for slot, what in asked.items():
+            if isinstance(what, Answer):
+                outcomes[slot] = self._judge(self._questions[slot], what.text)
+            elif slot in found:
+                outcomes[slot] = found[slot]
+            else:
+                outcomes[slot] = _running(protocol.tagged(protocol.NOTHING_DONE))
+            if outcomes[slot].done:
+                del self._questions[slot]
+        return outcomes
+
+    def _search(self, queries: Mapping[int, str]) -> dict[int, StepOutcome]:
+        """Answers to queries, by slot."""
+        different = sorted({query for query in queries.values() if query})
+        answers = dict(zip(different, self._retriever.search(different, self._top_k), strict=True)) if different else {}
+        outcomes: dict[int, StepOutcome] = {}
+        for slot, query in queries.items():
+            answer = answers.get(query)
+            if answer is None:
+                outcomes[slot] = _running(protocol.tagged(protocol.EMPTY_QUERY))
+            elif isinstance(answer, RetrievalFailure):
+                outcomes[slot] = _failed(EndReason.ERROR_TOOL, f"the retriever failed: {answer.reason}")
+            else:
+                outcomes[slot] = _running(protocol.information(answer))
+        return outcomes
+
+    def _judge(self, question: Question, answer: str) -> StepOutcome:
+        judged = scoring.scores(answer, question.golden_answers)
+        right = judged["exact_match"] == 1.0
+        end = EndReason.SUCCESS if right else EndReason.FAILURE
+        return StepOutcome(_seen(""), self._reward if right else 0.0, True, right, judged, end)
+
+    def close(self) -> None:
+        """Forget all episodes. The retriever stays: other pools use it, too."""
+        self._questions = {}
+
+
+def _seen(text: str) -> Observation:
+    return Observation(text=text, actions=None, anchor=text)
+
+
+def _running(text: str) -> StepOutcome:
+    return StepOutcome(_seen(text), 0.0, False, False, scoring.NO_ANSWER)
+
+
+def _failed(end: EndReason, message: str) -> StepOutcome:
+    return StepOutcome(_seen(""), 0.0, True, False, end=end, error=message)

@@ -1,0 +1,109 @@
+"""Search-QA: demonstrations in closed worlds, every few hundred in a world of their own, so that none can be learnt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+
+from sdar.environments.demonstration import Step
+from sdar.environments.search_qa.bm25 import Bm25Retriever
+from sdar.environments.search_qa.closed_world import as_question
+from sdar.environments.search_qa.demonstrator import MEDIOCRE, SKILLED, Demonstrator
+from sdar.environments.search_qa.environment import SearchQAEnvironment
+from sdar.environments.search_qa.world import TYPES, World, WorldSettings
+from sdar.episode import Task
+from sdar.warm_start.domain import SPLIT, Domain
+from sdar.warm_start.train import WarmStartSettings
+
+_WORLD = WorldSettings(people=120, towns=40, books=60)
+_QUESTIONS = 200
+"""Demonstrations in one world."""
+
+_TOP_K = 3
+_EXAMPLES = {
+    "comparison": "Which language did both of them speak?",
+    "direct_retrieval": "Who wrote it?",
+    "entity_attribute": "Where was it born?",
+    "multi_hop": "Who taught the author of it?",
+}
+"""A question of each type, with the words that its skills are chosen by."""
+
+
+class SearchQADomain(Domain):
+    """See the module."""
+
+    name: ClassVar[str] = "search_qa"
+    phrases: ClassVar[tuple[str, ...]] = (
+        r"</think><(?:search|answer)>",
+        r"</(?:search|answer)>",
+        r"<think>want",
+        r"<information>Doc 1\(Title:",
+        r"\.\nDoc [0-9]\(Title:",
+        r"\.</information>",
+        r" was born in the town of(?= )",
+        r" was born in(?= )",
+        r" worked for many years as a(?= )",
+        r" worked as a(?= )",
+        r" was taught by(?= )",
+        r" is a book written by(?= )",
+        r" was written by(?= )",
+        r" is a town on the river(?= )",
+        r" lies on the river(?= )",
+        r" is a town with the mayor(?= )",
+        r" has the mayor(?= )",
+        r"As a child(?= )",
+        r"At home(?= )",
+        r": look (?:up|again)",
+        r", look up",
+        r": found(?= )",
+        r": guess",
+        r", then(?= )",
+    )
+    vocabulary_size: ClassVar[int] = 1536
+    context_tokens: ClassVar[int] = 1024
+    max_turns: ClassVar[int] = 4
+    split: ClassVar[str] = "valid"
+
+    def environment(self, max_turns: int) -> SearchQAEnvironment:
+        """See :class:`Domain`."""
+        return SearchQAEnvironment(max_turns=max_turns, top_k=_TOP_K)
+
+    def task(self, seed: int, index: int) -> Task:
+        """See :class:`Domain`."""
+        number, question = divmod(index, _QUESTIONS)
+        world, _ = _world(seed * 1_000_000 + number)
+        return replace(as_question(world.question(question), f"{seed}-{index}").task(SPLIT), payload=(number, question))
+
+    def demonstrate(self, task: Task, rng: np.random.Generator, *, skilled: bool, max_turns: int) -> list[Step]:
+        """See :class:`Domain`."""
+        seed = int(task.task_id.split("/")[1].split("-")[0])
+        number, index = task.payload
+        world, retriever = _world(seed * 1_000_000 + number)
+        habits = SKILLED if skilled else MEDIOCRE
+        return Demonstrator(world.question(index), retriever, _TOP_K, habits, rng).play(max_turns)
+
+    def misleading(self, task: Task, rng: np.random.Generator) -> Task:
+        """A question of another type."""
+        shift = int(rng.integers(1, len(TYPES)))
+        other = TYPES[(TYPES.index(task.task_type) + shift) % len(TYPES)]
+        return replace(task, task_type=other, description=_EXAMPLES[other])
+
+    def training(self) -> WarmStartSettings:
+        """Demonstrations are short here, so there is time for more of them."""
+        return WarmStartSettings(steps=1200)
+
+    def response(self, step: Step) -> str:
+        """The command is tagged already: it is a search or an answer."""
+        return f"<think>{step.thought}</think>{step.command}"
+
+
+@lru_cache(maxsize=4)
+def _world(number: int) -> tuple[World, Bm25Retriever]:
+    world = World(_WORLD, SPLIT, number)
+    return world, Bm25Retriever(world.passages)
+
+
+DOMAIN = SearchQADomain

@@ -1,0 +1,194 @@
+"""BM25: the formula, the order of equals, and an index on disk that belongs to one content and is never half there."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sdar.environments.search_qa import bm25
+from sdar.environments.search_qa.bm25 import Bm25Retriever, Tokenizer, best
+from sdar.environments.search_qa.corpus import JsonlCorpus, line_offsets
+from sdar.environments.search_qa.retriever import Hit, Passage
+from sdar.errors import UserError
+
+WORDS = ["stone", "river", "tower", "singing", "sang", "old"]
+TEXTS = ["Singing stones.", "The river sings", "old Tower, old river", "a tower of stone stone", "nothing else here"]
+
+
+def passages(texts: Sequence[str]) -> list[Passage]:
+    return [Passage(str(number), f'"T"\n{text}') for number, text in enumerate(texts)]
+
+
+def write(path: Path, texts: Sequence[str], last: str = "\n") -> Path:
+    lines = [
+        json.dumps({"id": str(n), "contents": f'"T{n}"\n{text}'}, ensure_ascii=False) for n, text in enumerate(texts)
+    ]
+    path.write_text("\n".join(lines) + last, encoding="utf-8")
+    return path
+
+
+def found(retriever: Bm25Retriever, query: str, top_k: int = 3) -> list[str]:
+    (hits,) = retriever.search([query], top_k)
+    assert isinstance(hits, list)
+    return [hit.passage.id for hit in hits]
+
+
+@given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=6), min_size=1, max_size=8), st.data())
+def test_scores_are_those_of_the_formula(documents: list[list[str]], data: st.DataObject) -> None:
+    """Lucene's BM25, term by term, in Python."""
+    query = data.draw(st.lists(st.sampled_from(WORDS), min_size=1, max_size=4))
+    made = [Passage(str(n), " ".join(words)) for n, words in enumerate(documents)]
+    (hits,) = Bm25Retriever(made).search([" ".join(query)], len(documents))
+    stem = Tokenizer()
+    terms = [stem(" ".join(words)) for words in documents]
+    mean = sum(map(len, terms)) / len(terms)
+    expected = {}
+    for number, document in enumerate(terms):
+        counts, score = Counter(document), 0.0
+        for term in stem(" ".join(query)):
+            containing = sum(term in other for other in terms)
+            idf = math.log(1 + (len(terms) - containing + 0.5) / (containing + 0.5))
+            score += idf * counts[term] / (counts[term] + 0.9 * (1 - 0.4 + 0.4 * len(document) / mean))
+        if score > 0:
+            expected[str(number)] = score
+    assert isinstance(hits, list)
+    assert {hit.passage.id: hit.score for hit in hits} == pytest.approx(expected, rel=1e-5)
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_words_are_stemmed_whatever_their_case_and_stop_words_do_not_count() -> None:
+    retriever = Bm25Retriever(passages(TEXTS))
+    assert found(retriever, "SINGS")[:2] == ["0", "1"]
+    assert found(retriever, "the of a") == []
+    assert found(retriever, "zeppelin") == []
+    assert found(retriever, "") == []
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), min_size=1, max_size=12), st.integers(1, 14))
+def test_equal_scores_keep_the_order_of_the_corpus(values: list[float], top_k: int) -> None:
+    scores = np.array(values, np.float32)
+    expected = [n for n in sorted(range(len(values)), key=lambda n: -values[n]) if values[n] > 0][:top_k]
+    assert best(scores, top_k).tolist() == expected
+
+
+def test_many_queries_are_answered_as_each_alone() -> None:
+    retriever = Bm25Retriever(passages(TEXTS))
+    queries = ["old river", "", "stone", "old river"]
+    assert retriever.search(queries, 2) == [retriever.search([query], 2)[0] for query in queries]
+
+
+# On disk ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("last", ["\n", "", "\n\n\n"])
+def test_a_corpus_on_disk_is_read_where_it_lies(tmp_path: Path, last: str) -> None:
+    path = write(tmp_path / "c.jsonl", ["ein Fluß", "two\u2028lines", "three"], last)
+    corpus = JsonlCorpus(path, line_offsets(path))
+    assert len(corpus) == 3
+    assert [passage.text for passage in corpus] == ["ein Fluß", "two\u2028lines", "three"]
+    assert corpus[-1].title == "T2"
+    assert [passage.id for passage in corpus[1:]] == ["1", "2"]
+
+
+def test_offsets_do_not_depend_on_how_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "c.jsonl", TEXTS)
+    whole = line_offsets(path).tolist()
+    monkeypatch.setattr("sdar.environments.search_qa.corpus._BLOCK", 7)
+    assert line_offsets(path).tolist() == whole
+
+
+def test_an_opened_index_answers_like_one_in_memory_and_is_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "c.jsonl", TEXTS)
+    corpus = JsonlCorpus(path, line_offsets(path))
+    first = Bm25Retriever.open(path, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr(bm25, "build_index", lambda *_: pytest.fail("the index is made again"))
+    again = Bm25Retriever.open(path, cache_dir=tmp_path / "cache")
+    monkeypatch.undo()
+    in_memory = Bm25Retriever(list(corpus))
+    for query in ("old river", "stones", "sing"):
+        assert first.search([query], 3) == again.search([query], 3) == in_memory.search([query], 3)
+
+
+def test_the_index_belongs_to_the_content_and_not_to_the_name(tmp_path: Path) -> None:
+    path, cache = tmp_path / "c.jsonl", tmp_path / "cache"
+    assert found(Bm25Retriever.open(write(path, TEXTS), cache_dir=cache), "zeppelin") == []
+    stat = path.stat()
+    write(path, [*TEXTS[:-1], "zeppelin   here"])  # as many bytes as before, and dated as before
+    os.utime(path, (stat.st_atime, stat.st_mtime))
+    assert found(Bm25Retriever.open(path, cache_dir=cache), "zeppelin") == ["4"]
+    assert found(Bm25Retriever.open(path, cache_dir=cache, k1=1.2), "zeppelin") == ["4"]
+    assert len(list((cache / "bm25").iterdir())) == 3
+
+
+def test_processes_that_start_together_share_one_whole_index(tmp_path: Path) -> None:
+    path = write(tmp_path / "c.jsonl", TEXTS * 20)
+    with ThreadPoolExecutor(4) as threads:
+        opened = list(threads.map(lambda _: Bm25Retriever.open(path, cache_dir=tmp_path / "cache"), range(4)))
+    assert len({tuple(found(retriever, "old tower")) for retriever in opened}) == 1
+    assert len(list((tmp_path / "cache" / "bm25").iterdir())) == 1
+
+
+def test_an_index_whose_making_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, cache = write(tmp_path / "c.jsonl", TEXTS), tmp_path / "cache"
+
+    def full_disk(*_: object, **__: object) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "save", full_disk)
+        with pytest.raises(OSError, match="no space"):
+            Bm25Retriever.open(path, cache_dir=cache)
+    assert list((cache / "bm25").iterdir()) == []
+    (folder,) = _index_folder(path, cache)
+    for file in folder.iterdir():  # a folder of that name that is no index
+        file.unlink()
+    assert found(Bm25Retriever.open(path, cache_dir=cache), "old tower")[0] == "2"
+
+
+def _index_folder(path: Path, cache: Path) -> list[Path]:
+    Bm25Retriever.open(path, cache_dir=cache)
+    return list((cache / "bm25").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("text", "mentioned"),
+    [
+        ('{"id": "1"}\n', "line 1 is no passage"),
+        ('{"id": "1", "contents": "x"}\nnot json\n', "line 2 is no passage"),
+        ('{"id": "1", "contents": 3}\n', "line 1 is no passage"),
+        ("[1]\n", "line 1 is no passage"),
+        ("", "no passage with a word"),
+        ('{"id": "1", "contents": "..."}\n', "no passage with a word"),
+    ],
+)
+def test_a_file_that_is_no_corpus_is_told_in_one_sentence(tmp_path: Path, text: str, mentioned: str) -> None:
+    path = tmp_path / "c.jsonl"
+    path.write_text(text)
+    with pytest.raises(UserError, match=mentioned):
+        Bm25Retriever.open(path, cache_dir=tmp_path / "cache")
+
+
+def test_a_corpus_that_is_missing_or_compressed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no such file"):
+        Bm25Retriever.open(tmp_path / "none.jsonl")
+    (tmp_path / "c.jsonl.xz").write_bytes(b"x")
+    with pytest.raises(UserError, match="decompress it first"):
+        Bm25Retriever.open(tmp_path / "c.jsonl.xz")
+
+
+def test_a_hit_is_a_passage_with_a_score() -> None:
+    ((hit,),) = Bm25Retriever(passages(["only"])).search(["only"], 1)  # type: ignore[misc]
+    assert isinstance(hit, Hit)
+    assert (hit.passage.title, hit.passage.text) == ("T", "only")
