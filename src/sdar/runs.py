@@ -56,6 +56,10 @@ _PACKAGES = (
     "tensorboard",
     "alfworld",
     "textworld",
+    "bm25s",
+    "pystemmer",
+    "rapidfuzz",
+    "spacy",
 )
 
 

@@ -74,8 +74,8 @@ class DemonstrationStream:
         for index in range(count):
             task, steps, kind = self.play(index, index / count)
             yield self.privileged(task, index, kind)
-            for step in steps:
-                yield step.observation
+            for number, step in enumerate(steps):
+                yield self._domain.shown(self._environment, task, number, step)
                 yield self._domain.response(step)
 
     def play(self, index: int, draw: float) -> tuple[Task, list[Step], str]:

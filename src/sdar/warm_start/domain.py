@@ -58,6 +58,10 @@ class Domain(ABC):
         """A step in the environment's response format."""
         return f"<think>{step.thought}</think><action>{step.command}</action>"
 
+    def shown(self, environment: Environment, task: Task, number: int, step: Step) -> str:  # noqa: ARG002
+        """What the vocabulary is to know of what is seen before turn ``number``: the observation as it stands."""
+        return step.observation
+
     def training(self) -> WarmStartSettings:
         """How the shipped model was trained."""
         return WarmStartSettings()

@@ -1,0 +1,1 @@
+"""WebShop in text: a shop with a search engine, product pages, options and a shopping goal."""

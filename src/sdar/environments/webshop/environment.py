@@ -1,0 +1,261 @@
+"""WebShop: finding, configuring and buying what an instruction asks for."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
+from sdar.environments.webshop.catalogue import CatalogueSettings, generate_products
+from sdar.environments.webshop.dataset import read_products
+from sdar.environments.webshop.expert import purchase_plan
+from sdar.environments.webshop.goals import SPLITS, Goal, draw_prices, make_goals, split_tasks
+from sdar.environments.webshop.nouns import noun_source
+from sdar.environments.webshop.product import Product
+from sdar.environments.webshop.reward import Nouns
+from sdar.environments.webshop.search_index import SearchIndex
+from sdar.environments.webshop.shop import MOST_RESULTS, SEPARATOR, Session, Shop
+from sdar.environments.webshop.terse import terse_page
+from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.errors import UserError
+
+SUCCESS_REWARD = 10.0
+"""Reward of a purchase that scores 1; everything else gives 0 (verl-agent's WebShop, as the paper uses it)."""
+
+LONGEST_PROMPT = 13_000
+"""Characters; a longer window prompt is written without history (the same)."""
+
+PROMPT_STYLES = ("terse", "full")
+
+ROLE = "You are shopping in an online shop and act by searching and clicking. "
+FORMAT = (
+    "think first, briefly, between <think> and </think>, then give exactly one action between <action> and </action>. "
+)
+ACTIONS = (
+    "Actions: search[words] finds products; click[name] follows what the page shows: a product by its code, the value "
+    "of an option, a button. The texts of a page are separated by [SEP]. Choose the options that are asked for before "
+    "click[buy now] ends the visit."
+)
+INSTRUCTIONS = f"{ROLE}In every turn {FORMAT}{ACTIONS}\n\n"
+"""What a growing conversation opens with in the full style."""
+
+_CJK = re.compile(r"[\u4e00-\u9fff]")
+_FALLBACK_CHARACTERS = 20
+_TYPED = "search[<your words>]"
+
+
+class WebshopEnvironment(Environment):
+    """Shopping goals and the text around them.
+
+    Args:
+        data_dir: folder of the original's files; None: the built-in catalogue.
+        use_small: with ``data_dir``, the 1,000 products of ``items_shuffle_1000.json`` rather than all.
+        human_goals: with ``data_dir``, goals written by people (``items_human_ins.json``) rather than synthetic ones.
+        nouns: where the nouns of titles come from, see :mod:`sdar.environments.webshop.nouns`.
+        index_dir: folder that keeps the search index of the catalogue; None: it is made anew each time.
+        price_seed: draws prices within ranges, and the price limits of goals.
+        max_turns: turn limit of an episode (the paper uses 15).
+        prompt_style: ``full`` explains actions and format to a pretrained model; ``terse`` leaves that out and shows
+            pages shortened, for a model that was warm-started on them.
+        list_actions: whether each prompt lists the possible actions.
+        catalogue: how the built-in catalogue is drawn; ignored with ``data_dir``.
+    """
+
+    name: ClassVar[str] = "webshop"
+
+    def __init__(
+        self,
+        *,
+        data_dir: str | Path | None = None,
+        use_small: bool = True,
+        human_goals: bool = False,
+        nouns: str = "auto",
+        index_dir: str | Path | None = None,
+        price_seed: int = 0,
+        max_turns: int = 15,
+        prompt_style: str = "terse",
+        list_actions: bool = False,
+        catalogue: CatalogueSettings | None = None,
+    ) -> None:
+        if prompt_style not in PROMPT_STYLES:
+            allowed = ", ".join(PROMPT_STYLES)
+            raise UserError(f"environment.prompt_style={prompt_style!r} is unknown; allowed: {allowed}")
+        if max_turns < 1:
+            raise UserError(f"environment.max_turns={max_turns} must be at least 1")
+        if data_dir is None and human_goals:
+            raise UserError("environment.human_goals=true needs environment.data_dir: the built-in goals are synthetic")
+        folder = None if data_dir is None else Path(data_dir).expanduser()
+        noun_of = noun_source(nouns, folder)
+        if folder is None:
+            products = generate_products(catalogue or CatalogueSettings())
+        else:
+            products = read_products(folder, use_small=use_small, human_goals=human_goals)
+        self.max_turns = max_turns
+        self._prompt_style = prompt_style
+        self._list_actions = list_actions
+        rng = random.Random(price_seed)
+        prices = draw_prices(products, rng)
+        self._tasks = split_tasks(make_goals(products, prices, rng, human=human_goals))
+        self._splits = tuple(split for split in SPLITS if split in self._tasks)
+        if SPLITS[0] not in self._splits:
+            raise UserError(
+                f"environment.data_dir={data_dir}: its {sum(map(len, self._tasks.values()))} goals are too few; "
+                "training begins with the 1501st"
+            )
+        self.shop = open_shop(products, prices, noun_of, None if index_dir is None else Path(index_dir).expanduser())
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have tasks: train, eval, test."""
+        return self._splits
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        """All tasks of a split, in the original's order of the goals."""
+        if split not in self._tasks:
+            raise UserError(f"split {split!r} has no tasks; allowed: {', '.join(self.splits())}")
+        return self._tasks[split]
+
+    def open_pool(self) -> EnvironmentPool:
+        """A pool of sessions in this shop."""
+        return WebshopPool(self.shop)
+
+    def opening(self, task: Task, observation: Observation) -> str:
+        """Instructions (full style) and the first page; in the terse style the shopping instruction alone."""
+        if self._prompt_style == "terse":
+            return task.description + self._actions_text(observation)
+        return f"{INSTRUCTIONS}Your task is to: {task.description}\n\n{self.reply(observation)}"
+
+    def reply(self, observation: Observation) -> str:
+        """The page without what every page repeats, the instruction."""
+        page = _without_instruction(observation.text)
+        return (terse_page(page) if self._prompt_style == "terse" else SEPARATOR.join(page)) + self._actions_text(
+            observation
+        )
+
+    def _actions_text(self, observation: Observation) -> str:
+        if not self._list_actions or not observation.actions:
+            return ""
+        shown = [_TYPED if action.startswith("search[") else action for action in observation.actions]
+        return "\nActions you can take now: " + ", ".join(shown) + "."
+
+    def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
+        """Role, task, steps taken, the past turns, the present page, actions, and the request for the format.
+
+        That is what the original's prompt says, in its order and in our words (sdar code, env_manager.py). Role and
+        request are left out in the terse style. A prompt of more than 13,000 characters is written without history.
+        """
+        full = self._prompt_style == "full"
+        parts = [ROLE.rstrip()] if full else []
+        parts.append(f"Your task is to: {task.description}" if full else task.description)
+        if past:
+            turns = [f"{self._page(turn.observation)}\n> {turn.action}" for turn in past]
+            parts += [f"Steps taken so far: {step}. The last {len(past)}, with what you saw before each:", *turns]
+        parts.append(("Now you see:\n" if past else "") + self.reply(observation))
+        if full:
+            parts.append(f"Now {FORMAT}".rstrip() if self._list_actions else f"Now {FORMAT}{ACTIONS}")
+        prompt = "\n\n".join(parts)
+        return self.window_prompt(task, [], observation, step) if past and len(prompt) > LONGEST_PROMPT else prompt
+
+    def _page(self, text: str) -> str:
+        page = _without_instruction(text)
+        return terse_page(page) if self._prompt_style == "terse" else SEPARATOR.join(page)
+
+    def project(self, response: str) -> Projection:
+        """The text between the first action tags, lower-cased; valid when thought and action are both tagged.
+
+        The rule is verl-agent's (sdar code, env_package/webshop/projection.py), as for ALFWorld, but that without both
+        action tags the last 20 characters are taken as the action.
+        """
+        lowered = response.lower()
+        start, stop = lowered.find("<action>"), lowered.find("</action>")
+        if start < 0 or stop < 0:
+            return Projection(lowered[-_FALLBACK_CHARACTERS:], False)
+        thought = "<think>" in response and "</think>" in response
+        action = lowered[start + len("<action>") : stop].strip()
+        return Projection(action, thought and _CJK.search(response) is None)
+
+    def expert(self, task: Task) -> list[str] | None:
+        """Searching for the goal's product, choosing its options and buying it; None where that does not score 1."""
+        return purchase_plan(self.shop, task.payload, self.max_turns)
+
+
+def open_shop(
+    products: Sequence[Product], prices: Mapping[str, float], nouns: Nouns, index_dir: Path | None = None
+) -> Shop:
+    """A shop with a search engine over its products."""
+    index = SearchIndex([product.contents for product in products], index_dir)
+    asins = [product.asin for product in products]
+    return Shop(
+        products={product.asin: product for product in products},
+        prices=prices,
+        search=lambda query: [asins[number] for number in index.search(query, MOST_RESULTS)],
+        nouns=nouns,
+    )
+
+
+class WebshopPool(EnvironmentPool):
+    """Sessions in one shop, in this process."""
+
+    def __init__(self, shop: Shop) -> None:
+        self._shop = shop
+        self._sessions: dict[int, Session] = {}
+
+    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        """Start the tasks; a goal whose product this shop does not sell ends its slot with an environment error."""
+        self._sessions = {}
+        started: list[Observation | StepOutcome] = []
+        for slot, task in enumerate(tasks):
+            goal = task.payload
+            if not isinstance(goal, Goal) or goal.asin not in self._shop.products:
+                nothing = Observation(text="", actions=None, anchor="")
+                error = f"the shop does not sell what task {task.task_id} asks for"
+                started.append(StepOutcome(nothing, 0.0, True, False, end=EndReason.ERROR_ENVIRONMENT, error=error))
+                continue
+            self._sessions[slot] = Session(self._shop, goal)
+            started.append(observe(self._sessions[slot]))
+        return started
+
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        """Take one action in each named slot."""
+        outcomes: dict[int, StepOutcome] = {}
+        for slot, action in actions.items():
+            session = self._sessions.get(slot)
+            if session is None:
+                raise ValueError(f"slot {slot} is not running")
+            session.step(action)
+            success = session.done and session.score == 1.0
+            end = None
+            if session.done:
+                del self._sessions[slot]
+                end = EndReason.SUCCESS if success else EndReason.FAILURE
+            outcomes[slot] = StepOutcome(
+                observation=observe(session),
+                reward=SUCCESS_REWARD if success else 0.0,
+                done=session.done,
+                success=success,
+                scores={"task_score": session.score},
+                end=end,
+            )
+        return outcomes
+
+    def close(self) -> None:
+        """Forget all sessions."""
+        self._sessions = {}
+
+
+def observe(session: Session) -> Observation:
+    """The page, and what can be done on it; the search that is offered is the one for the whole instruction."""
+    text = session.observation
+    if session.has_search_bar:
+        actions: tuple[str, ...] = (f"search[{session.goal.instruction.lower()}]",)
+    else:
+        actions = tuple(f"click[{name}]" for name in session.clickables)
+    return Observation(text=text, actions=None if session.done else actions, anchor=text)
+
+
+def _without_instruction(text: str) -> list[str]:
+    """The texts of a page after the instruction."""
+    texts = text.split(SEPARATOR)
+    return texts[texts.index("Instruction:") + 2 :] if "Instruction:" in texts else texts

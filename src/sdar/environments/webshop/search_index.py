@@ -1,0 +1,107 @@
+"""The shop's search engine: BM25 over the products' texts, tuned to rank as the original's Lucene index.
+
+bm25s computes the scores (k1 0.9, b 0.4, Lucene's variant). What decides whether the ranking is Lucene's is the
+analysis of the text before it: its tokenizer, 33 stop words, Porter's stemmer; ties go to the earlier document.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import bm25s
+import numpy as np
+import Stemmer
+
+from sdar.errors import UserError
+
+K1, B = 0.9, 0.4
+_STOP_WORDS = (
+    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
+    "to was will with"
+)
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+"""Lucene's English stop words."""
+
+_HAN = "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3041-\u309f"
+_WORD = re.compile(
+    rf"[{_HAN}]|[^\W{_HAN}]+(?:(?:(?<=[^\W\d_])[.:'’·](?=[^\W\d_{_HAN}])|(?<=\d)[.,;'’](?=\d))[^\W{_HAN}]+)*"
+)
+"""Words as Unicode's standard annex 29 cuts them, as far as product texts need it: "4.5" and "o'neil" stay whole."""
+
+_POSSESSIVE = ("'s", "’s", "'S", "’S")
+_RECORD = "corpus.json"
+
+
+class TextAnalyser:
+    """Text to the terms that are indexed."""
+
+    def __init__(self) -> None:
+        self._stemmer = Stemmer.Stemmer("porter")
+
+    def terms(self, text: str) -> list[str]:
+        """Words in lower case, without possessive endings and stop words, stemmed."""
+        words = (word[:-2] if word.endswith(_POSSESSIVE) else word for word in _WORD.findall(text))
+        kept = [word for word in map(str.lower, words) if word and word not in STOP_WORDS]
+        # Porter's rules begin with the third letter; the library cuts an "s" off even where it is the whole word.
+        stemmed: list[str] = self._stemmer.stemWords(kept)
+        return [stem if len(word) > 2 else word for word, stem in zip(kept, stemmed, strict=True)]
+
+
+class SearchIndex:
+    """Finds documents by their terms; documents are numbered in the order they were given."""
+
+    def __init__(self, documents: Sequence[str], index_dir: Path | None = None) -> None:
+        """Index the documents, or load the index of the same documents from ``index_dir``, where it is then kept.
+
+        Raises:
+            UserError: the folder holds an index of other documents.
+        """
+        self._analyser = TextAnalyser()
+        self._bm25 = bm25s.BM25(k1=K1, b=B, method="lucene")
+        corpus = {"documents": len(documents), "sha256": _hash(documents), "analysis": 1}
+        record = None if index_dir is None else index_dir / _RECORD
+        if record is not None and record.is_file():
+            if _read(record) != corpus:
+                raise UserError(
+                    f"environment.index_dir={index_dir}: it holds the index of another catalogue; allowed is a folder "
+                    "of its own for each, or to remove it"
+                )
+            self._bm25 = bm25s.BM25.load(str(index_dir), mmap=True)
+            return
+        terms = [self._analyser.terms(document) for document in documents]
+        self._bm25.index([found or [""] for found in terms], show_progress=False)
+        if index_dir is not None and record is not None:
+            index_dir.mkdir(parents=True, exist_ok=True)
+            self._bm25.save(str(index_dir))
+            record.write_text(json.dumps(corpus))  # last: an index that was cut short has no record
+
+    def search(self, query: str, limit: int) -> list[int]:
+        """Numbers of the best documents that share a term with the query, the best first, ties in document order."""
+        known = [term for term in self._analyser.terms(query) if term and term in self._bm25.vocab_dict]
+        if not known:
+            return []
+        scores: np.ndarray = self._bm25.get_scores(known)
+        found = np.flatnonzero(scores > 0)
+        if len(found) > limit:
+            least = np.partition(scores[found], len(found) - limit)[len(found) - limit]
+            found = found[scores[found] >= least]
+        order = np.argsort(-scores[found], kind="stable")
+        return [int(number) for number in found[order][:limit]]
+
+
+def _hash(documents: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(document.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()
+
+
+def _read(record: Path) -> object:
+    try:
+        return json.loads(record.read_text())
+    except ValueError:
+        return None

@@ -1,0 +1,185 @@
+"""The shop's pages and what a session of one shopper does to them.
+
+Facts of the pages - their order of texts, buttons and their names - are those of princeton-nlp/WebShop
+(web_agent_site/envs/web_agent_text_env.py), whose pages are HTML that is stripped again; here pages are lists of texts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sdar.environments.webshop.goals import Goal
+from sdar.environments.webshop.product import Product
+from sdar.environments.webshop.reward import Nouns, score
+
+SEPARATOR = " [SEP] "
+MOST_RESULTS = 50
+PAGE_SIZE = 10
+
+BUY, NEXT, PREVIOUS, RESTART, SEARCH = "Buy Now", "Next >", "< Prev", "Back to Search", "Search"
+SUB_PAGES = ("Description", "Features", "Reviews")
+
+_ACTION = re.compile(r"(.+)\[(.+)\]")
+_PAGES = ("search_results", "item_page", "item_sub_page", "done")
+
+PageName = Literal["index", "search_results", "item_page", "item_sub_page", "done"]
+
+
+@dataclass(frozen=True)
+class Shop:
+    """What all sessions share.
+
+    ``search`` gives ASINs for a text, the best first; ``nouns`` those of a product's title.
+    """
+
+    products: Mapping[str, Product]
+    prices: Mapping[str, float]
+    search: Callable[[str], Sequence[str]]
+    nouns: Nouns
+
+    def score(self, goal: Goal, asin: str, options: Mapping[str, str]) -> float:
+        """The score in [0, 1] of a purchase."""
+        wanted = self.products[goal.asin]
+        return score(self.products[asin], goal, self.prices[asin], options, self.nouns, wanted)
+
+
+@dataclass(frozen=True)
+class _Link:
+    """Something to click: a button, a product (its ASIN) or the value of an option (the option's name)."""
+
+    kind: Literal["button", "product", "option"]
+    target: str = ""
+
+
+@dataclass
+class Session:
+    """One shopper on one page. ``options``: chosen values by option name; ``bought``, ``score``: set by a purchase."""
+
+    shop: Shop
+    goal: Goal
+    page: PageName = "index"
+    asin: str = ""
+    options: dict[str, str] = field(default_factory=dict)
+    bought: str | None = None
+    score: float = 0.0
+    texts: list[str] = field(default_factory=list)
+    _links: dict[str, _Link] = field(default_factory=dict)
+    _keywords: str = ""
+    _number: int = 1
+    _hits: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self._restart()
+
+    @property
+    def observation(self) -> str:
+        """The visible texts of the page; nothing after the purchase."""
+        return SEPARATOR.join(text.strip() for text in self.texts if text not in ("", "\n"))
+
+    @property
+    def has_search_bar(self) -> bool:
+        """Whether the page shows one. A search is understood on every page all the same."""
+        return self.page == "index"
+
+    @property
+    def clickables(self) -> list[str]:
+        """What can be clicked, in lower case: buttons, products, values of options."""
+        return list(self._links)
+
+    @property
+    def done(self) -> bool:
+        """Whether something was bought."""
+        return self.bought is not None
+
+    def step(self, action: str) -> None:
+        """``search[words]`` or ``click[something on the page]``; anything else changes nothing."""
+        match = _ACTION.match(action)
+        if match is None:
+            return
+        name, argument = match.group(1), match.group(2).lower()
+        if name == "search":
+            self._search(argument)
+        elif name == "click" and argument in self._links and argument != SEARCH.lower():
+            self._click(argument)
+
+    # What actions do -------------------------------------------------------------------------------------------
+
+    def _search(self, keywords: str) -> None:
+        self._keywords = keywords
+        self._hits = [asin for asin in self.shop.search(keywords) if asin in self.shop.products][:MOST_RESULTS]
+        self._show_results(1)
+
+    def _click(self, name: str) -> None:
+        """The order in which names are understood is the original's: an option called "description" is the button."""
+        page = self._page_of_address()
+        if name == BUY.lower():
+            self._buy()
+        elif name == RESTART.lower():
+            self._restart()
+        elif name == NEXT.lower() and page == "search_results":
+            self._show_results(self._number + 1)
+        elif name == PREVIOUS.lower() and page == "search_results":
+            self._show_results(self._number - 1)
+        elif name == PREVIOUS.lower() and page == "item_page":
+            self._show_results(self._number)
+        elif name in map(str.lower, SUB_PAGES):
+            self._show_sub_page(name)
+        else:
+            link = self._links[name]
+            if link.kind == "product":
+                self.asin = link.target
+            elif link.kind == "option":
+                self.options[link.target] = name
+            self._show_item()
+
+    def _page_of_address(self) -> str:
+        """The page's name, as the original reads it off an address that also holds the search words."""
+        address = f"{self.page}/{self._keywords.replace(' ', '+')}"
+        return next((name for name in _PAGES if name in address), "")
+
+    def _buy(self) -> None:
+        self.bought = self.asin
+        self.score = self.shop.score(self.goal, self.asin, self.options)
+        self.page, self.texts, self._links = "done", [], {}
+
+    # Pages -----------------------------------------------------------------------------------------------------
+
+    def _restart(self) -> None:
+        self.page, self.asin, self.options = "index", "", {}
+        self._keywords, self._number, self._hits = "", 1, ()
+        self.texts = ["WebShop", "Instruction:", self.goal.instruction, SEARCH]
+        self._links = {SEARCH.lower(): _Link("button")}
+
+    def _show(self, page: PageName, buttons: Sequence[str], texts: Sequence[str], trailing: Sequence[str] = ()) -> None:
+        self.page = page
+        self.texts = ["Instruction:", self.goal.instruction, RESTART, *texts, *trailing]
+        self._links = {button.lower(): _Link("button") for button in (RESTART, *buttons, *trailing)}
+
+    def _show_results(self, number: int) -> None:
+        self._number, self.asin, self.options = number, "", {}
+        found = self._hits[(number - 1) * PAGE_SIZE : number * PAGE_SIZE]
+        shown = [self.shop.products[asin] for asin in found]
+        buttons = [*([PREVIOUS] if number > 1 else []), NEXT]
+        texts = [f"Page {number} (Total results: {len(self._hits)})", *buttons]
+        for product in shown:
+            texts += [product.asin, product.title, product.price_tag]
+        self._show("search_results", buttons, texts)
+        self._links |= {product.asin.lower(): _Link("product", product.asin) for product in shown}
+
+    def _show_item(self) -> None:
+        product = self.shop.products[self.asin]
+        texts = [PREVIOUS]
+        for name, values in product.options.items():
+            texts += [name, *values]
+        texts += [product.title, f"Price: {product.price_tag}", "Rating: N.A."]
+        self._show("item_page", [PREVIOUS], texts, [*SUB_PAGES, BUY])
+        for name, values in product.options.items():
+            self._links |= {value: _Link("option", name) for value in values}
+
+    def _show_sub_page(self, name: str) -> None:
+        product = self.shop.products[self.asin]
+        shown = {"description": [product.description], "features": product.bullets, "reviews": []}[name]
+        self._show("item_sub_page", [PREVIOUS], [PREVIOUS, *shown])

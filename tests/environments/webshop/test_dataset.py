@@ -1,0 +1,165 @@
+"""The original's files: what is read, what is left out, and what is refused with a sentence."""
+
+import json
+
+import pytest
+from small_shop import record
+
+from sdar.environments.webshop.dataset import read_products
+from sdar.environments.webshop.environment import WebshopEnvironment
+from sdar.environments.webshop.goals import make_goals
+from sdar.environments.webshop.nouns import noun_source
+from sdar.environments.webshop.search_index import SearchIndex
+from sdar.errors import UserError
+
+
+def write(folder, records, attributes=None, items="items_shuffle_1000.json", text=None):
+    (folder / items).write_text(json.dumps(records) if text is None else text, encoding="utf-8")
+    name = "items_ins_v2_1000.json" if "1000" in items else "items_ins_v2.json"
+    (folder / name).write_text(json.dumps(attributes or {}), encoding="utf-8")
+    return folder
+
+
+def read(folder, **settings):
+    return read_products(folder, **({"use_small": True, "human_goals": False} | settings))
+
+
+def refused(folder, **settings):
+    with pytest.raises(UserError) as caught:
+        read(folder, **settings)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_fields_are_read_as_the_original_reads_them(tmp_path):
+    attributes = {"B001": {"attributes": ["a"], "instruction": "Find me x", "instruction_attributes": ["a"]}}
+    (product,) = read(write(tmp_path, [record()], attributes))
+    assert product.query == "scarves"
+    assert product.options == {"color": ("red", "blue | grey"), "size": ("small",)}
+    assert product.contents == "red wool scarf keeps warm. soft wool. color: red, blue | grey, and size: small"
+    assert (product.attributes, product.instruction) == (("a",), "Find me x")
+
+
+@pytest.mark.parametrize(
+    ("pricing", "prices", "tag"),
+    [
+        ("$20.00", (20.0,), "$20.0"),
+        ("$1,234.50", (1234.5,), "$1234.5"),
+        ("$3.50 - $7", (3.5, 7.0), "$3.5 to $7.0"),
+        ("$9 - $5 - $1", (9.0, 5.0), "$9.0 to $5.0"),
+        ("", (100.0,), "$100.0"),
+        (None, (100.0,), "$100.0"),
+        ("20", (100.0,), "$100.0"),
+        ("$", (100.0,), "$100.0"),
+        ("$1.2.3", (100.0,), "$100.0"),
+    ],
+)
+def test_prices(tmp_path, pricing, prices, tag):
+    (product,) = read(write(tmp_path, [record(pricing=pricing)]))
+    assert (product.pricing, product.price_tag) == (prices, tag)
+
+
+def test_products_without_a_usable_code_and_repeated_ones_are_left_out(tmp_path):
+    records = [record("nan"), record("B0123456789"), record("B001"), record("B001", name="again")]
+    assert [product.title for product in read(write(tmp_path, records))] == ["Red wool scarf"]
+
+
+def test_options_may_be_missing_or_empty(tmp_path):
+    (product,) = read(write(tmp_path, [record(customization_options={"Color": None, "Size": []})]))
+    assert product.options == {"size": ()}
+    assert product.attributes == ("DUMMY_ATTR",)
+
+
+def test_goals_of_people(tmp_path):
+    order = {"instruction": "I want a scarf.", "instruction_attributes": ["soft"], "instruction_options": ["red"]}
+    empty = order | {"instruction_attributes": []}
+    (tmp_path / "items_human_ins.json").write_text(json.dumps({"B001": [order, empty]}))
+    products = read(write(tmp_path, [record()]), human_goals=True)
+    import random
+
+    (goal,) = make_goals(products, {"B001": 20.0}, random.Random(0), human=True)
+    assert goal.options == ("red",)
+    assert goal.instruction.startswith("I want a scarf, and price lower than ")
+
+
+def test_a_long_file_is_read_in_pieces(tmp_path, monkeypatch):
+    monkeypatch.setattr("sdar.environments.webshop.dataset._CHUNK", 7)
+    records = [record(f"B{number}", name=f'scarf {{["{number} ☕') for number in range(9)]
+    text = json.dumps(records, indent=1, ensure_ascii=False)
+    assert len(read(write(tmp_path, [], text=text))) == 9
+
+
+def test_missing_folders_and_files_are_named(tmp_path):
+    assert "there is no such folder" in refused(tmp_path / "nothing")
+    assert "items_shuffle_1000.json, items_ins_v2_1000.json is not there" in refused(tmp_path)
+    write(tmp_path, [record()], items="items_shuffle.json")
+    assert "environment.use_small=false" in refused(tmp_path)
+    write(tmp_path, [record()])
+    assert "items_human_ins.json is not there" in refused(tmp_path, human_goals=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (json.dumps([record(), record("B002")])[:-40], "cut short"),
+        ("[", "cut short"),
+        ("", "no list of products"),
+        ("version https://git-lfs.github.com/spec/v1", "no list of products"),
+        ("[]", "holds no product"),
+        ("[3]", "a product is needed"),
+        ('[{"asin": "B1"}]', "product 0: name is None"),
+        (json.dumps([record(asin=3)]), "product 0: asin is 3"),
+        (json.dumps([record(customization_options={"a": [{"x": 1}]})]), "without a value"),
+        (json.dumps([record(customization_options="red")]), "a mapping is needed"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, text, said):
+    message = refused(write(tmp_path, [], text=text))
+    assert said in message
+    assert "items_shuffle_1000.json" in message
+
+
+def test_damaged_attributes_are_refused(tmp_path):
+    write(tmp_path, [record()])
+    (tmp_path / "items_ins_v2_1000.json").write_text('{"B001": {"attr')
+    assert "items_ins_v2_1000.json is damaged" in refused(tmp_path)
+    (tmp_path / "items_ins_v2_1000.json").write_text("[]")
+    assert "no mapping of ASINs" in refused(tmp_path)
+
+
+def test_too_few_goals_are_refused(tmp_path):
+    with pytest.raises(UserError, match="training begins with the 1501st"):
+        WebshopEnvironment(data_dir=write(tmp_path, [record()]))
+
+
+def test_an_index_is_kept_and_one_of_another_catalogue_is_refused(tmp_path):
+    documents = ["red wool scarf", "blue felt hat", "green wool hat"]
+    folder = tmp_path / "index"
+    first = SearchIndex(documents, folder)
+    again = SearchIndex(documents, folder)
+    assert first.search("wool hat", 3) == again.search("wool hat", 3) == [2, 0, 1]
+    with pytest.raises(UserError, match="index of another catalogue"):
+        SearchIndex([*documents, "one more"], folder)
+    (folder / "corpus.json").write_text("{")
+    with pytest.raises(UserError, match="index of another catalogue"):
+        SearchIndex(documents, folder)
+    (folder / "corpus.json").unlink()  # a build that was stopped: made anew
+    assert SearchIndex(documents, folder).search("felt", 3) == [1]
+
+
+def test_nouns_of_other_products_are_refused(tmp_path):
+    write(tmp_path, [record()])
+    (product,) = read(tmp_path)
+    with pytest.raises(UserError, match="holds no title_nouns"):
+        noun_source("file", tmp_path)
+    with pytest.raises(UserError, match="allowed: auto"):
+        noun_source("guess", tmp_path)
+    (tmp_path / "title_nouns.json").write_text("{")
+    with pytest.raises(UserError, match="no JSON mapping"):
+        noun_source("file", tmp_path)
+    (tmp_path / "title_nouns.json").write_text('{"B002": ["hat"]}')
+    with pytest.raises(UserError, match="does not know"):
+        noun_source("auto", tmp_path)(product)
+    (tmp_path / "title_nouns.json").write_text('{"B001": ["scarf"]}')
+    assert noun_source("auto", tmp_path)(product) == ("scarf",)
