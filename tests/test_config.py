@@ -49,6 +49,8 @@ def needed_beside(group: str, option: str) -> list[str]:
         ("divergence", "forward_kl"): ["teacher.source=ema"],
         ("divergence", "jsd"): ["teacher.keep_hidden=true"],
         ("trainer", "gpu"): ["trainer.accelerator=auto"],
+        ("search_engine", "dense"): ["environment=search_qa", "environment.search_engine.corpus=corpus.jsonl"],
+        ("search_engine", "http"): ["environment=search_qa"],
         ("search_engine", "bm25"): ["environment=search_qa", "environment.search_engine.corpus=corpus.jsonl"],
     }.get((group, option), [])
 

@@ -80,7 +80,7 @@ class Bm25Retriever(Retriever):
         """
         path = checked_path(corpus)
         key = f"{content_hash(path)[:32]}-v{_FORMAT}-k1_{k1:g}-b_{b:g}"
-        folder = _cache_root(cache_dir) / "bm25" / key
+        folder = cache_root(cache_dir) / "bm25" / key
         if not (folder / _META).is_file():
             _write_index(path, folder, k1, b)
         index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
@@ -151,6 +151,7 @@ def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _cache_root(cache_dir: str | Path | None) -> Path:
+def cache_root(cache_dir: str | Path | None) -> Path:
+    """Where indices are kept: the folder given, ``$SDAR_CACHE``, or the user's cache folder."""
     chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
     return Path(chosen).expanduser() if chosen else user_cache_path("sdar")

@@ -1,0 +1,171 @@
+"""A dense retriever in this process: passages and queries as vectors of an encoder, the nearest by inner product.
+
+Needs the extra ``sdar[dense]``. Encoders are Hugging Face models with mean pooling, such as E5; Search-R1 uses
+``intfloat/e5-base-v2`` with the prefixes "query: " and "passage: ". This is the one module of the environment that
+imports torch, and only when it is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from sdar.environments.search_qa.bm25 import cache_root
+from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
+from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
+from sdar.errors import UserError
+
+
+class Encoder(Protocol):
+    """Texts to vectors. ``identity`` names weights and settings: equal ones give equal vectors."""
+
+    identity: str
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors [n, d], float32."""
+        ...
+
+
+class HfEncoder:
+    """A Hugging Face encoder: the mean of its last states over the text's tokens, scaled to length 1.
+
+    Args:
+        name: a model id, or a folder.
+        max_tokens: texts are cut there; at least 1.
+        device: where it runs.
+    """
+
+    def __init__(self, name: str, *, max_tokens: int = 256, batch_size: int = 64, device: str = "cpu") -> None:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        try:
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
+            self._model: Any = AutoModel.from_pretrained(name, dtype=torch.float32).to(device).eval()
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"environment.search_engine.encoder={name}: it cannot be loaded: {reason}") from error
+        self._max_tokens = max_tokens
+        self._batch_size = batch_size
+        self._torch = torch
+        weights = hashlib.sha256()
+        for key, tensor in sorted(self._model.state_dict().items()):
+            weights.update(key.encode())
+            weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        self.identity = f"{weights.hexdigest()[:32]}-{max_tokens}"
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """See :class:`Encoder`."""
+        parts = [self._encode(texts[i : i + self._batch_size]) for i in range(0, len(texts), self._batch_size)]
+        return np.concatenate(parts) if parts else np.zeros((0, self._model.config.hidden_size), np.float32)
+
+    def _encode(self, texts: Sequence[str]) -> np.ndarray:
+        torch = self._torch
+        inputs = self._tokenizer(
+            list(texts), padding=True, truncation=True, max_length=self._max_tokens, return_tensors="pt"
+        ).to(self._model.device)
+        with torch.inference_mode():
+            states = self._model(**inputs).last_hidden_state.float()
+        mask = inputs["attention_mask"][..., None]
+        mean = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
+        vectors: np.ndarray = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+        return vectors
+
+
+class DenseRetriever(Retriever):
+    """The nearest passages by inner product, exactly (a flat faiss index).
+
+    Args:
+        passages: by number.
+        encoder: of queries and passages.
+        vectors: of the passages [n, d], float32; None: they are encoded now.
+        query_prefix, passage_prefix: put before a text, as the encoder was trained.
+    """
+
+    def __init__(
+        self,
+        passages: Sequence[Passage],
+        encoder: Encoder,
+        vectors: np.ndarray | None = None,
+        *,
+        query_prefix: str = "query: ",
+        passage_prefix: str = "passage: ",
+    ) -> None:
+        faiss = _faiss()
+        if vectors is None:
+            vectors = encoder.encode([passage_prefix + passage.contents for passage in passages])
+        if len(vectors) != len(passages) or not len(passages):
+            raise UserError(f"environment.search_engine: {len(vectors)} vectors for {len(passages)} passages")
+        self._passages = passages
+        self._encoder = encoder
+        self._prefix = query_prefix
+        self._index = faiss.IndexFlatIP(vectors.shape[1])
+        self._index.add(np.ascontiguousarray(vectors, np.float32))
+
+    @classmethod
+    def open(
+        cls,
+        corpus: str | Path,
+        encoder: str,
+        *,
+        cache_dir: str | Path | None = None,
+        query_prefix: str = "query: ",
+        passage_prefix: str = "passage: ",
+        max_tokens: int = 256,
+        device: str = "cpu",
+    ) -> DenseRetriever:
+        """A retriever over a jsonl file. Its vectors are computed once, and cached by content and encoder.
+
+        Raises:
+            UserError: the extra is missing, or corpus or encoder cannot be read.
+        """
+        _faiss()
+        path = checked_path(corpus)
+        model = HfEncoder(encoder, max_tokens=max_tokens, device=device)
+        passages = JsonlCorpus(path, line_offsets(path))
+        key = hashlib.sha256(json.dumps([content_hash(path), model.identity, passage_prefix]).encode()).hexdigest()
+        file = cache_root(cache_dir) / "dense" / f"{key[:32]}.npy"
+        if not file.is_file():
+            _write(file, model.encode([passage_prefix + passage.contents for passage in passages]))
+        vectors = np.load(file, mmap_mode="r")
+        return cls(passages, model, vectors, query_prefix=query_prefix, passage_prefix=passage_prefix)
+
+    def search(self, queries: Sequence[str], top_k: int) -> list[Found]:
+        """See :class:`Retriever`."""
+        if not queries:
+            return []
+        vectors = self._encoder.encode([self._prefix + query for query in queries])
+        scores, numbers = self._index.search(np.ascontiguousarray(vectors, np.float32), min(top_k, len(self._passages)))
+        return [
+            [Hit(self._passages[int(number)], float(score)) for number, score in zip(row, near, strict=True)]
+            for row, near in zip(numbers, scores, strict=True)
+        ]
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "search_engine=dense needs the package faiss-cpu; install it with: pip install 'sdar[dense]'"
+        ) from error
+    return faiss
+
+
+def _write(file: Path, vectors: np.ndarray) -> None:
+    """The file appears complete or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    handle, partial = tempfile.mkstemp(prefix=f".{file.stem}-", dir=file.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.save(stream, vectors)
+        Path(partial).replace(file)
+    finally:
+        Path(partial).unlink(missing_ok=True)

@@ -1,0 +1,133 @@
+"""A whole training run over a search server that is killed and started again in its middle."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdar.datamodule import Iteration, RolloutDataModule
+from sdar.environments.search_qa.environment import SearchQAEnvironment
+from sdar.environments.search_qa.http_client import HttpRetriever
+from sdar.environments.search_qa.world import WorldSettings
+from sdar.episode import EndReason, Episode
+from sdar.policy.language_model import LanguageModel
+from sdar.rollout.collector import Collector, SamplingConfig
+from toy_training import HintTeacher, Memory, toy_module, toy_policy, toy_trainer
+
+pytestmark = pytest.mark.e2e
+
+LOST = 1
+"""The iteration in which the server goes."""
+
+
+class Server:
+    """The command, as a process that can be killed."""
+
+    def __init__(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = int(free.getsockname()[1])
+        self.url = f"http://127.0.0.1:{self.port}/retrieve"
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "sdar.environments.search_qa.server", f"port={self.port}"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.process.stdout is not None
+        assert f"passages at {self.url}" in self.process.stdout.readline()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
+
+
+class Scripted:
+    """Responds as the expert would, a part of the members without a search; ``before`` is called before each turn."""
+
+    def __init__(self, policy: LanguageModel, plans: Sequence[list[str]], before: Any) -> None:
+        self._policy, self._plans, self._before = policy, plans, before
+        self._turn = 0
+
+    def start(self, num_slots: int) -> None:
+        assert num_slots == len(self._plans)
+        self._turn = 0
+
+    def respond(self, new_ids: Any, uniforms: Any) -> dict[int, list[int]]:
+        self._before(self._turn)
+        said = {}
+        for slot in new_ids:
+            plan = self._plans[slot]
+            said[slot] = [*self._policy.chat.privileged(plan[min(self._turn, len(plan) - 1)]), self._policy.chat.end_id]
+        self._turn += 1
+        return said
+
+
+class Play(RolloutDataModule):
+    """Collects with scripted responses; kills the server after the first turn of iteration ``LOST``."""
+
+    server: Server
+    seen: list[list[Episode]]
+
+    def collect(self, iteration: int, *, rank: int = 0, world_size: int = 1) -> Iteration:
+        def before(turn: int) -> None:
+            if iteration == LOST and turn == 1:
+                self.server.kill()
+            elif iteration == LOST + 1 and turn == 0:
+                self.server.start()
+
+        tasks = self.train_tasks[: self.tasks_per_iteration]
+        # every second member answers at once, so that in each group some finish without the server
+        plans = [
+            (self.environment.expert(task) or [])[-1:] if member % 2 else self.environment.expert(task) or []
+            for task in tasks
+            for member in range(self.group_size)
+        ]
+        self.collector._generator_factory = lambda policy, _: Scripted(policy, plans, before)
+        self.collector.environment = self.environment
+        tasks_drawn = {task.task_id for task in tasks}
+        collected = super().collect(iteration, rank=rank, world_size=world_size)
+        assert {episode.task.task_id for episode in collected.episodes} == tasks_drawn
+        self.seen.append(collected.episodes)
+        return collected
+
+
+def test_a_server_killed_and_started_again_costs_no_finished_episode_and_stops_nothing(tmp_path: Path) -> None:
+    server = Server()
+    server.start()
+    engine = HttpRetriever(server.url, attempts=2, timeout_s=10)
+    environment = SearchQAEnvironment(num_tasks=(4, 4), search_engine=engine, world=WorldSettings(), success_reward=10)
+    policy = toy_policy()
+    policy.context_tokens = 4096
+    collector = Collector(policy, environment, SamplingConfig(1.0, 1.0, 0, 60), max_concurrent_episodes=64)
+    data = Play(collector, environment, tasks_per_iteration=4, group_size=2, seed=1)
+    data.server, data.seen = server, []
+    memory = Memory()
+    try:
+        trainer = toy_trainer(3, logger=memory)
+        trainer.fit(toy_module(policy, HintTeacher(), token_budget=8000), datamodule=data)
+    finally:
+        server.kill()
+        engine.close()
+    ends = [[episode.end for episode in episodes] for episodes in data.seen]
+    assert len(ends) == 3
+    assert set(ends[0]) == set(ends[2]) == {EndReason.SUCCESS}
+    # Two questions need a second search, which found no one; all else was finished, and keeps its reward.
+    assert ends[LOST].count(EndReason.ERROR_TOOL) == 2
+    assert ends[LOST].count(EndReason.SUCCESS) == 6
+    for episode in data.seen[LOST]:
+        assert episode.episode_return == (0.0 if episode.end.is_error else 10.0)
+        if episode.end.is_error:
+            assert episode.task.task_type in ("comparison", "multi_hop")
+            assert server.url in str(episode.error)
+    assert memory.steps[LOST]["rollout/end/error_tool"] == pytest.approx(2 / 8)
+    assert memory.steps[LOST]["rollout/success_rate"] == 1.0
+    assert "rollout/end/error_tool" not in memory.steps[2] or memory.steps[2]["rollout/end/error_tool"] == 0
