@@ -56,9 +56,7 @@ def main() -> None:
     loaded = time.perf_counter() - started
     products = len(environment.shop.products)
     goals = sum(len(environment.tasks(split)) for split in environment.splits())
-    print(
-        f"{products} products, {goals} goals: ready in {loaded:.2f} s, {resident_mb() - before:.0f} MB more than before"
-    )
+    print(f"{products} products, {goals} goals: ready in {loaded:.2f} s, {resident_mb() - before:.0f} MB more")
     walk(environment, 5)  # warm
     steps, searches, seconds = walk(environment, 15)
     print(f"{steps / seconds:,.0f} steps/s of CPU time ({steps} steps, {searches} of them searches)")

@@ -62,6 +62,16 @@ SCRIPTS: dict[str, Any] = {
 }
 """ALFWorld's column of the released scripts, and what they have in common."""
 
+WEBSHOP = SCRIPTS | {
+    "environment.max_turns": 15,
+    "environment.use_small": True,
+    "environment.human_goals": False,
+    "rollout.max_prompt_tokens": 4096,
+    "module.rows_per_step": 64,
+    "evaluation.split": "test",
+}
+"""WebShop's column."""
+
 SDAR = {
     "algorithm.objective.distillation_coefficient": 0.01,
     "gate.beta": 5.0,
@@ -82,6 +92,7 @@ def at(settings: Any, path: str) -> Any:
 @pytest.fixture(autouse=True)
 def _data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALFWORLD_DATA", "the/published/games")
+    monkeypatch.setenv("WEBSHOP_DATA", "the/products")
 
 
 def save_tiny(folder: Path) -> Path:
@@ -95,6 +106,8 @@ def save_tiny(folder: Path) -> Path:
 def test_there_is_an_experiment_for_every_model_of_the_paper() -> None:
     found = groups(config_folder())["experiment"]
     assert [name for name in found if name.startswith("paper/alfworld")] == sorted(MODELS)
+    webshop = [name.replace("alfworld", "webshop") for name in sorted(MODELS)]
+    assert [name for name in found if name.startswith("paper/webshop")] == webshop
 
 
 @pytest.mark.parametrize("experiment", MODELS)
@@ -105,6 +118,31 @@ def test_every_value_is_that_of_the_scripts(experiment: str) -> None:
     assert settings["model"]["name"] == MODELS[experiment]
     assert settings["environment"]["data_dir"] == "the/published/games"
     assert settings["statistics"]["kind"] == "episode"
+
+
+@pytest.mark.parametrize("experiment", MODELS)
+def test_every_value_of_webshop_is_that_of_the_scripts(experiment: str) -> None:
+    settings = settings_of(f"experiment={experiment.replace('alfworld', 'webshop')}", "trainer=cpu")
+    assert {path: at(settings, path) for path in WEBSHOP} == WEBSHOP
+    assert {path: at(settings, path) for path in SDAR} == SDAR
+    assert settings["model"]["name"] == MODELS[experiment]
+    assert settings["environment"]["data_dir"] == "the/products"
+    assert settings["teacher"]["library"]["folder"] == "webshop_products"
+
+
+@pytest.mark.e2e
+def test_webshop_is_built_up_to_the_weights(tmp_path: Path) -> None:
+    """The weights are those of a tiny random model, and the catalogue is the built-in one."""
+    built = assemble(
+        settings_of(
+            "experiment=paper/webshop_qwen2_5_3b",
+            "trainer=cpu",
+            "environment.data_dir=null",
+            f"model.name={save_tiny(tmp_path)}",
+        )
+    )
+    assert (built.panel.split, len(built.panel.tasks)) == ("test", 128)
+    assert (built.judge.history_turns, built.judge.max_prompt_tokens) == (2, 4096)
 
 
 @pytest.mark.parametrize("experiment", MODELS)

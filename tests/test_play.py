@@ -143,6 +143,18 @@ def test_a_game_without_a_known_solution_has_no_expert(monkeypatch, capsys):
     assert "no solution of task" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("environment", ["webshop"])
+def test_every_environment_shows_a_solution_and_lists_commands(environment):
+    settings = [f"environment={environment}", "environment.data_dir=null"]
+    shown = Terminal(end=AssertionError)
+    assert main([*settings, "--expert"], read=shown.read, write=shown.write) == 0
+    assert "\nsolved in" in shown.shown
+    asked = Terminal("?", "click[no such thing]")
+    assert main(settings, read=asked.read, write=asked.write) == 0
+    assert "search[find me" in asked.shown
+    assert "[turn 2 of" in asked.shown
+
+
 def test_a_model_plays_while_one_watches_and_repeats_itself():
     first, second, other = Terminal(end=AssertionError), Terminal(end=AssertionError), Terminal(end=AssertionError)
     assert first.run("--policy", "alfworld", "--index", "1") == 0
