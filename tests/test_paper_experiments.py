@@ -72,6 +72,25 @@ WEBSHOP = SCRIPTS | {
 }
 """WebShop's column."""
 
+SEARCH_QA = {name: value for name, value in SCRIPTS.items() if name != "environment.list_actions"} | {
+    "rollout.tasks_per_iteration": 128,
+    "environment.max_turns": 4,
+    "environment.top_k": 3,
+    "environment.success_reward": 1,
+    "environment.search_engine.form": "query",
+    "environment.search_engine.timeout_s": 60,
+    "rollout.history_turns": 4,
+    "rollout.max_prompt_tokens": 4096,
+    "module.warmup_steps": 150,
+    "algorithm.objective.kl_coefficient": 0.001,
+    "algorithm.advantage.invalid_penalty": 0.01,
+    "evaluation.split": "test",
+    "evaluation.panel_size": 512,
+    "evaluation.every_n_iterations": 150,
+    "evaluation.sampling.temperature": 0,
+}
+"""Search-QA's column."""
+
 SDAR = {
     "algorithm.objective.distillation_coefficient": 0.01,
     "gate.beta": 5.0,
@@ -106,8 +125,9 @@ def save_tiny(folder: Path) -> Path:
 def test_there_is_an_experiment_for_every_model_of_the_paper() -> None:
     found = groups(config_folder())["experiment"]
     assert [name for name in found if name.startswith("paper/alfworld")] == sorted(MODELS)
-    webshop = [name.replace("alfworld", "webshop") for name in sorted(MODELS)]
-    assert [name for name in found if name.startswith("paper/webshop")] == webshop
+    for environment in ("webshop", "search_qa"):
+        expected = [name.replace("alfworld", environment) for name in sorted(MODELS)]
+        assert [name for name in found if name.startswith(f"paper/{environment}")] == expected
 
 
 @pytest.mark.parametrize("experiment", MODELS)
@@ -128,6 +148,22 @@ def test_every_value_of_webshop_is_that_of_the_scripts(experiment: str) -> None:
     assert settings["model"]["name"] == MODELS[experiment]
     assert settings["environment"]["data_dir"] == "the/products"
     assert settings["teacher"]["library"]["folder"] == "webshop_products"
+
+
+@pytest.mark.parametrize("experiment", MODELS)
+def test_every_value_of_search_qa_is_that_of_the_scripts(experiment: str) -> None:
+    given = (f"experiment={experiment.replace('alfworld', 'search_qa')}", "environment.data_dir=the/questions")
+    settings = settings_of(*given, "trainer=cpu")
+    assert {path: at(settings, path) for path in SEARCH_QA} == SEARCH_QA
+    assert {path: at(settings, path) for path in SDAR} == SDAR
+    assert settings["model"]["name"] == MODELS[experiment]
+    assert settings["teacher"]["library"]["folder"] == "search_qa_open"
+    assert settings_of(*given, "statistics=release", "statistics.micro_batch_rows=16", "trainer=cpu")
+
+
+def test_search_qa_without_questions_is_told() -> None:
+    with pytest.raises(UserError, match=r"environment\.data_dir: .*SEARCH_QA_DATA"):
+        settings_of("experiment=paper/search_qa_qwen2_5_3b", "trainer=cpu")
 
 
 @pytest.mark.e2e
