@@ -95,7 +95,38 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "an open bracket": (["seed=["], ["'seed=['", "name=value"]),
     "Hydra's own settings": (["hydra.run.dir=x"], ["hydra.run.dir=x", "run_dir"]),
     "removing what is not there": (["~nothing"], ["nothing"]),
-    "evaluation of nothing": (["train=false"], ["train=false", "ckpt_path"]),
+    "training without a term": (["algorithm=skill_prompt", "train=true"], ["every coefficient is 0", "train=false"]),
+    "one ratio for rows that part": (
+        ["algorithm.objective.ratio=episode", "rollout=window"],
+        ["ratio=episode", "rollout.context=window", "rollout=append"],
+    ),
+    "a ratio of nothing": (["algorithm.objective.ratio=word"], ["ratio=word", "'turn'"]),
+    "a constant length for means of micro-batches": (
+        [
+            "algorithm=grpo",
+            "statistics=release",
+            "rollout=window",
+            "algorithm.objective.policy_length={_target_: "
+            "sdar.objective.objective.ConstantLength, turns: 3, response_tokens: 4}",
+        ],
+        ["policy_length", "statistics=release"],
+    ),
+    "the release's statistics of another advantage": (
+        ["algorithm=gigpo", "statistics=release", "rollout=window"],
+        ["statistics=release", "StepGroupAdvantage", "algorithm=grpo"],
+    ),
+    "shaping without a scored teacher": (
+        ["algorithm=rlsd", "algorithm.score_teacher=false"],
+        ["algorithm.shaping", "algorithm.score_teacher=false"],
+    ),
+    "skills in the prompt and a teacher with the same": (
+        ["algorithm=skill_grpo", "algorithm.score_teacher=true"],
+        ["skills_in_prompt=true", "score_teacher=true"],
+    ),
+    "no skills for the prompt": (["algorithm=skill_grpo", "teacher=none"], ["skills_in_prompt=true", "teacher=none"]),
+    "shaping beyond itself": (["algorithm=rlsd", "algorithm.shaping.weight=1.5"], ["algorithm.shaping.weight=1.5"]),
+    "a discount that grows": (["algorithm=gigpo", "algorithm.advantage.gamma=1.1"], ["algorithm.advantage.gamma=1.1"]),
+    "a mode that is none": (["algorithm=gigpo", "algorithm.advantage.mode=none"], ["mode=none", "'mean_std_norm'"]),
     "no such checkpoint": (["ckpt_path=no/such/file.ckpt"], ["ckpt_path=no/such/file.ckpt", "last"]),
     "empty panel": (["evaluation.panel_size=0"], ["evaluation.panel_size=0", "at least 1"]),
     "tasks that processes cannot share": (

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from methods import TRAINED, method_run
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.datamodule import Iteration, RolloutDataModule
 from sdar.evaluation.panel import make_panel
@@ -49,6 +50,8 @@ BY_ROWS: dict[str, dict[str, Any]] = {
     "release": {"episodes_per_step": None, "rows_per_step": 4, "statistics": "release", "micro_batch_rows": 1},
 }
 """Optimiser steps counted in rows: those of both ranks, of which one has none."""
+METHODS_TO_SHARE = {method: ("append", "window")[number % 2] for number, method in enumerate(TRAINED)}
+"""Every method that is trained, and how it plays: the two ways in turn."""
 RECORDED = 3
 """Iterations of the recording."""
 
@@ -102,6 +105,7 @@ def fit(
     recompute: bool = False,
     evaluate: bool = False,
     taught: str | None = None,
+    method: str | None = None,
     save: Path | None = None,
     ckpt_path: Path | None = None,
     **trainer: Any,
@@ -110,6 +114,9 @@ def fit(
 
     ``save``: where the last checkpoint goes; ``steps``: settings of the module.
     """
+    if method is not None:
+        module, data = method_run(method, context=context, **SETTINGS)
+        return _fit(module, data, iterations, save=save, ckpt_path=ckpt_path, **trainer)
     policy = toy_policy()
     source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT
     settings = SETTINGS | (steps or {}) | (TAUGHT[taught] if taught else {})
@@ -117,19 +124,32 @@ def fit(
     if recompute:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     callbacks: list[Any] = [panel_evaluation(policy)] if evaluate else []
+    data = live_datamodule(policy, broken=broken, context=context) if recorded is None else Replay(recorded)
+    return _fit(module, data, iterations, callbacks, save=save, ckpt_path=ckpt_path, **trainer)
+
+
+def _fit(
+    module: Any,
+    data: Any,
+    iterations: int,
+    callbacks: Sequence[Any] = (),
+    *,
+    save: Path | None,
+    ckpt_path: Path | None,
+    **trainer: Any,
+) -> tuple[Curve, Any]:
+    saving = []
     if save is not None:
-        saving = ModelCheckpoint(dirpath=save.parent, filename=save.stem, save_on_train_epoch_end=True)
-        callbacks.append(saving)
+        saving.append(ModelCheckpoint(dirpath=save.parent, filename=save.stem, save_on_train_epoch_end=True))
     memory = Memory()
     fitted = toy_trainer(
         iterations,
         logger=memory,
-        callbacks=callbacks,
+        callbacks=[*callbacks, *saving],
         enable_checkpointing=save is not None,
         use_distributed_sampler=False,
         **trainer,
     )
-    data = live_datamodule(policy, broken=broken, context=context) if recorded is None else Replay(recorded)
     fitted.fit(module, datamodule=data, ckpt_path=None if ckpt_path is None else str(ckpt_path), weights_only=True)
     return memory.curve(), fitted
 
@@ -158,6 +178,9 @@ def main(folder: Path) -> None:
         run("taught-idle", 2, broken=True, taught="sampled", steps={"episodes_per_step": 4})
         if name == "ddp":  # whole distributions are not offered for sharded weights
             run("taught-whole", 2, broken=True, taught="whole")
+        if name == "ddp":  # what methods do beyond these is the same whatever the strategy
+            for method in METHODS_TO_SHARE:
+                run(f"method-{method}", 3, method=method, context=METHODS_TO_SHARE[method])
         run("whole", 3, evaluate=True)
         first = run("first", 1)
         run("resumed", 3, ckpt_path=first)

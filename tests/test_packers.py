@@ -265,3 +265,25 @@ def test_no_episodes_make_an_empty_batch():
     batch = pack([], [], PAD)
     assert batch.ids.shape == (0, 0)
     assert len(batch) == 0
+
+
+@hypothesis_settings(deadline=None)
+@given(window_episode_lists(), st.sampled_from(["append", "window"]))
+def test_the_rows_of_an_episode_share_it_and_those_without_responses_have_none(episodes, context):
+    batch = pack(episodes, advantages(episodes), PAD, context)
+    shares = batch.episode_shares()
+    learned = {owner for owner, _ in by_turn(batch, batch.ids)}
+    assert shares.sum().item() == pytest.approx(len(learned))
+    assert (shares[~batch.response_mask.any(dim=1)] == 0).all()
+
+
+@hypothesis_settings(deadline=None)
+@given(window_episode_lists())
+def test_sampled_tokens_have_one_order_however_episodes_are_packed(episodes):
+    found = []
+    for context in ("append", "window"):
+        batch = pack(episodes, advantages(episodes), PAD, context)
+        mask = batch.response_mask
+        owner = batch.episode_index[:, None].expand_as(mask)
+        found.append([tensor[mask].tolist() for tensor in (owner, batch.turn_index, batch.ids, batch.advantage)])
+    assert found[0] == found[1]

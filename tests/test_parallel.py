@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from parallel_run import BY_ROWS, PRECISIONS, RECORDED, SETTINGS, STRATEGIES, Curve, fit, record
+from parallel_run import BY_ROWS, METHODS_TO_SHARE, PRECISIONS, RECORDED, SETTINGS, STRATEGIES, Curve, fit, record
 from sdar.app import main
 from sdar.checkpoint import load_student
 from toy_training import HintTeacher, toy_module, toy_policy
@@ -53,6 +53,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "taught-whole": fit(2, broken=True, taught="whole", save=folder / "alone-taught-whole.ckpt")[0],
         "whole": fit(3, evaluate=True, save=folder / "alone-whole.ckpt")[0],
     }
+    for method, context in METHODS_TO_SHARE.items():
+        case = f"method-{method}"
+        curves[case] = fit(3, method=method, context=context, save=folder / f"alone-{case}.ckpt")[0]
     fit(1, recorded=recorded, save=folder / "alone.ckpt")
     for case, curve in curves.items():
         torch.save(curve, folder / f"alone-{case}.curve")
@@ -126,6 +129,12 @@ def test_a_teacher_that_is_asked_again_is_asked_by_all_ranks(folder: Path, strat
     assert math.isfinite(curve(folder, f"{strategy}-taught-idle")[1]["loss/distillation"])
     assert_same_curve(curve(folder, f"{strategy}-taught-{how}"), curve(folder, f"alone-taught-{how}"))
     assert_same_weights(folder, f"{strategy}-taught-{how}", f"alone-taught-{how}")
+
+
+@pytest.mark.parametrize("method", METHODS_TO_SHARE)
+def test_every_method_learns_on_two_ranks_what_it_learns_on_one(folder: Path, method: str) -> None:
+    assert_same_curve(curve(folder, f"ddp-method-{method}"), curve(folder, f"alone-method-{method}"))
+    assert_same_weights(folder, f"ddp-method-{method}", f"alone-method-{method}")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -114,11 +114,14 @@ def toy_datamodule(
     group_size: int = 3,
     seed: int = 1,
     context: str = "append",
+    **settings: Any,
 ) -> RolloutDataModule:
     environment = environment or LettersEnvironment()
     sampling = SamplingConfig(1.0, 1.0, 0, LIMIT)
     collector = Collector(policy, environment, sampling, max_concurrent_episodes=5, context=context)
-    return RolloutDataModule(collector, environment, tasks_per_iteration=tasks, group_size=group_size, seed=seed)
+    return RolloutDataModule(
+        collector, environment, tasks_per_iteration=tasks, group_size=group_size, seed=seed, **settings
+    )
 
 
 def toy_module(policy: LanguageModel, teacher: Any = None, **settings: Any) -> SDARModule:

@@ -85,6 +85,16 @@ class TokenBatch:
         """Number of ids of each row without padding; 0 for a row that has nothing to score."""
         return [int(n) for n in self.attention_mask.sum(dim=1).tolist()]
 
+    def episode_shares(self) -> Tensor:
+        """[B] float64: the share of its episode that each row is, all rows alike; 0 for rows without responses.
+
+        Over the rows of any set of whole episodes they add up to the number of episodes that have responses.
+        """
+        full = self.response_mask.any(dim=1).double()
+        rows = full.new_zeros(len(self) and int(self.episode_index.max()) + 1)
+        rows.index_add_(0, self.episode_index, full)
+        return full / rows[self.episode_index].clamp(min=1.0)
+
     def select(self, rows: Sequence[int]) -> TokenBatch:
         """The named rows in the given order, trimmed to the longest of them."""
         index = torch.as_tensor(list(rows), dtype=torch.long, device=self.ids.device)

@@ -7,7 +7,7 @@ Lightning's epoch is the RL iteration. The train loader has a stated length of o
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -84,6 +84,7 @@ class RolloutDataModule(LightningDataModule):
         group_size: episodes per task (G), at least 2.
         seed: seed of the tasks and of every sampled token.
         teacher: told of every iteration before it is played; None: there is none.
+        skills_in_prompt: whether the policy itself reads the teacher's text while it plays (Skill-GRPO).
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class RolloutDataModule(LightningDataModule):
         group_size: int,
         seed: int,
         teacher: Teacher | None = None,
+        skills_in_prompt: bool = False,
     ) -> None:
         super().__init__()
         if tasks_per_iteration < 1:
@@ -109,6 +111,12 @@ class RolloutDataModule(LightningDataModule):
         self.group_size = group_size
         self.seed = seed
         self.teacher = teacher
+        self.privileged: Callable[[Task, int], str] | None = None
+        if skills_in_prompt:
+            if teacher is None or not teacher.known_before:
+                what = "there is no teacher" if teacher is None else "its text is only known after the episode"
+                raise UserError(f"algorithm.skills_in_prompt is true, but {what}; allowed is false, or teacher=skills")
+            self.privileged = teacher.privileged_text
         self._train_tasks: Sequence[Task] | None = None
 
     @property
@@ -133,7 +141,9 @@ class RolloutDataModule(LightningDataModule):
             for member in range(self.group_size)
         ]
         with gathered(self.collector.policy.model):
-            collected = self.collector.collect(requests, seed=self.seed, key=("train", iteration))
+            collected = self.collector.collect(
+                requests, seed=self.seed, key=("train", iteration), privileged=self.privileged
+            )
         return Iteration(iteration, list(collected.episodes), collected.timings, tasks)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002

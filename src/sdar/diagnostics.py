@@ -15,7 +15,7 @@ from torch import Tensor
 
 from sdar.episode import EndReason, Episode
 from sdar.objective.advantage import summarise_groups
-from sdar.objective.gate import Gate, gap
+from sdar.objective.gate import Gate, GateTokens, gap
 from sdar.prepare import Prepared
 
 GAP_MARGIN_NATS = 0.01
@@ -106,7 +106,8 @@ def add_rollout(tally: Tally, episodes: Sequence[Episode]) -> None:
 def add_scores(tally: Tally, prepared: Prepared, gate: Gate) -> None:
     """Add the figures of the rows and of theta_old's scores.
 
-    ``rollout/context_tokens_max``, ``rollout/entropy`` and, where a teacher was scored, ``curriculum/*``.
+    ``rollout/context_tokens_max``, ``rollout/entropy`` and, where a teacher was scored, ``curriculum/*``; where it
+    shaped advantages also ``objective/advantage_factor_mean`` and ``_std``, over tokens whose advantage is not 0.
 
     Args:
         tally: where to add.
@@ -121,7 +122,9 @@ def add_scores(tally: Tally, prepared: Prepared, gate: Gate) -> None:
     if batch.teacher_log_probs is None or batch.old_log_probs is None:
         return
     gaps = gap(batch.teacher_log_probs[mask], batch.old_log_probs[mask])
-    gates = gate.value(gaps, prepared.entropy[mask], prepared.max_entropy)
+    gates = gate.value(
+        GateTokens(gaps, prepared.entropy[mask], prepared.max_entropy, batch.advantage[mask], batch.turn_index[mask])
+    )
     endorsed = int((gaps > GAP_MARGIN_NATS).sum())
     rejected = int((gaps < -GAP_MARGIN_NATS).sum())
     tally.mean("curriculum/strongly_gated_fraction", int((gates > gate.threshold).sum()), count)
@@ -131,6 +134,11 @@ def add_scores(tally: Tally, prepared: Prepared, gate: Gate) -> None:
     tally.mean("curriculum/gate_mean", float(gates.double().sum()), count)
     tally.mean("curriculum/gap_mean", float(gaps.double().sum()), count)
     tally.spread("curriculum/gap_mean", float(gaps.double().square().sum()))
+    if prepared.unshaped is not None:
+        plain = prepared.unshaped[mask]
+        factors = (batch.advantage[mask] / plain)[plain != 0].double()
+        tally.mean("objective/advantage_factor_mean", float(factors.sum()), len(factors))
+        tally.spread("objective/advantage_factor_mean", float(factors.square().sum()))
     # Rows that are all padding (episodes that an error ended) had no teacher.
     blocks = [n for n, length in zip(prepared.privileged_tokens, prepared.teacher_tokens, strict=True) if length > 0]
     tally.mean("curriculum/teacher_context_tokens", sum(blocks), len(blocks))

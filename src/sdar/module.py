@@ -28,8 +28,10 @@ from sdar.diagnostics import RESPONSE_TOKENS, IterationReport, Tally, add_rollou
 from sdar.episode import Episode
 from sdar.errors import UserError
 from sdar.objective.chunked_head import TeacherStates
-from sdar.objective.objective import ObjectiveConfig, denominators
+from sdar.objective.estimator import AdvantageEstimator, GroupAdvantage
+from sdar.objective.objective import ObjectiveConfig, check_policy_loss, denominators
 from sdar.objective.schedule import Schedules
+from sdar.objective.shaping import Shaping
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import adapters_off
 from sdar.policy.sharding import gathered, is_sharded, shard, whole
@@ -63,8 +65,8 @@ class SDARModule(LightningModule):
         betas: of AdamW, each in [0, 1).
         warmup_steps: optimiser steps over which the learning rate rises linearly to its value; 0: none.
         max_grad_norm: > 0, the gradient's largest Euclidean norm; None: no limit.
-        invalid_penalty: >= 0, reward taken from a turn that broke the action format.
-        std_floor: > 0, least standard deviation that a group's returns are divided by.
+        advantage: credit of every turn; None: that of GRPO.
+        shaping: what the teacher makes of the advantages, token by token; None: nothing.
         temperature: > 0, the sampling temperature; log-probs are those of the sampling distribution.
         episodes_per_step: episodes of all ranks per optimiser step, a multiple of the number of ranks; None: one
             step per iteration.
@@ -93,8 +95,8 @@ class SDARModule(LightningModule):
         betas: Sequence[float] = (0.9, 0.999),
         warmup_steps: int = 0,
         max_grad_norm: float | None = 1.0,
-        invalid_penalty: float = 0.1,
-        std_floor: float = 1.0,
+        advantage: AdvantageEstimator | None = None,
+        shaping: Shaping | None = None,
         temperature: float = 1.0,
         episodes_per_step: int | None = None,
         rows_per_step: int | None = None,
@@ -106,32 +108,33 @@ class SDARModule(LightningModule):
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        check_positive(learning_rate=learning_rate, std_floor=std_floor, temperature=temperature)
-        check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps, invalid_penalty=invalid_penalty)
+        check_positive(learning_rate=learning_rate, temperature=temperature)
+        check_not_negative(weight_decay=weight_decay, warmup_steps=warmup_steps)
         if max_grad_norm is not None:
             check_positive(max_grad_norm=max_grad_norm)
         self.policy = policy
         self.model = policy.model
         self.objective = objective
         self.teacher = teacher if score_teacher else None
-        if self.teacher is None and objective.distillation_coefficient != 0:
-            raise UserError(
-                f"distillation_coefficient is {objective.distillation_coefficient}, but no teacher is scored; give a "
-                f"teacher or set the coefficient to 0"
-            )
+        for what, value in (
+            ("distillation_coefficient", objective.distillation_coefficient),
+            ("the weight of the shaping", 0.0 if shaping is None else shaping.weight),
+        ):
+            if self.teacher is None and value != 0:
+                raise UserError(f"{what} is {value}, but no teacher is scored; give a teacher or set it to 0")
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.betas = (float(betas[0]), float(betas[1]))
         self.warmup_steps = warmup_steps
         self.max_grad_norm = max_grad_norm
-        self.invalid_penalty = invalid_penalty
-        self.std_floor = std_floor
+        self.shaping = shaping
         self.temperature = temperature
         self.episodes_per_step = episodes_per_step
         self.token_budget = token_budget
         self.schedules = schedules or Schedules()
         if context not in CONTEXTS:
             raise UserError(f"context is {context!r}, allowed are {' and '.join(CONTEXTS)}")
+        check_policy_loss(objective, context=context, statistics=statistics)
         check_step_settings(
             statistics=statistics,
             context=context,
@@ -142,6 +145,8 @@ class SDARModule(LightningModule):
         self.context = context
         self.rows_per_step = rows_per_step
         self.statistics = statistics
+        estimator = advantage or GroupAdvantage()
+        self.advantage = estimator.over_turn_rows() if statistics == "release" else estimator
         self.micro_batch_rows = micro_batch_rows
         self.report: IterationReport | None = None
         # A checkpoint of adapters does not hold the frozen weights; check_parameters sees to it that all else is there.
@@ -185,6 +190,7 @@ class SDARModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Check what depends on the trainer, and bring the reference to the model's device."""
+        self.objective.check_terms()
         if self.trainer.precision == "16-mixed":
             raise UserError("trainer.precision is '16-mixed', allowed are '32-true', 'bf16-mixed' and 'bf16-true'")
         world_size = self.trainer.world_size
@@ -261,8 +267,10 @@ class SDARModule(LightningModule):
         self.model.train(False)
         tally = Tally()
         started = time.perf_counter()
-        prepared = self._prepare(iteration.episodes)
+        prepared = self._prepare(iteration.episodes, iteration.index)
         add_rollout(tally, iteration.episodes)
+        for name, (total, count) in self.advantage.figures(iteration.episodes).items():
+            tally.mean(name, total, count)
         objective = self._scheduled(iteration.index)
         add_scores(tally, prepared, objective.gate)
         tally.total(RESPONSE_TOKENS, int(prepared.batch.response_mask.sum()))
@@ -276,7 +284,7 @@ class SDARModule(LightningModule):
         seconds = {**iteration.timings, "score_s": scored - started, "update_s": updated - scored}
         for name, value in seconds.items():
             tally.maximum(f"time/{name}", value)
-        metrics = iteration_metrics(tally.reduced(self._reduce)) | self._schedule_figures(objective)
+        metrics = iteration_metrics(tally.reduced(self._reduce)) | self._schedule_figures(objective, iteration.index)
         metrics |= self._observe(iteration, prepared)
         self._finish(metrics)
         self._log_figures(metrics, iteration.index)
@@ -288,11 +296,19 @@ class SDARModule(LightningModule):
         """The objective of an iteration."""
         return self.objective.scheduled(self.schedules.coefficient.factor(index), self.schedules.beta.factor(index))
 
-    def _schedule_figures(self, objective: ObjectiveConfig) -> dict[str, float]:
+    def _scheduled_shaping(self, index: int) -> Shaping | None:
+        """The shaping of an iteration; None where its weight is 0: then nothing is touched."""
+        shaping = self.shaping and self.shaping.scaled(self.schedules.coefficient.factor(index))
+        return None if shaping is None or shaping.weight == 0 else shaping
+
+    def _schedule_figures(self, objective: ObjectiveConfig, index: int) -> dict[str, float]:
         """What the schedules made of lambda and beta; nothing where no teacher is scored."""
         if self.teacher is None:
             return {}
         figures = {"objective/distillation_coefficient": objective.distillation_coefficient}
+        if self.shaping is not None:
+            shaping = self._scheduled_shaping(index)
+            figures["objective/shaping_weight"] = 0.0 if shaping is None else shaping.weight
         beta = getattr(objective.gate, "beta", None)
         return figures if beta is None else figures | {"objective/beta": beta}
 
@@ -321,13 +337,13 @@ class SDARModule(LightningModule):
 
     # ------------------------------------------------------------------ PREPARE
 
-    def _prepare(self, episodes: Sequence[Episode]) -> Prepared:
+    def _prepare(self, episodes: Sequence[Episode], index: int) -> Prepared:
         # Autocast keeps casts of weights; those made under no_grad or before an optimiser step must not be used again.
         torch.clear_autocast_cache()
         settings = PrepareSettings(
             temperature=self.temperature,
-            invalid_penalty=self.invalid_penalty,
-            std_floor=self.std_floor,
+            advantage=self.advantage,
+            shaping=self._scheduled_shaping(index),
             episodes_per_step=None if self.episodes_per_step is None else self.episodes_per_step // self._world_size,
             token_budget=self.token_budget,
             context_tokens=self.policy.context_tokens,
@@ -367,7 +383,11 @@ class SDARModule(LightningModule):
         """Take the planned optimiser steps; denominators count each whole step over all ranks, beforehand."""
         if not any(objective.coefficients().values()):
             return  # a schedule has taken out the only term
-        counts = [denominators(prepared.batch.select(step.rows), objective) for step in prepared.steps]
+        shares = prepared.batch.episode_shares()
+        counts = [
+            denominators(prepared.batch.select(step.rows), objective, float(shares[step.rows].sum()))
+            for step in prepared.steps
+        ]
         names = list(objective.coefficients())
         local = torch.tensor([[count[name] for name in names] for count in counts], dtype=torch.float64)
         reduced = self._reduce(local.reshape(-1, len(names)), "sum")
@@ -375,8 +395,8 @@ class SDARModule(LightningModule):
         sums: dict[str, float] = {}
         for number, row in enumerate(reduced.tolist()):
             if any(row):
-                shares = dict(zip(names, row, strict=True))
-                self._step(index, number, prepared, objective, parts[number], shares, sums, tally)
+                divisors = dict(zip(names, row, strict=True))
+                self._step(index, number, prepared, objective, parts[number], divisors, sums, tally)
         tokens = sums.pop("tokens", 0.0)
         for name, value in sums.items():
             tally.mean(name, value, tokens)

@@ -17,8 +17,10 @@ from transformers import PreTrainedModel
 
 from sdar.batch import TeacherRows, TokenBatch, align, pack, pack_teacher
 from sdar.episode import Episode
-from sdar.objective.advantage import group_advantages, release_advantages
 from sdar.objective.chunked_head import OutputHead
+from sdar.objective.estimator import AdvantageEstimator
+from sdar.objective.gate import gap
+from sdar.objective.shaping import ScoredTokens, Shaping
 from sdar.policy.forward import vocabulary_size
 from sdar.policy.log_probs import TokenScores, kept_head, score_tokens
 from sdar.step_plan import OptimiserStep, plan_release_steps, plan_row_steps, plan_steps
@@ -38,6 +40,7 @@ class Prepared:
     ``entropy``           [B, T] float32 nats, of theta_old at the sampled positions, 0 elsewhere
     ``privileged_tokens`` length of the privileged block of each row, in tokens; empty: no teacher was scored
     ``teacher_tokens``    length of each of the teacher's rows, in tokens; empty: no teacher was scored
+    ``unshaped``          [B, T] float32, the advantages before the shaping; None: nothing was shaped
     ``max_entropy``       log V, the entropy of the uniform distribution, nats
     ``teacher``           what the update needs to ask the teacher again; None: no teacher was scored
     """
@@ -49,6 +52,7 @@ class Prepared:
     privileged_tokens: list[int] = field(default_factory=list)
     teacher_tokens: list[int] = field(default_factory=list)
     max_entropy: float = math.inf
+    unshaped: Tensor | None = None
     teacher: PreparedTeacher | None = None
 
 
@@ -72,12 +76,12 @@ class PrepareSettings:
     """How an iteration is prepared.
 
     ``temperature``        > 0: logits are divided by it, as in sampling; all policies are scored with it
-    ``invalid_penalty``    >= 0, subtracted from the return of a turn whose action broke the format
-    ``std_floor``          > 0, least standard deviation that returns are divided by, in units of reward
+    ``advantage``          credit of every turn
+    ``shaping``            what the teacher makes of it, token by token; None: nothing
     ``episodes_per_step``  episodes of this rank per optimiser step; None: one step per iteration
     ``rows_per_step``      rows of all ranks per optimiser step; None: steps are counted in episodes
     ``micro_batch_rows``   rows per micro-batch, for the statistics of the release; None: cut by ``token_budget``
-    ``statistics``         episode: over episodes; release: over turn rows, as in the paper's code
+    ``statistics``         release: steps and micro-batches are cut as in the paper's code; else episode
     ``world_size``         number of ranks
     ``token_budget``       padded tokens per micro-batch
     ``context_tokens``     longest row the model takes
@@ -86,13 +90,13 @@ class PrepareSettings:
     """
 
     temperature: float
-    invalid_penalty: float
-    std_floor: float
+    advantage: AdvantageEstimator
     episodes_per_step: int | None
     token_budget: int
     context_tokens: int
     pad_id: int
     context: str = "append"
+    shaping: Shaping | None = None
     rows_per_step: int | None = None
     micro_batch_rows: int | None = None
     statistics: str = "episode"
@@ -131,10 +135,7 @@ def prepare(
     Raises:
         PrivilegedContextError: a privileged block does not fit.
     """
-    if settings.statistics == "release":
-        advantages = release_advantages(episodes, invalid_penalty=settings.invalid_penalty)
-    else:
-        advantages = group_advantages(episodes, invalid_penalty=settings.invalid_penalty, std_floor=settings.std_floor)
+    advantages = settings.advantage.turns(episodes)
     batch = pack(episodes, advantages, settings.pad_id, settings.context)
     steps = _plan(batch, settings, combine)
     micro_batches = [rows for step in steps for rows in step.micro_batches]
@@ -161,7 +162,28 @@ def prepare(
         prepared.teacher = PreparedTeacher(rows, states, head)
         prepared.privileged_tokens = [len(privileged[i]) for i in batch.episode_index.tolist()]
         prepared.teacher_tokens = rows.lengths()
+        if settings.shaping is not None:
+            prepared.unshaped = batch.advantage
+            prepared.batch = _shaped(prepared.batch, episodes, settings.shaping)
     return prepared
+
+
+def _shaped(batch: TokenBatch, episodes: Sequence[Episode], shaping: Shaping) -> TokenBatch:
+    """The batch with the advantages that the shaping makes of its own."""
+    assert batch.teacher_log_probs is not None
+    assert batch.old_log_probs is not None
+    mask = batch.response_mask
+    # Rows, and turns within a row, are in the order of the episodes, so a mask picks tokens in that order, too.
+    tokens = ScoredTokens(
+        episodes,
+        batch.advantage[mask],
+        gap(batch.teacher_log_probs[mask], batch.old_log_probs[mask]),
+        batch.episode_index[:, None].expand_as(mask)[mask],
+        batch.turn_index[mask],
+    )
+    advantage = batch.advantage.clone()
+    advantage[mask] = shaping.shaped(tokens)
+    return replace(batch, advantage=advantage)
 
 
 def _plan(batch: TokenBatch, settings: PrepareSettings, combine: Combine) -> list[OptimiserStep]:

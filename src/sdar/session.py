@@ -76,9 +76,9 @@ class Session:
             iterations = self.trainer.current_epoch
         else:
             results += _named("warm start", self._play())
-            assert self.checkpoint is not None
-            load_student(self.assembly.module, self.assembly.policy, self.checkpoint)
-            results += _named("checkpoint", self._play())
+            if self.checkpoint is not None:
+                load_student(self.assembly.module, self.assembly.policy, self.checkpoint)
+                results += _named("checkpoint", self._play())
         self._conclude(results, iterations)
 
     def _play(self) -> list[EvaluationResult]:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar.errors import UserError
-from sdar.objective.divergence import DistillationTokens, Sampled, SampledReverseKL
+from sdar.objective.divergence import DistillationTokens, ImportanceWeightedK3, Sampled, SampledReverseKL
 from sdar.objective.full_vocabulary import ForwardKL, JensenShannon, ReverseKL, bounded
-from sdar.objective.gate import GapGate, NoGate, gap
+from sdar.objective.gate import GapGate, GateTokens, NoGate, gap
 
 KINDS = {"reverse_kl": ReverseKL, "forward_kl": ForwardKL, "jsd": JensenShannon}
 
@@ -122,7 +122,7 @@ def term(divergence, gate, student, teacher, old=None, dtype=torch.float32):
     student = torch.tensor([student], dtype=dtype, requires_grad=True)
     teacher = torch.tensor([teacher], dtype=dtype)
     tokens = DistillationTokens(student, teacher, None if old is None else torch.tensor([old], dtype=dtype))
-    value = gate.value(gap(teacher, student), None, 1.0) * divergence.token_loss(tokens)
+    value = gate.value(GateTokens(gap(teacher, student))) * divergence.token_loss(tokens)
     (gradient,) = torch.autograd.grad(value.sum(), student)
     return value, gradient
 
@@ -133,7 +133,7 @@ def test_the_sampled_term_is_a_gated_likelihood_bounded_by_the_gate(student, tea
     gate = GapGate(beta=5.0)
     value, gradient = term(Sampled(), gate, student, teacher, dtype=dtype)
     low = torch.tensor([student], dtype=dtype), torch.tensor([teacher], dtype=dtype)
-    expected = -gate.value(gap(low[1], low[0]), None, 1.0)
+    expected = -gate.value(GateTokens(gap(low[1], low[0])))
     torch.testing.assert_close(gradient.float(), expected, rtol=1e-2 if dtype is torch.bfloat16 else 0.0, atol=1e-6)
     assert abs(gradient.item()) <= 1.0
     assert torch.isfinite(value).all()
@@ -203,3 +203,49 @@ def test_the_gated_surrogate_is_not_the_reverse_kl():
     )
     (gradient,) = torch.autograd.grad(surrogate, student)
     assert gradient.abs().max() < 1e-6
+
+
+# Skill-SD ------------------------------------------------------------------------------------------------------------
+
+
+def skill_sd_loop(student, teacher, old):
+    """Loss of a token and its derivative by the student's log-prob, with Python floats and the source's clamps."""
+    difference = student - teacher
+    decay = math.exp(min(-difference, 20.0))
+    rho = math.exp(min(student - old, 10.0))
+    k3 = decay - 1 + difference
+    k3_slope = 1 - (decay if -difference < 20 else 0.0)
+    return rho * k3, (rho if student - old < 10 else 0.0) * k3 + rho * k3_slope
+
+
+@given(st.floats(-8, 0), st.floats(-8, 0), st.floats(-8, 0))
+def test_skill_sd_and_its_gradient_through_both_factors_equal_the_plain_loop(student, teacher, old):
+    leaf = torch.tensor(student, requires_grad=True)
+    others = torch.tensor(teacher, requires_grad=True), torch.tensor(old, requires_grad=True)
+    loss = ImportanceWeightedK3().token_loss(DistillationTokens(leaf, *others))
+    loss.backward()
+    value, slope = skill_sd_loop(leaf.item(), others[0].item(), others[1].item())
+    assert loss.item() == pytest.approx(value, rel=1e-4, abs=1e-4)
+    assert leaf.grad.item() == pytest.approx(slope, rel=1e-4, abs=1e-3 * (1 + abs(value)))
+    assert others[0].grad is None
+    assert others[1].grad is None
+
+
+@pytest.mark.parametrize(("student", "teacher", "old"), [(-40.0, -1.0, -1.0), (-1.0, -2.0, -30.0)])
+def test_skill_sd_beyond_its_clamps(student, teacher, old):
+    leaf = torch.tensor(student, requires_grad=True)
+    loss = ImportanceWeightedK3().token_loss(DistillationTokens(leaf, torch.tensor(teacher), torch.tensor(old)))
+    loss.backward()
+    value, slope = skill_sd_loop(student, teacher, old)
+    assert loss.item() == pytest.approx(value, rel=1e-5)
+    assert leaf.grad.item() == pytest.approx(slope, rel=1e-5)
+
+
+def test_skill_sd_is_finite_where_the_teacher_rules_a_token_out_and_needs_old_log_probs():
+    leaf = torch.tensor(-1.0, requires_grad=True)
+    loss = ImportanceWeightedK3().token_loss(DistillationTokens(leaf, torch.tensor(-math.inf), torch.tensor(-1.0)))
+    loss.backward()
+    assert math.isfinite(loss.item())
+    assert math.isfinite(leaf.grad.item())
+    with pytest.raises(ValueError, match="old log-probs"):
+        ImportanceWeightedK3().token_loss(DistillationTokens(leaf, leaf))

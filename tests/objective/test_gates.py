@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sdar.errors import UserError
 from sdar.objective.divergence import DistillationTokens, Sampled
-from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate, gap
+from sdar.objective.gate import EntropyGate, GapGate, GateTokens, NoGate, SoftOrGate, gap
 
 V = 50
 LOG_V = math.log(V)
@@ -29,7 +29,7 @@ betas = st.floats(0, 100, width=32)
 
 
 def value_of(name, beta, difference, entropy=1.0):
-    return GATES[name](beta).value(torch.tensor(difference), torch.tensor(entropy), LOG_V)
+    return GATES[name](beta).value(GateTokens(torch.tensor(difference), torch.tensor(entropy), LOG_V))
 
 
 @pytest.mark.parametrize("name", GATES)
@@ -38,7 +38,7 @@ def test_values_equal_the_plain_loop(name, beta):
     generator = torch.Generator().manual_seed(3)
     differences = 2 * torch.randn(200, generator=generator)
     entropy = LOG_V * torch.rand(200, generator=generator)
-    values = GATES[name](beta).value(differences, entropy, LOG_V)
+    values = GATES[name](beta).value(GateTokens(differences, entropy, LOG_V))
     expected = [
         plain_loops.gates(d, h, LOG_V, beta)[name] for d, h in zip(differences.tolist(), entropy.tolist(), strict=True)
     ]
@@ -50,7 +50,7 @@ def test_values_equal_the_plain_loop(name, beta):
 @given(difference=gaps, entropy=entropies, beta=betas)
 def test_every_gate_lies_between_zero_and_one_and_carries_no_gradient(name, difference, entropy, beta):
     inputs = torch.tensor(difference, requires_grad=True), torch.tensor(entropy, requires_grad=True)
-    value = GATES[name](beta).value(*inputs, LOG_V)
+    value = GATES[name](beta).value(GateTokens(*inputs, LOG_V))
     assert 0.0 <= value.item() <= 1.0
     assert not value.requires_grad
 
@@ -101,14 +101,14 @@ def test_golden_values_by_hand():
 @pytest.mark.parametrize("name", ["gap", "entropy", "soft_or"])
 def test_a_teacher_that_rules_the_token_out_gives_a_finite_gate(name):
     difference = gap(torch.tensor([-math.inf]), torch.tensor([-1.0]))
-    value = GATES[name](5.0).value(difference, torch.tensor([1.0]), LOG_V)
+    value = GATES[name](5.0).value(GateTokens(difference, torch.tensor([1.0]), LOG_V))
     assert torch.isfinite(value).all()
 
 
 def test_entropy_is_needed_where_it_is_said_and_nowhere_else():
     assert [GATES[name](1.0).needs_entropy for name in ("gap", "none", "entropy", "soft_or")] == [0, 0, 1, 1]
     with pytest.raises(ValueError, match="entropy"):
-        EntropyGate().value(torch.zeros(1), None, LOG_V)
+        EntropyGate().value(GateTokens(torch.zeros(1), None, LOG_V))
 
 
 def test_scaling_changes_the_slope_alone():
@@ -138,7 +138,7 @@ def test_the_undetached_gate_flips_the_sign_where_proposition_5_says(student, di
     # ... while the term as it is never turns round.
     single = torch.tensor(student.item(), requires_grad=True)
     tokens = DistillationTokens(single, torch.tensor(teacher.item()))
-    value = GapGate(beta=beta).value(gap(tokens.teacher, tokens.student), None, LOG_V)
+    value = GapGate(beta=beta).value(GateTokens(gap(tokens.teacher, tokens.student), None, LOG_V))
     (kept,) = torch.autograd.grad(value * Sampled().token_loss(tokens), single)
     assert kept.item() <= 0
 

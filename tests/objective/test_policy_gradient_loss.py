@@ -3,6 +3,8 @@
 import plain_loops
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sdar.objective.policy_gradient import policy_gradient_loss
 
@@ -76,3 +78,59 @@ def test_old_policy_and_advantage_receive_no_gradient_and_result_is_float32():
     assert loss.dtype == torch.float32
     assert old.grad is None
     assert advantage.grad is None
+
+
+# One ratio for a whole segment --------------------------------------------------------------------------------------
+
+
+def pooled_loop(log_probs, old, advantage, segments, clip_low, clip_high, dual_clip):
+    """Loss of every token and d(sum)/d(log_prob), segment by segment with Python floats."""
+    losses, slopes = [0.0] * len(log_probs), [0.0] * len(log_probs)
+    for name in set(segments) - {-1}:
+        members = [i for i, segment in enumerate(segments) if segment == name]
+        mean = sum(log_probs[i] - old[i] for i in members) / len(members)
+        # all tokens of a segment move the ratio alike, each by 1 / n of its own log-prob
+        for i in members:
+            losses[i], slope, _ = plain_loops.policy(mean, 0.0, advantage[i], clip_low, clip_high, dual_clip)
+            for j in members:
+                slopes[j] += slope / len(members)
+    return losses, slopes
+
+
+@given(st.integers(0, 10_000))
+def test_pooled_ratios_equal_the_plain_loop(seed):
+    generator = torch.Generator().manual_seed(seed)
+    size = int(torch.randint(1, 12, (), generator=generator))
+    values = torch.randn(3, size, generator=generator)
+    segments = torch.randint(-1, 4, (size,), generator=generator)
+    log_probs = values[0].clone().requires_grad_()
+    clips = {"clip_low": 0.2, "clip_high": 0.28, "dual_clip": 3.0}
+    loss, _ = policy_gradient_loss(log_probs, values[1], values[2], segments=segments, **clips)
+    inside = segments >= 0
+    loss[inside].sum().backward()
+    expected, slopes = pooled_loop(*values.tolist(), segments.tolist(), *clips.values())
+    wanted = [value for value, segment in zip(expected, segments, strict=True) if segment >= 0]
+    assert loss[inside].tolist() == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+    assert log_probs.grad.tolist() == pytest.approx(slopes, rel=1e-3, abs=1e-5)
+
+
+def test_a_segment_is_the_geometric_mean_of_its_ratios_and_is_clipped_as_a_whole():
+    log_probs = torch.log(torch.tensor([2.0, 0.5, 4.0, 1.0]))
+    loss, clipped = policy_gradient_loss(log_probs, torch.zeros(4), torch.ones(4), segments=torch.tensor([0, 0, 1, 1]))
+    assert loss.tolist() == pytest.approx([-1.0, -1.0, -1.2, -1.2])
+    assert clipped.tolist() == [False, False, True, True]
+
+
+def test_segments_of_one_token_are_the_tokens():
+    values = torch.randn(3, 7, generator=torch.Generator().manual_seed(0))
+    alone = policy_gradient_loss(*values)
+    assert torch.equal(policy_gradient_loss(*values, segments=torch.arange(7)).loss, alone.loss)
+
+
+def test_clip_higher_leaves_more_room_above_than_below():
+    ratio = torch.tensor([1.25, 0.75])
+    loss, clipped = policy_gradient_loss(
+        ratio.log(), torch.zeros(2), torch.tensor([1.0, -1.0]), clip_low=0.2, clip_high=0.28
+    )
+    assert clipped.tolist() == [False, True]
+    assert loss.tolist() == pytest.approx([-1.25, 0.8])

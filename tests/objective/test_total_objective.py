@@ -15,7 +15,7 @@ from sdar.errors import UserError
 from sdar.objective.divergence import SampledReverseKL
 from sdar.objective.full_vocabulary import JensenShannon, ReverseKL
 from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate
-from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
+from sdar.objective.objective import ConstantLength, ObjectiveConfig, denominators, token_losses, total_loss
 
 FULL = ObjectiveConfig(kl_coefficient=0.3, entropy_coefficient=0.2, distillation_coefficient=0.4)
 
@@ -274,6 +274,23 @@ def test_a_setting_out_of_range_is_named_with_its_value(setting, value):
         ObjectiveConfig(**{setting: value})
 
 
-def test_an_objective_without_any_term_is_refused():
-    with pytest.raises(UserError, match="every coefficient"):
-        ObjectiveConfig(0, kl_coefficient=0, entropy_coefficient=0, distillation_coefficient=0)
+def test_an_objective_without_any_term_is_refused_when_it_is_to_be_trained():
+    nothing = ObjectiveConfig(0, kl_coefficient=0, entropy_coefficient=0, distillation_coefficient=0)
+    with pytest.raises(UserError, match=r"every coefficient is 0.*train=false"):
+        nothing.check_terms()
+
+
+def test_a_constant_length_divides_the_policy_term_by_episodes_and_nothing_else():
+    """Dr. GRPO: the sum over the tokens, over the longest episode there can be times the number of episodes."""
+    config = replace(FULL, policy_length=ConstantLength(turns=3, response_tokens=4))
+    batch, scores = tensors(random_rows(0, [3, 1, 4]))
+    counts = denominators(batch, config, episodes=2.5)
+    tokens = int(batch.response_mask.sum())
+    assert counts == {"policy": 30.0, "distillation": tokens, "kl": tokens, "entropy": tokens}
+    losses = token_losses(scores, batch, config)
+    plain = total_loss(losses, denominators(batch, FULL), FULL)
+    sums = losses.terms["policy"].sum()
+    expected = plain + config.policy_coefficient * (sums / 30 - sums / tokens)
+    torch.testing.assert_close(total_loss(losses, counts, config), expected)
+    with pytest.raises(UserError, match="turns is 0"):
+        ConstantLength(0, 4)

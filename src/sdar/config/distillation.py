@@ -7,7 +7,8 @@ from typing import Any
 
 from sdar.config.build import build
 from sdar.errors import UserError
-from sdar.objective.objective import ObjectiveConfig
+from sdar.objective.estimator import AdvantageEstimator
+from sdar.objective.objective import ObjectiveConfig, check_policy_loss
 from sdar.objective.schedule import Constant, Feedback, Schedules
 from sdar.teacher.weights import TeacherSource, check_needs, check_source
 
@@ -34,8 +35,17 @@ def check_distillation(settings: Mapping[str, Any]) -> None:
     objective: ObjectiveConfig = build(algorithm["objective"], "algorithm.objective")
     schedule: Schedules = build(settings["schedule"], "schedule")
     gate, divergence, coefficient = objective.gate, objective.divergence, objective.distillation_coefficient
+    if settings["train"]:
+        objective.check_terms()
+    check_policy_loss(objective, context=settings["rollout"]["context"], statistics=settings["statistics"]["kind"])
+    _check_credit(settings)
     if teacher is None or not algorithm["score_teacher"]:
         missing = "teacher=none" if teacher is None else "algorithm.score_teacher=false"
+        if algorithm["shaping"] is not None and algorithm["shaping"].get("weight") != 0:
+            raise UserError(
+                f"algorithm.shaping: without a scored teacher only null is allowed, but {missing} (set teacher and "
+                f"algorithm.score_teacher=true)"
+            )
         if coefficient != 0:
             raise UserError(
                 f"algorithm.objective.distillation_coefficient={coefficient}: without a scored teacher only 0 is "
@@ -60,4 +70,26 @@ def check_distillation(settings: Mapping[str, Any]) -> None:
     if getattr(gate, "beta", None) is None and schedule.beta != Constant(1.0):
         raise UserError(
             f"schedule.beta changes the gate's slope, but gate={gate.name} has none; allowed is a constant 1"
+        )
+
+
+def _check_credit(settings: Mapping[str, Any]) -> None:
+    """Refuse an advantage without the release's statistics, and skills in the prompt that contradict the rest."""
+    algorithm = settings["algorithm"]
+    advantage: AdvantageEstimator = build(algorithm["advantage"], "algorithm.advantage")
+    if settings["statistics"]["kind"] == "release":
+        advantage.over_turn_rows()
+    if algorithm["shaping"] is not None:
+        build(algorithm["shaping"], "algorithm.shaping")
+    if not algorithm["skills_in_prompt"]:
+        return
+    if settings["teacher"] is None:
+        raise UserError(
+            "algorithm.skills_in_prompt=true, but teacher=none has no skills; allowed is teacher=skills, or "
+            "algorithm=grpo"
+        )
+    if algorithm["score_teacher"]:
+        raise UserError(
+            "algorithm.skills_in_prompt=true, but algorithm.score_teacher=true: the student reads what the teacher "
+            "would, so there is no gap; allowed is one of the two"
         )

@@ -38,14 +38,6 @@ class RolloutSettings:
 
 
 @dataclass(frozen=True)
-class AdvantageSettings:
-    """Credit of a turn: see :func:`sdar.objective.advantage.group_advantages`."""
-
-    invalid_penalty: Annotated[float, NOT_NEGATIVE]
-    std_floor: Annotated[float, POSITIVE]
-
-
-@dataclass(frozen=True)
 class StatisticsSettings:
     """Group ``statistics``: over what advantages and losses are averaged.
 
@@ -61,13 +53,18 @@ class StatisticsSettings:
 class AlgorithmSettings:
     """Group ``algorithm``: one file per method.
 
-    ``score_teacher``  whether the teacher is scored and the curriculum logged, also where no term uses it
+    ``skills_in_prompt``  whether training rollouts have the teacher's text in their own prompt
+    ``score_teacher``     whether the teacher is scored and the curriculum logged, also where no term uses it
+    ``advantage``         credit of every turn
+    ``shaping``           what the teacher makes of the advantages; null: nothing
     """
 
     name: str
+    skills_in_prompt: bool
     score_teacher: bool
     objective: Node
     advantage: Node
+    shaping: Node | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,6 @@ PLAIN_GROUPS: dict[str, type] = {
     "rollout": RolloutSettings,
     "statistics": StatisticsSettings,
     "algorithm": AlgorithmSettings,
-    "algorithm.advantage": AdvantageSettings,
     "evaluation": EvaluationSettings,
 }
 """Mappings without a ``_target_``, and the fields they have."""
@@ -162,6 +158,14 @@ RANGES: dict[str, Range] = {
     "teacher.ema_decay": Range(at_least=0, below=1),
     "algorithm.objective.clip_low": Range(at_least=0, below=1),
     "algorithm.objective.dual_clip": Range(above=1),
+    "algorithm.advantage.invalid_penalty": NOT_NEGATIVE,
+    "algorithm.advantage.std_floor": POSITIVE,
+    "algorithm.advantage.gamma": FRACTION,
+    "algorithm.advantage.step_weight": NOT_NEGATIVE,
+    "algorithm.shaping.weight": FRACTION,
+    "algorithm.shaping.clip": FRACTION,
+    "algorithm.shaping.spread": FRACTION,
+    "algorithm.shaping.gamma": FRACTION,
     "environment.max_turns": AT_LEAST_ONE,
     "model.lora.rank": AT_LEAST_ONE,
     "model.lora.alpha": POSITIVE,

@@ -121,10 +121,7 @@ def _check_filters(sampling: Mapping[str, Any]) -> None:
 
 def _check_checkpoint(settings: Mapping[str, Any]) -> None:
     path = settings["ckpt_path"]
-    if path is None:
-        if not settings["train"]:
-            raise UserError("train=false: there is nothing to do without ckpt_path=PATH or ckpt_path=last")
-    elif path != "last" and not Path(path).exists():
+    if path is not None and path != "last" and not Path(path).exists():
         raise UserError(f"ckpt_path={path}: there is no such file; allowed is a checkpoint, 'last' or null")
 
 

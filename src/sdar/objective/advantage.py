@@ -17,12 +17,20 @@ def by_task(episode: Episode) -> Hashable:
     return episode.task.task_id
 
 
+def check_group_settings(*, invalid_penalty: float, std_floor: float | None = None) -> None:
+    """UserError for a penalty below 0, or a floor that is not above 0."""
+    if std_floor is not None and not std_floor > 0:
+        raise UserError(f"std_floor is {std_floor}, allowed are numbers above 0.")
+    if not invalid_penalty >= 0:
+        raise UserError(f"invalid_penalty is {invalid_penalty}, allowed are numbers of at least 0.")
+
+
 def group_advantages(
     episodes: Sequence[Episode],
     *,
     group_key: GroupKey = by_task,
     invalid_penalty: float = 0.0,
-    std_floor: float = 1.0,
+    std_floor: float | None = 1.0,
 ) -> list[list[float]]:
     """One advantage per turn of each episode, in the given order.
 
@@ -32,16 +40,14 @@ def group_advantages(
     are those of episodes ended by an error.
 
     The floor (> 0, in units of reward) keeps a group without spread from turning a small penalty into a huge
-    advantage; ``invalid_penalty`` >= 0. UserError for values outside; ValueError for a return that is not finite.
+    advantage; None: differences from the mean are not divided at all. ``invalid_penalty`` >= 0. UserError for values
+    outside; ValueError for a return that is not finite.
 
     Source: arXiv 2605.15155, section 2.1 and appendix B; the statistics are the paper's (one return per episode),
     the floor and the place of the penalty are ours.
     """
-    if not std_floor > 0:
-        raise UserError(f"std_floor is {std_floor}, allowed are numbers above 0.")
-    if not invalid_penalty >= 0:
-        raise UserError(f"invalid_penalty is {invalid_penalty}, allowed are numbers of at least 0.")
-    statistics = {key: _mean_and_std(returns) for key, returns in _valid_returns(episodes, group_key).items()}
+    check_group_settings(invalid_penalty=invalid_penalty, std_floor=std_floor)
+    statistics = {key: mean_and_std(returns) for key, returns in _valid_returns(episodes, group_key).items()}
     advantages: list[list[float]] = []
     for episode in episodes:
         found = None if episode.end.is_error else statistics[group_key(episode)]
@@ -49,7 +55,7 @@ def group_advantages(
             advantages.append([0.0] * len(episode.turns))
             continue
         mean, std = found
-        scale = max(std, std_floor)
+        scale = 1.0 if std_floor is None else max(std, std_floor)
         centred = episode.episode_return - mean
         advantages.append([(centred - (0.0 if turn.valid else invalid_penalty)) / scale for turn in episode.turns])
     return advantages
@@ -74,14 +80,13 @@ def release_advantages(
     Source: ZJU-REAL/SDAR at 8b85c23, core_algos.py (compute_grpo_outcome_advantage) and ray_trainer.py
     (apply_invalid_action_penalty).
     """
-    if not invalid_penalty >= 0:
-        raise UserError(f"invalid_penalty is {invalid_penalty}, allowed are numbers of at least 0.")
+    check_group_settings(invalid_penalty=invalid_penalty)
     scores = [[_checked_return(e) - (0.0 if turn.valid else invalid_penalty) for turn in e.turns] for e in episodes]
     of_group: dict[Hashable, list[float]] = {}
     for episode, values in zip(episodes, scores, strict=True):
         if not episode.end.is_error:
             of_group.setdefault(group_key(episode), []).extend(values)
-    statistics = {key: _mean_and_std(values) or (0.0, 1.0) for key, values in of_group.items()}
+    statistics = {key: mean_and_std(values) or (0.0, 1.0) for key, values in of_group.items()}
     advantages: list[list[float]] = []
     for episode, values in zip(episodes, scores, strict=True):
         if episode.end.is_error:
@@ -151,7 +156,7 @@ def _checked_return(episode: Episode) -> float:
     return value
 
 
-def _mean_and_std(returns: Sequence[float]) -> tuple[float, float] | None:
+def mean_and_std(returns: Sequence[float]) -> tuple[float, float] | None:
     """Mean and unbiased standard deviation, None below two values."""
     if len(returns) < 2:
         return None

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import torch
 from torch import Tensor
 
 from sdar.objective.gate import bounded_log_probs, gap
@@ -80,3 +81,27 @@ class SampledReverseKL(Divergence):
         log_ratio = bounded_log_probs(tokens.student) - bounded_log_probs(tokens.old.detach())
         ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
         return -gap(tokens.teacher, tokens.student) * ratio
+
+
+@dataclass(frozen=True)
+class ImportanceWeightedK3(Divergence):
+    """rho * k3 with k3 = exp(-l) - 1 + l, l = S - T and rho = pi / pi_old: the loss of Skill-SD.
+
+    k3 is a one-sample estimate of KL(student || teacher), never negative; rho makes its mean that of the present
+    student. The gradient flows through both factors. For the exponentials -l is at most 20 and log rho at most 10:
+    beyond that they are constants. A token that the teacher rules out costs no more than the bound of its log-prob.
+
+    Source: arXiv 2605.15155, table of baselines, and ZJU-REAL/SDAR at 8b85c23, skillsd_utils.py.
+    """
+
+    name: ClassVar[str] = "skill_sd"
+
+    def token_loss(self, tokens: DistillationTokens) -> Tensor:
+        """In nats, at least 0. ValueError without old log-probs."""
+        if tokens.old is None:
+            raise ValueError("skill_sd weighs tokens by pi / pi_old and needs the old log-probs")
+        student = bounded_log_probs(tokens.student)
+        log_ratio = student - bounded_log_probs(tokens.teacher.detach())
+        k3 = torch.exp((-log_ratio).clamp(max=20.0)) - 1.0 + log_ratio
+        rho = torch.exp((student - bounded_log_probs(tokens.old.detach())).clamp(max=10.0))
+        return rho * k3

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -49,9 +49,26 @@ def gap_gate(gap: Tensor, beta: float) -> Tensor:
     return torch.sigmoid(beta * gap.detach().float())
 
 
+class GateTokens(NamedTuple):
+    """What a gate may read of the tokens of a batch; tensors of one shape, none of which carries a gradient on.
+
+    ``gap``          teacher minus student log-prob of the sampled token, nats
+    ``entropy``      of the student's distribution over the full vocabulary, nats; None unless ``needs_entropy``
+    ``max_entropy``  log V, the entropy of the uniform distribution, nats; above 0
+    ``advantage``    of the token's turn, shaped where a method shapes it; None where nobody knows it
+    ``turn``         0-based turn of the token in its episode; None where nobody knows it
+    """
+
+    gap: Tensor
+    entropy: Tensor | None = None
+    max_entropy: float = 1.0
+    advantage: Tensor | None = None
+    turn: Tensor | None = None
+
+
 @dataclass(frozen=True)
 class Gate(ABC):
-    """How far each token is distilled. Subclasses are frozen dataclasses of their settings.
+    """The weight of each token in the distillation term. Subclasses are frozen dataclasses of their settings.
 
     ``threshold``  in [0, 1]; a token counts as strongly gated above it (a metric, no part of the loss)
     """
@@ -71,13 +88,8 @@ class Gate(ABC):
             raise UserError(f"gate.threshold is {self.threshold}, allowed are numbers from 0 to 1.")
 
     @abstractmethod
-    def value(self, gap: Tensor, entropy: Tensor | None, max_entropy: float) -> Tensor:
-        """Gate of each token in [0, 1], detached float32, of the shape of ``gap``.
-
-        ``gap``          teacher minus student log-prob of the sampled token, nats
-        ``entropy``      of the student's distribution over the full vocabulary, nats; None unless ``needs_entropy``
-        ``max_entropy``  log V, the entropy of the uniform distribution, nats; above 0
-        """
+    def value(self, tokens: GateTokens) -> Tensor:
+        """Gate of each token in [0, 1], detached float32, of the shape of ``tokens.gap``."""
 
     def scaled(self, factor: float) -> Self:
         """The gate with its slope multiplied by ``factor`` >= 0; itself where it has no slope, or the factor is 1."""
@@ -106,9 +118,9 @@ class GapGate(_Sloped):
 
     name: ClassVar[str] = "gap"
 
-    def value(self, gap: Tensor, entropy: Tensor | None, max_entropy: float) -> Tensor:  # noqa: ARG002
+    def value(self, tokens: GateTokens) -> Tensor:
         """Non-decreasing in the gap, 0.5 where the gap is 0."""
-        return gap_gate(gap, self.beta)
+        return gap_gate(tokens.gap, self.beta)
 
 
 @dataclass(frozen=True)
@@ -123,10 +135,10 @@ class EntropyGate(_Sloped):
     reads_gap: ClassVar[bool] = False
     needs_entropy: ClassVar[bool] = True
 
-    def value(self, gap: Tensor, entropy: Tensor | None, max_entropy: float) -> Tensor:
+    def value(self, tokens: GateTokens) -> Tensor:
         """Non-decreasing in the entropy; the gap has no part in it."""
-        h = scaled_entropy(entropy, max_entropy, self.entropy_scale)
-        return torch.sigmoid(self.beta * h).expand_as(gap)
+        h = scaled_entropy(tokens.entropy, tokens.max_entropy, self.entropy_scale)
+        return torch.sigmoid(self.beta * h).expand_as(tokens.gap)
 
 
 @dataclass(frozen=True)
@@ -154,10 +166,10 @@ class SoftOrGate(_Sloped):
                 "the gap rises; allowed is 'normalised', or gate.allow_raw_entropy=true if that is what you want."
             )
 
-    def value(self, gap: Tensor, entropy: Tensor | None, max_entropy: float) -> Tensor:
+    def value(self, tokens: GateTokens) -> Tensor:
         """Non-decreasing in the gap (and in the entropy where gap <= 1) for normalised entropies."""
-        h = scaled_entropy(entropy, max_entropy, self.entropy_scale)
-        return torch.sigmoid(self.beta * (1.0 - (1.0 - h) * (1.0 - gap.detach().float())))
+        h = scaled_entropy(tokens.entropy, tokens.max_entropy, self.entropy_scale)
+        return torch.sigmoid(self.beta * (1.0 - (1.0 - h) * (1.0 - tokens.gap.detach().float())))
 
 
 @dataclass(frozen=True)
@@ -167,9 +179,9 @@ class NoGate(Gate):
     name: ClassVar[str] = "none"
     reads_gap: ClassVar[bool] = False
 
-    def value(self, gap: Tensor, entropy: Tensor | None, max_entropy: float) -> Tensor:  # noqa: ARG002
+    def value(self, tokens: GateTokens) -> Tensor:
         """1 everywhere."""
-        return torch.ones_like(gap, dtype=torch.float32, requires_grad=False)
+        return torch.ones_like(tokens.gap, dtype=torch.float32, requires_grad=False)
 
 
 def scaled_entropy(entropy: Tensor | None, max_entropy: float, scale: EntropyScale) -> Tensor:

@@ -14,7 +14,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -52,9 +52,37 @@ class Tokens(Protocol):
 
     response_mask: Tensor
     advantage: Tensor
+    turn_index: Tensor
     old_log_probs: Tensor | None
     teacher_log_probs: Tensor | None
     reference_log_probs: Tensor | None
+
+
+Ratio = Literal["token", "turn", "episode"]
+RATIOS = ("token", "turn", "episode")
+
+
+@dataclass(frozen=True)
+class ConstantLength:
+    """A length that no episode changes: what Dr. GRPO divides an episode's token sum by (arXiv 2503.20783, section 3).
+
+    ``turns``            >= 1, the most turns of an episode
+    ``response_tokens``  >= 1, the most tokens of a response
+    """
+
+    turns: int
+    response_tokens: int
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        for name, value in (("turns", self.turns), ("response_tokens", self.response_tokens)):
+            if value < 1:
+                raise UserError(f"policy_length {name} is {value}, allowed are whole numbers of at least 1.")
+
+    @property
+    def tokens(self) -> int:
+        """Sampled tokens of the longest episode there can be."""
+        return self.turns * self.response_tokens
 
 
 @dataclass(frozen=True)
@@ -64,6 +92,10 @@ class ObjectiveConfig:
     ``policy_coefficient``        >= 0  clipped policy gradient
     ``clip_low``, ``clip_high``   in [0, 1) and >= 0: the ratio is clipped to [1 - clip_low, 1 + clip_high]
     ``dual_clip``                 > 1, or None: cap of the loss, in units of -A, where A < 0
+    ``ratio``                     token, turn or episode: what has one ratio, the geometric mean of its tokens' ratios;
+                                  an episode must be one row (append)
+    ``policy_length``             None: the policy term is the mean over the tokens of the step; a constant length: the
+                                  sum of theirs, divided by that length times the number of episodes (Dr. GRPO)
     ``kl_coefficient``            >= 0  KL to the reference; ``kl_kind``: k2 or k3
     ``entropy_coefficient``       >= 0  entropy bonus (the term's loss is minus the entropy)
     ``distillation_coefficient``  >= 0  distillation (lambda of the paper)
@@ -77,6 +109,8 @@ class ObjectiveConfig:
     clip_low: float = 0.2
     clip_high: float = 0.2
     dual_clip: float | None = 3.0
+    ratio: Ratio = "token"
+    policy_length: ConstantLength | None = None
     kl_coefficient: float = 0.01
     kl_kind: str = "k3"
     entropy_coefficient: float = 0.001
@@ -94,10 +128,10 @@ class ObjectiveConfig:
             raise UserError(f"clip_low is {self.clip_low}, allowed are numbers from 0 to below 1.")
         if self.dual_clip is not None and not self.dual_clip > 1:
             raise UserError(f"dual_clip is {self.dual_clip}, allowed are numbers above 1 or null.")
+        if self.ratio not in RATIOS:
+            raise UserError(f"ratio is {self.ratio!r}, allowed are {', '.join(RATIOS)}.")
         if self.kl_kind not in KINDS:
             raise UserError(f"kl_kind is {self.kl_kind!r}, allowed are {' and '.join(KINDS)}; {K1_REFUSED}.")
-        if not any(self.coefficients().values()):
-            raise UserError("every coefficient of the objective is 0, at least one must be above 0.")
 
     def coefficients(self) -> dict[str, float]:
         """Coefficient of each term, in the order in which they are summed."""
@@ -107,6 +141,14 @@ class ObjectiveConfig:
             "kl": self.kl_coefficient,
             "entropy": self.entropy_coefficient,
         }
+
+    def check_terms(self) -> None:
+        """UserError where no term has a coefficient: such an objective can be evaluated (skill_prompt), not trained."""
+        if not any(self.coefficients().values()):
+            raise UserError(
+                "algorithm.objective: every coefficient is 0, so there is nothing to train; allowed are train=false "
+                "and a coefficient above 0"
+            )
 
     def scheduled(self, coefficient_factor: float, beta_factor: float) -> ObjectiveConfig:
         """The objective of an iteration whose schedules multiply distillation coefficient and beta; factors >= 0."""
@@ -120,6 +162,20 @@ class ObjectiveConfig:
     def wants_entropy(self) -> bool:
         """Whether a term with a coefficient above 0 reads the student's entropy."""
         return self.entropy_coefficient != 0 or (self.distillation_coefficient != 0 and self.gate.needs_entropy)
+
+
+def check_policy_loss(config: ObjectiveConfig, *, context: str, statistics: str) -> None:
+    """UserError for a policy loss that does not go with how episodes are played, or with the release's statistics."""
+    if config.ratio == "episode" and context == "window":
+        raise UserError(
+            "algorithm.objective.ratio=episode, but rollout.context=window lays the turns of an episode into different "
+            "micro-batches, so that their common ratio is never known; allowed are ratio=turn and rollout=append"
+        )
+    if config.policy_length is not None and statistics == "release":
+        raise UserError(
+            "algorithm.objective.policy_length divides by a constant length, but statistics=release takes the mean of "
+            "every micro-batch; allowed is algorithm.objective.policy_length=null, or statistics=episode"
+        )
 
 
 @dataclass(frozen=True)
@@ -151,9 +207,17 @@ def term_masks(batch: Tokens, config: ObjectiveConfig) -> dict[str, Tensor]:
     return dict.fromkeys(config.coefficients(), batch.response_mask)
 
 
-def denominators(batch: Tokens, config: ObjectiveConfig) -> dict[str, int]:
-    """Tokens that each term counts in these rows. Give it all rows of an optimiser step, and add up the ranks."""
-    return {name: int(mask.sum()) for name, mask in term_masks(batch, config).items()}
+def denominators(batch: Tokens, config: ObjectiveConfig, episodes: float = 0.0) -> dict[str, float]:
+    """What each term is divided by in these rows. Give it all rows of an optimiser step, and add up the ranks.
+
+    That is the number of tokens that the term counts. The policy term with a constant length has that length times the
+    number of episodes instead: ``episodes`` of them have their tokens in these rows (a share of one whose rows are
+    spread over several steps; see ``TokenBatch.episode_shares``).
+    """
+    counts: dict[str, float] = {name: int(mask.sum()) for name, mask in term_masks(batch, config).items()}
+    if config.policy_length is not None:
+        counts["policy"] = config.policy_length.tokens * episodes
+    return counts
 
 
 def token_losses(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> TokenLosses:
@@ -217,6 +281,7 @@ def _policy(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Ten
         clip_low=config.clip_low,
         clip_high=config.clip_high,
         dual_clip=config.dual_clip,
+        segments=_segments(batch, config.ratio),
     )
     log_ratio = (scores.log_probs.detach().float() - batch.old_log_probs).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     # The samples come from the old policy, so this form of k3 estimates KL(old || current) and is never negative.
@@ -224,11 +289,27 @@ def _policy(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Ten
     return loss, {"train/clip_fraction": clipped.float(), "train/approx_kl": approx_kl}
 
 
+def _segments(batch: Tokens, ratio: Ratio) -> Tensor | None:
+    """[B, T]: the number of each sampled token's turn or row, -1 elsewhere; None: every token for itself."""
+    if ratio == "token":
+        return None
+    turns = batch.turn_index if ratio == "turn" else torch.zeros_like(batch.turn_index)
+    rows = torch.arange(len(turns), device=turns.device)[:, None]
+    width = int(turns.max()) + 1 if turns.numel() else 1
+    return torch.where(batch.response_mask, rows * width + turns, -1)
+
+
 def _distillation(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
     assert batch.teacher_log_probs is not None
     tokens = DistillationTokens(scores.log_probs, batch.teacher_log_probs, batch.old_log_probs, scores.divergence)
     loss, gate, gap = distillation_loss(
-        tokens, config.gate, config.divergence, entropy=scores.entropy, max_entropy=scores.max_entropy
+        tokens,
+        config.gate,
+        config.divergence,
+        entropy=scores.entropy,
+        max_entropy=scores.max_entropy,
+        advantage=batch.advantage,
+        turn=batch.turn_index,
     )
     return loss, {"objective/gate_mean": gate, "objective/gap_mean": gap}
 

@@ -26,6 +26,7 @@ def policy_gradient_loss(
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = 3.0,
+    segments: Tensor | None = None,
 ) -> PolicyLoss:
     """Loss per token of the clipped surrogate; all tensors share one shape.
 
@@ -33,11 +34,18 @@ def policy_gradient_loss(
     most -A * dual_clip, so that a token that became much likelier cannot dominate the step. ``dual_clip`` > 1, or
     None to leave it out. Gradient flows through ``log_probs`` alone.
 
+    ``segments`` (int64, of the same shape) gives all tokens of a segment one ratio, the geometric mean of theirs:
+    exp of the mean of log_probs - old_log_probs over the segment (arXiv 2507.18071, GSPO: length-normalised, so that
+    long and short segments share a clipping range). A segment is then clipped, or learned from, as a whole. Tokens of
+    segment -1 belong to none and lose nothing. None: every token has a ratio of its own.
+
     Source: arXiv 2605.15155, section 2.1 and the algorithm in appendix B.
     """
     advantage = advantage.detach().float()
-    log_ratio = (log_probs.float() - old_log_probs.detach().float()).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-    ratio = log_ratio.exp()
+    log_ratio = log_probs.float() - old_log_probs.detach().float()
+    if segments is not None:
+        log_ratio = segment_means(log_ratio, segments)
+    ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     plain = -advantage * ratio
     bounded = -advantage * ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
     loss = torch.maximum(plain, bounded)
@@ -48,3 +56,14 @@ def policy_gradient_loss(
         loss = torch.where(capped, ceiling, loss)
         clipped = clipped | capped
     return PolicyLoss(loss, clipped.detach())
+
+
+def segment_means(values: Tensor, segments: Tensor) -> Tensor:
+    """The mean over its segment (int64, of the shape of ``values``) at every place; 0 where the segment is -1."""
+    inside = segments >= 0
+    _, index = segments[inside].unique(return_inverse=True)
+    chosen = values[inside]
+    size = int(index.max()) + 1 if len(index) else 0
+    counts = chosen.new_zeros(size).index_add(0, index, torch.ones_like(chosen))
+    means = chosen.new_zeros(size).index_add(0, index, chosen) / counts
+    return torch.zeros_like(values).masked_scatter(inside, means[index])
