@@ -125,6 +125,7 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no skills for the prompt": (["algorithm=skill_grpo", "teacher=none"], ["skills_in_prompt=true", "teacher=none"]),
     "shaping beyond itself": (["algorithm=rlsd", "algorithm.shaping.weight=1.5"], ["algorithm.shaping.weight=1.5"]),
+    "rounds below none": (["rollout.resample_rounds=-1"], ["rollout.resample_rounds=-1", "at least 0"]),
     "a discount that grows": (["algorithm=gigpo", "algorithm.advantage.gamma=1.1"], ["algorithm.advantage.gamma=1.1"]),
     "a mode that is none": (["algorithm=gigpo", "algorithm.advantage.mode=none"], ["mode=none", "'mean_std_norm'"]),
     "no such checkpoint": (["ckpt_path=no/such/file.ckpt"], ["ckpt_path=no/such/file.ckpt", "last"]),

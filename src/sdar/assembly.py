@@ -11,10 +11,9 @@ import lightning as L
 
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.config.build import build
-from sdar.datamodule import RolloutDataModule
+from sdar.datamodule import RolloutDataModule, check_task_count
 from sdar.environments.base import Environment
 from sdar.episode import Task
-from sdar.errors import UserError
 from sdar.evaluation.panel import Panel, assert_disjoint, make_panel
 from sdar.module import SDARModule
 from sdar.policy.language_model import LanguageModel
@@ -52,11 +51,7 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
     panel = make_panel(environment, evaluation["split"], evaluation["panel_size"], evaluation["seed"])
     train_tasks = environment.tasks(environment.splits()[0])
     assert_disjoint(panel, train_tasks)
-    if rollout["tasks_per_iteration"] > len(train_tasks):
-        raise UserError(
-            f"rollout.tasks_per_iteration={rollout['tasks_per_iteration']}: at most the {len(train_tasks)} training "
-            "tasks of the environment are allowed"
-        )
+    check_task_count(rollout["tasks_per_iteration"], rollout["resample_rounds"] + 1, len(train_tasks))
     teacher: Teacher | None = None if settings["teacher"] is None else build(settings["teacher"], "teacher")
     policy: LanguageModel = build(settings["model"], "model")
     if teacher is not None:

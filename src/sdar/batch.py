@@ -147,8 +147,8 @@ class _Row:
 
 
 def _learnable_turns(episode: Episode) -> list[tuple[int, Turn]]:
-    """Turns up to the last one that has sampled ids; none for an episode that was ended by an error."""
-    if episode.end.is_error:
+    """Turns up to the last one that has sampled ids; none for an episode that an error ended, or that is left out."""
+    if episode.end.is_error or not episode.learned:
         return []
     last = max((k for k, turn in enumerate(episode.turns) if turn.response_ids), default=-1)
     return list(enumerate(episode.turns))[: last + 1]

@@ -17,6 +17,7 @@ from sdar.episode import EndReason, Episode
 from sdar.objective.advantage import summarise_groups
 from sdar.objective.gate import Gate, GateTokens, gap
 from sdar.prepare import Prepared
+from sdar.rollout.dynamic import SampledGroups
 
 GAP_MARGIN_NATS = 0.01
 """Gaps within this distance of 0 are neutral: most tokens of a response are forced and have a gap of nearly 0."""
@@ -101,6 +102,13 @@ def add_rollout(tally: Tally, episodes: Sequence[Episode]) -> None:
     tally.mean("rollout/history_dropped_turns", sum(t.dropped_turns for t in turns), len(turns))
     groups = summarise_groups(episodes)
     tally.mean("rollout/equal_group_fraction", groups.equal_groups, groups.groups)
+
+
+def add_sampling(tally: Tally, sampled: SampledGroups) -> None:
+    """Add the counts of dynamic sampling: groups of all ranks."""
+    tally.total("rollout/groups_played", sampled.played)
+    tally.total("rollout/groups_replaced", sampled.replaced)
+    tally.total("rollout/groups_skipped", sampled.skipped)
 
 
 def add_scores(tally: Tally, prepared: Prepared, gate: Gate) -> None:

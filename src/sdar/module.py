@@ -24,7 +24,15 @@ from transformers import PreTrainedModel
 from sdar.checkpoint import CHECKPOINT_KEY, check_origin, check_parameters, keep_trained, origin
 from sdar.checks import check_not_negative, check_positive
 from sdar.datamodule import Iteration
-from sdar.diagnostics import RESPONSE_TOKENS, IterationReport, Tally, add_rollout, add_scores, iteration_metrics
+from sdar.diagnostics import (
+    RESPONSE_TOKENS,
+    IterationReport,
+    Tally,
+    add_rollout,
+    add_sampling,
+    add_scores,
+    iteration_metrics,
+)
 from sdar.episode import Episode
 from sdar.errors import UserError
 from sdar.objective.chunked_head import TeacherStates
@@ -268,7 +276,9 @@ class SDARModule(LightningModule):
         tally = Tally()
         started = time.perf_counter()
         prepared = self._prepare(iteration.episodes, iteration.index)
-        add_rollout(tally, iteration.episodes)
+        add_rollout(tally, iteration.drawn)
+        if iteration.sampled is not None:
+            add_sampling(tally, iteration.sampled)
         for name, (total, count) in self.advantage.figures(iteration.episodes).items():
             tally.mean(name, total, count)
         objective = self._scheduled(iteration.index)

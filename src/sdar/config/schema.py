@@ -23,6 +23,8 @@ class RolloutSettings:
     ``group_size``               G, episodes per task
     ``max_concurrent_episodes``  bounds memory; what is sampled does not depend on it
     ``context``                  append: one growing conversation per episode; window: a fresh prompt every turn
+    ``resample_rounds``          how often groups without spread of returns are replaced by other tasks' groups
+    ``keep_equal_groups``        whether groups that are without spread in the end are learned from
     ``history_turns``            H, window only: past turns that a prompt shows
     ``max_prompt_tokens``        window only: longest prompt, past turns give way; null: no limit of its own
     ``sampling``                 temperature, filters and length of a response
@@ -32,6 +34,8 @@ class RolloutSettings:
     group_size: Annotated[int, Range(at_least=2)]
     max_concurrent_episodes: Annotated[int, AT_LEAST_ONE]
     context: Literal["append", "window"]
+    resample_rounds: Annotated[int, NOT_NEGATIVE]
+    keep_equal_groups: bool
     history_turns: Annotated[int, NOT_NEGATIVE]
     max_prompt_tokens: Annotated[int, AT_LEAST_ONE] | None
     sampling: Node

@@ -127,6 +127,12 @@ class GroupSummary:
         )
 
 
+def has_spread(group: Sequence[Episode]) -> bool:
+    """Whether a group's returns differ: those of the episodes that no error ended, of which there must be two."""
+    returns = {_checked_return(episode) for episode in group if not episode.end.is_error}
+    return len(returns) >= 2
+
+
 def summarise_groups(episodes: Sequence[Episode], *, group_key: GroupKey = by_task) -> GroupSummary:
     """Count the groups that :func:`group_advantages` sees."""
     valid = _valid_returns(episodes, group_key)
