@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from sdar.config.build import build
@@ -9,8 +10,10 @@ from sdar.config.compose import compose_config
 from sdar.config.sources import config_folder, groups
 from sdar.config.validate import validate
 from sdar.module import SDARModule
+from sdar.policy.language_model import LanguageModel
+from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherSource
-from toy_training import HintTeacher, toy_datamodule, toy_policy
+from toy_training import HintTeacher, LettersEnvironment, toy_datamodule, toy_policy
 
 METHODS = sorted(groups(config_folder())["algorithm"])
 TRAINED = [name for name in METHODS if name != "skill_prompt"]
@@ -18,8 +21,19 @@ TRAINED = [name for name in METHODS if name != "skill_prompt"]
 
 def method_settings(method: str, *overrides: str) -> dict[str, Any]:
     """The validated settings of a method's file."""
-    config = compose_config([f"algorithm={method}", "run_dir=unused", *overrides])
+    processes = os.environ.get("WORLD_SIZE", "1")  # under torchrun the settings must know of both
+    config = compose_config([f"algorithm={method}", "run_dir=unused", f"trainer.devices={processes}", *overrides])
     return validate(config)
+
+
+def _teacher(node: dict[str, Any], policy: LanguageModel) -> Teacher:
+    """The method's own teacher where it reads hindsight; else a hint in the place of the skills."""
+    if not node["_target_"].endswith("HindsightTeacher"):
+        return HintTeacher(source=TeacherSource(node["source"]))
+    teacher: Teacher = build(node | {"budget_tokens": 60}, "teacher")
+    teacher.connect(LettersEnvironment(), lambda text: len(policy.chat.privileged(text)))
+    teacher.use(policy)
+    return teacher
 
 
 def method_run(method: str, *overrides: str, context: str = "append", **settings: Any) -> tuple[SDARModule, Any]:
@@ -27,7 +41,7 @@ def method_run(method: str, *overrides: str, context: str = "append", **settings
     found = method_settings(method, f"rollout={context}", *overrides)
     algorithm = found["algorithm"]
     policy = toy_policy()
-    teacher = HintTeacher(source=TeacherSource(found["teacher"]["source"]))
+    teacher = _teacher(found["teacher"], policy)
     module = SDARModule(
         policy,
         build(algorithm["objective"], "algorithm.objective"),

@@ -115,7 +115,7 @@ def fit(
     ``save``: where the last checkpoint goes; ``steps``: settings of the module.
     """
     if method is not None:
-        module, data = method_run(method, context=context, **SETTINGS)
+        module, data = method_run(method, context=context, learning_rate=1e-3, token_budget=300)
         return _fit(module, data, iterations, save=save, ckpt_path=ckpt_path, **trainer)
     policy = toy_policy()
     source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT

@@ -18,11 +18,11 @@ def test_the_table_says_what_sets_the_methods_apart():
     """Rows of the specification's table of baselines."""
     rows = {line.split("|")[1].strip().strip("`"): line for line in table().splitlines()[2:]}
     for method, facts in {
-        "sdar": ["| 0.01 | `sampled` | `gap`, beta 5 | `old` |", "plain"],
+        "sdar": ["| 0.01 | `sampled` | `gap`, beta 5 | skill, `old` |", "plain"],
         "grpo": ["| 0 | - | - | not scored |"],
         "skill_grpo": ["| 0 | - | - | not scored |", "| skills |"],
         "skill_prompt": ["| no | - | - | 0 |", "skills (evaluated only)"],
-        "skill_sd": ["| 0.001 | `skill_sd` | `none` | `old` |"],
+        "skill_sd": ["| 0.001 | `skill_sd` | `none` | skill, `old` |"],
         "rlsd": ["weight 0.5, then down to 0 | 0 |"],
         "agent_opsd": ["clip 0.2/0.24", "weight 0.5 | 0 |"],
         "gigpo": ["A_E + w A_S"],

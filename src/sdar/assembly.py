@@ -56,6 +56,7 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
     policy: LanguageModel = build(settings["model"], "model")
     if teacher is not None:
         teacher.connect(environment, lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text))))
+        teacher.use(policy)
     reserved = None if teacher is None else teacher.reserved_tokens
     collector: Collector = build(
         settings["collector"], "collector", policy=policy, environment=environment, reserved_tokens=reserved

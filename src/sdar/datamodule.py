@@ -96,8 +96,9 @@ def check_task_count(count: int, rounds: int, available: int) -> None:
         )
     if count * rounds > available:
         raise UserError(
-            f"rollout.resample_rounds is {rounds - 1}, which may take {count * rounds} different tasks an iteration, but "
-            f"the environment has only {available} training tasks; allowed are at most {available // count - 1} rounds"
+            f"rollout.resample_rounds is {rounds - 1}, which may take {count * rounds} different tasks an iteration, "
+            f"but the environment has only {available} training tasks; allowed are at most "
+            f"{available // count - 1} rounds"
         )
 
 

@@ -112,7 +112,7 @@ def run(iterations=3, ckpt_path=None, callbacks=(), trainer=None, context="appen
 
 def test_it_is_counted_and_other_figures_stay_those_of_the_tasks_as_drawn():
     _, plain = run(iterations=1)
-    module, curve = run(iterations=1, **ON)
+    _, curve = run(iterations=1, **ON)
     figures = curve[0]
     assert figures["rollout/groups_replaced"] > 0
     assert figures["rollout/groups_played"] == 4 + figures["rollout/groups_replaced"]

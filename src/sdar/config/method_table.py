@@ -79,7 +79,10 @@ def _policy(objective: ObjectiveConfig) -> str:
 
 
 def _teacher(teacher: Mapping[str, Any] | None) -> str:
-    return "-" if teacher is None else f"`{teacher['source']}`"
+    if teacher is None:
+        return "-"
+    reads = teacher["_target_"].rpartition(".")[2].removesuffix("Teacher").lower()
+    return f"{reads}, `{teacher['source']}`"
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sdar.environments.base import Environment
 from sdar.episode import Episode, Task
 from sdar.errors import UserError
+from sdar.policy.language_model import LanguageModel
 from sdar.teacher.outcomes import TaskOutcome
 from sdar.teacher.weights import TeacherWeights
 
@@ -47,6 +48,9 @@ class Teacher(ABC):
         """
         self.environment = environment
         self.count_tokens = count_tokens
+
+    def use(self, policy: LanguageModel) -> None:  # noqa: B027 - optional
+        """Get to know the policy that is trained, once, where its opinion is wanted after an episode."""
 
     def reserved_tokens(self, task: Task) -> int:
         """Tokens that rollouts of a task leave free for the teacher's block.

@@ -1,0 +1,241 @@
+"""Hindsight: a teacher that reads what can be said about an episode after it was played.
+
+In the manner of SEED (arXiv 2607.14777) and OPID (arXiv 2606.26790): an analyser looks at the finished episode, and at
+the other attempts of its group, and writes down in a few lines what to do and what to avoid; with these lines in its
+context the same network scores the episode's tokens. Rollouts and evaluations never see them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from sdar.episode import Episode, Task, Turn
+from sdar.errors import UserError
+from sdar.policy.language_model import LanguageModel
+from sdar.rollout.sampling import SamplingConfig, turn_generator, turn_uniforms
+from sdar.teacher.base import Teacher
+from sdar.teacher.weights import TeacherSource, TeacherWeights, check_source
+
+
+class Analyser(ABC):
+    """Says in a few lines what an attempt teaches, the most important line first."""
+
+    def begin(self, iteration: int, seed: int) -> None:  # noqa: B027 - optional
+        """An iteration is about to be played."""
+
+    def use(self, policy: LanguageModel) -> None:  # noqa: B027 - optional
+        """The policy that is trained; called once, first."""
+
+    @abstractmethod
+    def lines(self, groups: Sequence[Sequence[Episode]]) -> list[list[list[str]]]:
+        """Lines of every episode of every group. Deterministic: the same on any rank and after a resume."""
+
+
+class RuleAnalyser(Analyser):
+    """Reads the lines off the turns: needs no model, and works in every environment.
+
+    A solved attempt is told what led to the end: its actions without those that changed nothing. An unsolved one is
+    told what the shortest solved attempt of its group did. Both are told which of their actions changed nothing.
+
+    Args:
+        siblings: whether other attempts of the group may be told of.
+        at_most: actions named in one line, at least 1: the last ones of a solution, the first ones of what to avoid.
+    """
+
+    def __init__(self, siblings: bool = True, at_most: int = 12) -> None:
+        if at_most < 1:
+            raise UserError(f"teacher.analyser.at_most is {at_most}, but it must be at least 1")
+        self.siblings = siblings
+        self.at_most = at_most
+
+    def lines(self, groups: Sequence[Sequence[Episode]]) -> list[list[list[str]]]:
+        """See :class:`Analyser`."""
+        return [[self._lines(episode, group) for episode in group] for group in groups]
+
+    def _lines(self, episode: Episode, group: Sequence[Episode]) -> list[str]:
+        solved = [other for other in group if other.success] if self.siblings else []
+        example = episode if episode.success else min(solved, key=lambda other: len(other.turns), default=None)
+        found = []
+        if example is not None:
+            actions = [turn.action for turn, idle in _judged(example) if not idle][-self.at_most :]
+            who = "This attempt solves the task" if example is episode else "Do what another attempt solved it with"
+            found.append(f"{who}: {', then '.join(actions)}.")
+        avoid = list(dict.fromkeys(turn.action for turn, idle in _judged(episode) if turn.valid and idle))
+        if avoid:
+            found.append(f"Avoid what changes nothing here: {', '.join(avoid[: self.at_most])}.")
+        if not all(turn.valid for turn in episode.turns):
+            found.append("Keep to the format of an action.")
+        return found
+
+
+class PolicyAnalyser(Analyser):
+    """Asks the policy itself, with the weights that played, to say what its attempt teaches.
+
+    Args:
+        instruction: what it is asked, after the transcript.
+        max_tokens: longest answer, at least 1.
+        temperature: of its sampling, at least 0.
+        max_concurrent: how many answers are sampled at a time, at least 1; bounds memory.
+    """
+
+    def __init__(
+        self,
+        instruction: str = "In at most three sentences: what should the next attempt at this task do, and avoid?",
+        max_tokens: int = 96,
+        temperature: float = 0.7,
+        max_concurrent: int = 64,
+    ) -> None:
+        if max_concurrent < 1:
+            raise UserError(f"teacher.analyser.max_concurrent is {max_concurrent}, but it must be at least 1")
+        self.instruction = instruction
+        self.sampling = SamplingConfig(temperature, 1.0, 0, max_tokens)
+        self.max_concurrent = max_concurrent
+        self._key: tuple[int, int] = (0, 0)
+
+    def use(self, policy: LanguageModel) -> None:
+        """Remember whom to ask; its weights are read at every call."""
+        self._policy = policy
+
+    def begin(self, iteration: int, seed: int) -> None:
+        """Answers are drawn by (seed, iteration, task, member)."""
+        self._key = (iteration, seed)
+
+    def lines(self, groups: Sequence[Sequence[Episode]]) -> list[list[list[str]]]:
+        """One line per episode; none where not even the outcome fits into the context."""
+        episodes = [episode for group in groups for episode in group]
+        answers: list[str] = []
+        for start in range(0, len(episodes), self.max_concurrent):
+            answers += self._answers(episodes[start : start + self.max_concurrent])
+        found = iter([answer] if answer else [] for answer in answers)
+        return [[next(found) for _ in group] for group in groups]
+
+    def _answers(self, episodes: Sequence[Episode]) -> list[str]:
+        chat, count = self._policy.chat, self.sampling.max_response_tokens
+        iteration, seed = self._key
+        prompts = {slot: ids for slot, episode in enumerate(episodes) if (ids := self._prompt(episode))}
+        uniforms = {
+            slot: turn_uniforms(
+                seed, ("hindsight", iteration), episodes[slot].task.task_id, episodes[slot].member, 0, count
+            )
+            for slot in prompts
+        }
+        answers = [""] * len(episodes)
+        if prompts:
+            generator = turn_generator(self._policy, self.sampling)
+            generator.start(len(episodes))
+            for slot, ids in generator.respond(prompts, uniforms).items():
+                text = chat.decode(ids[:-1] if ids[-1:] == [chat.end_id] else ids)
+                answers[slot] = " ".join(text.split())
+        return answers
+
+    def _prompt(self, episode: Episode) -> list[int]:
+        """Transcript, outcome and instruction; the oldest turns give way. Empty where nothing fits."""
+        outcome = "The attempt solved the task." if episode.success else "The attempt did not solve the task."
+        told = [f"{turn.observation.text}\n> {turn.action}" for turn in episode.turns]
+        for first in range(len(told) + 1):
+            text = "\n".join([episode.task.description, *told[first:], outcome, self.instruction])
+            ids, _ = self._policy.chat.opening(text)
+            if len(ids) + self.sampling.max_response_tokens <= self._policy.context_tokens:
+                return list(ids)
+        return []
+
+
+class HindsightTeacher(Teacher):
+    """A teacher that reads an analyser's lines about the very episode it scores.
+
+    Rollouts leave ``budget_tokens`` free for them. Lines are whole or not at all: the last ones are left out until the
+    text fits, and what was left out is counted (``teacher/hindsight_lines_dropped``).
+
+    Args:
+        analyser: who writes the lines.
+        budget_tokens: longest text, at least 1.
+        header: its first line.
+
+    The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that do not go together.
+    """
+
+    known_before: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        analyser: Analyser,
+        budget_tokens: int = 192,
+        source: str = TeacherSource.OLD,
+        ema_decay: float = 0.99,
+        other: LanguageModel | None = None,
+        keep_hidden: bool = False,
+        header: str = "[Privileged Hindsight]",
+    ) -> None:
+        check_source(source, has_other=other is not None, keep_hidden=keep_hidden)
+        if budget_tokens < 1:
+            raise UserError(f"teacher.budget_tokens is {budget_tokens}, but it must be at least 1")
+        self.analyser = analyser
+        self.budget_tokens = budget_tokens
+        self.header = header
+        self.weights = TeacherWeights(TeacherSource(source), ema_decay, other, keep_hidden)
+        self._counts = (0, 0)
+        self._figures: dict[str, float] = {}
+
+    def use(self, policy: LanguageModel) -> None:
+        """The policy may be the analyser."""
+        self.analyser.use(policy)
+
+    def privileged_text(self, task: Task, member: int = 0) -> str:  # noqa: ARG002
+        """Nothing is known before."""
+        return ""
+
+    def reserved_tokens(self, task: Task) -> int:  # noqa: ARG002
+        """The budget: what will be said is not known yet."""
+        return self.budget_tokens
+
+    def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:  # noqa: ARG002
+        """Hand on which iteration it is."""
+        self.analyser.begin(iteration, seed)
+
+    def contexts(self, episodes: Sequence[Episode]) -> list[str]:
+        """The lines about each episode; nothing about those that an error ended, and nothing of these to others."""
+        positions: dict[str, list[int]] = {}
+        for i, episode in enumerate(episodes):
+            if not episode.end.is_error:
+                positions.setdefault(episode.task.task_id, []).append(i)
+        texts, given, dropped = [""] * len(episodes), 0, 0
+        groups = [[episodes[i] for i in members] for members in positions.values()]
+        for members, found in zip(positions.values(), self.analyser.lines(groups), strict=True):
+            for i, lines in zip(members, found, strict=True):
+                texts[i], kept = self._fitting(lines)
+                given += kept
+                dropped += len(lines) - kept
+        self._counts = given, dropped
+        return texts
+
+    def _fitting(self, lines: Sequence[str]) -> tuple[str, int]:
+        """The text of as many lines as fit, and how many these are."""
+        for count in range(len(lines), 0, -1):
+            text = "\n".join([self.header, *lines[:count]]) + "\n\n"
+            if self.count_tokens(text) <= self.budget_tokens:
+                return text, count
+        return "", 0
+
+    def gather(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:  # noqa: ARG002
+        """Lines given and dropped on this rank."""
+        return [self._counts]
+
+    def observe(self, outcomes: Sequence[object], gathered: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002
+        """Add the ranks."""
+        for name, column in zip(("lines", "lines_dropped"), zip(*gathered, strict=True), strict=True):
+            self._figures[f"teacher/hindsight_{name}"] = float(sum(column))
+
+    def figures(self) -> dict[str, float]:
+        """Lines that teachers read in the last iteration, and lines for which there was no room; over all ranks."""
+        return dict(self._figures)
+
+
+def _judged(episode: Episode) -> list[tuple[Turn, bool]]:
+    """Every turn, and whether it was idle: no action, or the state after it was the one before it."""
+    after = [turn.observation for turn in episode.turns[1:]] + [episode.last_observation]
+    return [
+        (turn, not turn.valid or (then is not None and then.anchor == turn.observation.anchor))
+        for turn, then in zip(episode.turns, after, strict=True)
+    ]
