@@ -1,0 +1,102 @@
+"""Whole tiny runs on Search-QA: both ways to prompt, one process and two, questions from files over a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import tiny_random_model, toy_tokenizer
+from sdar.app import main
+from sdar.environments.search_qa.bm25 import Bm25Retriever
+from sdar.environments.search_qa.server import RetrievalServer
+from sdar.environments.search_qa.world import World, WorldSettings
+
+pytestmark = pytest.mark.e2e
+
+SMALL = (
+    "experiment=smoke",
+    "environment=search_qa",
+    "environment.num_tasks=[12,8]",
+    "evaluation.panel_size=8",
+    "evaluation.every_n_iterations=2",
+    "threads=1",
+)
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model whose text is bytes: it searches nothing, and is taught by penalties alone."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = toy_tokenizer()
+    model = tiny_random_model(vocab_size=len(tokenizer), hidden_size=16, num_layers=1, context_tokens=4096)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def results(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(folder) / "results.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("rollout", ["append", "window"])
+def test_one_process_and_two_play_and_train_alike(tiny: Path, rollout: str, capsys: pytest.CaptureFixture[str]) -> None:
+    base = [*SMALL, f"model.path={tiny}", f"rollout={rollout}"]
+    assert main([*base, "run_dir=one"]) == 0
+    shown = capsys.readouterr().out
+    for part in ("closed book (no search)", "expert", "macro average", "exact_match", "multi_hop"):
+        assert part in shown
+    rows = {row["name"]: row for row in results("one")["results"]}
+    assert rows["expert"]["success_rate"] == rows["expert"]["scores"]["f1"] == 1.0
+    assert rows["closed book (no search)"]["success_rate"] < 0.3
+
+    two = [sys.executable, "-m", "sdar.app", *base, "run_dir=two", "trainer=ddp", "trainer.accelerator=cpu"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    subprocess.run(two, check=True, env=environment, capture_output=True, timeout=300)
+    for mine, other in zip(results("one")["results"], results("two")["results"], strict=True):
+        assert (mine["name"], mine["tasks"], mine["task_turns"]) == (other["name"], other["tasks"], other["task_turns"])
+
+
+def test_questions_from_files_are_played_over_a_server(tiny: Path, tmp_path: Path) -> None:
+    """Two splits as jsonl, typed by data set; the server is ours, in this process."""
+    world = World(WorldSettings(), "train")
+    for split, start in (("train", 0), ("test", 40)):
+        asked = [world.question(index) for index in range(start, start + 12)]
+        rows = [
+            {"question": q.text, "golden_answers": [q.answer], "data_source": ("nq", "popqa")[number % 2]}
+            for number, q in enumerate(asked)
+        ]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    server = RetrievalServer(Bm25Retriever(world.passages))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        overrides = [
+            *(setting for setting in SMALL if "num_tasks" not in setting),
+            f"model.path={tiny}",
+            f"environment.data_dir={tmp_path}",
+            "evaluation.split=test",
+            "search_engine=http",
+            f"environment.search_engine.urls=[{server.url}]",
+            "trainer.max_epochs=1",
+            "run_dir=run",
+        ]
+        assert main(overrides) == 0
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    assert results("run")["panel"]["tasks_by_type"] == {"nq": 4, "popqa": 4}
+    assert all(row["errors"] == 0 for row in results("run")["results"])
