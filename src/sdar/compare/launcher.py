@@ -56,8 +56,8 @@ def check_launcher(name: str, overrides: Sequence[str]) -> None:
     if name not in known:
         if name in _EXTRAS:
             raise UserError(
-                f"hydra/launcher={name} is not installed; pip install 'sdar[{_EXTRAS[name]}]' adds it; allowed as it is: "
-                f"{', '.join(known)}, with one run after another (jobs=1)"
+                f"hydra/launcher={name} is not installed; pip install 'sdar[{_EXTRAS[name]}]' adds it; allowed as it "
+                f"is: {', '.join(known)}, with one run after another (jobs=1)"
             )
         allowed = ", ".join(sorted({*known, *_EXTRAS}))
         raise UserError(f"hydra/launcher={name}: there is no such launcher; allowed is one of {allowed}")
