@@ -182,6 +182,15 @@ def test_the_hash_ignores_what_may_change_on_resuming_and_nothing_else() -> None
         assert config_hash(settings_of(other)) != base
 
 
+def test_a_run_may_go_on_with_a_search_server_that_has_moved() -> None:
+    searching = ("environment=search_qa", "search_engine=http")
+    base = config_hash(settings_of(*searching))
+    for harmless in ("urls=[http://elsewhere/retrieve]", "timeout_s=5", "attempts=1", "patience_s=9"):
+        assert config_hash(settings_of(*searching, f"environment.search_engine.{harmless}")) == base
+    assert config_hash(settings_of(*searching, "environment.top_k=5")) != base
+    assert config_hash(settings_of("environment=search_qa")) != base
+
+
 def test_last_is_the_newest_run_with_a_checkpoint_and_the_same_settings(tmp_path: Path) -> None:
     from datetime import datetime, timedelta
 

@@ -38,6 +38,10 @@ _MAY_CHANGE = frozenset(
     {"ckpt_path", "train", "run_dir", "logs_dir", "name", "threads", "callbacks", "logger", "evaluation"}
 )
 _TRAINER_MAY_CHANGE = frozenset({"max_epochs", "max_time", "enable_progress_bar", "enable_model_summary"})
+_SEARCH_ENGINE_MAY_CHANGE = frozenset(
+    {"urls", "timeout_s", "attempts", "patience_s", "connections", "batch_size", "cache_dir", "device"}
+)
+"""How passages are reached, not which ones: a run may go on with a server that has moved."""
 _CHANGES_NO_FIGURE = frozenset({"every_n_iterations", "baselines"})
 
 _PACKAGES = (
@@ -81,10 +85,14 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     """16 hex digits that identify what is trained: equal for runs of which one may continue the other.
 
     Leaves out what may change on resuming: the number of iterations, folders, the checkpoint, threads, evaluation,
-    callbacks and loggers.
+    callbacks and loggers, and how a search engine is reached.
     """
     kept = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     kept["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in _TRAINER_MAY_CHANGE}
+    engine = settings["environment"].get("search_engine")
+    if isinstance(engine, Mapping):
+        lasting = {k: v for k, v in engine.items() if k not in _SEARCH_ENGINE_MAY_CHANGE}
+        kept["environment"] = {**settings["environment"], "search_engine": lasting}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 

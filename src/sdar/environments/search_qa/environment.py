@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -153,12 +152,6 @@ class SearchQAEnvironment(Environment):
             return {}
         frequent = self._source.frequent_answers()
         return {"closed book (no search)": lambda task: [f"<answer>{frequent[task.payload.kind]}</answer>"]}
-
-
-@dataclass
-class _Slot:
-    question: Question
-    turns: int = 0
 
 
 class SearchPool(EnvironmentPool):
