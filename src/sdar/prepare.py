@@ -157,6 +157,10 @@ def prepare(
             scores = _score(model, rows, cut, settings.temperature, device, states=kept)
             head = None if kept is None else kept_head(model, settings.temperature)
         aligned = align(scores.log_probs, rows.response_mask, batch.response_mask)
+        if teacher.is_student:
+            # Beside longer rows an empty block's row is padded further, and the last bits would make its gap a sign.
+            bare = torch.tensor([not privileged[i] for i in batch.episode_index.tolist()], dtype=torch.bool)
+            aligned = torch.where(bare[:, None], old.log_probs, aligned)
         prepared.batch = replace(batch, teacher_log_probs=aligned)
         states = None if kept is None else [kept.get(row, torch.empty(0)) for row in range(len(batch))]
         prepared.teacher = PreparedTeacher(rows, states, head)

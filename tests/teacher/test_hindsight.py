@@ -118,6 +118,25 @@ def test_teachers_score_each_episode_with_its_own_lines(context):
     assert len(set(module.report.prepared.privileged_tokens)) > 1
 
 
+def test_an_episode_about_which_there_is_nothing_to_say_has_a_gap_of_exactly_zero():
+    """Also where its neighbours in the batch have longer rows."""
+    module, data = method_run("hindsight", token_budget=100_000)
+    lines = RuleAnalyser.lines
+    module.teacher.analyser.lines = lambda groups: [
+        [found if n % 2 else [] for n, found in enumerate(group)] for group in lines(RuleAnalyser(), groups)
+    ]
+    train(module, data, 1)
+    prepared = module.report.prepared
+    gaps = (prepared.batch.teacher_log_probs - prepared.batch.old_log_probs).abs().sum(dim=1)
+    bare = [tokens == 0 for tokens in prepared.privileged_tokens]
+    assert any(bare)
+    assert not all(bare)
+    assert all(
+        (gap == 0) is (empty or length == 0)
+        for gap, empty, length in zip(gaps.tolist(), bare, prepared.batch.lengths(), strict=True)
+    )
+
+
 def test_the_policy_as_analyser_trains_the_same_twice():
     found = []
     for _ in range(2):

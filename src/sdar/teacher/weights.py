@@ -138,6 +138,11 @@ class TeacherModel:
             self.copies.append(_frozen(settings.other.model))
 
     @property
+    def is_student(self) -> bool:
+        """Whether the teacher has the student's own weights before the update."""
+        return self.settings.source in (TeacherSource.OLD, TeacherSource.CURRENT)
+
+    @property
     def moves_during_update(self) -> bool:
         """Whether an optimiser step moves the teacher."""
         return self.settings.source is TeacherSource.CURRENT
