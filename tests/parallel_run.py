@@ -24,6 +24,7 @@ from sdar.objective.full_vocabulary import ReverseKL
 from sdar.objective.gate import NoGate
 from sdar.rollout.collector import Collector, SamplingConfig
 from sdar.strategies import fully_sharded
+from sdar.supervision import SolvedEpisodes
 from sdar.teacher.weights import TeacherSource
 from toy_training import (
     LIMIT,
@@ -50,6 +51,7 @@ BY_ROWS: dict[str, dict[str, Any]] = {
     "release": {"episodes_per_step": None, "rows_per_step": 4, "statistics": "release", "micro_batch_rows": 1},
 }
 """Optimiser steps counted in rows: those of both ranks, of which one has none."""
+SUPERVISED = {"supervision": SolvedEpisodes(0.5)}
 METHODS_TO_SHARE = {method: ("append", "window")[number % 2] for number, method in enumerate(TRAINED)}
 """Every method that is trained, and how it plays: the two ways in turn."""
 RECORDED = 3
@@ -174,6 +176,7 @@ def main(folder: Path) -> None:
         run("window", 2, broken=True, context="window")
         for case, steps in BY_ROWS.items():
             run(case, 2, broken=True, context="window", steps=steps)
+        run("supervised", 2, steps=SUPERVISED)
         run("taught-sampled", 2, taught="sampled")
         run("taught-idle", 2, broken=True, taught="sampled", steps={"episodes_per_step": 4})
         if name == "ddp":  # whole distributions are not offered for sharded weights

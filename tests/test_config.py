@@ -108,7 +108,8 @@ def test_every_method_file_states_every_coefficient() -> None:
     for name in groups(config_folder())["algorithm"]:
         table = settings_of(f"algorithm={name}")["algorithm"]
         assert set(table) == set(inspect.signature(AlgorithmSettings).parameters), name
-        nodes = [table["objective"], table["advantage"], table["shaping"], table["objective"]["policy_length"]]
+        pieces = [table["objective"], table["advantage"], table["shaping"], table["supervision"]]
+        nodes = [*pieces, table["objective"]["policy_length"]]
         for node in filter(None, nodes):
             known = set(inspect.signature(locate(node["_target_"], name)).parameters)
             assert set(node) - {"_target_"} == known, name

@@ -13,7 +13,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from parallel_run import BY_ROWS, METHODS_TO_SHARE, PRECISIONS, RECORDED, SETTINGS, STRATEGIES, Curve, fit, record
+from parallel_run import (
+    BY_ROWS,
+    METHODS_TO_SHARE,
+    PRECISIONS,
+    RECORDED,
+    SETTINGS,
+    STRATEGIES,
+    SUPERVISED,
+    Curve,
+    fit,
+    record,
+)
 from sdar.app import main
 from sdar.checkpoint import load_student
 from toy_training import HintTeacher, toy_module, toy_policy
@@ -51,6 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "window": fit(2, broken=True, context="window", save=folder / "alone-window.ckpt")[0],
         "taught-sampled": fit(2, taught="sampled", save=folder / "alone-taught-sampled.ckpt")[0],
         "taught-whole": fit(2, broken=True, taught="whole", save=folder / "alone-taught-whole.ckpt")[0],
+        "supervised": fit(2, steps=SUPERVISED, save=folder / "alone-supervised.ckpt")[0],
         "whole": fit(3, evaluate=True, save=folder / "alone-whole.ckpt")[0],
     }
     for method, context in METHODS_TO_SHARE.items():
@@ -129,6 +141,13 @@ def test_a_teacher_that_is_asked_again_is_asked_by_all_ranks(folder: Path, strat
     assert math.isfinite(curve(folder, f"{strategy}-taught-idle")[1]["loss/distillation"])
     assert_same_curve(curve(folder, f"{strategy}-taught-{how}"), curve(folder, f"alone-taught-{how}"))
     assert_same_weights(folder, f"{strategy}-taught-{how}", f"alone-taught-{how}")
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_imitated_rows_are_shared_by_the_ranks(folder: Path, strategy: str) -> None:
+    assert_same_curve(curve(folder, f"{strategy}-supervised"), curve(folder, "alone-supervised"))
+    assert_same_weights(folder, f"{strategy}-supervised", "alone-supervised")
+    assert curve(folder, "alone-supervised")[1]["loss/supervised"] > 0
 
 
 @pytest.mark.parametrize("method", METHODS_TO_SHARE)

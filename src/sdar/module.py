@@ -47,6 +47,7 @@ from sdar.policy.trainable import WeightProbe, trainable
 from sdar.prepare import Prepared, PrepareSettings, prepare
 from sdar.rollout.conversation import CONTEXTS
 from sdar.step_plan import OptimiserStep, check_step_settings
+from sdar.supervision import Supervision, supervised_steps, supervised_sum
 from sdar.teacher.base import Teacher
 from sdar.teacher.outcomes import task_outcomes
 from sdar.teacher.weights import TeacherModel, TeacherSource, check_needs, check_sharding
@@ -75,6 +76,7 @@ class SDARModule(LightningModule):
         max_grad_norm: > 0, the gradient's largest Euclidean norm; None: no limit.
         advantage: credit of every turn; None: that of GRPO.
         shaping: what the teacher makes of the advantages, token by token; None: nothing.
+        supervision: rows that are imitated beside; None: none.
         temperature: > 0, the sampling temperature; log-probs are those of the sampling distribution.
         episodes_per_step: episodes of all ranks per optimiser step, a multiple of the number of ranks; None: one
             step per iteration.
@@ -105,6 +107,7 @@ class SDARModule(LightningModule):
         max_grad_norm: float | None = 1.0,
         advantage: AdvantageEstimator | None = None,
         shaping: Shaping | None = None,
+        supervision: Supervision | None = None,
         temperature: float = 1.0,
         episodes_per_step: int | None = None,
         rows_per_step: int | None = None,
@@ -136,6 +139,7 @@ class SDARModule(LightningModule):
         self.warmup_steps = warmup_steps
         self.max_grad_norm = max_grad_norm
         self.shaping = shaping
+        self.supervision = None if supervision is None or supervision.coefficient == 0 else supervision
         self.temperature = temperature
         self.episodes_per_step = episodes_per_step
         self.token_budget = token_budget
@@ -289,6 +293,7 @@ class SDARModule(LightningModule):
         self.model.train(
             dropout or any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules())
         )
+        self._supervise(iteration.episodes, prepared)
         self._update(iteration.index, prepared, objective, tally)
         updated = time.perf_counter()
         seconds = {**iteration.timings, "score_s": scored - started, "update_s": updated - scored}
@@ -387,6 +392,19 @@ class SDARModule(LightningModule):
         blocks = {text: list(self.policy.chat.privileged(text)) for text in set(texts)}
         return [blocks[text] for text in texts]
 
+    def _supervise(self, episodes: Sequence[Episode], prepared: Prepared) -> None:
+        """Plan the rows that are imitated beside, one share per optimiser step."""
+        if self.supervision is not None:
+            prepared.supervised = supervised_steps(
+                self.supervision,
+                episodes,
+                context=self.context,
+                pad_id=self.policy.pad_id,
+                steps=len(prepared.steps),
+                token_budget=self.token_budget,
+                reduce=self._reduce,
+            )
+
     # ------------------------------------------------------------------ UPDATE
 
     def _update(self, index: int, prepared: Prepared, objective: ObjectiveConfig, tally: Tally) -> None:
@@ -437,7 +455,7 @@ class SDARModule(LightningModule):
         """One optimiser step; diagnostic sums are added to ``sums``."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         torch.clear_autocast_cache()
-        loss = torch.zeros((), dtype=torch.float32, device=self.device)
+        loss = self._supervised_loss(prepared, number, tally)
         for i, rows in enumerate(micro_batches):
             share = self._loss(prepared, objective, number, rows, self._denominators(prepared, rows, counts), sums)
             loss += share.detach()
@@ -509,6 +527,23 @@ class SDARModule(LightningModule):
         for name, value in figures.items():
             sums[name] = sums.get(name, 0.0) + value
         return loss
+
+    def _supervised_loss(self, prepared: Prepared, number: int, tally: Tally) -> Tensor:
+        """The share of a step's loss that this rank's imitated rows have, after their backward; 0 without such."""
+        total = torch.zeros((), dtype=torch.float32, device=self.device)
+        supervised = prepared.supervised
+        if supervised is None:
+            return total
+        count = supervised.counts[number]
+        for rows in supervised.micro_batches[number]:
+            part = supervised.micro_batch(rows, self.device)
+            negative = supervised_sum(self.model, part, self.temperature)
+            share = supervised.coefficient * (negative / max(count, 1.0))
+            # The step's other rows come afterwards and bring the ranks together.
+            self._backward(share * self._world_size, synchronise=False)
+            total += share.detach()
+            tally.mean("loss/supervised", float(negative.detach()), float(part.response_mask.sum()))
+        return total
 
     def _update_teacher(
         self, prepared: Prepared, objective: ObjectiveConfig, number: int, rows: Sequence[int]

@@ -24,6 +24,7 @@ from sdar.objective.shaping import ScoredTokens, Shaping
 from sdar.policy.forward import vocabulary_size
 from sdar.policy.log_probs import TokenScores, kept_head, score_tokens
 from sdar.step_plan import OptimiserStep, plan_release_steps, plan_row_steps, plan_steps
+from sdar.supervision import SupervisedSteps
 from sdar.teacher.weights import TeacherModel
 
 Combine = Callable[[int, str], int]
@@ -42,6 +43,7 @@ class Prepared:
     ``teacher_tokens``    length of each of the teacher's rows, in tokens; empty: no teacher was scored
     ``unshaped``          [B, T] float32, the advantages before the shaping; None: nothing was shaped
     ``max_entropy``       log V, the entropy of the uniform distribution, nats
+    ``supervised``        rows that are imitated beside; None: none
     ``teacher``           what the update needs to ask the teacher again; None: no teacher was scored
     """
 
@@ -53,6 +55,7 @@ class Prepared:
     teacher_tokens: list[int] = field(default_factory=list)
     max_entropy: float = math.inf
     unshaped: Tensor | None = None
+    supervised: SupervisedSteps | None = None
     teacher: PreparedTeacher | None = None
 
 

@@ -61,6 +61,7 @@ class AlgorithmSettings:
     ``score_teacher``     whether the teacher is scored and the curriculum logged, also where no term uses it
     ``advantage``         credit of every turn
     ``shaping``           what the teacher makes of the advantages; null: nothing
+    ``supervision``       rows that are imitated beside; null: none
     """
 
     name: str
@@ -69,6 +70,7 @@ class AlgorithmSettings:
     objective: Node
     advantage: Node
     shaping: Node | None
+    supervision: Node | None
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ RANGES: dict[str, Range] = {
     "algorithm.advantage.std_floor": POSITIVE,
     "algorithm.advantage.gamma": FRACTION,
     "algorithm.advantage.step_weight": NOT_NEGATIVE,
+    "algorithm.supervision.coefficient": NOT_NEGATIVE,
     "algorithm.shaping.weight": FRACTION,
     "algorithm.shaping.clip": FRACTION,
     "algorithm.shaping.spread": FRACTION,
