@@ -1,24 +1,20 @@
 """SDARModule: one iteration of self-distilled agentic reinforcement learning in one training step.
 
-PREPARE (:mod:`sdar.prepare`) fixes everything that theta_old decides; UPDATE (:mod:`sdar.update` and the steps here)
-is token-local and moves theta.
+PREPARE (:mod:`sdar.prepare`) fixes everything that theta_old decides; UPDATE (:mod:`sdar.optimisation`,
+:mod:`sdar.update`) is token-local and moves theta. Here are settings, checkpoint, and the order of an iteration.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.strategies import ModelParallelStrategy, ParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from sdar.checkpoint import CHECKPOINT_KEY, check_origin, check_parameters, keep_trained, origin
@@ -35,23 +31,22 @@ from sdar.diagnostics import (
 )
 from sdar.episode import Episode
 from sdar.errors import UserError
-from sdar.objective.chunked_head import TeacherStates
 from sdar.objective.estimator import AdvantageEstimator, GroupAdvantage
-from sdar.objective.objective import ObjectiveConfig, check_policy_loss, denominators
+from sdar.objective.objective import ObjectiveConfig, check_policy_loss
 from sdar.objective.schedule import Schedules
 from sdar.objective.shaping import Shaping
+from sdar.optimisation import OptimisingModule
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import adapters_off
-from sdar.policy.sharding import gathered, is_sharded, shard, whole
-from sdar.policy.trainable import WeightProbe, trainable
+from sdar.policy.sharding import gathered, is_sharded, shard
+from sdar.policy.trainable import trainable
 from sdar.prepare import Prepared, PrepareSettings, prepare
 from sdar.rollout.conversation import CONTEXTS
-from sdar.step_plan import OptimiserStep, check_step_settings
-from sdar.supervision import Supervision, supervised_steps, supervised_sum
+from sdar.step_plan import check_step_settings
+from sdar.supervision import Supervision, supervised_steps
 from sdar.teacher.base import Teacher
 from sdar.teacher.outcomes import task_outcomes
 from sdar.teacher.weights import TeacherModel, TeacherSource, check_needs, check_sharding
-from sdar.update import UpdateTeacher, micro_batch_loss
 
 SCHEDULES_KEY = "sdar_schedules"
 TEACHER_KEY = "sdar_teacher"
@@ -59,7 +54,7 @@ CONTEXT_KEY = "sdar_teacher_context"
 """Where the states of schedules, of an averaged teacher, and of what a teacher remembers lie in the checkpoint."""
 
 
-class SDARModule(LightningModule):
+class SDARModule(OptimisingModule):
     """Trains a policy on the episodes it played, with rewards and with itself as a better-informed teacher.
 
     Args:
@@ -405,171 +400,6 @@ class SDARModule(LightningModule):
                 reduce=self._reduce,
             )
 
-    # ------------------------------------------------------------------ UPDATE
-
-    def _update(self, index: int, prepared: Prepared, objective: ObjectiveConfig, tally: Tally) -> None:
-        """Take the planned optimiser steps; denominators count each whole step over all ranks, beforehand."""
-        if not any(objective.coefficients().values()):
-            return  # a schedule has taken out the only term
-        shares = prepared.batch.episode_shares()
-        counts = [
-            denominators(prepared.batch.select(step.rows), objective, float(shares[step.rows].sum()))
-            for step in prepared.steps
-        ]
-        names = list(objective.coefficients())
-        local = torch.tensor([[count[name] for name in names] for count in counts], dtype=torch.float64)
-        reduced = self._reduce(local.reshape(-1, len(names)), "sum")
-        parts = self._micro_batches(prepared.steps)
-        sums: dict[str, float] = {}
-        for number, row in enumerate(reduced.tolist()):
-            if any(row):
-                divisors = dict(zip(names, row, strict=True))
-                self._step(index, number, prepared, objective, parts[number], divisors, sums, tally)
-        tokens = sums.pop("tokens", 0.0)
-        for name, value in sums.items():
-            tally.mean(name, value, tokens)
-
-    def _micro_batches(self, steps: Sequence[OptimiserStep]) -> list[list[list[int]]]:
-        """Rows of every micro-batch of every step, filled up with empty ones to the largest number of any rank.
-
-        Each pass over sharded weights is a thing that all ranks do together.
-        """
-        own = [len(step.micro_batches) for step in steps]
-        most = self._reduce(torch.tensor(own, dtype=torch.float64), "max").tolist()
-        return [
-            step.micro_batches + [[]] * (int(count) - len(step.micro_batches))
-            for step, count in zip(steps, most, strict=True)
-        ]
-
-    def _step(
-        self,
-        index: int,
-        number: int,
-        prepared: Prepared,
-        objective: ObjectiveConfig,
-        micro_batches: Sequence[Sequence[int]],
-        counts: dict[str, float],
-        sums: dict[str, float],
-        tally: Tally,
-    ) -> None:
-        """One optimiser step; diagnostic sums are added to ``sums``."""
-        optimizer = cast(LightningOptimizer, self.optimizers())
-        torch.clear_autocast_cache()
-        loss = self._supervised_loss(prepared, number, tally)
-        for i, rows in enumerate(micro_batches):
-            share = self._loss(prepared, objective, number, rows, self._denominators(prepared, rows, counts), sums)
-            loss += share.detach()
-            # Gradients are averaged over the ranks, but the shares of the ranks add up.
-            self._backward(share * self._world_size, synchronise=i + 1 == len(micro_batches))
-        norm = float(whole(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm or math.inf)))
-        # All ranks must come to the same verdict: one that went on alone would wait for the others.
-        total = float(self._reduce(loss.cpu(), "sum"))
-        if not (math.isfinite(total) and math.isfinite(norm)):
-            raise FloatingPointError(
-                f"iteration {index}, optimiser step {number + 1} of {len(prepared.steps)}: the loss is {total} "
-                f"and the gradient's norm {norm}; the weights are those before this step"
-            )
-        tally.maximum("train/learning_rate", float(optimizer.param_groups[0]["lr"]))
-        probe = None if self._moves or norm == 0 else WeightProbe(self.model)
-        optimizer.step()
-        if probe is not None:
-            self._check_movement(probe)
-        optimizer.zero_grad()  # frees the gradients' memory for the next rollout
-        scheduler = self.lr_schedulers()
-        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
-        scheduler.step()
-        # The norm is the same on all ranks; so is the number of steps.
-        tally.mean("train/grad_norm", norm, 1)
-
-    def _check_movement(self, probe: WeightProbe) -> None:
-        """UserError when the first step that had a gradient left every weight where it was."""
-        moved = self._reduce(torch.tensor([float(probe.moved())]), "sum")
-        if not float(moved) > 0:
-            raise UserError(
-                f"module.learning_rate={self.learning_rate:g}: the first optimiser step with a gradient has moved none "
-                f"of the {len(trainable(self.model))} trained parameters (of {probe.dtype}); allowed is a rate whose "
-                "steps the weights can hold, such as model.dtype=float32 with a small one"
-            )
-        self._moves = True
-
-    def _denominators(self, prepared: Prepared, rows: Sequence[int], counts: dict[str, float]) -> dict[str, float]:
-        """What the sums of these rows are divided by: the step's counts, or with ``release`` the rows' own.
-
-        The release takes the mean of each micro-batch, divided by how many a whole step has: a short last step counts
-        for less.
-        """
-        if self.statistics != "release":
-            return counts
-        assert self.rows_per_step is not None
-        assert self.micro_batch_rows is not None
-        parts = self.rows_per_step / self.micro_batch_rows
-        own = denominators(prepared.batch.select(rows), self.objective)
-        return {name: count * parts for name, count in own.items()}
-
-    def _loss(
-        self,
-        prepared: Prepared,
-        objective: ObjectiveConfig,
-        number: int,
-        rows: Sequence[int],
-        counts: dict[str, float],
-        sums: dict[str, float],
-    ) -> Tensor:
-        """These rows' share of the step's loss, with gradient; their figures are added to ``sums``."""
-        loss, figures = micro_batch_loss(
-            self.model,
-            prepared.batch.select(rows).to(self.device),
-            objective,
-            temperature=self.temperature,
-            denominators=counts,
-            teacher=self._update_teacher(prepared, objective, number, rows),
-        )
-        for name, value in figures.items():
-            sums[name] = sums.get(name, 0.0) + value
-        return loss
-
-    def _supervised_loss(self, prepared: Prepared, number: int, tally: Tally) -> Tensor:
-        """The share of a step's loss that this rank's imitated rows have, after their backward; 0 without such."""
-        total = torch.zeros((), dtype=torch.float32, device=self.device)
-        supervised = prepared.supervised
-        if supervised is None:
-            return total
-        count = supervised.counts[number]
-        for rows in supervised.micro_batches[number]:
-            part = supervised.micro_batch(rows, self.device)
-            negative = supervised_sum(self.model, part, self.temperature)
-            share = supervised.coefficient * (negative / max(count, 1.0))
-            # The step's other rows come afterwards and bring the ranks together.
-            self._backward(share * self._world_size, synchronise=False)
-            total += share.detach()
-            tally.mean("loss/supervised", float(negative.detach()), float(part.response_mask.sum()))
-        return total
-
-    def _update_teacher(
-        self, prepared: Prepared, objective: ObjectiveConfig, number: int, rows: Sequence[int]
-    ) -> UpdateTeacher | None:
-        """The teacher of a micro-batch of optimiser step ``number``; None: its log-probs from PREPARE are enough."""
-        if self._teacher_model is None or prepared.teacher is None or objective.distillation_coefficient == 0:
-            return None
-        # Before the first step the present weights are those that PREPARE has scored with.
-        moved = self._teacher_model.moves_during_update and number > 0
-        if not (objective.divergence.full_vocabulary or moved):
-            return None
-        kept = prepared.teacher
-        states = None
-        if kept.states is not None and kept.head is not None and len(rows) > 0:
-            hidden = torch.cat([kept.states[row] for row in rows]).to(self.device)
-            states = TeacherStates(hidden, kept.head)
-        return UpdateTeacher(kept.rows.select(rows).to(self.device), self._teacher_model, states)
-
-    def _backward(self, loss: Tensor, *, synchronise: bool) -> None:
-        strategy = self.trainer.strategy
-        if synchronise or not isinstance(strategy, ParallelStrategy):
-            self.manual_backward(loss)
-            return
-        with strategy.block_backward_sync():
-            self.manual_backward(loss)
-
     # ------------------------------------------------------------------ figures
 
     def _log_figures(self, metrics: dict[str, float], index: int) -> None:
@@ -578,15 +408,3 @@ class SDARModule(LightningModule):
         self.log_dict(dict(metrics), logger=False, batch_size=1)
         for logger in self.loggers:
             logger.log_metrics(metrics, step=index)
-
-    @property
-    def _world_size(self) -> int:
-        return int(self.trainer.world_size)
-
-    def _reduce(self, tensor: Tensor, operation: str) -> Tensor:
-        """Combine a CPU tensor over the ranks."""
-        if self._world_size == 1 or tensor.numel() == 0:
-            return tensor
-        result = self.trainer.strategy.reduce(tensor.to(self.device), reduce_op=operation)
-        assert isinstance(result, Tensor)
-        return result.cpu()
