@@ -127,8 +127,9 @@ def curve(folder: Path, tag: str) -> tuple[list[int], list[float]]:
         raise SystemExit(f"error: {folder} holds no TensorBoard events")
     accumulator = EventAccumulator(str(events[0].parent), size_guidance={"scalars": 0})
     accumulator.Reload()
-    scalars = accumulator.Scalars(tag)
-    return [scalar.step for scalar in scalars], [scalar.value for scalar in scalars]
+    # A resumed run may hold an iteration twice.
+    values = {scalar.step: scalar.value for scalar in accumulator.Scalars(tag)}
+    return sorted(values), [values[step] for step in sorted(values)]
 
 
 if __name__ == "__main__":

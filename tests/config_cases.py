@@ -84,6 +84,10 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["zero_at is 9", "hold=9"],
     ),
     "k1 as a loss": (["algorithm.objective.kl_kind=k1"], ["kl_kind", "k1", "gradient has mean zero"]),
+    "a charge on rewards that nobody learns from": (
+        ["algorithm=opsd", "algorithm.objective.kl_coefficient=0.01", "algorithm.objective.kl_kind=k1_in_reward"],
+        ["kl_kind", "k1_in_reward", "policy_coefficient"],
+    ),
     "a model without a name": (["model=hf"], ["model.name"]),
     "adapters without a rank": (["model.lora.rank=0"], ["model.lora.rank=0", "at least 1"]),
     "adapters that drop all": (["model.lora.dropout=1"], ["model.lora.dropout=1", "below 1"]),

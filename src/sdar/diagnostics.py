@@ -127,6 +127,8 @@ def add_scores(tally: Tally, prepared: Prepared, gate: Gate) -> None:
     count = int(mask.sum())
     tally.maximum("rollout/context_tokens_max", max((n for n in batch.lengths() if n), default=-math.inf))
     tally.mean("rollout/entropy", float(prepared.entropy[mask].double().sum()), count)
+    if prepared.kl_charges is not None:
+        tally.mean("rollout/kl_charge_mean", math.fsum(prepared.kl_charges), len(prepared.kl_charges))
     if batch.teacher_log_probs is None or batch.old_log_probs is None:
         return
     gaps = gap(batch.teacher_log_probs[mask], batch.old_log_probs[mask])

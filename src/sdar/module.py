@@ -354,6 +354,7 @@ class SDARModule(OptimisingModule):
             temperature=self.temperature,
             advantage=self.advantage,
             shaping=self._scheduled_shaping(index),
+            reward_kl_coefficient=self.objective.reward_kl_coefficient,
             episodes_per_step=None if self.episodes_per_step is None else self.episodes_per_step // self._world_size,
             token_budget=self.token_budget,
             context_tokens=self.policy.context_tokens,

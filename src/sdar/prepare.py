@@ -20,6 +20,8 @@ from sdar.episode import Episode
 from sdar.objective.chunked_head import OutputHead
 from sdar.objective.estimator import AdvantageEstimator
 from sdar.objective.gate import gap
+from sdar.objective.kl import k1_estimate
+from sdar.objective.kl_reward import charge_rewards
 from sdar.objective.shaping import ScoredTokens, Shaping
 from sdar.policy.forward import vocabulary_size
 from sdar.policy.log_probs import TokenScores, kept_head, score_tokens
@@ -41,6 +43,8 @@ class Prepared:
     ``entropy``           [B, T] float32 nats, of theta_old at the sampled positions, 0 elsewhere
     ``privileged_tokens`` length of the privileged block of each row, in tokens; empty: no teacher was scored
     ``teacher_tokens``    length of each of the teacher's rows, in tokens; empty: no teacher was scored
+    ``kl_charges``        what the return of each episode without error was charged for its KL to the reference; None:
+                          nothing was charged
     ``unshaped``          [B, T] float32, the advantages before the shaping; None: nothing was shaped
     ``max_entropy``       log V, the entropy of the uniform distribution, nats
     ``supervised``        rows that are imitated beside; None: none
@@ -54,6 +58,7 @@ class Prepared:
     privileged_tokens: list[int] = field(default_factory=list)
     teacher_tokens: list[int] = field(default_factory=list)
     max_entropy: float = math.inf
+    kl_charges: list[float] | None = None
     unshaped: Tensor | None = None
     supervised: SupervisedSteps | None = None
     teacher: PreparedTeacher | None = None
@@ -80,6 +85,7 @@ class PrepareSettings:
 
     ``temperature``        > 0: logits are divided by it, as in sampling; all policies are scored with it
     ``advantage``          credit of every turn
+    ``reward_kl_coefficient``  >= 0, units of reward per nat of KL to the reference that rewards are charged
     ``shaping``            what the teacher makes of it, token by token; None: nothing
     ``episodes_per_step``  episodes of this rank per optimiser step; None: one step per iteration
     ``rows_per_step``      rows of all ranks per optimiser step; None: steps are counted in episodes
@@ -100,6 +106,7 @@ class PrepareSettings:
     pad_id: int
     context: str = "append"
     shaping: Shaping | None = None
+    reward_kl_coefficient: float = 0.0
     rows_per_step: int | None = None
     micro_batch_rows: int | None = None
     statistics: str = "episode"
@@ -150,7 +157,19 @@ def prepare(
         if frozen is not None:
             scores = _score(frozen, own_rows, micro_batches, settings.temperature, device)
             batch = replace(batch, reference_log_probs=scores.log_probs)
-    prepared = Prepared(batch, advantages, steps, old.entropy, max_entropy=math.log(vocabulary_size(student)))
+    charges = None
+    if settings.reward_kl_coefficient != 0:
+        charged = _charged(episodes, batch, settings.reward_kl_coefficient)
+        charges = [
+            before.episode_return - after.episode_return
+            for before, after in zip(episodes, charged, strict=True)
+            if not before.end.is_error
+        ]
+        advantages = settings.advantage.turns(charged)
+        batch = replace(batch, advantage=pack(charged, advantages, settings.pad_id, settings.context).advantage)
+    prepared = Prepared(
+        batch, advantages, steps, old.entropy, max_entropy=math.log(vocabulary_size(student)), kl_charges=charges
+    )
     if privileged is not None:
         assert teacher is not None
         rows = pack_teacher(episodes, privileged, settings.pad_id, settings.context_tokens, settings.context)
@@ -173,6 +192,20 @@ def prepare(
             prepared.unshaped = batch.advantage
             prepared.batch = _shaped(prepared.batch, episodes, settings.shaping)
     return prepared
+
+
+def _charged(episodes: Sequence[Episode], batch: TokenBatch, coefficient: float) -> list[Episode]:
+    """The episodes with rewards less their KL to the reference."""
+    assert batch.old_log_probs is not None
+    assert batch.reference_log_probs is not None
+    mask = batch.response_mask
+    return charge_rewards(
+        episodes,
+        k1_estimate(batch.old_log_probs[mask], batch.reference_log_probs[mask]),
+        batch.episode_index[:, None].expand_as(mask)[mask],
+        batch.turn_index[mask],
+        coefficient=coefficient,
+    )
 
 
 def _shaped(batch: TokenBatch, episodes: Sequence[Episode], shaping: Shaping) -> TokenBatch:

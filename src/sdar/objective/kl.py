@@ -9,8 +9,9 @@ KL_LIMIT = 10.0
 
 _EXP_LIMIT = 20.0  # exp() of more would overflow to inf, whose gradient behind the clamp is nan; k3 is > KL_LIMIT there
 
-KINDS = ("k2", "k3")
-"""The estimates that may be losses. k1 = log pi - log ref is not one: its gradient has mean zero."""
+IN_REWARD = "k1_in_reward"
+KINDS = ("k2", "k3", IN_REWARD)
+"""k2 and k3 are losses. k1 = log pi - log ref may be taken from the reward (:mod:`sdar.objective.kl_reward`)."""
 
 K1_REFUSED = "k1 is a metric (objective/kl_k1) and no loss: as a loss its gradient has mean zero"
 
@@ -33,4 +34,4 @@ def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kind: str = "k3"
     if kind == "k2":
         return 0.5 * difference.square()
     reason = f"; {K1_REFUSED}" if kind == "k1" else ""
-    raise ValueError(f"kl_kind is {kind!r}, allowed are {', '.join(KINDS)}{reason}")
+    raise ValueError(f"kl_kind is {kind!r}, allowed are k2, k3{reason}")

@@ -23,7 +23,7 @@ from sdar.errors import UserError
 from sdar.objective.distillation import distillation_loss
 from sdar.objective.divergence import DistillationTokens, Divergence, Sampled
 from sdar.objective.gate import GapGate, Gate
-from sdar.objective.kl import K1_REFUSED, KINDS, k1_estimate, kl_estimate
+from sdar.objective.kl import IN_REWARD, K1_REFUSED, KINDS, k1_estimate, kl_estimate
 from sdar.objective.policy_gradient import LOG_RATIO_LIMIT, policy_gradient_loss
 
 
@@ -96,7 +96,8 @@ class ObjectiveConfig:
                                   an episode must be one row (append)
     ``policy_length``             None: the policy term is the mean over the tokens of the step; a constant length: the
                                   sum of theirs, divided by that length times the number of episodes (Dr. GRPO)
-    ``kl_coefficient``            >= 0  KL to the reference; ``kl_kind``: k2 or k3
+    ``kl_coefficient``            >= 0  KL to the reference; ``kl_kind``: k2 or k3, losses, or k1_in_reward: no loss
+                                  term, the coefficient (units of reward per nat) charges the rewards instead
     ``entropy_coefficient``       >= 0  entropy bonus (the term's loss is minus the entropy)
     ``distillation_coefficient``  >= 0  distillation (lambda of the paper)
     ``gate``                      how far each token is distilled
@@ -131,16 +132,26 @@ class ObjectiveConfig:
         if self.ratio not in RATIOS:
             raise UserError(f"ratio is {self.ratio!r}, allowed are {', '.join(RATIOS)}.")
         if self.kl_kind not in KINDS:
-            raise UserError(f"kl_kind is {self.kl_kind!r}, allowed are {' and '.join(KINDS)}; {K1_REFUSED}.")
+            raise UserError(f"kl_kind is {self.kl_kind!r}, allowed are {', '.join(KINDS)}; {K1_REFUSED}.")
+        if self.reward_kl_coefficient != 0 and self.policy_coefficient == 0:
+            raise UserError(
+                f"kl_kind is {self.kl_kind!r}, but policy_coefficient is 0, so that no reward is learned from; allowed "
+                f"are k2, k3, or a policy_coefficient above 0."
+            )
 
     def coefficients(self) -> dict[str, float]:
         """Coefficient of each term, in the order in which they are summed."""
         return {
             "policy": self.policy_coefficient,
             "distillation": self.distillation_coefficient,
-            "kl": self.kl_coefficient,
+            "kl": 0.0 if self.kl_kind == IN_REWARD else self.kl_coefficient,
             "entropy": self.entropy_coefficient,
         }
+
+    @property
+    def reward_kl_coefficient(self) -> float:
+        """Units of reward per nat of KL that rewards are charged; 0: the KL is a loss term, or left out."""
+        return self.kl_coefficient if self.kl_kind == IN_REWARD else 0.0
 
     def check_terms(self) -> None:
         """UserError where no term has a coefficient: such an objective can be evaluated (skill_prompt), not trained."""
@@ -317,7 +328,8 @@ def _distillation(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tup
 def _kl(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
     assert batch.reference_log_probs is not None
     k1 = k1_estimate(scores.log_probs, batch.reference_log_probs)
-    return kl_estimate(scores.log_probs, batch.reference_log_probs, config.kl_kind), {"objective/kl_k1": k1}
+    kind = "k3" if config.kl_kind == IN_REWARD else config.kl_kind  # of the loss, or of a figure for the log
+    return kl_estimate(scores.log_probs, batch.reference_log_probs, kind), {"objective/kl_k1": k1}
 
 
 def _entropy(scores: Scores, _batch: Tokens, _config: ObjectiveConfig) -> tuple[Tensor, Extras]:
