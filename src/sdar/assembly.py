@@ -55,6 +55,7 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
     teacher: Teacher | None = None if settings["teacher"] is None else build(settings["teacher"], "teacher")
     policy: LanguageModel = build(settings["model"], "model")
     if teacher is not None:
+        policy.chat = policy.chat.at(teacher.position)
         teacher.connect(environment, lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text))))
         teacher.use(policy)
     reserved = None if teacher is None else teacher.reserved_tokens

@@ -10,13 +10,16 @@ Three kinds of templates are told apart:
   thought that ``enable_thinking=False`` puts into the generation prompt): turns are appended in the prefix-preserving
   form, in which what the model saw and said stays as it was. That differs from the template and is logged once.
 - Anything else is rewritten: turns cannot be appended; a fresh prompt per turn needs the opening alone and works.
+
+A privileged block is spliced into the first message's ids at one index, which :class:`Position` chooses.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cache
 from typing import Any
 
@@ -34,6 +37,33 @@ _DATE = "01 Jan 2026"
 _INSTEAD = "use a model with a plain ChatML template, for example Qwen/Qwen2.5-1.5B-Instruct"
 
 
+class Position(StrEnum):
+    """Where a privileged block stands in a prompt."""
+
+    BEFORE_TEMPLATE = "before_template"
+    """In front of the chat template's first token, as in the paper's released code."""
+    USER_TURN = "user_turn"
+    """At the beginning of the first user message, as in the paper's prompts (appendix E)."""
+    SYSTEM = "system"
+    """In the system message: at the end of the one that the template shows anyway, or in one of its own."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block is spliced into the ids of a first message, and the ids that come with it.
+
+    ``index``   position in the ids; a block of no text leaves them as they are
+    ``before``  ids in front of the text
+    ``after``   ids behind it
+    ``strip``   whether white space around the text goes: the text is a message of its own, or the end of one
+    """
+
+    index: int
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    strip: bool = False
+
+
 @dataclass(frozen=True)
 class ChatFormat:
     """Token ids around the messages of a conversation.
@@ -45,6 +75,7 @@ class ChatFormat:
     end_id          the assistant's end token: sampled like any other token, and it stops the response.
     append_refusal  the sentence why turns cannot be appended; None: they can.
     append_note     how appended turns differ from the template's own rendering; None: not at all.
+    place           where a privileged block is spliced in; None: where the user's text begins.
     """
 
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
@@ -55,6 +86,8 @@ class ChatFormat:
     after_user: tuple[int, ...]
     append_refusal: str | None = None
     append_note: str | None = None
+    place: Place | None = None
+    enable_thinking: bool = False
 
     @classmethod
     def from_tokenizer(cls, tokenizer: PreTrainedTokenizerBase, *, enable_thinking: bool = False) -> ChatFormat:
@@ -86,7 +119,23 @@ class ChatFormat:
             after_user=tuple(_encode(tokenizer, growth.after_user)),
             append_refusal=growth.refusal,
             append_note=growth.note,
+            enable_thinking=enable_thinking,
         )
+
+    def at(self, position: str) -> ChatFormat:
+        """The same format with privileged blocks spliced in at ``position``; see :class:`Position`.
+
+        UserError: there is no such position, or the template has no place for a system message.
+        """
+        allowed = [name.value for name in Position]
+        if position not in allowed:
+            raise UserError(f"teacher.position is {position!r}, allowed is one of {', '.join(allowed)}.")
+        places = {
+            Position.USER_TURN: lambda: None,
+            Position.BEFORE_TEMPLATE: lambda: Place(0),
+            Position.SYSTEM: self._system,
+        }
+        return replace(self, place=places[Position(position)]())
 
     def check_append(self) -> None:
         """UserError where turns cannot be appended; a remark in the log, once, where they differ from the template."""
@@ -98,11 +147,11 @@ class ChatFormat:
     def opening(self, user_text: str) -> tuple[list[int], int]:
         """Ids of the first user message up to where the assistant speaks, and the splice index.
 
-        The splice index is where the user's text begins; privileged ids inserted there leave all other ids as they
-        are, because the text before it and the text after it were tokenised apart.
+        Privileged ids inserted at the splice index leave all other ids as they are, because the texts on both sides
+        were tokenised apart.
         """
         ids = [*self.before_first_user, *self._plain(user_text), *self.after_first_user]
-        return ids, len(self.before_first_user)
+        return ids, len(self.before_first_user) if self.place is None else self.place.index
 
     def between(self, user_text: str) -> list[int]:
         """Ids from after the assistant's end token, over the next user message, to where the assistant speaks again.
@@ -114,8 +163,11 @@ class ChatFormat:
         return [*self.before_user, *self._plain(user_text), *self.after_user]
 
     def privileged(self, text: str) -> list[int]:
-        """Ids of a privileged block, tokenised alone; the empty text gives no ids."""
-        return self._plain(text)
+        """Ids of a privileged block, its text tokenised alone; the empty text gives no ids."""
+        if self.place is None:
+            return self._plain(text)
+        text = text.strip() if self.place.strip else text
+        return [*self.place.before, *self._plain(text), *self.place.after] if text else []
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a response without its end token. Other special tokens that were sampled are shown."""
@@ -123,6 +175,25 @@ class ChatFormat:
         text = self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
+
+    def _system(self) -> Place:
+        """The end of the template's own system message, or a message of its own where the template shows none."""
+        template = _Template(self.tokenizer, self.enable_thinking)
+        found = template.system()
+        plain = template.opening()[0]
+        if found is None:
+            raise UserError(
+                f"teacher.position is 'system', but the chat template of {template.name!r} has no place for a system "
+                f"message; allowed are user_turn and before_template."
+            )
+        head, before, after = (_encode(self.tokenizer, piece) for piece in found)
+        tail = _encode(self.tokenizer, plain[len(found[0]) :])
+        if [*head, *tail] != list(self.before_first_user):
+            raise UserError(
+                f"teacher.position is 'system', but the chat template of {template.name!r} leaves no token border "
+                f"at its system message; allowed are user_turn and before_template."
+            )
+        return Place(len(head), tuple(before), tuple(after), strip=True)
 
     def _plain(self, text: str) -> list[int]:
         return _encode(self.tokenizer, text, split_special_tokens=True) if text else []
@@ -152,6 +223,29 @@ class _Template:
         if pieces is None:
             raise UserError(f"model.name: the chat template of {self.name!r} does not show a user's text; {_INSTEAD}.")
         return pieces[0], pieces[1]
+
+    def system(self) -> tuple[str, str, str] | None:
+        """Texts of the opening up to where a system text belongs, and right before and after it; None: nowhere.
+
+        A template with a system message of its own (Qwen2.5) lets the text follow that one, after a blank line.
+        """
+        plain = self.opening()[0]
+        try:
+            pieces = _split(
+                self._render([{"role": "system", "content": _ACTION[0]}, *_conversation(1)]), [_ACTION[0], _USER[0]]
+            )
+        except UserError:  # templates that know no system message refuse it
+            return None
+        if pieces is None:
+            return None
+        head, tail = pieces[:2]
+        if len(plain) >= len(head) + len(tail) and plain.startswith(head) and plain.endswith(tail):
+            own = plain[: len(plain) - len(tail)]
+            return own, "\n\n" if own != head else "", ""
+        for cut in range(len(plain)):
+            if head.startswith(plain[:cut]) and tail.endswith(plain[cut:]):
+                return plain[:cut], head[cut:], tail[: len(tail) - len(plain) + cut]
+        return None
 
     def growth(self) -> _Growth:
         """How a conversation goes on after a response."""

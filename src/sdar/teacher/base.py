@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from sdar.environments.base import Environment
 from sdar.episode import Episode, Task
 from sdar.errors import UserError
+from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
 from sdar.teacher.outcomes import TaskOutcome
 from sdar.teacher.weights import TeacherWeights
@@ -32,6 +33,9 @@ class Teacher(ABC):
 
     weights: TeacherWeights
     """Whose weights score what the teacher reads."""
+
+    position: Position = Position.USER_TURN
+    """Where its text stands in the prompts."""
 
     known_before: ClassVar[bool] = True
     """Whether the text is known before the episode is played. Otherwise it cannot go into a rollout."""
