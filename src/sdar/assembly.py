@@ -56,7 +56,8 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
     policy: LanguageModel = build(settings["model"], "model")
     if teacher is not None:
         policy.chat = policy.chat.at(teacher.position)
-        teacher.connect(environment, lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text))))
+        count = lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text)))
+        teacher.connect(environment, count, policy.context_tokens)
         teacher.use(policy)
     reserved = None if teacher is None else teacher.reserved_tokens
     collector: Collector = build(

@@ -132,3 +132,21 @@ class Episode:
     def num_response_tokens(self) -> int:
         """Number of sampled tokens over all turns."""
         return sum(len(turn.response_ids) for turn in self.turns)
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What became of one task of an iteration, over all ranks. Episodes that an error ended are left out of everything.
+
+    ``episodes``        how many were played to an end
+    ``mean_return``     mean of their undiscounted returns, in units of reward; 0 without any
+    ``success_rate``    share of them that solved the task; 0 without any
+    ``gap_on_success``  mean gap (teacher minus old log-prob, nats) of the response tokens of the solved ones; None: no
+                        token, or no teacher was scored
+    """
+
+    task: Task
+    episodes: int
+    mean_return: float
+    success_rate: float
+    gap_on_success: float | None

@@ -98,6 +98,7 @@ class RunSettings:
     """The whole of ``configs/train.yaml``.
 
     ``domain``    names the shipped skills and the shipped tiny model that belong to the environment
+    ``skills``    the library that teachers read: a shipped one by its name, or a folder
     ``run_dir``   folder of this run; null: ``<logs_dir>/<name>/<date>_<time>``
     ``threads``   CPU threads of torch; null: as many as there are cores
     """
@@ -108,6 +109,7 @@ class RunSettings:
     ckpt_path: str | None
     logs_dir: str
     domain: str
+    skills: str
     run_dir: str | None
     threads: Annotated[int, AT_LEAST_ONE] | None
     environment: Node
@@ -115,6 +117,7 @@ class RunSettings:
     gate: Node
     divergence: Node
     schedule: Node
+    retrieval: Node
     teacher: Node | None
     rollout: Node
     statistics: Node
@@ -162,6 +165,11 @@ RANGES: dict[str, Range] = {
     "gate.threshold": FRACTION,
     "divergence.top_k": AT_LEAST_ONE,
     "teacher.ema_decay": Range(at_least=0, below=1),
+    "teacher.budget_tokens": AT_LEAST_ONE,
+    "teacher.parts.demonstration.keep": AT_LEAST_ONE,
+    "retrieval.exploration": NOT_NEGATIVE,
+    "retrieval.gap_slope": POSITIVE,
+    "retrieval.top_k": AT_LEAST_ONE,
     "algorithm.objective.clip_low": Range(at_least=0, below=1),
     "algorithm.objective.dual_clip": Range(above=1),
     "algorithm.advantage.invalid_penalty": NOT_NEGATIVE,

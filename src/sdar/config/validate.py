@@ -24,7 +24,7 @@ PROVIDED: dict[str, tuple[str, ...]] = {
 }
 """Constructor parameters that the program fills in, by node."""
 
-_FIRST = ("gate", "divergence", "schedule")
+_FIRST = ("gate", "divergence", "schedule", "retrieval")
 """Nodes that others refer to: a mistake in them is told where it was made."""
 
 _EMPTY_ALLOWED = frozenset({"callbacks", "logger"})

@@ -28,6 +28,7 @@ import yaml
 from frontmatter.default_handlers import YAMLHandler
 
 from sdar.errors import UserError
+from sdar.skills.original import MAPPING, MappingError, read_original
 
 SHIPPED = Path(__file__).parent / "libraries"
 """Folder of the libraries that come with the package, one folder each."""
@@ -57,6 +58,11 @@ class Skill:
     keywords: tuple[str, ...]
     text: str
 
+    @property
+    def is_task(self) -> bool:
+        """Whether it is a task skill."""
+        return self.kind is SkillKind.TASK
+
 
 class SkillLibrary:
     """Skills in a stable order: general ones first, then by name."""
@@ -73,10 +79,14 @@ class SkillLibrary:
     def load(cls, folder: str | Path) -> SkillLibrary:
         """Read every ``*.md`` file of a folder, or of a shipped library named by one word (``alfworld``).
 
+        A folder with a ``skill_mapping.json`` is read as the paper's release does: see :mod:`sdar.skills.original`.
+
         UserError when there is no such folder or library, when it holds no skill, and when files are wrong: one
         clause per wrong file, naming the file, the field, its value and what is allowed.
         """
         path = _resolve(folder)
+        if (path / MAPPING).exists():
+            return cls(_originals(path, folder))
         skills: list[Skill] = []
         wrong: list[str] = []
         for file in sorted(path.glob("*.md")):
@@ -130,6 +140,18 @@ def _resolve(folder: str | Path) -> Path:
         names = ", ".join(shipped) or "none"
         raise UserError(f"The skill library is {str(folder)!r}, allowed are a folder or a shipped library ({names}).")
     return path
+
+
+def _originals(path: Path, folder: str | Path) -> tuple[Skill, ...]:
+    """The skills of a folder in the release's format."""
+    try:
+        found = read_original(path)
+    except MappingError as error:
+        raise UserError(f"The skill library {str(folder)!r} cannot be used: {MAPPING}: {error}.") from error
+    return tuple(
+        Skill(name, SkillKind.GENERAL if general else SkillKind.TASK, task_types, keywords, text)
+        for name, general, task_types, keywords, text in found
+    )
 
 
 def _read(file: Path) -> Skill:

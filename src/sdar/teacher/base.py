@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from sdar.environments.base import Environment
-from sdar.episode import Episode, Task
+from sdar.episode import Episode, Task, TaskOutcome
 from sdar.errors import UserError
 from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
-from sdar.teacher.outcomes import TaskOutcome
 from sdar.teacher.weights import TeacherWeights
 
 
@@ -37,21 +36,26 @@ class Teacher(ABC):
     position: Position = Position.USER_TURN
     """Where its text stands in the prompts."""
 
-    known_before: ClassVar[bool] = True
+    known_before: bool = True
     """Whether the text is known before the episode is played. Otherwise it cannot go into a rollout."""
 
     environment: Environment
     count_tokens: Callable[[str], int]
+    context_tokens: int | None = None
 
-    def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:
+    def connect(
+        self, environment: Environment, count_tokens: Callable[[str], int], context_tokens: int | None = None
+    ) -> None:
         """Get to know who plays where, once and before any of the others.
 
         Args:
             environment: poses the tasks.
             count_tokens: how long a text is as a privileged block, in tokens.
+            context_tokens: longest row the model takes; None: no limit.
         """
         self.environment = environment
         self.count_tokens = count_tokens
+        self.context_tokens = context_tokens
 
     def use(self, policy: LanguageModel) -> None:  # noqa: B027 - optional
         """Get to know the policy that is trained, once, where its opinion is wanted after an episode."""
@@ -96,6 +100,10 @@ class Teacher(ABC):
 
     def figures(self) -> dict[str, float]:
         """What to log of the last iteration, by tag; the same on all ranks. Called after ``observe``."""
+        return {}
+
+    def record(self) -> dict[str, Any]:
+        """What people want to know of the last iteration, a line of ``skills.jsonl``: plain values; {} for nothing."""
         return {}
 
     def state(self) -> dict[str, Any]:

@@ -1,21 +1,183 @@
-"""The privileged context: what the teacher reads and the student does not."""
+"""Teachers: what they read, put together from parts that are whole or absent, and whose weights they have."""
 
 from __future__ import annotations
 
-from sdar.episode import Task
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from sdar.environments.base import Environment
+from sdar.episode import Episode, Task, TaskOutcome
+from sdar.errors import UserError
+from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
 from sdar.skills.library import SkillLibrary
 from sdar.skills.retrieval import Retrieval
 from sdar.teacher.base import Teacher
+from sdar.teacher.parts import ContextPart, Item
+from sdar.teacher.skills import HEADER, SkillPart
 from sdar.teacher.weights import TeacherSource, TeacherWeights, check_source
 
 
-class SkillTeacher(Teacher):
-    """A teacher that reads skills.
+class ContextTeacher(Teacher):
+    """A teacher whose text is put together from parts.
 
-    The text depends on the task alone, so that it is the same for all members of a group and in every turn. It is
-    tokenised alone and spliced into the student's ids; the blank line at its end keeps it apart from what follows.
+    Nothing is ever cut. With a budget, whole items are given up, the lowest rank first, and counted: the items of later
+    parts before those of earlier ones. Rollouts leave room for what is known before they start, so it fits. What is not
+    known then (``possible`` is empty) is given up as a whole, and counted, where the episode has left no room for it.
     """
+
+    def __init__(
+        self,
+        parts: Mapping[str, ContextPart],
+        source: str = TeacherSource.OLD,
+        ema_decay: float = 0.99,
+        other: LanguageModel | None = None,
+        keep_hidden: bool = False,
+        position: Position = Position.USER_TURN,
+        budget_tokens: int | None = None,
+    ) -> None:
+        """``parts``: by a name, in the order in which they are read.
+
+        ``position``: see :class:`sdar.policy.chat.Position`. ``budget_tokens``: longest text; None: no limit.
+
+        The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that do not go together.
+        """
+        check_source(source, has_other=other is not None, keep_hidden=keep_hidden)
+        allowed = [name.value for name in Position]
+        if position not in allowed:
+            raise UserError(f"teacher.position is {position!r}, allowed is one of {', '.join(allowed)}")
+        if budget_tokens is not None and budget_tokens < 1:
+            raise UserError(f"teacher.budget_tokens is {budget_tokens}, but it must be at least 1, or null")
+        self.parts = list(parts.values())
+        self.weights = TeacherWeights(TeacherSource(source), ema_decay, other, keep_hidden)
+        self.position = Position(position)
+        self.budget_tokens = budget_tokens
+        self.known_before = all(part.known_before for part in self.parts)
+        self._usage = _Usage()
+        self._last = _Usage()
+        self._reserved = lru_cache(maxsize=65536)(self._longest)
+
+    def connect(
+        self, environment: Environment, count_tokens: Callable[[str], int], context_tokens: int | None = None
+    ) -> None:
+        """Introduce the parts, too."""
+        super().connect(environment, count_tokens, context_tokens)
+        for part in self.parts:
+            part.connect(environment, count_tokens)
+
+    def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:
+        """Prepare the parts."""
+        for part in self.parts:
+            part.begin(tasks, iteration=iteration, seed=seed)
+
+    def privileged_text(self, task: Task, member: int = 0) -> str:
+        """The parts' texts, one after the other; "" where there is no item."""
+        return self._text(self._fitting([part.items(task, member) for part in self.parts], self.budget_tokens))
+
+    def evaluation_text(self, task: Task) -> str:
+        """What evaluations read; see :meth:`sdar.teacher.parts.ContextPart.evaluation_items`."""
+        return self._text(self._fitting([part.evaluation_items(task) for part in self.parts], self.budget_tokens))
+
+    def reserved_tokens(self, task: Task) -> int:
+        """The longest text that the task may get, of the parts that are known before; never more than the budget."""
+        return self._reserved(task)
+
+    def _longest(self, task: Task) -> int:
+        longest = 0
+        for index, part in enumerate(self.parts):
+            texts = [self._text(self._alone(index, items)) for items in part.possible(task)]
+            longest += max((self.count_tokens(text) for text in texts), default=0)
+        return longest if self.budget_tokens is None else min(longest, self.budget_tokens)
+
+    def _alone(self, index: int, items: list[Item]) -> list[list[Item]]:
+        return [items if i == index else [] for i in range(len(self.parts))]
+
+    def contexts(self, episodes: Sequence[Episode]) -> list[str]:
+        """The text of each episode; what is read is counted until ``gather``."""
+        groups: dict[str, list[Episode]] = {}
+        for episode in episodes:
+            groups.setdefault(episode.task.task_id, []).append(episode)
+        self._usage = _Usage()
+        texts = []
+        for episode in episodes:
+            offered = [part.items_after(episode, groups[episode.task.task_id]) for part in self.parts]
+            kept = self._fitting(offered, self._room(episode))
+            self._usage.add(offered, kept)
+            texts.append(self._text(kept))
+        return texts
+
+    def _room(self, episode: Episode) -> int | None:
+        """Tokens that the text of an episode may have; None: as many as it likes.
+
+        Skills alone had their room left free. Should they not fit all the same, it is an error later on, and not less.
+        """
+        limits = [] if self.budget_tokens is None else [self.budget_tokens]
+        if self.context_tokens is not None and not all(part.possible(episode.task) for part in self.parts):
+            limits.append(max(self.context_tokens - row_tokens(episode), 0))
+        return min(limits, default=None)
+
+    def _fitting(self, offered: Sequence[list[Item]], room: int | None) -> list[list[Item]]:
+        """The items of each part without those that are given up, so that the text has at most ``room`` tokens."""
+        kept = [list(items) for items in offered]
+        while room is not None and any(kept) and self.count_tokens(self._text(kept)) > room:
+            next(items for items in reversed(kept) if items).pop()
+        return kept
+
+    def _text(self, kept: Sequence[list[Item]]) -> str:
+        """Header line, then the items, a blank line after each; part after part.
+
+        Source of the form: arXiv 2605.15155 and its released code (header, skills, blank line, prompt).
+        """
+        texts = []
+        for part, items in zip(self.parts, kept, strict=True):
+            if items:
+                texts.append(f"{part.header}\n" + "\n\n".join(item.text for item in part.arrange(items)) + "\n\n")
+        return "".join(texts)
+
+    def gather(self, episodes: Sequence[Episode]) -> list[Any]:
+        """What this rank's teacher read, and what its parts have to tell."""
+        return [{"usage": self._usage.plain(), "parts": [part.gather(episodes) for part in self.parts]}]
+
+    def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:
+        """Add up what all ranks read, and tell the parts."""
+        self._last = _Usage()
+        for share in gathered:
+            self._last.add_plain(share["usage"])
+        for index, part in enumerate(self.parts):
+            part.observe(outcomes, [value for share in gathered for value in share["parts"][index]])
+
+    def figures(self) -> dict[str, float]:
+        """Usage of the last iteration, and what the parts have to say."""
+        figures = self._last.figures()
+        for part in self.parts:
+            figures |= part.figures()
+        return figures
+
+    def record(self) -> dict[str, Any]:
+        """Usage of the last iteration in counts, and what the parts remember."""
+        record = self._last.plain()
+        for part in self.parts:
+            record |= part.record()
+        return record
+
+    def state(self) -> dict[str, Any]:
+        """That of every part."""
+        return {"parts": [part.state() for part in self.parts]}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Hand each part its own; a checkpoint of earlier versions has none, and then no part may need one."""
+        states = state.get("parts", [{} for _ in self.parts])
+        if len(states) != len(self.parts):
+            raise UserError("ckpt_path names a checkpoint of a run with another teacher; it must be the same")
+        for part, own in zip(self.parts, states, strict=True):
+            part.load_state(own)
+
+
+class SkillTeacher(ContextTeacher):
+    """A teacher that reads skills (``teacher=skills``)."""
 
     def __init__(
         self,
@@ -25,22 +187,60 @@ class SkillTeacher(Teacher):
         ema_decay: float = 0.99,
         other: LanguageModel | None = None,
         keep_hidden: bool = False,
-        header: str = "[Privileged Skill Information]",
+        position: Position = Position.USER_TURN,
+        budget_tokens: int | None = None,
+        header: str = HEADER,
     ) -> None:
-        """``header``: first line of the text; the rest: see :class:`sdar.teacher.weights.TeacherWeights`.
+        """``header``: first line of the text; the rest: see :class:`ContextTeacher`."""
+        parts = {"skills": SkillPart(library, retrieval, header)}
+        super().__init__(parts, source, ema_decay, other, keep_hidden, position, budget_tokens)
 
-        UserError for settings of the weights that do not go together.
-        """
-        check_source(source, has_other=other is not None, keep_hidden=keep_hidden)
-        self.library = library
-        self.retrieval = retrieval
-        self.header = header
-        self.weights = TeacherWeights(TeacherSource(source), ema_decay, other, keep_hidden)
 
-    def privileged_text(self, task: Task, member: int = 0) -> str:  # noqa: ARG002 - all members read the same
-        """Header line, then the texts of the retrieved skills, a blank line after each; "" where none is retrieved.
+@dataclass
+class _Usage:
+    """What the teacher read of some episodes, and what was given up for want of room."""
 
-        Source of the form: arXiv 2605.15155 and its released code (header, skills, blank line, prompt).
-        """
-        texts = [skill.text for skill in self.retrieval.select(self.library, task)]
-        return f"{self.header}\n" + "\n\n".join(texts) + "\n\n" if texts else ""
+    episodes: int = 0
+    without_text: int = 0
+    used: Counter[str] = field(default_factory=Counter)
+    given_up: Counter[str] = field(default_factory=Counter)
+
+    def add(self, offered: Sequence[list[Item]], kept: Sequence[list[Item]]) -> None:
+        """Count one episode."""
+        self.episodes += 1
+        self.without_text += not any(kept)
+        for items, left in zip(offered, kept, strict=True):
+            self.used.update(item.name for item in left)
+            self.given_up.update(item.name for item in items[len(left) :])
+
+    def plain(self) -> dict[str, Any]:
+        """Counts, by name in alphabetical order."""
+        return {
+            "episodes": self.episodes,
+            "without_text": self.without_text,
+            "used": dict(sorted(self.used.items())),
+            "given_up": dict(sorted(self.given_up.items())),
+        }
+
+    def add_plain(self, counts: Mapping[str, Any]) -> None:
+        """Add what ``plain`` gave."""
+        self.episodes += counts["episodes"]
+        self.without_text += counts["without_text"]
+        self.used.update(counts["used"])
+        self.given_up.update(counts["given_up"])
+
+    def figures(self) -> dict[str, float]:
+        """Shares of the episodes, and how many items an episode went without on average."""
+        if self.episodes == 0:
+            return {}
+        figures = {f"skills/used/{name}": count / self.episodes for name, count in sorted(self.used.items())}
+        figures["skills/without_text_fraction"] = self.without_text / self.episodes
+        figures["skills/given_up_mean"] = self.given_up.total() / self.episodes
+        return figures
+
+
+def row_tokens(episode: Episode) -> int:
+    """Ids of the longest row that an episode becomes: all of its turns (append), or its longest one (window)."""
+    lengths = [len(turn.context_ids) + len(turn.response_ids) for turn in episode.turns]
+    spliced = [turn.splice_index is not None for turn in episode.turns]
+    return max(lengths, default=0) if len(lengths) > 1 and all(spliced) else sum(lengths)

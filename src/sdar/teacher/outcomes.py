@@ -4,32 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from sdar.batch import TokenBatch
-from sdar.episode import Episode, Task
-
-
-@dataclass(frozen=True)
-class TaskOutcome:
-    """One task of an iteration. Episodes that an error ended are left out of everything.
-
-    ``episodes``        how many were played to an end
-    ``mean_return``     mean of their undiscounted returns, in units of reward; 0 without any
-    ``success_rate``    share of them that solved the task; 0 without any
-    ``gap_on_success``  mean gap (teacher minus old log-prob, nats) of the response tokens of the solved ones; None: no
-                        token, or no teacher was scored
-    """
-
-    task: Task
-    episodes: int
-    mean_return: float
-    success_rate: float
-    gap_on_success: float | None
-
+from sdar.episode import Episode, Task, TaskOutcome
 
 _SUMS = 5
 """Episodes, returns, successes, gaps and tokens of solved episodes."""

@@ -1,0 +1,54 @@
+"""Retrieval by the words that a task and a skill share, weighted by how rare they are in the library."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import bm25s
+
+from sdar.episode import Task
+from sdar.errors import UserError
+from sdar.skills.library import Skill, SkillLibrary
+from sdar.skills.retrieval import Choice, Draw, Retrieval
+
+
+class BM25Retrieval(Retrieval):
+    """The task skills whose name, keywords and text score highest for the task's description (BM25 of bm25s).
+
+    Args:
+        general: whether the library's general skills come along.
+        top_k: at least 1: how many skills at most. Skills that share no word with the task are left out; ties go to
+            the library's order.
+    """
+
+    def __init__(self, general: bool = True, top_k: int = 1) -> None:
+        super().__init__(general)
+        if top_k < 1:
+            raise UserError(f"retrieval.top_k is {top_k}, but it must be at least 1")
+        self.top_k = top_k
+
+    def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
+        """See the class."""
+        if not library.task:
+            return []
+        known, index = _index(tuple(library.task))
+        words = [word for word in _words(task.description) if word in known]
+        if not words:
+            return []
+        scores = index.get_scores(words).tolist()
+        ranked = sorted(zip(scores, library.task, strict=True), key=lambda match: -match[0])
+        return [Choice(skill, f"BM25 score {score:.2f}") for score, skill in ranked[: self.top_k] if score > 0]
+
+
+@lru_cache(maxsize=16)
+def _index(skills: tuple[Skill, ...]) -> tuple[frozenset[str], bm25s.BM25]:
+    documents = [_words(" ".join([skill.name, *skill.keywords, skill.text])) for skill in skills]
+    index = bm25s.BM25(backend="numpy")
+    index.index(documents, show_progress=False)
+    return frozenset(word for document in documents for word in document), index
+
+
+def _words(text: str) -> list[str]:
+    """Lower-cased words of two letters or more, without English stop words (bm25s' own rule)."""
+    (words,) = bm25s.tokenize([text], return_ids=False, show_progress=False)
+    return [str(word) for word in words]

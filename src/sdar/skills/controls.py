@@ -1,0 +1,55 @@
+"""Retrieval that does not try to be right: a random skill, and a wrong one. How robust is a method to its skills?"""
+
+from __future__ import annotations
+
+from sdar.episode import Task
+from sdar.randomness import keyed_generator
+from sdar.skills.library import Skill, SkillLibrary
+from sdar.skills.retrieval import Choice, Draw, KeywordRetrieval, Retrieval, reading_order
+
+
+class RandomRetrieval(Retrieval):
+    """One task skill, all equally likely, drawn for every episode by (seed, iteration, task, member).
+
+    The paper does not say how it draws (section 2.1, "Random").
+    """
+
+    def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
+        """See the class."""
+        if not library.task:
+            return []
+        generator = keyed_generator(draw.seed, "random skill", draw.iteration, task.task_id, draw.member)
+        return [Choice(library.task[int(generator.integers(len(library.task)))], "drawn at random")]
+
+    def possible(self, library: SkillLibrary, task: Task) -> list[list[Skill]]:  # noqa: ARG002
+        """Any one task skill."""
+        return one_of(library, library.task, self.general)
+
+
+class AdversarialRetrieval(Retrieval):
+    """One task skill that is wrong for the task, drawn by (seed, task): the task keeps it for the whole run.
+
+    Wrong is what neither names the task's type nor has a keyword that matches. Where no skill is wrong, none is chosen.
+    """
+
+    def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
+        """See the class."""
+        wrong = self._wrong(library, task)
+        if not wrong:
+            return []
+        index = int(keyed_generator(draw.seed, "wrong skill", task.task_id).integers(len(wrong)))
+        return [Choice(wrong[index], f"wrong on purpose: for {', '.join(wrong[index].task_types)}")]
+
+    def possible(self, library: SkillLibrary, task: Task) -> list[list[Skill]]:
+        """Any one wrong skill."""
+        return one_of(library, self._wrong(library, task), self.general)
+
+    def _wrong(self, library: SkillLibrary, task: Task) -> list[Skill]:
+        right = [choice.skill for choice in KeywordRetrieval().choose(library, task, Draw())]
+        return [skill for skill in library.task if skill not in right and task.task_type not in skill.task_types]
+
+
+def one_of(library: SkillLibrary, skills: list[Skill], general: bool) -> list[list[Skill]]:
+    """The selections that consist of one of the skills, and the general ones where they come along."""
+    others = library.general if general else []
+    return [reading_order([skill, *others]) for skill in skills] or [others]

@@ -1,0 +1,83 @@
+"""Skill folders in the format of the paper's release: ``skill_mapping.json`` beside markdown files without front matter.
+
+    {"skill_files":   {"general_skills": "general_skills.md", "heat": "heat.md", ...},
+     "task_to_skill": {"pick_heat_then_place_in_recep": "heat", ...},
+     "task_keywords": {"heat": ["heat"], ...}}                         # may be missing
+
+Source: ZJU-REAL/SDAR at 8b85c23, ``verl/trainer/ppo/rlsd_utils.py: SkillProvider``. The texts are read as they stand. How
+they are chosen is ours: the release looks for keywords as parts of words, in the whole prompt.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MAPPING = "skill_mapping.json"
+GENERAL = "general_skills"
+"""The release's name of the skill that every task gets."""
+
+log = logging.getLogger(__name__)
+
+
+class MappingError(Exception):
+    """What is wrong with the folder, as a clause."""
+
+
+def read_original(folder: Path) -> list[tuple[str, bool, tuple[str, ...], tuple[str, ...], str]]:
+    """Name, whether it is general, task types, keywords and text of every skill.
+
+    A task skill without a task type is for the type of its own name. Keywords of a task type that leads to no skill are
+    left out with a warning. MappingError: the folder cannot be read; it names the field.
+    """
+    mapping = _mapping(folder / MAPPING)
+    files, types, keywords = (_field(mapping, name) for name in ("skill_files", "task_to_skill", "task_keywords"))
+    for task_type, name in types.items():
+        if name not in files:
+            raise MappingError(f"task_to_skill gives {task_type!r} the skill {name!r}, which skill_files does not name")
+    words: dict[str, list[str]] = {name: [] for name in files}
+    for task_type, found in keywords.items():
+        name = types.get(task_type, task_type)
+        if not isinstance(found, list) or not all(isinstance(word, str) and word.strip() for word in found):
+            raise MappingError(f"task_keywords gives {task_type!r} {found!r}, allowed is a list of texts")
+        if name in words:
+            words[name] += [word for word in found if word not in words[name]]
+        elif found:
+            log.warning("%s: the keywords of %r lead to no skill and are left out", folder / MAPPING, task_type)
+    skills = []
+    for name, file in files.items():
+        general = name == GENERAL
+        own = () if general else tuple(kind for kind, skill in types.items() if skill == name) or (name,)
+        skills.append((name, general, own, () if general else tuple(words[name]), _text(folder, name, file)))
+    return skills
+
+
+def _mapping(path: Path) -> Mapping[str, Any]:
+    try:
+        mapping = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise MappingError(f"it cannot be read as JSON ({' '.join(str(error).split())})") from error
+    if not isinstance(mapping, dict):
+        raise MappingError("it is no mapping")
+    return mapping
+
+
+def _field(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = mapping.get(name, {} if name != "skill_files" else None)
+    if not isinstance(value, dict):
+        raise MappingError(f"{name} is {value!r}, allowed is a mapping")
+    return value
+
+
+def _text(folder: Path, name: str, file: Any) -> str:
+    path = folder / str(file)
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MappingError(f"skill_files gives {name!r} the file {file!r}, which cannot be read") from error
+    if not text:
+        raise MappingError(f"skill_files gives {name!r} the file {file!r}, which is empty")
+    return text

@@ -1,0 +1,184 @@
+"""A bandit per task type: the skill that has helped most, or has been tried least."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sdar.episode import Task, TaskOutcome
+from sdar.errors import UserError
+from sdar.skills.controls import one_of
+from sdar.skills.library import Skill, SkillLibrary
+from sdar.skills.retrieval import Choice, Draw, Retrieval
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One skill of one task type: how often it was chosen, and the rewards in [0, 1] that came back for it."""
+
+    chosen: int = 0
+    rewards: float = 0.0
+    rewarded: int = 0
+
+    @property
+    def mean(self) -> float:
+        """Mean reward; 0 before the first."""
+        return self.rewards / self.rewarded if self.rewarded else 0.0
+
+    def score(self, queries: int, exploration: float) -> float:
+        """Mean + c sqrt(ln N / n) (arXiv 2605.15155, section 2.1); infinite for a skill that was never chosen."""
+        if self.chosen == 0:
+            return math.inf
+        return self.mean + exploration * math.sqrt(math.log(queries) / self.chosen)
+
+
+class UCBRetrieval(Retrieval):
+    """The one task skill with the highest upper confidence bound, chosen per task, for all members of its group.
+
+    For each task type: score(e) = mean(e) + c sqrt(ln N / n(e)), N the tasks of the type so far, n(e) how often skill e
+    was chosen. Tasks choose in the order in which they were drawn, over all ranks, and n counts at once: several tasks
+    of a type in one iteration try several skills. Skills never chosen come first; ties go to the library's order. The
+    rewards come at the end of the iteration, in task order; a task without one leaves its skill's mean as it is.
+
+    Args:
+        general: whether the library's general skills come along.
+        exploration: c >= 0. The paper does not give its value; the square root of 2 is that of UCB1.
+        reward: ``return``, the group's mean return over that of a solved episode, within [0, 1]; or
+            ``gap_on_success``, sigmoid(gap_slope x mean gap of the tokens of the group's solved episodes): how much the
+            skill makes the teacher endorse what worked. Where the skill is not in the rollout, it cannot change
+            this iteration's return, and ``return`` tells next to nothing about it.
+        gap_slope: > 0, per nat.
+    """
+
+    def __init__(
+        self,
+        general: bool = True,
+        exploration: float = math.sqrt(2),
+        reward: Literal["return", "gap_on_success"] = "return",
+        gap_slope: float = 5.0,
+    ) -> None:
+        super().__init__(general)
+        if exploration < 0:
+            raise UserError(f"retrieval.exploration is {exploration}, but it must be at least 0")
+        if reward not in ("return", "gap_on_success"):
+            raise UserError(f"retrieval.reward is {reward!r}, allowed are return and gap_on_success")
+        if gap_slope <= 0:
+            raise UserError(f"retrieval.gap_slope is {gap_slope}, but it must be above 0")
+        self.exploration = exploration
+        self.reward = reward
+        self.gap_slope = gap_slope
+        self._arms: dict[str, dict[str, Arm]] = {}
+        """task type -> name of a skill -> its record; what iterations have taught so far"""
+        self._chosen: dict[str, str] = {}
+        """task -> name of the skill, in this iteration"""
+
+    def begin(self, library: SkillLibrary, tasks: Sequence[Task]) -> None:
+        """Choose for every task in order, each choice counted before the next."""
+        arms = {task_type: dict(found) for task_type, found in self._arms.items()}
+        self._chosen = {}
+        for task in tasks:
+            of_type = arms.setdefault(task.task_type, {})
+            choice = self._best(library, of_type)
+            if choice is not None:
+                name = choice.skill.name
+                of_type[name] = _chosen_again(of_type.get(name, Arm()))
+                self._chosen[task.task_id] = name
+
+    def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
+        """The iteration's choice; for other tasks, what would be chosen next."""
+        name = self._chosen.get(task.task_id)
+        if name is not None:
+            return [Choice(skill, "chosen for this iteration") for skill in library.task if skill.name == name]
+        best = self._best(library, self._arms.get(task.task_type, {}))
+        return [] if best is None else [best]
+
+    def possible(self, library: SkillLibrary, task: Task) -> list[list[Skill]]:  # noqa: ARG002
+        """Any one task skill."""
+        return one_of(library, library.task, self.general)
+
+    def _best(self, library: SkillLibrary, arms: Mapping[str, Arm]) -> Choice | None:
+        queries = sum(arm.chosen for arm in arms.values())
+        best: tuple[float, Skill] | None = None
+        for skill in library.task:
+            score = arms.get(skill.name, Arm()).score(queries, self.exploration)
+            if best is None or score > best[0]:
+                best = score, skill
+        if best is None:
+            return None
+        arm = arms.get(best[1].name, Arm())
+        if arm.chosen == 0:
+            return Choice(best[1], "never tried for this task type")
+        reason = f"bound {best[0]:.3f}: mean {arm.mean:.3f}, chosen {arm.chosen} of {queries} times"
+        return Choice(best[1], reason)
+
+    def observe(self, outcomes: Sequence[TaskOutcome], solved_return: float) -> None:
+        """Count the choices and add the rewards, in task order."""
+        for outcome in outcomes:
+            name = self._chosen.get(outcome.task.task_id)
+            if name is None:
+                continue
+            of_type = self._arms.setdefault(outcome.task.task_type, {})
+            arm = _chosen_again(of_type.get(name, Arm()))
+            reward = self._reward(outcome, solved_return)
+            if reward is not None:
+                arm = Arm(arm.chosen, arm.rewards + reward, arm.rewarded + 1)
+            of_type[name] = arm
+        self._chosen = {}
+
+    def _reward(self, outcome: TaskOutcome, solved_return: float) -> float | None:
+        """In [0, 1]; None: the group tells nothing."""
+        if self.reward == "return":
+            return min(max(outcome.mean_return / solved_return, 0.0), 1.0) if outcome.episodes else None
+        gap = outcome.gap_on_success
+        if gap is None:
+            return None
+        return 0.5 * (1.0 + math.tanh(0.5 * self.gap_slope * gap))  # the sigmoid, without overflow
+
+    def figures(self) -> dict[str, float]:
+        """Mean reward and share of the choices, by task type and skill."""
+        figures: dict[str, float] = {}
+        for task_type, arms in self._arms.items():
+            queries = sum(arm.chosen for arm in arms.values())
+            for name, arm in arms.items():
+                figures[f"skills/ucb_mean/{task_type}/{name}"] = arm.mean
+                figures[f"skills/ucb_share/{task_type}/{name}"] = arm.chosen / queries
+        return figures
+
+    def record(self) -> dict[str, Any]:
+        """Task type -> skill -> how often chosen, mean reward, number of rewards."""
+        return {
+            "ucb": {
+                task_type: {
+                    name: {"chosen": arm.chosen, "mean": round(arm.mean, 6), "rewards": arm.rewarded}
+                    for name, arm in arms.items()
+                }
+                for task_type, arms in self._arms.items()
+            }
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Every arm, and on which terms it was pulled."""
+        arms = {
+            task_type: {name: [arm.chosen, arm.rewards, arm.rewarded] for name, arm in found.items()}
+            for task_type, found in self._arms.items()
+        }
+        return {"ucb": arms, "reward": self.reward}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; UserError where it is another strategy's, or rewarded something else."""
+        if state.get("reward") != self.reward:
+            raise UserError(
+                "ckpt_path names a checkpoint of a run with another retrieval; it must be retrieval=ucb with "
+                f"retrieval.reward={self.reward}"
+            )
+        self._chosen = {}
+        self._arms = {
+            task_type: {name: Arm(int(n), float(total), int(count)) for name, (n, total, count) in found.items()}
+            for task_type, found in state["ucb"].items()
+        }
+
+
+def _chosen_again(arm: Arm) -> Arm:
+    return Arm(arm.chosen + 1, arm.rewards, arm.rewarded)

@@ -1,0 +1,206 @@
+"""Played episodes as a part of the privileged text: of the same kind of task, or of the very same group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, get_args
+
+from sdar.environments.base import Environment
+from sdar.episode import Episode, Task, TaskOutcome
+from sdar.errors import UserError
+from sdar.evaluation.agents import play_expert
+from sdar.randomness import keyed_generator
+from sdar.teacher.parts import ContextPart, Item
+
+HEADER = "[Privileged Demonstration]"
+Origin = Literal["expert", "own", "own_or_expert"]
+NAME = "demonstration"
+_TRIES = 8
+"""Tasks whose expert is asked before a task goes without a demonstration."""
+
+
+def transcript(episode: Episode, *, observations: bool) -> str:
+    """The task and what was done about it, turn by turn, with what was seen before each action where wanted."""
+    lines = [f"The task was: {episode.task.description}"]
+    for turn in episode.turns:
+        if observations:
+            lines.append(turn.observation.text)
+        lines.append(f"> {turn.action}")
+    return "\n".join(lines)
+
+
+class DemonstrationPart(ContextPart):
+    """A solved episode of another training task of the same type, the same for all members of a group.
+
+    It is drawn by (seed, iteration, task). Evaluations read an expert's, drawn by the task alone; nothing where the
+    environment knows no expert.
+
+    Args:
+        origin: ``expert``, the environment's own solution; ``own``, episodes that this run has solved in earlier
+            iterations; ``own_or_expert``, the run's own, and the expert's as long as there is none.
+        keep: at least 1: how many of the run's own solved episodes are kept per task type, the newest.
+        observations: whether what was seen is shown beside what was done.
+        header: first line of the text.
+    """
+
+    def __init__(
+        self, origin: Origin = "own_or_expert", keep: int = 8, observations: bool = True, header: str = HEADER
+    ) -> None:
+        if origin not in get_args(Origin):
+            raise UserError(f"origin of demonstrations is {origin!r}, allowed is one of {', '.join(get_args(Origin))}")
+        if keep < 1:
+            raise UserError(f"keep, of demonstrations, is {keep}, but it must be at least 1")
+        self.origin = origin
+        self.keep = keep
+        self.observations = observations
+        self.header = header
+        self._own: dict[str, list[list[str]]] = {}
+        """task type -> [task, transcript] of solved episodes, the newest last"""
+        self._iteration: dict[str, str] = {}
+        """task -> transcript, in this iteration"""
+        self._types: dict[str, list[Task]] = {}
+        self._expert_of = lru_cache(maxsize=4096)(self._play)
+        self._evaluation = lru_cache(maxsize=4096)(self._expert)
+
+    def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:  # noqa: ARG002
+        """Note the training tasks by type; UserError where an expert is asked for and there is none."""
+        self._environment = environment
+        for task in environment.tasks(environment.splits()[0]):
+            self._types.setdefault(task.task_type, []).append(task)
+        self._by_id = {task.task_id: task for tasks in self._types.values() for task in tasks}
+        first = next(iter(self._by_id.values()), None)
+        self._has_expert = first is not None and environment.expert(first) is not None
+        if self.origin == "expert" and not self._has_expert:
+            raise UserError(
+                f"teacher.parts.demonstration.origin=expert: the environment {environment.name} knows no expert; allowed is own"
+            )
+
+    def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:
+        """Draw the demonstration of every task."""
+        self._iteration = {}
+        for task in tasks:
+            text = ""
+            if self.origin != "expert":
+                known = [text for other, text in self._own.get(task.task_type, []) if other != task.task_id]
+                if known:
+                    generator = keyed_generator(seed, "demonstration", iteration, task.task_id)
+                    text = known[int(generator.integers(len(known)))]
+            if not text and self.origin != "own":
+                text = self._expert(task.task_type, task.task_id, seed, iteration)
+            self._iteration[task.task_id] = text
+
+    def items(self, task: Task, member: int) -> list[Item]:  # noqa: ARG002 - all members read the same
+        """The iteration's demonstration of the task; that of evaluations where it is none of the iteration's."""
+        if task.task_id not in self._iteration:
+            return self.evaluation_items(task)
+        return _demonstration(self._iteration[task.task_id])
+
+    def evaluation_items(self, task: Task) -> list[Item]:
+        """An expert's, drawn by the task alone."""
+        return _demonstration(self._evaluation(task.task_type, task.task_id, 0, 0))
+
+    def possible(self, task: Task) -> list[list[Item]]:  # noqa: ARG002 - what the run will solve is not known
+        """Nothing that is known."""
+        return []
+
+    def _expert(self, task_type: str, task_id: str, seed: int, iteration: int) -> str:
+        """An expert's solution of another training task of the type; "" where none is found."""
+        others = [task for task in self._types.get(task_type, []) if task.task_id != task_id]
+        if not self._has_expert or not others:
+            return ""
+        generator = keyed_generator(seed, "expert", iteration, task_id)
+        for _ in range(_TRIES):
+            text = self._expert_of(others[int(generator.integers(len(others)))].task_id)
+            if text:
+                return text
+        return ""
+
+    def _play(self, task_id: str) -> str:
+        episodes = play_expert(self._environment, [self._by_id[task_id]])
+        if not episodes or not episodes[0].success:
+            return ""
+        return transcript(episodes[0], observations=self.observations)
+
+    def gather(self, episodes: Sequence[Episode]) -> list[Any]:
+        """The transcript of one solved episode per task, that of the first member: [task, type, transcript]."""
+        if self.origin == "expert":
+            return []
+        solved = {e.task.task_id: e for e in reversed(episodes) if e.success and not e.end.is_error}
+        return [[name, e.task.task_type, transcript(e, observations=self.observations)] for name, e in solved.items()]
+
+    def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:
+        """Remember the newest, in task order."""
+        by_task = {name: (task_type, text) for name, task_type, text in gathered}
+        for outcome in outcomes:
+            name = outcome.task.task_id
+            if name in by_task:
+                task_type, text = by_task[name]
+                kept = [entry for entry in self._own.get(task_type, []) if entry[0] != name]
+                self._own[task_type] = [*kept, [name, text]][-self.keep :]
+        self._iteration = {}
+
+    def record(self) -> dict[str, Any]:
+        """How many of the run's own episodes are known per task type."""
+        return {"own_demonstrations": {task_type: len(kept) for task_type, kept in self._own.items()}}
+
+    def state(self) -> dict[str, Any]:
+        """The run's own episodes."""
+        return {
+            "own_demonstrations": {task_type: [list(entry) for entry in kept] for task_type, kept in self._own.items()}
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        if "own_demonstrations" not in state:
+            raise UserError("ckpt_path names a checkpoint of a run with another teacher; it must be the same")
+        self._own = {
+            task_type: [list(entry) for entry in kept] for task_type, kept in state["own_demonstrations"].items()
+        }
+        self._iteration = {}
+
+
+class SiblingPart(ContextPart):
+    """The best other episode of the group: the highest return, then the fewest turns, then the lowest member.
+
+    Never the episode that is being scored, and never one that an error ended.
+
+    Args:
+        only_solved: whether only a solved episode is shown; nothing is read where no other member has solved the task.
+        observations: whether what was seen is shown beside what was done.
+        header: first line of the text.
+    """
+
+    known_before: ClassVar[bool] = False
+
+    def __init__(self, only_solved: bool = True, observations: bool = True, header: str = HEADER) -> None:
+        self.only_solved = only_solved
+        self.observations = observations
+        self.header = header
+
+    def items(self, task: Task, member: int) -> list[Item]:  # noqa: ARG002
+        """Nothing: the group has not been played."""
+        return []
+
+    def items_after(self, episode: Episode, group: Sequence[Episode]) -> list[Item]:
+        """See the class."""
+        others = [
+            other
+            for other in group
+            if other.member != episode.member
+            and not other.end.is_error
+            and other.turns
+            and (other.success or not self.only_solved)
+        ]
+        if not others:
+            return []
+        best = min(others, key=lambda other: (-other.episode_return, len(other.turns), other.member))
+        return [Item("sibling", transcript(best, observations=self.observations))]
+
+    def possible(self, task: Task) -> list[list[Item]]:  # noqa: ARG002
+        """Nothing that is known."""
+        return []
+
+
+def _demonstration(text: str) -> list[Item]:
+    return [Item(NAME, text)] if text else []

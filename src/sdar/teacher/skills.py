@@ -1,0 +1,81 @@
+"""Skills as a part of the privileged text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sdar.environments.base import Environment
+from sdar.episode import Task, TaskOutcome
+from sdar.skills.library import Skill, SkillLibrary
+from sdar.skills.retrieval import Draw, KeywordRetrieval, Retrieval, reading_order
+from sdar.teacher.parts import ContextPart, Item
+
+HEADER = "[Privileged Skill Information]"
+
+
+class SkillPart(ContextPart):
+    """The skills that a strategy retrieves for an episode.
+
+    Evaluations read the skills of keyword retrieval whatever the strategy: they ask how well the policy uses the right
+    skills, and mean the same in every run and at every iteration.
+    """
+
+    def __init__(self, library: SkillLibrary, retrieval: Retrieval, header: str = HEADER) -> None:
+        self.library = library
+        self.retrieval = retrieval
+        self.header = header
+        self._solved_return = 1.0
+        self._seed = self._iteration = 0
+
+    def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:  # noqa: ARG002
+        """Note what a solved episode returns."""
+        self._solved_return = environment.solved_return
+
+    def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:
+        """Note what names the iteration's draws, and let the strategy choose."""
+        self._seed, self._iteration = seed, iteration
+        self.retrieval.begin(self.library, tasks)
+
+    def items(self, task: Task, member: int) -> list[Item]:
+        """The retrieved skills."""
+        ranked = self.retrieval.ranked(self.library, task, Draw(self._seed, self._iteration, member))
+        return _items([choice.skill for choice in ranked])
+
+    def evaluation_items(self, task: Task) -> list[Item]:
+        """Skills by keywords."""
+        ranked = KeywordRetrieval(self.retrieval.general).ranked(self.library, task)
+        return _items([choice.skill for choice in ranked])
+
+    def possible(self, task: Task) -> list[list[Item]]:
+        """Every selection of the strategy."""
+        return [_items(selection) for selection in self.retrieval.possible(self.library, task)]
+
+    def arrange(self, items: Sequence[Item]) -> list[Item]:
+        """General skills first, then by rank."""
+        by_name = {skill.name: skill for skill in self.library}
+        return _items(reading_order([by_name[item.name] for item in items]))
+
+    def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:  # noqa: ARG002
+        """Tell the strategy."""
+        self.retrieval.observe(outcomes, self._solved_return)
+
+    def figures(self) -> dict[str, float]:
+        """Those of the strategy."""
+        return self.retrieval.figures()
+
+    def record(self) -> dict[str, Any]:
+        """What the strategy remembers."""
+        return self.retrieval.record()
+
+    def state(self) -> dict[str, Any]:
+        """That of the strategy."""
+        return self.retrieval.state()
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Hand it to the strategy."""
+        self.retrieval.load_state(state)
+
+
+def _items(skills: Sequence[Skill]) -> list[Item]:
+    return [Item(skill.name, skill.text) for skill in skills]
