@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import lightning as L
@@ -18,7 +17,7 @@ from sdar.evaluation.panel import Panel, assert_disjoint, make_panel
 from sdar.module import SDARModule
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
-from sdar.teacher.base import Teacher
+from sdar.teacher.base import Teacher, join
 
 
 @dataclass
@@ -55,10 +54,7 @@ def assemble(settings: Mapping[str, Any]) -> Assembly:
     teacher: Teacher | None = None if settings["teacher"] is None else build(settings["teacher"], "teacher")
     policy: LanguageModel = build(settings["model"], "model")
     if teacher is not None:
-        policy.chat = policy.chat.at(teacher.position)
-        count = lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text)))
-        teacher.connect(environment, count, policy.context_tokens)
-        teacher.use(policy)
+        join(teacher, environment, policy)
     reserved = None if teacher is None else teacher.reserved_tokens
     collector: Collector = build(
         settings["collector"], "collector", policy=policy, environment=environment, reserved_tokens=reserved

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -172,9 +173,12 @@ def iteration_metrics(tally: Tally) -> dict[str, float]:
 class IterationReport:
     """What callbacks may read after an iteration.
 
-    ``metrics`` are those that were logged, over all ranks; ``prepared`` is this rank's.
+    ``metrics`` are those that were logged, over all ranks; ``prepared`` is this rank's, and so are ``contexts``, what
+    the teacher read of each episode (None: no teacher was scored). ``record`` is the teacher's own, over all ranks.
     """
 
     index: int
     metrics: dict[str, float]
     prepared: Prepared
+    contexts: list[str] | None = None
+    record: dict[str, Any] = field(default_factory=dict)

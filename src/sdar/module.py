@@ -156,6 +156,7 @@ class SDARModule(OptimisingModule):
         self.advantage = estimator.over_turn_rows() if statistics == "release" else estimator
         self.micro_batch_rows = micro_batch_rows
         self.report: IterationReport | None = None
+        self._contexts: list[str] | None = None
         # A checkpoint of adapters does not hold the frozen weights; check_parameters sees to it that all else is there.
         self.strict_loading = policy.lora is None
         self._moves = False
@@ -298,7 +299,8 @@ class SDARModule(OptimisingModule):
         metrics |= self._observe(iteration, prepared)
         self._finish(metrics)
         self._log_figures(metrics, iteration.index)
-        self.report = IterationReport(iteration.index, metrics, prepared)
+        record = {} if self.teacher is None else self.teacher.record()
+        self.report = IterationReport(iteration.index, metrics, prepared, self._contexts, record)
 
     # ------------------------------------------------------------------ schedules
 
@@ -384,7 +386,7 @@ class SDARModule(OptimisingModule):
         """The privileged block of each episode; every text is tokenised once."""
         if self.teacher is None:
             return None
-        texts = self.teacher.contexts(episodes)
+        texts = self._contexts = self.teacher.contexts(episodes)
         blocks = {text: list(self.policy.chat.privileged(text)) for text in set(texts)}
         return [blocks[text] for text in texts]
 

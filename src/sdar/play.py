@@ -20,8 +20,11 @@ from sdar.episode import StepOutcome, Task
 from sdar.errors import UserError
 from sdar.players import Person, Player, PolicyPlayer, Read, Solution, Write, load_policy, run_settings
 from sdar.rollout.sampling import SamplingConfig
+from sdar.teacher.base import Teacher, join
 
 HINT = "(type a command, ? for the commands that are possible now, or Ctrl-D to leave)"
+
+_ALLOWED = ("environment", "rollout", "teacher", "retrieval", "skills")
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ def _setup(options: argparse.Namespace) -> _Setup:
     All settings but those of environment, rollout and teacher belong to training and are refused.
     """
     for override in options.settings:
-        if override.lstrip("+~").partition("=")[0].split(".")[0] not in ("environment", "rollout", "teacher"):
+        if override.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED:
             raise UserError(
                 f"{override}: only settings of the environment, of rollout and of the teacher are allowed here, such "
                 "as environment=alfworld and rollout=window"
@@ -115,15 +118,19 @@ def _player(options: argparse.Namespace, setup: _Setup, task: Task, read: Read, 
         return Solution(setup.environment, task)
     if options.policy is None:
         return Person(setup.environment, read, write)
-    privileged = None
+    teacher: Teacher | None = None
     if options.skills:
         if setup.teacher is None:
             raise UserError("--skills: teacher=none has none to read")
         check_node(setup.teacher, "teacher", ranges=RANGES)
-        privileged = build(setup.teacher, "teacher").privileged_text(task)
+        teacher = build(setup.teacher, "teacher")
+    policy, privileged = load_policy(options.policy), None
+    if teacher is not None:
+        join(teacher, setup.environment, policy)
+        privileged = teacher.evaluation_text(task)
         write(f"the model also reads:\n{privileged}")
     return PolicyPlayer(
-        load_policy(options.policy),
+        policy,
         setup.environment,
         task,
         setup.sampling,

@@ -15,6 +15,7 @@ import transformers
 
 from sdar.assembly import Assembly, assemble, build_trainer, panel_evaluation
 from sdar.callbacks.episode_log import FILE_NAME as EPISODES_FILE
+from sdar.callbacks.skill_log import FILE_NAME as SKILLS_FILE
 from sdar.checkpoint import load_student
 from sdar.evaluation.report import final_table
 from sdar.evaluation.result import EvaluationResult
@@ -129,6 +130,7 @@ class Session:
         for what, path, words in (
             ("curves", "tensorboard", "tensorboard --logdir {}"),
             ("episodes", EPISODES_FILE, "{}"),
+            ("skills", SKILLS_FILE, "{}"),
             ("checkpoint", LAST_CHECKPOINT, "{}"),
             ("figures", RESULTS_FILE, "{}"),
             ("settings", CONFIG_FILE, "{}"),

@@ -19,11 +19,11 @@ FILE_NAME = "episodes.jsonl"
 class EpisodeLog(Callback):
     """Writes sampled training episodes to ``episodes.jsonl``; the first rank writes, its own episodes.
 
-    A line holds: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``end``,
-    ``success``, ``return``, ``error``, ``turns`` and ``last_observation``. A turn has ``text``, ``action``, ``valid``,
-    ``truncated``, ``reward``, ``advantage`` and, under ``observation``, what was said before the response. With
-    ``token_gaps`` it also has ``tokens`` and ``gaps`` (teacher minus student log-prob in nats, theta_old): the data of
-    a token heat map.
+    A line holds: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``teacher_reads``
+    (null where no teacher was scored), ``end``, ``success``, ``return``, ``error``, ``turns`` and ``last_observation``.
+    A turn has ``text``, ``action``, ``valid``, ``truncated``, ``reward``, ``advantage`` and, under ``observation``,
+    what was said before the response. With ``token_gaps`` it also has ``tokens`` and ``gaps`` (teacher minus student
+    log-prob in nats, theta_old): the data of a token heat map.
 
     Args:
         directory: folder of the file; None: the trainer's ``default_root_dir``.
@@ -89,6 +89,7 @@ class EpisodeLog(Callback):
             "description": episode.task.description,
             "member": episode.member,
             "opening": episode.opening,
+            "teacher_reads": report.contexts[position] if report.contexts is not None else None,
             "end": episode.end.value,
             "success": episode.success,
             "return": episode.episode_return,

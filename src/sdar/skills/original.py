@@ -1,11 +1,11 @@
-"""Skill folders in the format of the paper's release: ``skill_mapping.json`` beside markdown files without front matter.
+"""Skill folders in the format of the paper's release: ``skill_mapping.json`` and markdown without front matter.
 
     {"skill_files":   {"general_skills": "general_skills.md", "heat": "heat.md", ...},
      "task_to_skill": {"pick_heat_then_place_in_recep": "heat", ...},
      "task_keywords": {"heat": ["heat"], ...}}                         # may be missing
 
-Source: ZJU-REAL/SDAR at 8b85c23, ``verl/trainer/ppo/rlsd_utils.py: SkillProvider``. The texts are read as they stand. How
-they are chosen is ours: the release looks for keywords as parts of words, in the whole prompt.
+Source: ZJU-REAL/SDAR at 8b85c23, ``verl/trainer/ppo/rlsd_utils.py: SkillProvider``. The texts are read as they stand.
+How they are chosen is ours: the release looks for keywords as parts of words, in the whole prompt.
 """
 
 from __future__ import annotations

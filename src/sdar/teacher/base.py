@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sdar.environments.base import Environment
@@ -117,3 +118,11 @@ class Teacher(ABC):
                 "ckpt_path names a checkpoint of a run whose teacher remembers something and this run's does not; "
                 "teacher and retrieval must be the same"
             )
+
+
+def join(teacher: Teacher, environment: Environment, policy: LanguageModel) -> None:
+    """Bring together who teaches, where and whom: the policy's prompts get their place for the teacher's text."""
+    policy.chat = policy.chat.at(teacher.position)
+    count = lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text)))
+    teacher.connect(environment, count, policy.context_tokens)
+    teacher.use(policy)

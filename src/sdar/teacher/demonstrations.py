@@ -73,7 +73,8 @@ class DemonstrationPart(ContextPart):
         self._has_expert = first is not None and environment.expert(first) is not None
         if self.origin == "expert" and not self._has_expert:
             raise UserError(
-                f"teacher.parts.demonstration.origin=expert: the environment {environment.name} knows no expert; allowed is own"
+                f"teacher.parts.demonstration.origin=expert: the environment {environment.name} knows no expert; "
+                "allowed is own"
             )
 
     def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:

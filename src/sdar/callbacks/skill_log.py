@@ -1,0 +1,47 @@
+"""What the teacher read in every iteration, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from sdar.datamodule import Iteration
+from sdar.module import SDARModule
+
+FILE_NAME = "skills.jsonl"
+
+
+class SkillLog(Callback):
+    """Writes the teacher's record of every iteration to ``skills.jsonl``, on the first rank, for all ranks.
+
+    A line holds ``iteration``, the number of ``episodes``, how many of them were ``without_text``, how often each skill
+    was ``used`` or ``given_up`` for want of room, and what the strategy remembers (``ucb``: choices and mean reward of
+    every skill by task type). Nothing is written where no teacher is scored.
+
+    Args:
+        directory: folder of the file; None: the trainer's ``default_root_dir``.
+    """
+
+    def __init__(self, directory: str | Path | None = None) -> None:
+        self.directory = directory
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,  # noqa: ARG002
+        batch: Iteration,
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        """Append a line and close the file."""
+        assert isinstance(pl_module, SDARModule)
+        report = pl_module.report
+        if not trainer.is_global_zero or report is None or not report.record:
+            return
+        folder = Path(trainer.default_root_dir if self.directory is None else self.directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"iteration": batch.index, **report.record}, ensure_ascii=False) + "\n")

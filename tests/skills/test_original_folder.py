@@ -1,0 +1,80 @@
+"""Folders in the format of the paper's release are read as they stand."""
+
+import json
+
+import pytest
+
+from sdar.episode import Task
+from sdar.errors import UserError
+from sdar.skills.library import Skill, SkillKind, SkillLibrary
+from sdar.skills.retrieval import KeywordRetrieval, TaskTypeRetrieval
+
+MAPPING = {
+    "skill_files": {"general_skills": "general_skills.md", "heat": "heat.md", "look": "look.md"},
+    "task_to_skill": {"pick_heat_then_place_in_recep": "heat", "reheat": "heat"},
+    "task_keywords": {"heat": ["heat", "hot"], "reheat": ["hot", "warm"], "look": ["look at"]},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("general_skills", "heat", "look"):
+        (tmp_path / f"{name}.md").write_text(f"# {name}\n\nDo {name}.\n")
+    return tmp_path
+
+
+def load(folder, **changes):
+    (folder / "skill_mapping.json").write_text(json.dumps(MAPPING | changes))
+    return SkillLibrary.load(folder)
+
+
+def test_skills_types_and_keywords(folder):
+    assert list(load(folder)) == [
+        Skill("general_skills", SkillKind.GENERAL, (), (), "# general_skills\n\nDo general_skills."),
+        Skill(
+            "heat",
+            SkillKind.TASK,
+            ("pick_heat_then_place_in_recep", "reheat"),
+            ("heat", "hot", "warm"),
+            "# heat\n\nDo heat.",
+        ),
+        Skill("look", SkillKind.TASK, ("look",), ("look at",), "# look\n\nDo look."),
+    ]
+
+
+def test_they_are_chosen_by_whole_words_and_by_type(folder):
+    library = load(folder)
+    task = Task("t", "look", "heat the hotplate", "train", "hash")
+    assert [skill.name for skill in KeywordRetrieval(general=False).select(library, task)] == ["heat"]
+    assert [skill.name for skill in TaskTypeRetrieval(general=False).select(library, task)] == ["look"]
+
+
+def test_keywords_are_optional_and_those_of_no_skill_are_named(folder, caplog):
+    assert [skill.keywords for skill in load(folder, task_keywords={}).task] == [(), ()]
+    load(folder, task_keywords={"clean": ["clean"], "other": []})
+    assert "the keywords of 'clean' lead to no skill" in caplog.text
+    assert "other" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"skill_files": None}, "skill_files is None, allowed is a mapping"),
+        ({"skill_files": {"heat": "no.md"}, "task_to_skill": {}}, "'heat' the file 'no.md', which cannot be read"),
+        ({"task_to_skill": {"heat": "cook"}}, "task_to_skill gives 'heat' the skill 'cook'"),
+        ({"task_keywords": {"heat": "hot"}}, "task_keywords gives 'heat' 'hot', allowed is a list of texts"),
+    ],
+)
+def test_what_is_wrong_is_named(folder, changes, message):
+    with pytest.raises(UserError, match=r"skill_mapping\.json: ") as caught:
+        load(folder, **changes)
+    assert message in str(caught.value)
+
+
+def test_a_mapping_that_is_no_json_and_an_empty_file_are_refused(folder):
+    (folder / "heat.md").write_text(" \n")
+    with pytest.raises(UserError, match=r"'heat\.md', which is empty"):
+        load(folder)
+    (folder / "skill_mapping.json").write_text("{")
+    with pytest.raises(UserError, match="cannot be read as JSON"):
+        SkillLibrary.load(folder)
