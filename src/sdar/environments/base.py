@@ -59,7 +59,7 @@ class Environment(ABC):
     """A source of tasks, the text around them, and pools that play them."""
 
     name: ClassVar[str]
-    solved_return: ClassVar[float] = 1.0
+    solved_return: float = 1.0
     """What an episode that solves its task returns, in units of reward: bandits scale returns by it."""
     max_turns: int
 

@@ -192,6 +192,8 @@ class SkillTeacher(ContextTeacher):
         header: str = HEADER,
     ) -> None:
         """``header``: first line of the text; the rest: see :class:`ContextTeacher`."""
+        self.library = library
+        self.retrieval = retrieval
         parts = {"skills": SkillPart(library, retrieval, header)}
         super().__init__(parts, source, ema_decay, other, keep_hidden, position, budget_tokens)
 

@@ -55,7 +55,7 @@ class AlfworldEnvironment(Environment):
     """
 
     name: ClassVar[str] = "alfworld"
-    solved_return: ClassVar[float] = SUCCESS_REWARD
+    solved_return = SUCCESS_REWARD
 
     def __init__(
         self,

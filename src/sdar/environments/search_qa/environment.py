@@ -72,7 +72,7 @@ class SearchQAEnvironment(Environment):
             raise UserError(f"environment.success_reward={success_reward} must be a number above 0")
         self.max_turns = max_turns
         self._top_k = top_k
-        self._reward = success_reward
+        self._reward = self.solved_return = success_reward
         self._full = prompt_style == "full"
         self._search_engine = search_engine
         self._source: ClosedWorld | QuestionFiles

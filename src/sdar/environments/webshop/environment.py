@@ -65,6 +65,7 @@ class WebshopEnvironment(Environment):
     """
 
     name: ClassVar[str] = "webshop"
+    solved_return = SUCCESS_REWARD
 
     def __init__(
         self,
