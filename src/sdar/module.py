@@ -122,6 +122,8 @@ class SDARModule(OptimisingModule):
         self.model = policy.model
         self.objective = objective
         self.teacher = teacher if score_teacher else None
+        # Skills may be in the prompts where no teacher is scored: whoever chose them is told how it went.
+        self._informed = teacher
         for what, value in (
             ("distillation_coefficient", objective.distillation_coefficient),
             ("the weight of the shaping", 0.0 if shaping is None else shaping.weight),
@@ -251,8 +253,8 @@ class SDARModule(OptimisingModule):
         checkpoint[SCHEDULES_KEY] = self.schedules.state()
         if self._teacher_model is not None:
             checkpoint[TEACHER_KEY] = self._teacher_model.state()
-        if self.teacher is not None:
-            checkpoint[CONTEXT_KEY] = self.teacher.state()
+        if self._informed is not None:
+            checkpoint[CONTEXT_KEY] = self._informed.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose run started from other weights: the reference would be another one."""
@@ -262,8 +264,8 @@ class SDARModule(OptimisingModule):
             self.schedules.load_state(checkpoint[SCHEDULES_KEY])
         if self._teacher_model is not None:
             self._teacher_model.load_state(checkpoint.get(TEACHER_KEY, {}))
-        if self.teacher is not None:
-            self.teacher.load_state(checkpoint.get(CONTEXT_KEY, {}))
+        if self._informed is not None:
+            self._informed.load_state(checkpoint.get(CONTEXT_KEY, {}))
 
     def training_step(self, iteration: Iteration) -> None:
         """Learn from one iteration: PREPARE, UPDATE, log.
@@ -299,7 +301,7 @@ class SDARModule(OptimisingModule):
         metrics |= self._observe(iteration, prepared)
         self._finish(metrics)
         self._log_figures(metrics, iteration.index)
-        record = {} if self.teacher is None else self.teacher.record()
+        record = {} if self._informed is None else self._informed.record()
         self.report = IterationReport(iteration.index, metrics, prepared, self._contexts, record)
 
     # ------------------------------------------------------------------ schedules
@@ -333,11 +335,11 @@ class SDARModule(OptimisingModule):
 
     def _observe(self, iteration: Iteration, prepared: Prepared) -> dict[str, float]:
         """Tell the teacher what became of the iteration, on every rank the same; returns its figures."""
-        if self.teacher is None:
+        if self._informed is None:
             return {}
         outcomes = task_outcomes(iteration.tasks, iteration.episodes, prepared.batch, self._reduce)
-        self.teacher.observe(outcomes, self._gathered(self.teacher.gather(iteration.episodes)))
-        return self.teacher.figures()
+        self._informed.observe(outcomes, self._gathered(self._informed.gather(iteration.episodes)))
+        return self._informed.figures()
 
     def _gathered(self, values: list[Any]) -> list[Any]:
         """The values of all ranks, rank by rank."""

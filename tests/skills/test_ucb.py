@@ -91,11 +91,20 @@ def test_asking_for_other_tasks_between_changes_nothing():
 
 
 def test_a_group_that_tells_nothing_counts_as_a_choice_and_not_as_a_reward():
+    bandit = UCBRetrieval(reward="gap_on_success")
+    (task,) = tasks("t1")
+    bandit.begin(LIBRARY, [task])
+    bandit.observe([outcome(task, 0.0)], 10.0)
+    assert bandit.record()["ucb"]["x"] == {"a": {"chosen": 1, "mean": 0.0, "rewards": 0}}
+
+
+def test_a_task_without_an_episode_leaves_no_trace():
     bandit = UCBRetrieval()
     (task,) = tasks("t1")
     bandit.begin(LIBRARY, [task])
     bandit.observe([outcome(task, 0.0, episodes=0)], 10.0)
-    assert bandit.record()["ucb"]["x"] == {"a": {"chosen": 1, "mean": 0.0, "rewards": 0}}
+    assert bandit.record() == {"ucb": {}}
+    assert play(bandit, [task], [10]) == ["a"]
 
 
 @pytest.mark.parametrize(

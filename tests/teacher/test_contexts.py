@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from sdar.datamodule import RolloutDataModule
 from sdar.episode import EndReason, Episode, Observation, Task, TaskOutcome, Turn
 from sdar.errors import UserError
 from sdar.skills.bm25 import BM25Retrieval
@@ -256,3 +257,30 @@ def test_members_of_a_group_read_skills_of_their_own_where_they_are_drawn_per_ep
     contexts = module.report.contexts
     assert len(set(contexts)) > 1
     assert any(len(set(contexts[i : i + 3])) > 1 for i in range(0, 12, 3))
+
+
+def test_a_bandit_whose_skills_are_in_the_prompts_learns_without_a_scored_teacher() -> None:
+    policy, teacher = toy_policy(), TEACHERS["ucb"]()
+    environment = LettersEnvironment()
+    data = toy_datamodule(policy, environment=environment)
+    prompted = RolloutDataModule(
+        data.collector, environment, tasks_per_iteration=4, group_size=3, seed=1, teacher=teacher, skills_in_prompt=True
+    )
+    join(teacher, environment, policy)
+    module = toy_module(policy, teacher, score_teacher=False, distillation_coefficient=0.0)
+    curve = train(module, prompted, 2).steps[1]
+    arms = teacher.record()["ucb"]
+    assert sum(arm["rewards"] for found in arms.values() for arm in found.values()) == 8
+    assert curve["skills/used/basics"] == 1.0
+    assert module.report.record["episodes"] == 12
+    assert module.report.contexts is None
+
+
+def test_a_teacher_that_nobody_reads_logs_nothing() -> None:
+    policy, teacher = toy_policy(), TEACHERS["keyword"]()
+    data = toy_datamodule(policy)
+    data.teacher = teacher
+    join(teacher, data.environment, policy)
+    module = toy_module(policy, teacher, score_teacher=False, distillation_coefficient=0.0)
+    assert not [name for name in train(module, data, 1).steps[0] if name.startswith("skills/")]
+    assert module.report.record == {}

@@ -40,7 +40,8 @@ class UCBRetrieval(Retrieval):
     For each task type: score(e) = mean(e) + c sqrt(ln N / n(e)), N the tasks of the type so far, n(e) how often skill e
     was chosen. Tasks choose in the order in which they were drawn, over all ranks, and n counts at once: several tasks
     of a type in one iteration try several skills. Skills never chosen come first; ties go to the library's order. The
-    rewards come at the end of the iteration, in task order; a task without one leaves its skill's mean as it is.
+    rewards come at the end of the iteration, in task order; a task without one leaves its skill's mean as it is, and
+    a task without any episode (not played, or all ended by errors) leaves no trace at all.
 
     Args:
         general: whether the library's general skills come along.
@@ -117,7 +118,7 @@ class UCBRetrieval(Retrieval):
         """Count the choices and add the rewards, in task order."""
         for outcome in outcomes:
             name = self._chosen.get(outcome.task.task_id)
-            if name is None:
+            if name is None or outcome.episodes == 0:
                 continue
             of_type = self._arms.setdefault(outcome.task.task_type, {})
             arm = _chosen_again(of_type.get(name, Arm()))
@@ -130,7 +131,7 @@ class UCBRetrieval(Retrieval):
     def _reward(self, outcome: TaskOutcome, solved_return: float) -> float | None:
         """In [0, 1]; None: the group tells nothing."""
         if self.reward == "return":
-            return min(max(outcome.mean_return / solved_return, 0.0), 1.0) if outcome.episodes else None
+            return min(max(outcome.mean_return / solved_return, 0.0), 1.0)
         gap = outcome.gap_on_success
         if gap is None:
             return None

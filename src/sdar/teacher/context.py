@@ -58,6 +58,7 @@ class ContextTeacher(Teacher):
         self.known_before = all(part.known_before for part in self.parts)
         self._usage = _Usage()
         self._last = _Usage()
+        self._in_prompts = False
         self._reserved = lru_cache(maxsize=65536)(self._longest)
 
     def connect(
@@ -70,12 +71,17 @@ class ContextTeacher(Teacher):
 
     def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:
         """Prepare the parts."""
+        self._usage, self._in_prompts = _Usage(), False
         for part in self.parts:
             part.begin(tasks, iteration=iteration, seed=seed)
 
     def privileged_text(self, task: Task, member: int = 0) -> str:
         """The parts' texts, one after the other; "" where there is no item."""
-        return self._text(self._fitting([part.items(task, member) for part in self.parts], self.budget_tokens))
+        self._in_prompts = True
+        return self._text(self._fitting(self._known(task, member), self.budget_tokens))
+
+    def _known(self, task: Task, member: int) -> list[list[Item]]:
+        return [part.items(task, member) for part in self.parts]
 
     def evaluation_text(self, task: Task) -> str:
         """What evaluations read; see :meth:`sdar.teacher.parts.ContextPart.evaluation_items`."""
@@ -138,7 +144,11 @@ class ContextTeacher(Teacher):
         return "".join(texts)
 
     def gather(self, episodes: Sequence[Episode]) -> list[Any]:
-        """What this rank's teacher read, and what its parts have to tell."""
+        """What this rank's teacher read, or the policy where it was in the prompts, and what the parts have to tell."""
+        if self._in_prompts and not self._usage.episodes:
+            for episode in episodes:
+                offered = self._known(episode.task, episode.member)
+                self._usage.add(offered, self._fitting(offered, self.budget_tokens))
         return [{"usage": self._usage.plain(), "parts": [part.gather(episodes) for part in self.parts]}]
 
     def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:
@@ -150,14 +160,18 @@ class ContextTeacher(Teacher):
             part.observe(outcomes, [value for share in gathered for value in share["parts"][index]])
 
     def figures(self) -> dict[str, float]:
-        """Usage of the last iteration, and what the parts have to say."""
+        """Usage of the last iteration, and what the parts have to say; nothing where nobody read anything."""
+        if not self._last.episodes:
+            return {}
         figures = self._last.figures()
         for part in self.parts:
             figures |= part.figures()
         return figures
 
     def record(self) -> dict[str, Any]:
-        """Usage of the last iteration in counts, and what the parts remember."""
+        """Usage of the last iteration in counts, and what the parts remember; {} where nobody read anything."""
+        if not self._last.episodes:
+            return {}
         record = self._last.plain()
         for part in self.parts:
             record |= part.record()
@@ -233,8 +247,6 @@ class _Usage:
 
     def figures(self) -> dict[str, float]:
         """Shares of the episodes, and how many items an episode went without on average."""
-        if self.episodes == 0:
-            return {}
         figures = {f"skills/used/{name}": count / self.episodes for name, count in sorted(self.used.items())}
         figures["skills/without_text_fraction"] = self.without_text / self.episodes
         figures["skills/given_up_mean"] = self.given_up.total() / self.episodes

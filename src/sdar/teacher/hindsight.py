@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
 
 from sdar.episode import Episode, Task, Turn
 from sdar.errors import UserError
+from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.sampling import SamplingConfig, turn_generator, turn_uniforms
 from sdar.teacher.base import Teacher
@@ -152,11 +152,12 @@ class HindsightTeacher(Teacher):
         analyser: who writes the lines.
         budget_tokens: longest text, at least 1.
         header: its first line.
+        position: see :class:`sdar.policy.chat.Position`.
 
     The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that do not go together.
     """
 
-    known_before: ClassVar[bool] = False
+    known_before = False
 
     def __init__(
         self,
@@ -167,6 +168,7 @@ class HindsightTeacher(Teacher):
         other: LanguageModel | None = None,
         keep_hidden: bool = False,
         header: str = "[Privileged Hindsight]",
+        position: Position = Position.USER_TURN,
     ) -> None:
         check_source(source, has_other=other is not None, keep_hidden=keep_hidden)
         if budget_tokens < 1:
@@ -174,6 +176,7 @@ class HindsightTeacher(Teacher):
         self.analyser = analyser
         self.budget_tokens = budget_tokens
         self.header = header
+        self.position = Position(position)
         self.weights = TeacherWeights(TeacherSource(source), ema_decay, other, keep_hidden)
         self._counts = (0, 0)
         self._figures: dict[str, float] = {}
