@@ -126,6 +126,7 @@ def _options() -> argparse.Namespace:
         help="a name or a folder; the default is the shipped tiny one, which knows this domain's words as tokens",
     )
     parser.add_argument("--history", type=int, default=2, help="past turns that a window prompt shows")
+    parser.add_argument("--skills", default="alfworld_llm", help="the teacher's library: alfworld is the tiny model's")
     parser.add_argument("--skill-tokens", type=int, help="length of the teacher's text; by default, of the skills")
     parser.add_argument("--no-list", action="store_true", help="do not list the admissible commands")
     return parser.parse_args()
@@ -133,6 +134,7 @@ def _options() -> argparse.Namespace:
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     overrides = ["run_dir=unused", "environment.prompt_style=full", "environment.max_turns=50"]
+    overrides.append(f"skills={options.skills}")
     overrides.append(f"environment.list_actions={str(not options.no_list).lower()}")
     if options.data is None:
         overrides += [
