@@ -2,7 +2,16 @@
 
 import os
 
+import pytest
+
 # Two processes with several OpenMP threads each spin against one another; small tests gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test may depend on the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def no_data_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests play what is built in, whatever the shell names; importing alfworld sets its variable in this process."""
+    for name in ("ALFWORLD_DATA", "WEBSHOP_DATA"):
+        monkeypatch.delenv(name, raising=False)

@@ -19,8 +19,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing is written outside the test's folder, and no data set of this machine is found."""
-    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
+    """Nothing is written outside the test's folder."""
     monkeypatch.chdir(tmp_path)
 
 

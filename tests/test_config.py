@@ -36,11 +36,6 @@ def settings_of(*overrides: str) -> dict[str, Any]:
     return validate(config)
 
 
-@pytest.fixture(autouse=True)
-def _no_data_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
-
-
 def needed_beside(group: str, option: str) -> list[str]:
     """Settings without which a choice cannot be: a model must have a name, a method without a teacher."""
     return {

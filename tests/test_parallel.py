@@ -209,7 +209,6 @@ def test_checkpoints_of_all_strategies_have_one_format(folder: Path, strategy: s
 def test_torchrun_trains_sharded_into_one_run_folder_whose_checkpoint_one_process_evaluates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     small = ["experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "trainer.max_epochs=1"]
     two_processes(HERE.parent / "train.py", *small, "trainer=fsdp2", "trainer.accelerator=cpu", cwd=tmp_path)

@@ -15,7 +15,6 @@ from sdar.compare import app, launcher
 def test_two_methods_on_two_seeds_share_tasks_and_warm_start_and_are_reused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv("ALFWORLD_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     tokenizer = toy_tokenizer()
     for part in (
