@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import log_softmax
 
+import sdar.warm_start.train as warm_start_training
+from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import PAD, build_model, build_tokenizer
 from sdar.warm_start.demonstrations import Demonstration, DemonstrationStream
@@ -100,3 +102,24 @@ def test_any_text_can_be_encoded_and_read_back():
     for text in ("You see a mug 1.", "Żółć ☕ \n\t <|end|>", "<think>x</think><action>go to desk 1</action>"):
         ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
         assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def test_a_processor_without_bfloat16_products_is_not_made_to_emulate_them(monkeypatch):
+    """Emulated products are several times slower than float32 ones."""
+    dtypes = []
+
+    def loss(model, ids, weights):
+        dtypes.append(torch.is_autocast_enabled("cpu"))
+        return weighted_loss(model, ids, weights)
+
+    monkeypatch.setattr(warm_start_training, "weighted_loss", loss)
+    for native, products, autocast in [(False, "auto", False), (True, "auto", True), (True, "float32", False)]:
+        monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda native=native: native)
+        settings = WarmStartSettings(steps=1, batch_size=2, warm_up_steps=0, products=products)
+        train_warm_start(small_model(), Endless(ROWS), settings, 0, 0, lambda *_: None)
+        assert dtypes.pop() is autocast
+
+
+def test_products_of_another_format_are_refused():
+    with pytest.raises(UserError, match=r"training\.products=half: allowed are auto, bfloat16 and float32"):
+        WarmStartSettings(products="half")

@@ -22,7 +22,7 @@ from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domain import Domain
 from sdar.warm_start.domains import load_domain
 from sdar.warm_start.evaluate import evaluate_warm_start
-from sdar.warm_start.train import WarmStartSettings, train_warm_start
+from sdar.warm_start.train import WarmStartSettings, fast_products, train_warm_start
 
 _VOCABULARY_EPISODES = 4000
 RECORD = "warm_start.json"
@@ -55,6 +55,8 @@ def main(arguments: list[str]) -> int:
     command = OmegaConf.to_object(merged)
     assert isinstance(command, Command)
     torch.set_num_threads(command.threads)
+    if command.training.products == "auto":  # resolved here, so that the record says what was used
+        command.training.products = fast_products()
     run(command, domain)
     return 0
 
