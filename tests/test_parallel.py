@@ -165,7 +165,7 @@ def test_a_resumed_run_of_two_ranks_has_the_curve_of_the_run_that_was_not_stoppe
     assert all(torch.equal(tensor, right[name]) for name, tensor in left.items())
 
 
-@pytest.mark.parametrize(("precision", "dtype"), zip(PRECISIONS, (torch.float32, torch.bfloat16), strict=True))
+@pytest.mark.parametrize(("precision", "dtype"), list(zip(PRECISIONS, (torch.float32, torch.bfloat16), strict=True)))
 def test_sharded_weights_are_kept_and_computed_with_as_the_precision_says(
     folder: Path, precision: str, dtype: torch.dtype
 ) -> None:
