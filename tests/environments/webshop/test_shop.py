@@ -71,12 +71,33 @@ def test_sub_pages_and_the_way_back(name, texts):
     assert opened.options == {"color": "red"}
 
 
-def test_an_empty_text_is_not_shown_and_a_blank_one_is():
-    bare = product(full_description="", small_description=["", " ", "x"])
-    opened = visit(session(bare), "search[scarf]", "click[b001]", "click[description]")
-    assert opened.observation.endswith("< Prev")
-    visit(opened, "click[< prev]", "click[features]")
-    assert opened.observation.endswith("< Prev [SEP]  [SEP] x")
+# What the original's HTML parser (bs4 on html.parser) and its filter make of blank texts, found by running them.
+@pytest.mark.parametrize(
+    ("description", "shown"),
+    [("", ""), (" ", " [SEP] "), ("\n", ""), (" \r\n", ""), ("\t", " [SEP] "), ("\xa0", " [SEP] ")],
+)
+def test_a_blank_description_is_an_empty_text_unless_it_ends_a_line(description, shown):
+    opened = visit(session(product(full_description=description)), "search[scarf]", "click[b001]", "click[description]")
+    assert opened.observation.endswith(f"Back to Search [SEP] < Prev{shown}")
+
+
+@pytest.mark.parametrize(
+    ("bullets", "shown"),
+    [
+        ("", " [SEP] "),
+        ([""], " [SEP] "),
+        (["", " ", "\n", "x", " \n "], " [SEP]  [SEP]  [SEP] x"),
+        ([], ""),
+    ],
+)
+def test_an_empty_feature_is_an_empty_text_as_a_space_leads_each(bullets, shown):
+    opened = visit(session(product(small_description=bullets)), "search[scarf]", "click[b001]", "click[features]")
+    assert opened.observation.endswith(f"Back to Search [SEP] < Prev{shown}")
+
+
+def test_a_product_without_a_title_is_listed_by_code_and_price():
+    opened = visit(session(product(name="")), "search[warm]")
+    assert opened.observation.endswith("Next > [SEP] B001 [SEP] $20.0")
 
 
 @pytest.mark.parametrize("action", ["search[hat]", "click[back to search]", "click[< prev]"])
@@ -169,6 +190,20 @@ def test_search_words_that_name_a_page_mislead_the_way_back_as_in_the_original()
     # The original reads the page's name off an address that holds the search words.
     opened = visit(session(SCARF), "search[scarf search_results]", "click[b001]", "click[< prev]")
     assert "Page 0 (Total results: 1)" in opened.observation
+
+
+def test_option_names_do_so_too():
+    odd = product(customization_options={"item_page": [{"value": "red"}]})
+    opened = visit(session(odd), "search[scarf]", "click[b001]", "click[red]", "click[features]", "click[< prev]")
+    assert opened.page == "search_results"
+
+
+def test_a_value_called_attributes_leads_to_the_page_of_attributes():
+    odd = product(attributes={"attributes": ["soft", ""]}, customization_options={"kind": [{"value": "Attributes"}]})
+    opened = visit(session(odd), "search[scarf]", "click[b001]", "click[attributes]")
+    assert (opened.page, opened.options) == ("item_sub_page", {})
+    shown = "soft [SEP]  [SEP] apparel [SEP] scarves [SEP] Fashion › Accessories › Scarves"
+    assert opened.observation.endswith(f"< Prev [SEP] {shown}")
 
 
 def test_a_product_without_options_has_one_goal():

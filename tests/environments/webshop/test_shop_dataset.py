@@ -1,10 +1,12 @@
 """The original's files: what is read, what is left out, and what is refused with a sentence."""
 
 import json
+import shutil
 
 import pytest
 from small_shop import record
 
+from sdar.environments.webshop import dataset
 from sdar.environments.webshop.dataset import read_products
 from sdar.environments.webshop.environment import WebshopEnvironment
 from sdar.environments.webshop.goals import make_goals
@@ -83,6 +85,57 @@ def test_goals_of_people(tmp_path):
     assert goal.instruction.startswith("I want a scarf, and price lower than ")
 
 
+ORDER = {"instruction": "Find it", "instruction_attributes": ["soft"], "instruction_options": ["red"]}
+
+
+@pytest.mark.parametrize(
+    ("orders", "said"),
+    [
+        ([ORDER | {"instruction": 3}], "instruction is 3"),
+        ([{"instruction": "x"}], "instruction_attributes is 'None', a list of texts"),
+        ([ORDER | {"instruction_options": [4]}], "instruction_options is '[4]', a list of texts"),
+        (["x"], "a list of mappings is needed"),
+        ({"a": 1}, "a list of mappings is needed"),
+        (7, "a list of mappings is needed"),
+    ],
+)
+def test_instructions_by_people_that_are_none_are_refused(tmp_path, orders, said):
+    (tmp_path / "items_human_ins.json").write_text(json.dumps({"B001": orders}))
+    assert said in refused(write(tmp_path, [record()]), human_goals=True)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ([], "its entry of attributes is '[]', a mapping"),
+        ({"attributes": "soft"}, "attributes is 'soft', a list of texts"),
+        ({"attributes": None}, "attributes is 'None', a list of texts"),
+        ({"instruction": ["x"]}, "instruction is ['x'], a text"),
+        ({"instruction": "x", "instruction_attributes": [1]}, "instruction_attributes is '[1]'"),
+    ],
+)
+def test_attributes_that_are_none_are_refused(tmp_path, entry, said):
+    assert said in refused(write(tmp_path, [record()], {"B001": entry}))
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    write(tmp_path, [record()])
+    (tmp_path / "items_shuffle_1000.json").write_bytes(b"\x1f\x8b\x08\xff")
+    assert "items_shuffle_1000.json is not UTF-8 text" in refused(tmp_path)
+    (tmp_path / "items_shuffle_1000.json").write_bytes(json.dumps([record()]).encode()[:-1] + b" \xff")
+    assert "items_shuffle_1000.json is not UTF-8 text" in refused(tmp_path)
+
+
+def test_damage_in_a_long_file_is_told_without_reading_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "_CHUNK", 64)
+    monkeypatch.setattr(dataset, "_LONGEST", 1024)
+    read_on, pieces = dataset._more, []
+    monkeypatch.setattr(dataset, "_more", lambda *given: pieces.append(1) or read_on(*given))
+    write(tmp_path, [], text='[{"asin": "B1", name},' + json.dumps([record()] * 500)[1:])
+    assert "is damaged" in refused(tmp_path)
+    assert len(pieces) < 20
+
+
 def test_a_long_file_is_read_in_pieces(tmp_path, monkeypatch):
     monkeypatch.setattr("sdar.environments.webshop.dataset._CHUNK", 7)
     records = [record(f"B{number}", name=f'scarf {{["{number} ☕') for number in range(9)]
@@ -146,6 +199,28 @@ def test_an_index_is_kept_and_one_of_another_catalogue_is_refused(tmp_path):
         SearchIndex(documents, folder)
     (folder / "corpus.json").unlink()  # a build that was stopped: made anew
     assert SearchIndex(documents, folder).search("felt", 3) == [1]
+
+
+def test_processes_that_build_an_index_at_once_do_not_mix_their_files(tmp_path):
+    documents = ["red wool scarf", "blue felt hat", "green wool hat"]
+    SearchIndex(documents, tmp_path)
+    first = json.loads((tmp_path / "corpus.json").read_text())["folder"]
+    (tmp_path / "corpus.json").unlink()  # as the other saw it when it began
+    SearchIndex(documents, tmp_path)
+    shutil.rmtree(tmp_path / first)
+    assert SearchIndex(documents, tmp_path).search("wool hat", 3) == [2, 0, 1]
+
+
+def test_a_damaged_index_is_refused(tmp_path):
+    SearchIndex(["red wool scarf"], tmp_path)
+    folder = tmp_path / json.loads((tmp_path / "corpus.json").read_text())["folder"]
+    vocabulary = next(folder.glob("vocab*"))
+    vocabulary.write_text("{")
+    with pytest.raises(UserError, match="the index is damaged"):
+        SearchIndex(["red wool scarf"], tmp_path)
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match="the index is damaged"):
+        SearchIndex(["red wool scarf"], tmp_path)
 
 
 def test_nouns_of_other_products_are_refused(tmp_path):

@@ -110,6 +110,22 @@ def test_terse_messages_are_the_page_alone():
     assert all(line.startswith("B") and "$" in line for line in lines[1:])
 
 
+@pytest.mark.parametrize(
+    ("page", "shown"),
+    [
+        (
+            "Page 2 (Total results: 50) [SEP] < Prev [SEP] B1 [SEP] $9.0 [SEP] B2 [SEP] Hat [SEP] $1.5 to $2e+16",
+            "Page 2\nB1 $9.0\nB2 Hat $1.5 to $2e+16",
+        ),
+        ("< Prev [SEP] Page size: A4 [SEP]  [SEP] Paper", "Page size: A4, Paper"),
+        ("Page 1 (Total results: 0) [SEP] Next >", "Page 1"),
+    ],
+)
+def test_terse_pages_of_the_originals_products(page, shown):
+    text = f"Instruction: [SEP] Find it [SEP] Back to Search [SEP] {page}"
+    assert SHOP.reply(Observation(text, None, text)) == shown
+
+
 def test_full_messages_explain_and_list_the_actions():
     task, first, second = started(FULL)
     opening = FULL.opening(task, first)
@@ -118,7 +134,7 @@ def test_full_messages_explain_and_list_the_actions():
     assert opening.endswith("Actions you can take now: search[<your words>].")
     reply = FULL.reply(second)
     assert task.description not in reply
-    assert reply.startswith("Back to Search [SEP] Page 1 (Total results: ")
+    assert reply.startswith("'Back to Search' [SEP] 'Page 1 (Total results: ")
     assert ", click[next >], " in reply
 
 
@@ -146,6 +162,7 @@ def test_a_window_that_grows_too_long_loses_its_history():
 def test_a_page_that_is_no_page_is_shown_as_it_is():
     assert SHOP.reply(Observation("odd", None, "")) == "odd"
     assert FULL.reply(Observation("", None, "")) == ""
+    assert FULL.reply(Observation("odd", None, "")) == "odd"
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,15 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from sdar.environments.webshop.product import Product, RecordError, read_product
 from sdar.errors import UserError
 
 _CHUNK = 1 << 20
+_LONGEST = 16 << 20
+"""Characters; what has no end within so many is damage, not a product (the longest known has less than 1 MB)."""
+
 log = logging.getLogger(__name__)
 
 
@@ -42,12 +45,14 @@ def read_products(data_dir: Path, *, use_small: bool, human_goals: bool) -> list
     products: dict[str, Product] = {}
     for number, record in enumerate(_records(data_dir / items)):
         asin = str(record.get("asin"))
+        if asin in products:
+            continue
         try:
-            product = read_product(record, known.get(asin), tuple(written.get(asin, ())))
+            product = read_product(record, known.get(asin), written.get(asin, ()))
         except RecordError as error:
             raise UserError(f"environment.data_dir: {data_dir / items}, product {number}: {error}") from error
         if product is not None:
-            products.setdefault(product.asin, product)
+            products[asin] = product
     if not products:
         raise UserError(f"environment.data_dir: {data_dir / items} holds no product")
     log.info("%d products in %s", len(products), data_dir / items)
@@ -68,7 +73,7 @@ def _records(file: Path) -> Iterator[Mapping[str, Any]]:
     """The objects of a JSON list, without ever holding the whole file: the full one has over 5 GB."""
     decoder = json.JSONDecoder()
     with file.open(encoding="utf-8") as lines:
-        text, at = lines.read(_CHUNK).lstrip("\ufeff \t\r\n"), 1
+        text, at = _more(lines, file).lstrip("\ufeff \t\r\n"), 1
         if not text.startswith("["):
             raise UserError(f"environment.data_dir: {file} is no list of products")
         while True:
@@ -79,15 +84,20 @@ def _records(file: Path) -> Iterator[Mapping[str, Any]]:
             try:
                 record, at = decoder.raw_decode(text, at)
             except json.JSONDecodeError as error:
-                more = lines.read(_CHUNK)
+                more = _more(lines, file) if len(text) - at < _LONGEST else ""
                 if not more:
                     raise UserError(
                         f"environment.data_dir: {file} is damaged, or its download was cut short ({error.msg})"
                     ) from error
                 text, at = text[at:] + more, 0
                 continue
-            except UnicodeDecodeError as error:
-                raise UserError(f"environment.data_dir: {file} is not UTF-8 text") from error
             if not isinstance(record, dict):
                 raise UserError(f"environment.data_dir: {file} holds {str(record)[:40]!r}, a product is needed")
             yield record
+
+
+def _more(lines: TextIO, file: Path) -> str:
+    try:
+        return lines.read(_CHUNK)
+    except UnicodeDecodeError as error:
+        raise UserError(f"environment.data_dir: {file} is not UTF-8 text") from error

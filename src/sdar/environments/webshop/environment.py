@@ -130,10 +130,7 @@ class WebshopEnvironment(Environment):
 
     def reply(self, observation: Observation) -> str:
         """The page without what every page repeats, the instruction."""
-        page = _without_instruction(observation.text)
-        return (terse_page(page) if self._prompt_style == "terse" else SEPARATOR.join(page)) + self._actions_text(
-            observation
-        )
+        return self._page(observation.text) + self._actions_text(observation)
 
     def _actions_text(self, observation: Observation) -> str:
         if not self._list_actions or not observation.actions:
@@ -160,8 +157,11 @@ class WebshopEnvironment(Environment):
         return self.window_prompt(task, [], observation, step) if past and len(prompt) > LONGEST_PROMPT else prompt
 
     def _page(self, text: str) -> str:
+        """The page without the instruction; in the full style every text is in quotes, as in the release."""
         page = _without_instruction(text)
-        return terse_page(page) if self._prompt_style == "terse" else SEPARATOR.join(page)
+        if self._prompt_style == "terse":
+            return terse_page(page)
+        return text if page == [text] else SEPARATOR.join(f"'{shown}'" for shown in page)
 
     def project(self, response: str) -> Projection:
         """The text between the first action tags, lower-cased; valid when thought and action are both tagged.

@@ -94,12 +94,11 @@ def _synthetic_goals(product: Product, price: float, rng: random.Random) -> list
 def _human_goals(product: Product, price: float, rng: random.Random) -> list[Goal]:
     goals = []
     for order in product.orders:
-        attributes = tuple(order["instruction_attributes"])
-        if not attributes:
+        if not order.attributes:
             continue
         upper, limit = _limit(price, rng)
-        text = str(order["instruction"]).strip(".") + limit
-        goals.append(_goal(product, text, attributes, tuple(order["instruction_options"]), upper))
+        text = order.instruction.strip(".") + limit
+        goals.append(_goal(product, text, order.attributes, order.options, upper))
     return goals
 
 

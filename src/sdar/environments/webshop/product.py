@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,15 @@ NO_PRICE = 100.0
 
 class RecordError(Exception):
     """What is wrong with a record, as a clause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a person wrote to get a product: the instruction, and the attributes and values of options it asks for."""
+
+    instruction: str
+    attributes: tuple[str, ...]
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class Product:
     product_category: str
     instruction: str | None = None
     instruction_attributes: tuple[str, ...] = ()
-    orders: tuple[Mapping[str, Any], ...] = ()
+    orders: tuple[Order, ...] = ()
 
     @property
     def contents(self) -> str:
@@ -51,11 +60,11 @@ class Product:
 
 
 def read_product(
-    record: Mapping[str, Any], attributes: Mapping[str, Any] | None, orders: tuple[Mapping[str, Any], ...] = ()
+    record: Mapping[str, Any], attributes: Mapping[str, Any] | None, orders: Sequence[Mapping[str, Any]] = ()
 ) -> Product | None:
     """The product of a record; None for one that the original leaves out (no ASIN, or one that is too long).
 
-    ``attributes`` is the product's entry in ``items_ins_v2*.json``.
+    ``attributes`` and ``orders`` are the product's entries in ``items_ins_v2*.json`` and ``items_human_ins.json``.
 
     Raises:
         RecordError: a field is missing or has the wrong type.
@@ -65,7 +74,9 @@ def read_product(
         return None
     bullets = record.get("small_description")
     pricing, price_tag = _pricing(record.get("pricing"))
-    known = attributes or {}
+    known = {} if attributes is None else attributes
+    if not isinstance(known, Mapping):
+        raise RecordError(f"its entry of attributes is {str(known)[:40]!r}, a mapping is needed")
     return Product(
         asin=asin,
         title=_text(record, "name"),
@@ -74,13 +85,13 @@ def read_product(
         pricing=pricing,
         price_tag=price_tag,
         options=_options(record.get("customization_options")),
-        attributes=tuple(known.get("attributes", ("DUMMY_ATTR",))),
+        attributes=_texts(known, "attributes") if "attributes" in known else ("DUMMY_ATTR",),
         category=_text(record, "category"),
         query=_text(record, "query").lower().strip(),
         product_category=_text(record, "product_category"),
-        instruction=known.get("instruction"),
-        instruction_attributes=tuple(known.get("instruction_attributes") or ()),
-        orders=orders,
+        instruction=None if known.get("instruction") is None else _text(known, "instruction"),
+        instruction_attributes=_texts(known, "instruction_attributes") if known.get("instruction_attributes") else (),
+        orders=_orders(orders),
     )
 
 
@@ -89,6 +100,26 @@ def _text(record: Mapping[str, Any], field: str) -> str:
     if not isinstance(value, str):
         raise RecordError(f"{field} is {value!r}, a text is needed")
     return value
+
+
+def _texts(record: Mapping[str, Any], field: str) -> tuple[str, ...]:
+    value = record.get(field)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise RecordError(f"{field} is {str(value)[:40]!r}, a list of texts is needed")
+    return tuple(value)
+
+
+def _orders(orders: Sequence[Mapping[str, Any]]) -> tuple[Order, ...]:
+    if not isinstance(orders, Sequence) or not all(isinstance(order, Mapping) for order in orders):
+        raise RecordError(f"its instructions by people are {str(orders)[:40]!r}, a list of mappings is needed")
+    return tuple(
+        Order(
+            instruction=_text(order, "instruction"),
+            attributes=_texts(order, "instruction_attributes"),
+            options=_texts(order, "instruction_options"),
+        )
+        for order in orders
+    )
 
 
 def _pricing(text: Any) -> tuple[tuple[float, ...], str]:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import mkdtemp
 
 import bm25s
 import numpy as np
@@ -64,20 +65,25 @@ class SearchIndex:
         self._bm25 = bm25s.BM25(k1=K1, b=B, method="lucene")
         corpus = {"documents": len(documents), "sha256": _hash(documents), "analysis": 1}
         record = None if index_dir is None else index_dir / _RECORD
-        if record is not None and record.is_file():
-            if _read(record) != corpus:
+        if index_dir is not None and record is not None and record.is_file():
+            found = _read(record)
+            if {name: found.get(name) for name in corpus} != corpus:
                 raise UserError(
                     f"environment.index_dir={index_dir}: it holds the index of another catalogue; allowed is a folder "
                     "of its own for each, or to remove it"
                 )
-            self._bm25 = bm25s.BM25.load(str(index_dir), mmap=True)
+            self._bm25 = _load(index_dir, str(found.get("folder")))
             return
         terms = [self._analyser.terms(document) for document in documents]
         self._bm25.index([found or [""] for found in terms], show_progress=False)
         if index_dir is not None and record is not None:
             index_dir.mkdir(parents=True, exist_ok=True)
-            self._bm25.save(str(index_dir))
-            record.write_text(json.dumps(corpus))  # last: an index that was cut short has no record
+            # Each process numbers the terms in its own way, so several that build at once must not mix their files;
+            # and the record comes last, at once, so that an index that was cut short has none.
+            folder = Path(mkdtemp(prefix="bm25-", dir=index_dir))
+            self._bm25.save(str(folder))
+            (folder / _RECORD).write_text(json.dumps(corpus | {"folder": folder.name}))
+            (folder / _RECORD).replace(record)
 
     def search(self, query: str, limit: int) -> list[int]:
         """Numbers of the best documents that share a term with the query, the best first, ties in document order."""
@@ -100,8 +106,16 @@ def _hash(documents: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def _read(record: Path) -> object:
+def _read(record: Path) -> dict[str, object]:
     try:
-        return json.loads(record.read_text())
+        found = json.loads(record.read_text())
     except ValueError:
-        return None
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _load(index_dir: Path, folder: str) -> bm25s.BM25:
+    try:
+        return bm25s.BM25.load(str(index_dir / folder), mmap=True)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"environment.index_dir={index_dir}: the index is damaged ({error}); remove it") from error

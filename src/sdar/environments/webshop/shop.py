@@ -21,6 +21,11 @@ PAGE_SIZE = 10
 
 BUY, NEXT, PREVIOUS, RESTART, SEARCH = "Buy Now", "Next >", "< Prev", "Back to Search", "Search"
 SUB_PAGES = ("Description", "Features", "Reviews")
+_NO_BUTTON = "attributes"
+"""A sub page that only an option of this name leads to, by the order in which the original understands names."""
+
+_BLANK = " \t\n\f\r"
+"""What HTML counts as blank."""
 
 _ACTION = re.compile(r"(.+)\[(.+)\]")
 _PAGES = ("search_results", "item_page", "item_sub_page", "done")
@@ -77,7 +82,7 @@ class Session:
     @property
     def observation(self) -> str:
         """The visible texts of the page; nothing after the purchase."""
-        return SEPARATOR.join(text.strip() for text in self.texts if text not in ("", "\n"))
+        return SEPARATOR.join(text.strip() for text in self.texts if _is_text(text))
 
     @property
     def has_search_bar(self) -> bool:
@@ -125,7 +130,7 @@ class Session:
             self._show_results(self._number - 1)
         elif name == PREVIOUS.lower() and page == "item_page":
             self._show_results(self._number)
-        elif name in map(str.lower, SUB_PAGES):
+        elif name in (*map(str.lower, SUB_PAGES), _NO_BUTTON):
             self._show_sub_page(name)
         else:
             link = self._links[name]
@@ -136,8 +141,8 @@ class Session:
             self._show_item()
 
     def _page_of_address(self) -> str:
-        """The page's name, as the original reads it off an address that also holds the search words."""
-        address = f"{self.page}/{self._keywords.replace(' ', '+')}"
+        """The page's name, as the original reads it off an address that also holds search words and options."""
+        address = f"{self.page}/{self._keywords.replace(' ', '+')}/{self.options}"
         return next((name for name in _PAGES if name in address), "")
 
     def _buy(self) -> None:
@@ -181,5 +186,23 @@ class Session:
 
     def _show_sub_page(self, name: str) -> None:
         product = self.shop.products[self.asin]
-        shown = {"description": [product.description], "features": product.bullets, "reviews": []}[name]
-        self._show("item_sub_page", [PREVIOUS], [PREVIOUS, *shown])
+        shown = {
+            "description": [product.description],
+            "features": _listed(product.bullets),
+            "reviews": [],
+            _NO_BUTTON: [*_listed(product.attributes), product.category, product.query, product.product_category],
+        }
+        self._show("item_sub_page", [PREVIOUS], [PREVIOUS, *shown[name]])
+
+
+def _listed(texts: Sequence[str]) -> list[str]:
+    """The entries of a list: a space leads each, so that an empty one is shown as an empty text."""
+    return [f" {text}" for text in texts]
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text of the page is shown: not an empty one, nor a blank one with a line end.
+
+    The original's HTML parser makes one line end of each of the latter, and those are filtered out.
+    """
+    return text != "" and (text.strip(_BLANK) != "" or "\n" not in text)
