@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,8 @@ def checked_path(path: str | Path) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"environment.search_engine.corpus={path}: there is no such file; a jsonl file is needed")
+    if not os.access(file, os.R_OK):
+        raise UserError(f"environment.search_engine.corpus={path}: it may not be read; a jsonl file is needed")
     if file.suffix in (".xz", ".gz", ".bz2", ".zst", ".zip"):
         raise UserError(f"environment.search_engine.corpus={path}: decompress it first; passages are read in place")
     return file
