@@ -206,3 +206,19 @@ def test_it_runs_as_a_program():
     assert "Your task is to: " in done.stdout
     assert "[turn 2 of 14]" in done.stdout
     assert done.stderr == ""
+
+
+def test_questions_of_ones_own_are_played_over_a_search_engine(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"question": "Who lived in the mill?", "golden_answers": ["Ada"]}\n')
+    (tmp_path / "corpus").write_text('{"id": "1", "contents": "\\"Mill\\"\\nAda lived there."}\n')
+    typed, shown = iter(["<search>mill</search>", "<answer>Ada</answer>"]), []
+    settings = [
+        "environment=search_qa",
+        f"environment.data_dir={tmp_path}",
+        "search_engine=bm25",
+        f"environment.search_engine.corpus={tmp_path}/corpus",
+        f"environment.search_engine.cache_dir={tmp_path}",
+    ]
+    assert main(settings, read=lambda *_: next(typed), write=shown.append) == 0
+    assert any("Doc 1(Title: Mill) Ada lived there." in text for text in shown)
+    assert "solved in 2 turns, reward 10" in shown[-1]

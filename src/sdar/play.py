@@ -24,7 +24,7 @@ from sdar.teacher.base import Teacher, join
 
 HINT = "(type a command, ? for the commands that are possible now, or Ctrl-D to leave)"
 
-_ALLOWED = ("environment", "rollout", "teacher", "retrieval", "skills")
+_ALLOWED = ("environment", "rollout", "teacher", "retrieval", "skills", "search_engine")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 def _setup(options: argparse.Namespace) -> _Setup:
     """What the settings describe. A checkpoint without further settings plays what its run played.
 
-    All settings but those of environment, rollout and teacher belong to training and are refused.
+    All settings but those of environment, search engine, rollout and teacher belong to training and are refused.
     """
     for override in options.settings:
         if override.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED:

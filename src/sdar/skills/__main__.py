@@ -32,7 +32,7 @@ check   which skills keywords select for every task of the environment, and what
 Settings are those of training that name the tasks, the library and the strategies: environment=alfworld, skills=FOLDER,
 model=hf (which reads other skills than the tiny model), retrieval.top_k=2."""
 
-_ALLOWED = ("environment", "skills", "retrieval", "model")
+_ALLOWED = ("environment", "skills", "retrieval", "model", "search_engine")
 _NAMED = 8
 """How many task texts of a kind are named in full."""
 

@@ -90,7 +90,7 @@ def test_many_queries_are_answered_as_each_alone() -> None:
 # On disk ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("last", ["\n", "", "\n\n\n"])
+@pytest.mark.parametrize("last", ["\n", "", "\n\n\n", "\r\n \t\r\n"])
 def test_a_corpus_on_disk_is_read_where_it_lies(tmp_path: Path, last: str) -> None:
     path = write(tmp_path / "c.jsonl", ["ein Fluß", "two\u2028lines", "three"], last)
     corpus = JsonlCorpus(path, line_offsets(path))
@@ -98,6 +98,14 @@ def test_a_corpus_on_disk_is_read_where_it_lies(tmp_path: Path, last: str) -> No
     assert [passage.text for passage in corpus] == ["ein Fluß", "two\u2028lines", "three"]
     assert corpus[-1].title == "T2"
     assert [passage.id for passage in corpus[1:]] == ["1", "2"]
+
+
+def test_half_a_surrogate_pair_in_a_corpus_is_made_readable(tmp_path: Path) -> None:
+    """JSON can write one; no tokenizer reads it."""
+    path = tmp_path / "c.jsonl"
+    path.write_text('{"id": "1", "contents": "stone \\ud800 \\ud83d\\ude00"}\n')
+    ((hit,),) = Bm25Retriever.open(path, cache_dir=tmp_path).search(["stone"], 1)  # type: ignore[misc]
+    assert hit.passage.contents == "stone \ufffd \U0001f600"
 
 
 def test_offsets_do_not_depend_on_how_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,13 +156,50 @@ def test_an_index_whose_making_was_cut_short_is_made_again(tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", full_disk)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(UserError, match=r"cache_dir=.*no space"):
             Bm25Retriever.open(path, cache_dir=cache)
     assert list((cache / "bm25").iterdir()) == []
     (folder,) = _index_folder(path, cache)
     for file in folder.iterdir():  # a folder of that name that is no index
         file.unlink()
     assert found(Bm25Retriever.open(path, cache_dir=cache), "old tower")[0] == "2"
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "garbage"])
+def test_an_index_that_lost_a_part_is_made_again(tmp_path: Path, damage: str) -> None:
+    path, cache = write(tmp_path / "c.jsonl", TEXTS), tmp_path / "cache"
+    (folder,) = _index_folder(path, cache)
+    names = sorted(file.name for file in folder.iterdir())
+    assert len(names) > 4
+    for name in names:
+        file = folder / name
+        if damage == "cut":
+            file.write_bytes(file.read_bytes()[:-2])
+        elif damage == "gone":
+            file.unlink()
+        else:
+            file.write_bytes(b"[1]")
+        assert found(Bm25Retriever.open(path, cache_dir=cache), "old tower")[0] == "2"
+        assert sorted(file.name for file in folder.iterdir()) == names
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_a_finished_index_is_read_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "c.jsonl", TEXTS)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cache_dir=.*file.*can be written"):
+        Bm25Retriever.open(path, cache_dir=tmp_path / "file")
+    Bm25Retriever.open(path, cache_dir=tmp_path / "cache")
+    monkeypatch.setattr("tempfile.mkdtemp", lambda **_: pytest.fail("it writes"))
+    assert found(Bm25Retriever.open(path, cache_dir=tmp_path / "cache"), "old tower")[0] == "2"
+
+
+@pytest.mark.parametrize("wrong", [{"k1": -1.0}, {"k1": math.nan}, {"b": 1.5}, {"b": math.nan}])
+def test_parameters_out_of_range_are_told(tmp_path: Path, wrong: dict[str, float]) -> None:
+    with pytest.raises(UserError, match="allowed are k1 from 0 and b from 0 to 1"):
+        Bm25Retriever.open(write(tmp_path / "c.jsonl", TEXTS), cache_dir=tmp_path, **wrong)
 
 
 def _index_folder(path: Path, cache: Path) -> list[Path]:
@@ -168,6 +213,8 @@ def _index_folder(path: Path, cache: Path) -> list[Path]:
         ('{"id": "1"}\n', "line 1 is no passage"),
         ('{"id": "1", "contents": "x"}\nnot json\n', "line 2 is no passage"),
         ('{"id": "1", "contents": 3}\n', "line 1 is no passage"),
+        ('\n\n{"id": "1", "contents": "x"}\n \r\n\n{}\n', "line 6 is no passage"),
+        ("[" * 100_000, "line 1 is no passage"),
         ("[1]\n", "line 1 is no passage"),
         ("", "no passage with a word"),
         ('{"id": "1", "contents": "..."}\n', "no passage with a word"),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -148,6 +151,8 @@ def test_both_forms_of_the_original_are_answered(url: str) -> None:
     assert one["result"] == many["result"][:1]
     _, bare = ask(url, json.dumps({"query": name, "topk": 2}).encode())
     assert bare["result"] == [[hit["document"] for hit in one["result"][0]]]
+    _, null = ask(url, json.dumps({"query": name, "queries": None, "topk": 2, "return_scores": None}).encode())
+    assert null == bare
     _, default = ask(url, json.dumps({"query": name, "topk": None}).encode())
     assert len(default["result"][0]) == 3
 
@@ -165,6 +170,10 @@ def test_both_forms_of_the_original_are_answered(url: str) -> None:
         (b'{"query": "a", "topk": 0}', "topk is 0"),
         (b'{"query": "a", "topk": true}', "topk is True"),
         (b'{"query": "a", "topk": 100000}', "topk is 100000"),
+        (b'{"query": null}', "either query or queries"),
+        (b'{"queries": ["a", null]}', "a list of texts"),
+        (b'{"query": "a", "return_scores": "false"}', "return_scores is 'false'"),
+        (b"[" * 100_000, "nested too deeply"),
     ],
 )
 def test_a_request_that_cannot_be_read_is_refused_with_a_reason(url: str, content: bytes, mentioned: str) -> None:
@@ -175,6 +184,8 @@ def test_a_request_that_cannot_be_read_is_refused_with_a_reason(url: str, conten
 
 def test_other_paths_are_not_found_and_health_answers(url: str) -> None:
     assert ask(url.replace("retrieve", "other"), b'{"query": "a"}')[0] == 404
+    for same in ("/", "?source=x", "/?x#y"):
+        assert ask(url + same, b'{"query": "a"}')[0] == 200
     with urllib.request.urlopen(url.replace("retrieve", "health"), timeout=10) as reply:
         assert json.loads(reply.read()) == {"status": "ok"}
 
@@ -187,6 +198,64 @@ def test_a_server_whose_retriever_fails_says_so_and_goes_on() -> None:
     with serving(RetrievalServer(Failing())) as address:
         assert "status 503" in failure(client(address).search(["bad"], 3)[0])
         assert client(address).search(["good"], 3) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (b"Content-Length: \xb2", 411),
+        (b"Content-Length: -5", 411),
+        (b"Transfer-Encoding: chunked", 411),
+        (b"Content-Length: 99999999", 413),
+        (b"Content-Length: " + b"9" * 5000, 413),
+    ],
+)
+def test_a_body_of_no_known_or_of_too_great_length_is_refused(url: str, header: bytes, status: int) -> None:
+    host, port = url.removeprefix("http://").removesuffix("/retrieve").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connected:
+        connected.sendall(b"POST /retrieve HTTP/1.1\r\n" + header + b"\r\n\r\n")
+        assert connected.makefile("rb").readline().split()[1] == str(status).encode()
+    assert ask(url, b'{"query": "a"}')[0] == 200
+
+
+def test_a_search_that_breaks_is_told_and_the_next_is_answered(tmp_path: Any) -> None:
+    class Broken(Retriever):
+        def search(self, queries: Any, top_k: int) -> list[Found]:
+            if queries == ("bad",):
+                raise UserError("the corpus was changed")
+            return [[]]
+
+    with serving(RetrievalServer(Broken())) as address:
+        assert ask(address, b'{"query": "bad"}') == (500, {"error": "the search failed: the corpus was changed"})
+        assert ask(address, b'{"query": "good"}') == (200, {"result": [[]]})
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_ipv6_is_served_and_asked() -> None:
+    try:
+        made = RetrievalServer(Bm25Retriever(PASSAGES), host="::1")
+    except OSError:
+        pytest.skip("this machine has no IPv6 address of its own")
+    assert made.url.startswith("http://[::1]:")
+    with serving(made):
+        query = PASSAGES[0].title
+        assert client(made.url, timeout_s=10).search([query], 2) == Bm25Retriever(PASSAGES).search([query], 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "sdar.environments.search_qa.server", "port=0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().split(" at ")[1].strip()
+        remote = client(address, timeout_s=30)
+        assert isinstance(remote.search(["a"], 3)[0], list)  # and keeps its connection
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=30)
+        assert (process.returncode, errors) == (0, "")
+    finally:
+        process.kill()
 
 
 def test_the_command_refuses_what_it_cannot_serve(tmp_path: Any) -> None:
@@ -242,6 +311,64 @@ def test_a_server_that_is_too_slow_is_given_up_in_time(reply: Any) -> None:
         assert "2 attempts" in failure(found)
 
 
+def head(handler: BaseHTTPRequestHandler, _: Any) -> None:
+    """A header that does not end, always a byte before the socket's own timeout."""
+    _bit_by_bit(handler, b"HTTP/1.1 200 OK\r\nX-Long: ", b"x")
+
+
+def continued(handler: BaseHTTPRequestHandler, _: Any) -> None:
+    _bit_by_bit(handler, b"", b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def chunk(handler: BaseHTTPRequestHandler, _: Any) -> None:
+    """The length of a chunk does not end."""
+    _bit_by_bit(handler, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0")
+
+
+def _bit_by_bit(handler: BaseHTTPRequestHandler, first: bytes, more: bytes) -> None:
+    handler.close_connection = True
+    with suppress(OSError):
+        handler.wfile.write(first)
+        for _ in range(100):
+            handler.wfile.write(more)
+            time.sleep(0.1)
+
+
+@pytest.mark.parametrize("reply", [head, continued, chunk])
+def test_no_part_of_a_reply_may_take_longer_than_the_time(reply: Any) -> None:
+    """Ten seconds of bytes that each come in time."""
+    with serving(answer_with(reply)) as address:
+        started = time.monotonic()
+        (found,) = client(address).search(["a"], 3)
+        assert time.monotonic() - started < 5
+        assert "2 attempts" in failure(found)
+
+
+def test_a_reply_in_time_leaves_no_clock_behind() -> None:
+    """The connection outlives the time of its first request."""
+    made = answer_with(plain(GOOD))
+    with serving(made) as address:
+        remote = client(address, timeout_s=1.0)
+        assert remote.search(["a"], 3) == [HIT]
+        time.sleep(1.3)
+        assert not [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+        assert remote.search(["a"], 3) == [HIT]
+        assert len({port for _, port in made.asked}) == 1  # type: ignore[attr-defined]
+
+
+def test_a_server_that_asks_for_a_pause_gets_it() -> None:
+    def busy(handler: BaseHTTPRequestHandler, _: Any) -> None:
+        handler.send_response(503)
+        for name, value in (("Retry-After", "1"), ("Content-Length", "0")):
+            handler.send_header(name, value)
+        handler.end_headers()
+
+    with serving(answer_with(busy, plain(GOOD))) as address:
+        started = time.monotonic()
+        assert client(address, timeout_s=10).search(["a"], 3) == [HIT]
+        assert time.monotonic() - started >= 1.0
+
+
 LIES: dict[str, Callable[..., None]] = {
     "an empty body": body(b""),
     "no JSON": body(b"<html>504</html>"),
@@ -259,6 +386,9 @@ LIES: dict[str, Callable[..., None]] = {
     "a document of null": plain({"result": [[{"document": None, "score": 1.0}]]}),
     "a score in words": plain({"result": [[{"document": {"contents": "x"}, "score": "good"}]]}),
     "a score of nothing": body(b'{"result": [[{"document": {"contents": "x"}, "score": NaN}]]}'),
+    "a score of 400 digits": body(b'{"result": [[{"document": {"contents": "x"}, "score": %s}]]}' % (b"9" * 400)),
+    "nested too deeply": body(b'{"result": ' + b"[" * 100_000),
+    "a status of 408": plain(GOOD, status=408),
     "a status of 500": plain(GOOD, status=500),
     "a status of 429": plain(GOOD, status=429),
     "another page": plain(GOOD, status=302),
@@ -295,6 +425,11 @@ def test_a_request_that_is_refused_for_what_it_is_is_not_made_again() -> None:
 def test_more_than_was_asked_for_is_left_out() -> None:
     with serving(answer_with(plain({"result": [GOOD["result"][0] * 5]}))) as address:
         assert client(address).search(["a"], 2) == [HIT * 2]
+
+
+def test_half_a_surrogate_pair_in_a_reply_is_made_readable() -> None:
+    with serving(answer_with(plain({"result": [[{"document": {"id": "1", "contents": "x\ud800"}}]]}))) as address:
+        assert client(address).search(["a"], 2) == [[Hit(Passage("1", "x\ufffd"), 0.0)]]
 
 
 def test_documents_without_scores_are_taken() -> None:
@@ -394,6 +529,11 @@ def test_a_search_engine_that_dies_costs_the_episodes_that_ask_and_no_others() -
         ({"urls": []}, "at least one address"),
         ({"urls": ["127.0.0.1:8000"]}, "is no address"),
         ({"urls": ["ftp://x/retrieve"]}, "is no address"),
+        ({"urls": ["http://[::1/retrieve"]}, "is no address"),
+        ({"urls": ["http://x:99999/retrieve"]}, "is no address"),
+        ({"urls": "http://x/retrieve", "form": "quary"}, "form='quary': allowed are queries and query"),
+        ({"urls": "http://x/retrieve", "attempts": 2.5}, "attempts=2.5: allowed is a whole number"),
+        ({"urls": "http://x/retrieve", "timeout_s": float("inf")}, "timeout_s=inf"),
         ({"urls": "http://x/retrieve", "timeout_s": 0}, "timeout_s=0"),
         ({"urls": "http://x/retrieve", "attempts": 0}, "attempts=0"),
         ({"urls": "http://x/retrieve", "patience_s": float("nan")}, "patience_s=nan"),

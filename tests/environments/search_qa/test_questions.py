@@ -100,6 +100,22 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
         QuestionFiles(tmp_path).questions("train")
 
 
+def test_a_byte_order_mark_is_no_mistake_and_broken_text_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_bytes(b"\xef\xbb\xbf" + json.dumps(ROW).encode() + b"\r\n \r\n")
+    assert len(QuestionFiles(tmp_path).questions("train")) == 1
+    for broken in (b'{"question": "\xff"}', b"[" * 100_000):
+        file.write_bytes(json.dumps(ROW).encode() + b"\n" + broken)
+        with pytest.raises(UserError, match="line 2 is no JSON"):
+            QuestionFiles(tmp_path).questions("train")
+
+
+def test_half_a_surrogate_pair_in_a_question_is_made_readable(tmp_path: Path) -> None:
+    folder = jsonl(tmp_path / "train.jsonl", ROW | {"question": "who \ud800?", "golden_answers": ["\ud800"]})
+    (question,) = QuestionFiles(folder).questions("train")
+    assert (question.text, question.golden_answers) == ("who \ufffd?", ("\ufffd",))
+
+
 def test_different_questions_with_one_id_are_refused(tmp_path: Path) -> None:
     folder = jsonl(tmp_path / "train.jsonl", ROW, ROW | {"question": "another?"})
     with pytest.raises(UserError, match="row 2 has the id 'nq_1' of an earlier row"):

@@ -8,6 +8,7 @@ import pytest
 
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.world import RELATIONS, TYPES, World, WorldSettings, read_fact, split_names
+from sdar.errors import UserError
 
 SMALL = WorldSettings(people=40, towns=12, books=16)
 
@@ -88,3 +89,10 @@ def test_each_fact_is_found_by_its_word_and_the_full_name(split: str) -> None:
             assert isinstance(hits, list)
             fact = read_fact(hits[0].passage.text)
             assert fact == lookup
+
+
+@pytest.mark.parametrize("wrong", [{"people": 1}, {"people": -3}, {"towns": 0}, {"books": 0}])
+def test_a_world_without_anyone_in_it_is_refused(wrong: dict[str, int]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(UserError, match=rf"environment\.world\.{name}={value}: allowed is a whole number of at least"):
+        WorldSettings(**wrong)

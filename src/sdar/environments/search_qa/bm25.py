@@ -76,13 +76,22 @@ class Bm25Retriever(Retriever):
         it at the same time.
 
         Raises:
-            UserError: the file is missing, compressed, empty, or a line of it is no passage.
+            UserError: the file is missing, compressed, empty, or a line of it is no passage; k1 or b is out of range;
+                the index cannot be written.
         """
+        if not (0 <= k1 < float("inf") and 0 <= b <= 1):
+            raise UserError(f"environment.search_engine.k1={k1} and b={b}: allowed are k1 from 0 and b from 0 to 1")
         path = checked_path(corpus)
         key = f"{content_hash(path)[:32]}-v{_FORMAT}-k1_{k1:g}-b_{b:g}"
         folder = cache_root(cache_dir) / "bm25" / key
-        if not (folder / _META).is_file():
-            _write_index(path, folder, k1, b)
+        if not _is_whole(folder):
+            try:
+                _write_index(path, folder, k1, b)
+            except OSError as error:
+                raise UserError(
+                    f"environment.search_engine.cache_dir={cache_dir}: the index cannot be kept in {folder.parent} "
+                    f"({error}); a folder that can be written and has room is needed"
+                ) from error
         index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
         # Plain views of the mapped files: slices of np.memmap objects are slow to make.
         index.scores = {name: np.asarray(part) if name != "num_docs" else part for name, part in index.scores.items()}
@@ -139,16 +148,28 @@ def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
     try:
         index.save(partial, show_progress=False)
         np.save(partial / _OFFSETS, offsets)
-        (partial / _META).write_text(json.dumps({"corpus": corpus.name, "passages": len(offsets) - 1}) + "\n")
+        sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
+        meta = {"corpus": corpus.name, "passages": len(offsets) - 1, "bytes": sizes}
+        (partial / _META).write_text(json.dumps(meta) + "\n")
         try:
             partial.rename(folder)
         except OSError:
-            if (folder / _META).is_file():
+            if _is_whole(folder):
                 return  # another process was first; its index is the same
-            shutil.rmtree(folder)  # something that is no index lies there
+            folder.rename(partial / "broken")  # something that is no index lies there; it goes with the rest
             partial.rename(folder)
+            shutil.rmtree(folder / "broken")
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether an index lies there with every file as long as it was written."""
+    try:
+        sizes = json.loads((folder / _META).read_text())["bytes"].items()
+        return all((folder / name).stat().st_size == size for name, size in sizes)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def cache_root(cache_dir: str | Path | None) -> Path:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sdar.environments.search_qa.retriever import Passage
+from sdar.environments.search_qa.retriever import Passage, readable
 from sdar.errors import UserError
 
 _BLOCK = 1 << 22
+
+_SHORTEST = len('{"id":1,"contents":""}')
+"""Bytes of the shortest passage; a shorter line may be blank."""
 
 
 class JsonlCorpus(Sequence[Passage]):
@@ -37,23 +41,25 @@ class JsonlCorpus(Sequence[Passage]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         index %= len(self)
-        line = self._bytes[int(self.offsets[index]) : int(self.offsets[index + 1])].tobytes()
-        return _passage(line, self.path, index)
+        start, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        try:
+            return _passage(self._bytes[start:end].tobytes())
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            blocks = (self._bytes[at : min(at + _BLOCK, start)] for at in range(0, start, _BLOCK))
+            number = 1 + sum(block.tobytes().count(b"\n") for block in blocks)
+            raise UserError(
+                f"environment.search_engine.corpus={self.path}: line {number} is no passage; "
+                'each line must be a JSON object with "id" and "contents"'
+            ) from error
 
     def __iter__(self) -> Iterator[Passage]:
         for index in range(len(self)):
             yield self[index]
 
 
-def _passage(line: bytes, path: Path, index: int) -> Passage:
-    try:
-        record = json.loads(line)
-        return Passage(str(record["id"]), _text(record["contents"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"environment.search_engine.corpus={path}: line {index + 1} is no passage; "
-            'each line must be a JSON object with "id" and "contents"'
-        ) from error
+def _passage(line: bytes) -> Passage:
+    record = json.loads(line)
+    return Passage(str(record["id"]), readable(_text(record["contents"])))
 
 
 def _text(value: Any) -> str:
@@ -63,7 +69,7 @@ def _text(value: Any) -> str:
 
 
 def line_offsets(path: Path) -> np.ndarray:
-    """Start of every line that is not empty, and the end of the file; [n + 1] int64. Streams: any size will do."""
+    """Start of every line that is not blank, and the end of the file; [n + 1] int64. Streams: any size will do."""
     starts: list[np.ndarray] = [np.zeros(1, np.int64)]
     size = 0
     with path.open("rb") as file:
@@ -75,7 +81,12 @@ def line_offsets(path: Path) -> np.ndarray:
     if bounds[-1] != size:  # the last line has no line break
         bounds = np.append(bounds, size)
     lengths = np.diff(bounds)
-    kept = bounds[:-1][lengths > 1]  # a lone line break is no passage
+    empty = lengths <= 1  # a lone line break is no passage, and neither are blanks
+    with path.open("rb") as file:
+        for number in np.flatnonzero(~empty & (lengths < _SHORTEST)):
+            file.seek(bounds[number])
+            empty[number] = not file.read(lengths[number]).strip()
+    kept = bounds[:-1][~empty]
     return np.append(kept, size) if len(kept) else np.zeros(1, np.int64)
 
 
@@ -97,6 +108,8 @@ def checked_path(path: str | Path) -> Path:
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"environment.search_engine.corpus={path}: there is no such file; a jsonl file is needed")
+    if not os.access(file, os.R_OK):
+        raise UserError(f"environment.search_engine.corpus={path}: it may not be read; a jsonl file is needed")
     if file.suffix in (".xz", ".gz", ".bz2", ".zst", ".zip"):
         raise UserError(f"environment.search_engine.corpus={path}: decompress it first; passages are read in place")
     return file

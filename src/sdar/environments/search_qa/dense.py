@@ -133,7 +133,14 @@ class DenseRetriever(Retriever):
         key = hashlib.sha256(json.dumps([content_hash(path), model.identity, passage_prefix]).encode()).hexdigest()
         file = cache_root(cache_dir) / "dense" / f"{key[:32]}.npy"
         if not file.is_file():
-            _write(file, model.encode([passage_prefix + passage.contents for passage in passages]))
+            encoded = model.encode([passage_prefix + passage.contents for passage in passages])
+            try:
+                _write(file, encoded)
+            except OSError as error:
+                raise UserError(
+                    f"environment.search_engine.cache_dir={cache_dir}: the vectors cannot be kept in {file.parent} "
+                    f"({error}); a folder that can be written and has room is needed"
+                ) from error
         vectors = np.load(file, mmap_mode="r")
         return cls(passages, model, vectors, query_prefix=query_prefix, passage_prefix=passage_prefix)
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import count
 from typing import Literal
 
@@ -14,6 +16,7 @@ from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout, parse_url
 
 from sdar.environments.search_qa import wire
+from sdar.environments.search_qa.deadline import clock_of, limited_pools
 from sdar.environments.search_qa.retriever import Found, Hit, RetrievalFailure, Retriever
 from sdar.errors import UserError
 
@@ -27,19 +30,22 @@ _MAX_REPLY = 1 << 28
 
 
 class _AttemptError(Exception):
-    """An attempt that failed. ``final``: another one would fail, too."""
+    """An attempt that failed. ``final``: another one would fail, too. ``wait_s``: what the server asks for."""
 
-    def __init__(self, reason: str, *, final: bool = False) -> None:
+    def __init__(self, reason: str, *, final: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(reason)
         self.final = final
+        self.wait_s = wait_s
 
 
 class HttpRetriever(Retriever):
     """Asks one or several servers; connections are kept.
 
-    A request that fails (refused, too slow, cut off, a status of 5xx or 429, a reply that does not fit the question) is
-    made again, at the next server, after a growing pause. What has not been answered after ``attempts`` or after
-    ``patience_s`` is a failure of its queries, and of no others. A status of 4xx is not asked again.
+    A request that fails (refused, too slow, cut off, a status of 5xx, 408 or 429, a reply that does not fit the
+    question) is made again, at the next server, after a growing pause, or a longer one that the server asked for in
+    seconds (Retry-After; 8 at most). What has not been answered after ``attempts`` or after ``patience_s`` is a failure
+    of its queries, and of no others. Other statuses are not asked again: 4xx, and 3xx, as no redirect is followed.
+    Proxies that the shell names are not used.
 
     Args:
         urls: addresses of servers over the same corpus, such as ``http://127.0.0.1:8000/retrieve``; they take turns.
@@ -65,15 +71,17 @@ class HttpRetriever(Retriever):
         batch_size: int = 256,
         connections: int = 8,
     ) -> None:
-        self.urls = [urls] if isinstance(urls, str) else list(urls)
+        self.urls = [urls] if isinstance(urls, str) else list(urls or ())
         _check(self.urls, timeout_s=timeout_s, attempts=attempts, patience_s=patience_s, batch_size=batch_size,
                connections=connections)  # fmt: skip
+        if form not in ("queries", "query"):
+            raise UserError(f"environment.search_engine.form={form!r}: allowed are queries and query")
         self._single = form == "query"
         self._timeout_s = timeout_s
         self._attempts = attempts
         self._patience_s = patience_s
         self._batch_size = 1 if self._single else batch_size
-        self._pool = urllib3.PoolManager(num_pools=len(self.urls), maxsize=connections, retries=False)
+        self._pool = limited_pools(num_pools=len(self.urls), maxsize=connections)
         self._workers = ThreadPoolExecutor(connections, thread_name_prefix="retrieve")
         self._turn = count()
 
@@ -92,7 +100,7 @@ class HttpRetriever(Retriever):
     def _answer(self, queries: Sequence[str], top_k: int, turn: int, deadline: float) -> list[Found]:
         """Answer one request's queries, or the same failure for each."""
         body = wire.encode_request(queries, top_k, single=self._single)
-        reason = "there was no time for it"
+        reason, asked_wait = "there was no time for it", 0.0
         tried = 0
         for attempt in range(self._attempts):
             url = self.urls[(turn + attempt) % len(self.urls)]
@@ -103,13 +111,13 @@ class HttpRetriever(Retriever):
             try:
                 return list(self._ask(url, body, len(queries), top_k, min(self._timeout_s, left)))
             except _AttemptError as error:
-                reason = f"{url}: {error}"
+                reason, asked_wait = f"{url}: {error}", error.wait_s
                 log.debug("attempt %d of %d: %s", attempt + 1, self._attempts, reason)
                 if error.final:
                     break
             if attempt + 1 < self._attempts:
-                wait = min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S, max(0.0, deadline - time.monotonic()))
-                time.sleep(wait)
+                wait = min(max(_FIRST_WAIT_S * 2 ** min(attempt, 10), asked_wait), _LONGEST_WAIT_S)
+                time.sleep(min(wait, max(0.0, deadline - time.monotonic())))
         failure = RetrievalFailure(f"{reason} (after {tried} {'attempt' if tried == 1 else 'attempts'})")
         return [failure] * len(queries)
 
@@ -126,17 +134,24 @@ class HttpRetriever(Retriever):
                 preload_content=False,
                 redirect=False,
             )
+            clock = clock_of(reply)
             try:
                 content = _read(reply, ends)
             except BaseException:
                 reply.close()  # what is left of the reply must not be taken for the next one
                 raise
+            finally:
+                clock.cancel()
             reply.release_conn()
         except HTTPError as error:
+            if time.monotonic() >= ends:
+                raise _AttemptError(f"its reply took longer than {seconds:.3g} s") from error
             raise _AttemptError(f"{type(error).__name__}: {error}") from error
         if reply.status != 200:
-            again = reply.status >= 500 or reply.status == 429
-            raise _AttemptError(f"status {reply.status}: {content[:200]!r}", final=not again)
+            again = reply.status >= 500 or reply.status in (408, 429)
+            pause = reply.headers.get("Retry-After", "")
+            wait_s = float(pause) if re.fullmatch("[0-9]{1,6}", pause) else 0.0
+            raise _AttemptError(f"status {reply.status}: {content[:200]!r}", final=not again, wait_s=wait_s)
         try:
             return wire.decode_reply(content, num_queries, top_k)
         except wire.WireError as error:
@@ -147,14 +162,13 @@ def _read(reply: urllib3.BaseHTTPResponse, ends: float) -> bytes:
     """The whole body, within the time: a server that drips must not hold an episode for ever."""
     parts: list[bytes] = []
     size = 0
-    # Whatever has come is handed over: a server that drips does not keep the clock from being looked at.
     while part := reply.read1(_CHUNK):
         parts.append(part)
         size += len(part)
         if size > _MAX_REPLY:
             raise _AttemptError("its reply does not end", final=True)
-        if time.monotonic() > ends:
-            raise _AttemptError("its reply took too long")
+    if time.monotonic() >= ends:
+        raise _AttemptError("its reply took too long")  # and what has come may be a part
     return b"".join(parts)
 
 
@@ -162,7 +176,9 @@ def _check(urls: Sequence[str], **settings: float) -> None:
     if not urls:
         raise UserError("environment.search_engine.urls=[]: at least one address is needed")
     for url in urls:
-        parsed = parse_url(url) if isinstance(url, str) else None
+        parsed = None
+        with suppress(HTTPError):  # it cannot even be taken apart
+            parsed = parse_url(url) if isinstance(url, str) else None
         if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
             raise UserError(
                 f"environment.search_engine.urls: {url!r} is no address; "
@@ -170,6 +186,6 @@ def _check(urls: Sequence[str], **settings: float) -> None:
             )
     for name, value in settings.items():
         least = 0 if name.endswith("_s") else 1
-        if not (value > 0 if least == 0 else value >= 1):
-            allowed = "above 0" if least == 0 else "at least 1"
-            raise UserError(f"environment.search_engine.{name}={value}: allowed is a number {allowed}")
+        if not (0 < value < float("inf") if least == 0 else value >= 1 and isinstance(value, int)):
+            allowed = "a number above 0" if least == 0 else "a whole number of at least 1"
+            raise UserError(f"environment.search_engine.{name}={value}: allowed is {allowed}")

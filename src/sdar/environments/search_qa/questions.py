@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdar.environments.search_qa.retriever import readable
 from sdar.episode import Task
 from sdar.errors import UserError
 
@@ -51,7 +52,8 @@ class QuestionFiles:
         self._folder = Path(data_dir).expanduser()
         if not self._folder.is_dir():
             raise UserError(f"environment.data_dir={data_dir}: there is no such folder")
-        files = sorted(path for path in self._folder.iterdir() if path.suffix in SUFFIXES and path.name[0] not in "._")
+        shown = (path for path in self._folder.iterdir() if path.is_file() and path.name[0] not in "._")
+        files = sorted(path for path in shown if path.suffix in SUFFIXES)
         self._files: dict[str, Path] = {}
         for path in files:
             if path.stem in self._files:
@@ -101,13 +103,13 @@ class QuestionFiles:
 
 def read_jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
     """The objects of a jsonl file; UserError for a line that is none."""
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except ValueError as error:
+                row = json.loads(line.decode("utf-8-sig"))
+            except (ValueError, RecursionError) as error:
                 raise UserError(f"{path}: line {number} is no JSON") from error
             if not isinstance(row, Mapping):
                 raise UserError(f"{path}: line {number} is no JSON object")
@@ -147,7 +149,7 @@ def question_of(row: Mapping[str, Any], default_id: str) -> Question:
     identity = row.get("id")
     if identity is None and "index" in extra:
         identity = f"{source}_{extra['index']}"
-    return Question(str(identity if identity is not None else default_id), source, text.strip(), answers)
+    return Question(str(identity if identity is not None else default_id), source, readable(text.strip()), answers)
 
 
 def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -158,4 +160,4 @@ def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _texts(value: Any) -> tuple[str, ...]:
     """A text, or several; anything else among them is not taken for an answer."""
     given: Iterable[Any] = [value] if isinstance(value, str) else value if isinstance(value, Iterable) else ()
-    return tuple(dict.fromkeys(text for text in given if isinstance(text, str) and text.strip()))
+    return tuple(dict.fromkeys(readable(text) for text in given if isinstance(text, str) and text.strip()))

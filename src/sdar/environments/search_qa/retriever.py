@@ -7,6 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+def readable(text: str) -> str:
+    """The text with U+FFFD for each half of a surrogate pair: JSON can write those, and no tokenizer reads them."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
 @dataclass(frozen=True)
 class Passage:
     """One passage of a corpus. ``contents`` is ``"Title"``, a line break, and the text, as in Search-R1's corpus."""

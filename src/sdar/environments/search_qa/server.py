@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import signal
 import socket
 import sys
@@ -16,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import urlsplit
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 _MAX_BODY = 1 << 24
 """Bytes of a request."""
+_MAX_DIGITS = 20
 
 
 class RetrievalServer(ThreadingHTTPServer):
@@ -47,12 +50,16 @@ class RetrievalServer(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._connections: set[Any] = set()
         self.top_k = top_k
+        # the first address decides whether this is IPv4 or IPv6; the base class binds what it is told
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        self.address_family = found[0][0]
         super().__init__((host, port), _Handler)
 
     @property
     def url(self) -> str:
         """The address of the API."""
-        return f"http://{self.server_address[0]!s}:{self.server_address[1]}/retrieve"
+        host = str(self.server_address[0])
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}/retrieve"
 
     def find(self, request: wire.Request) -> list[list[Hit]]:
         """Hits of each query; RuntimeError where the retriever itself failed."""
@@ -97,12 +104,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a request."""
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _MAX_BODY:
+        if not re.fullmatch("[0-9]+", length):
             self.close_connection = True  # its body stays unread
-            self._reply(413 if length.isdigit() else 411, {"error": f"a body of at most {_MAX_BODY} bytes is needed"})
+            self._reply(411, {"error": "the length of the body is needed, as Content-Length"})
+            return
+        if len(length) > _MAX_DIGITS or int(length) > _MAX_BODY:
+            self.close_connection = True
+            self._reply(413, {"error": f"a body of at most {_MAX_BODY} bytes is allowed"})
             return
         body = self.rfile.read(int(length))
-        if self.path != "/retrieve":
+        if self._asked_for() != "/retrieve":
             self._reply(404, {"error": "only /retrieve answers"})
             return
         try:
@@ -115,14 +126,22 @@ class _Handler(BaseHTTPRequestHandler):
         except RuntimeError as error:
             self._reply(503, {"error": str(error)})
             return
+        except Exception as error:  # such as a corpus that was changed: told to the client, too, and the next may do
+            log.exception("a search of %s failed", self.client_address)
+            self._reply(500, {"error": f"the search failed: {error}"})
+            return
         self._send(200, wire.encode_reply(found, return_scores=request.return_scores))
 
     def do_GET(self) -> None:
         """Tell that the server is there."""
-        if self.path == "/health":
+        if self._asked_for() == "/health":
             self._reply(200, {"status": "ok"})
         else:
             self._reply(404, {"error": "only /health and /retrieve answer"})
+
+    def _asked_for(self) -> str:
+        """The path without what follows it, and without a slash at its end."""
+        return urlsplit(self.path).path.rstrip("/")
 
     def _reply(self, status: int, message: dict[str, str]) -> None:
         self._send(status, json.dumps(message).encode())

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from sdar.environments.search_qa.retriever import Hit, Passage
+from sdar.environments.search_qa.retriever import Hit, Passage, readable
 
 MAX_TOP_K = 1000
 """More passages per query are not served."""
@@ -45,16 +46,20 @@ def decode_request(body: bytes, default_top_k: int) -> Request:
         WireError: naming the field, its value and what is allowed.
     """
     message = _object(body)
-    if ("query" in message) == ("queries" in message):
+    one, many = message.get("query"), message.get("queries")
+    if (one is None) == (many is None):
         raise WireError("either query or queries must be given")
-    queries = [message["query"]] if "query" in message else message["queries"]
+    queries = many if one is None else [one]
     if not isinstance(queries, list) or not all(isinstance(query, str) for query in queries):
         raise WireError("query must be a text and queries a list of texts")
     top_k = message.get("topk")
     top_k = default_top_k if top_k is None else top_k
     if not isinstance(top_k, int) or isinstance(top_k, bool) or not 1 <= top_k <= MAX_TOP_K:
         raise WireError(f"topk is {top_k!r}, allowed is a whole number from 1 to {MAX_TOP_K}")
-    return Request(tuple(queries), top_k, bool(message.get("return_scores", False)))
+    return_scores = message.get("return_scores")
+    if return_scores is not None and not isinstance(return_scores, bool):
+        raise WireError(f"return_scores is {return_scores!r}, allowed is true or false")
+    return Request(tuple(map(readable, queries)), top_k, bool(return_scores))
 
 
 def encode_reply(found: Sequence[Sequence[Hit]], *, return_scores: bool) -> bytes:
@@ -85,6 +90,8 @@ def _object(body: bytes) -> dict[str, Any]:
         message = json.loads(body)
     except ValueError as error:  # of the syntax, or of the encoding
         raise WireError("it is no JSON") from error
+    except RecursionError as error:
+        raise WireError("it is nested too deeply") from error
     if not isinstance(message, dict):
         raise WireError("it is no JSON object")
     return message
@@ -101,7 +108,12 @@ def _hit(hit: Any) -> Hit:
     contents = document.get("contents") if isinstance(document, dict) else None
     if not isinstance(document, dict) or not isinstance(contents, str):
         raise WireError("a result has no document with contents")
-    score = hit.get("score", 0.0)
-    if isinstance(score, bool) or not isinstance(score, int | float) or not math.isfinite(score):
-        raise WireError(f"a result has the score {score!r}")
-    return Hit(Passage(str(document.get("id", "")), contents), float(score))
+    return Hit(Passage(str(document.get("id", "")), readable(contents)), _score(hit.get("score", 0.0)))
+
+
+def _score(given: Any) -> float:
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        with suppress(OverflowError):  # an integer may have hundreds of digits
+            if math.isfinite(score := float(given)):
+                return score
+    raise WireError(f"a result has the score {str(given)[:50]!r}")

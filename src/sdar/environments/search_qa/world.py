@@ -17,6 +17,7 @@ import numpy as np
 
 from sdar.environments.search_qa import names
 from sdar.environments.search_qa.retriever import Passage
+from sdar.errors import UserError
 from sdar.randomness import keyed_generator
 
 SHARES = {"train": 0.4, "valid": 0.15, "warm_start": 0.45}
@@ -129,6 +130,11 @@ class WorldSettings:
     people: int = 300
     towns: int = 90
     books: int = 120
+
+    def __post_init__(self) -> None:
+        for name, least in (("people", 2), ("towns", 1), ("books", 1)):  # nobody is their own teacher
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"environment.world.{name}={value}: allowed is a whole number of at least {least}")
 
 
 class World:

@@ -1,0 +1,66 @@
+"""Connections that end when their time is over.
+
+The time limit of a socket is one of each read. A server that sends a byte now and then is always in time for it, in the
+head of a reply as in its body, and would hold a request for hours.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import suppress
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+
+class _Limited(HTTPConnection):
+    """From the first byte that is waited for, ``timeout`` seconds remain; then the socket is shut down.
+
+    ``clock`` runs until it is cancelled: by this class where there is no reply, else by whoever has read the reply.
+    """
+
+    clock: threading.Timer
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        self.clock = threading.Timer(float(self.timeout or 0.0), _shut, [self.sock])
+        self.clock.daemon = True
+        self.clock.start()
+        try:
+            return super().getresponse()
+        except BaseException:
+            self.clock.cancel()
+            raise
+
+
+def _shut(connected: socket.socket) -> None:
+    with suppress(OSError):  # the other side may have been first
+        # of the plain socket, also below encryption: reads that are waiting end at once
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+
+
+class _LimitedHttps(_Limited, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Limited
+
+
+class _PoolHttps(HTTPSConnectionPool):
+    ConnectionCls = _LimitedHttps
+
+
+def limited_pools(num_pools: int, maxsize: int) -> urllib3.PoolManager:
+    """Pools whose requests end in time; without retries of their own."""
+    manager = urllib3.PoolManager(num_pools=num_pools, maxsize=maxsize, retries=False)
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolHttps}
+    return manager
+
+
+def clock_of(reply: urllib3.BaseHTTPResponse) -> threading.Timer:
+    """The clock of the connection that a reply, not yet read, comes from."""
+    connection = reply.connection
+    assert isinstance(connection, _Limited)
+    return connection.clock
