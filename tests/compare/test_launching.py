@@ -18,6 +18,8 @@ import fake_train
 from sdar.compare import app, launcher
 from sdar.compare.plan import make_plan
 from sdar.compare.request import read_request
+from sdar.compare.terms import Terms
+from sdar.errors import UserError
 from sdar.runs import occupied
 
 pytestmark = pytest.mark.e2e  # every test starts processes
@@ -56,6 +58,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     (tmp_path / "fake").mkdir()
     made = Fake(tmp_path / "fake")
     monkeypatch.setattr(app, "TRAIN", made.command)
+    monkeypatch.setattr(app, "present_terms", lambda settings: Terms("p" * 64, (12, "t" * 64)))
     return made
 
 
@@ -151,6 +154,38 @@ def test_runs_on_another_panel_are_refused_when_they_are_reused_and_when_they_ar
         assert code == 2
         assert "differ in their panel" in shown.splitlines()[-1]
     assert len(fake.calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("now", "mentioned"),
+    [
+        (Terms("q" * 64, (12, "t" * 64)), "their panel (content hash): pppppppppppp and qqqqqqqqqqqq"),
+        (Terms("p" * 64, (13, "u" * 64)), "their training tasks: 12 (tttttttttttt) and 13 (uuuuuuuuuuuu)"),
+    ],
+)
+def test_a_panel_that_has_changed_since_is_told_before_anything_starts(
+    compare: Callable[..., tuple[int, str]], fake: Fake, monkeypatch: pytest.MonkeyPatch, now: Terms, mentioned: str
+) -> None:
+    assert compare(*PAIR)[0] == 0
+    monkeypatch.setattr(app, "present_terms", lambda settings: now)
+    assert compare(*PAIR)[0] == 0  # nothing is to be made
+    code, shown = compare("algorithm=grpo,sdar", "seed=0..1", "logs_dir=logs")
+    assert (code, len(fake.calls())) == (2, 2)
+    assert mentioned in shown.splitlines()[-1]
+
+
+def test_files_that_lie_elsewhere_keep_nobody_from_comparing(
+    compare: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert compare(*PAIR)[0] == 0
+
+    def lost(settings: Any) -> Terms:
+        raise UserError("environment.data_dir=here has no games")
+
+    monkeypatch.setattr(app, "present_terms", lost)
+    code, shown = compare("algorithm=grpo,sdar", "seed=0..1", "logs_dir=logs")
+    assert code == 0
+    assert "cannot be seen here: environment.data_dir=here has no games" in shown
 
 
 @pytest.mark.parametrize(

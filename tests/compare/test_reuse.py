@@ -120,6 +120,7 @@ def test_the_folder_of_a_comparison_is_the_same_for_the_same_runs(tmp_path: Path
         ("environment.max_turns=14,20", "environment.max_turns"),
         ("environment.generator.seed=0,1", "environment.generator.seed"),
         ("model.path=alfworld,alfworld_seed1", "model.path"),
+        ("model.dtype=float32,bfloat16", "model.dtype"),
         ("trainer.max_epochs=10,20", "trainer.max_epochs"),
         ("rollout.tasks_per_iteration=6,12", "tasks_per_iteration"),
     ],
@@ -134,6 +135,15 @@ def test_a_sweep_over_what_pairs_must_share_is_refused(sweep: str, mentioned: st
 def test_methods_that_are_the_same_are_refused() -> None:
     with pytest.raises(UserError, match="are the same run"):
         make_plan(read_request(["logger=none,tensorboard", "seed=1,2"]))
+
+
+def test_a_method_that_trains_nothing_is_refused() -> None:
+    with pytest.raises(UserError, match=r"^skill_prompt: train is false"):
+        make_plan(read_request(["algorithm=grpo,skill_prompt", "seed=1,2"]))
+
+
+def test_adapters_of_different_ranks_start_from_the_same_weights() -> None:
+    assert len(make_plan(read_request(["model.lora.rank=4,8", "seed=1,2"])).jobs) == 4
 
 
 def test_one_mistake_in_a_sweep_is_told_before_anything_starts() -> None:

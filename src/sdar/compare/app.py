@@ -18,6 +18,7 @@ from sdar.compare.progress import Progress, last_line
 from sdar.compare.records import FinishedRun, Found, find_runs
 from sdar.compare.report import as_record, report
 from sdar.compare.request import BASIC, JOBLIB, Request, read_request
+from sdar.compare.terms import check_present, present_terms
 from sdar.errors import UserError
 from sdar.runs import git_revision, occupied, versions, write_record
 
@@ -83,6 +84,8 @@ def _compare_in_folder(plan: Plan, how: Launcher) -> int:
     for job in missing:
         if (busy := found[job.identity].running) is not None:
             raise UserError(f"{job.label} is running now, in {busy}: wait until it has ended, or end it")
+    if finished and missing:
+        _check_still_the_same(plan, finished)
     print(f"comparison: {len(plan.methods)} methods x {len(plan.seeds)} seeds, {plan.folder}", flush=True)
     for job, run in finished.items():
         print(f"{job.label}: reused, {run.folder}", flush=True)
@@ -101,6 +104,17 @@ def _compare_in_folder(plan: Plan, how: Launcher) -> int:
         print(f"{lacking} of {len(plan.jobs)} runs are not finished; the same command tries them again", flush=True)
         return SOME_FAILED
     return 0
+
+
+def _check_still_the_same(plan: Plan, finished: Mapping[Job, FinishedRun]) -> None:
+    """Refuse to make runs that could not be compared with the finished ones, which share their terms."""
+    try:
+        now = present_terms(plan.jobs[0].settings)
+    except UserError as error:  # runs may be made where the files are: on a cluster's nodes
+        print(f"whether the panel is still that of the finished runs cannot be seen here: {error}", flush=True)
+        return
+    job, run = next(iter(finished.items()))
+    check_present(job.label, run, now)
 
 
 class Launcher:

@@ -24,6 +24,7 @@ _MUST_AGREE = {
     "model.path": "the warm start",
     "model.name": "the warm start",
     "model.revision": "the warm start",
+    "model.dtype": "the warm start",
     "datamodule.tasks_per_iteration": "the number of training tasks",
     "trainer.max_epochs": "the number of iterations",
     "trainer.max_time": "the length of training",
@@ -94,6 +95,11 @@ def make_plan(request: Request) -> Plan:
             config = compose_config(overrides, folder)
             config["run_dir"] = "unset"
             settings = validate(config)
+            if not settings["train"]:
+                raise UserError(
+                    f"{label}: train is false in its settings, but a comparison trains every run; allowed are methods "
+                    "that train (whose rows before training show the start weights without and with skills)"
+                )
             jobs.append(Job(label, seed, overrides, settings, run_identity(settings), config_hash(settings)))
     _check_equal_terms(jobs)
     _check_different(jobs)

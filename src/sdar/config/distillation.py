@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from sdar.config.build import build
+from sdar.config.parallel import spreads_weights
 from sdar.errors import UserError
 from sdar.objective.estimator import AdvantageEstimator
 from sdar.objective.objective import ObjectiveConfig, check_policy_loss
 from sdar.objective.schedule import Constant, Feedback, Schedules
-from sdar.teacher.weights import TeacherSource, check_needs, check_source
+from sdar.teacher.weights import TeacherSource, check_needs, check_sharding, check_source
 
 
 def check_teacher(settings: Mapping[str, Any]) -> None:
@@ -61,6 +62,8 @@ def check_distillation(settings: Mapping[str, Any]) -> None:
     source, keep = teacher.get("source", TeacherSource.OLD), teacher.get("keep_hidden", False)
     check_source(source, has_other=teacher.get("other") is not None, keep_hidden=keep)
     check_needs(divergence, TeacherSource(source), keep_hidden=keep)
+    if spreads_weights(settings["trainer"]):
+        check_sharding(divergence, TeacherSource(source))
     for name, scheduled in (("coefficient", schedule.coefficient), ("beta", schedule.beta)):
         if isinstance(scheduled, Feedback) and not gate.reads_gap:
             raise UserError(

@@ -34,6 +34,12 @@ def check_processes(settings: Mapping[str, Any]) -> None:
     _check_shares(settings, processes)
 
 
+def spreads_weights(trainer: Mapping[str, Any]) -> bool:
+    """Whether the strategy spreads weights over the processes (FSDP2)."""
+    strategy = trainer.get("strategy")
+    return is_node(strategy) and strategy["_target_"] == _SHARDED
+
+
 def _check_accelerator(trainer: Mapping[str, Any]) -> None:
     accelerator, devices = trainer.get("accelerator", "auto"), trainer.get("devices", "auto")
     if accelerator not in ("gpu", "cuda"):
@@ -59,8 +65,7 @@ def _check_precision(settings: Mapping[str, Any]) -> None:
     trainer = settings["trainer"]
     stated = str(trainer.get("precision") or "32-true")
     precision = _PRECISIONS.get(stated, stated)
-    strategy = trainer.get("strategy")
-    sharded = is_node(strategy) and strategy["_target_"] == _SHARDED
+    sharded = spreads_weights(trainer)
     if precision == "16-mixed" or (sharded and precision not in _SHARDED_PRECISIONS):
         raise UserError(f"trainer.precision={stated}: allowed are {', '.join(_SHARDED_PRECISIONS)}")
     if sharded and settings["model"].get("lora") is not None:

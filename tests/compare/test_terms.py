@@ -1,0 +1,45 @@
+"""What a run made now would be judged on, from the settings alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fake_runs import make_run, results, settings_of
+from sdar.compare.records import read_run
+from sdar.compare.terms import check_present, present_terms
+from sdar.errors import UserError
+
+FEW = ("environment.num_tasks=[12,6,6]", "evaluation.panel_size=6")
+
+
+def test_the_terms_are_those_of_the_tasks_and_not_of_the_method() -> None:
+    now = present_terms(settings_of(*FEW))
+    assert now.training_tasks[0] == 12
+    assert present_terms(settings_of(*FEW, "algorithm=grpo", "seed=5")) == now
+    other = present_terms(settings_of(*FEW, "environment.generator.seed=9"))
+    assert other.panel != now.panel
+    assert other.training_tasks[1] != now.training_tasks[1]
+    assert present_terms(settings_of(*FEW, "evaluation.seed=9")).training_tasks == now.training_tasks
+
+
+def test_a_run_on_other_tasks_is_refused_and_one_that_tells_nothing_of_them_is_not(tmp_path: Path) -> None:
+    now = present_terms(settings_of(*FEW))
+    tasks = {"tasks": 12, "content_hash": now.training_tasks[1]}
+    kept = {"panel": now.panel, "tasks": tasks}
+    for change, mentioned in (
+        ({}, None),
+        ({"tasks": None}, None),
+        ({"panel": "p" * 64}, "panel"),
+        ({"tasks": tasks | {"tasks": 11}}, "training tasks: 11"),
+    ):
+        folder = make_run(tmp_path, FEW, results(**(kept | change)))  # type: ignore[arg-type]
+        run = read_run(folder, {})
+        assert run is not None
+        if mentioned is None:
+            check_present("sdar seed=1", run, now)
+            continue
+        with pytest.raises(UserError, match=rf"^sdar seed=1 \({folder}\).* {mentioned}") as caught:
+            check_present("sdar seed=1", run, now)
+        assert "\n" not in str(caught.value)
