@@ -49,9 +49,20 @@ def test_check_counts_what_keywords_select_and_names_what_selects_nothing(tmp_pa
     assert "2 tasks: heat 100.0%" in text
     assert "no task skill for: " in text
     assert "never selected: song" in text
+    assert "task types of the library that no task has: x, y" in text
+    assert "retrieval=task_type finds none: look_at_obj_in_light, pick_and_place_simple" in text
     _, whole = run("check", "environment=alfworld", "model=hf", "model.name=x", "environment.num_tasks=[12,6,6]")
     assert "library: alfworld_llm, 7 skills" in whole
     assert "never selected" not in whole
+    assert "task types" not in whole
+
+
+def test_real_questions_are_checked_without_their_corpus(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"question": "Who is the father of Ada?", "golden_answers": ["B"]}\n')
+    settings = ("environment=search_qa", "skills=search_qa_open", f"environment.data_dir={tmp_path}")
+    code, text = run("check", *settings, "search_engine=http")
+    assert code == 0
+    assert "1 tasks: entity_attribute 100.0%" in text
 
 
 @pytest.mark.parametrize(
@@ -60,7 +71,10 @@ def test_check_counts_what_keywords_select_and_names_what_selects_nothing(tmp_pa
         (("list",), "list: allowed is show or check"),
         (("show",), "task= is missing"),
         (("show", "task=x", "seed=-1"), "seed=-1"),
-        (("show", "task=x", "trainer.max_epochs=3"), "only settings of environment, skills, retrieval, model"),
+        (
+            ("show", "task=x", "trainer.max_epochs=3"),
+            "only settings of environment, search_engine, skills, retrieval, model",
+        ),
         (("show", "task=x", "skills=nowhere"), "'nowhere', allowed are a folder or a shipped library"),
         (("show", "task=x", "retrieval=bm25", "retrieval.top_k=0"), "retrieval.top_k=0"),
         (("check", "task=x"), "check looks at every task"),

@@ -56,12 +56,35 @@ def test_keywords_are_optional_and_those_of_no_skill_are_named(folder, caplog):
     assert "other" not in caplog.text
 
 
+def test_questions_find_their_skill_by_data_set_as_in_the_releases_code(tmp_path):
+    names = ("general_skills", "direct_retrieval", "entity_attribute_lookup", "multi_hop_reasoning", "compare")
+    for name in names:
+        (tmp_path / f"{name}.md").write_text(f"Do {name}.")
+    library = load(
+        tmp_path,
+        skill_files={name: f"{name}.md" for name in names},
+        task_to_skill={name: name for name in names[1:]} | {"musique": "compare"},
+        task_keywords={},
+    )
+
+    def read(data_set):
+        task = Task("t", data_set, "who?", "train", "hash")
+        return [skill.name for skill in TaskTypeRetrieval(general=False).select(library, task)]
+
+    assert [read(name) for name in ("nq", "triviaqa")] == [["direct_retrieval"]] * 2
+    assert read("popqa") == ["entity_attribute_lookup"]
+    assert [read(name) for name in ("hotpotqa", "2wikimultihopqa", "bamboogle")] == [["multi_hop_reasoning"]] * 3
+    assert read("musique") == read("compare") == ["compare"]  # what the folder says comes first
+    assert read("trec") == []
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"skill_files": None}, "skill_files is None, allowed is a mapping"),
         ({"skill_files": {"heat": "no.md"}, "task_to_skill": {}}, "'heat' the file 'no.md', which cannot be read"),
         ({"task_to_skill": {"heat": "cook"}}, "task_to_skill gives 'heat' the skill 'cook'"),
+        ({"task_to_skill": {"heat": ["heat"]}}, "task_to_skill gives 'heat' the skill ['heat']"),
         ({"task_keywords": {"heat": "hot"}}, "task_keywords gives 'heat' 'hot', allowed is a list of texts"),
     ],
 )

@@ -47,6 +47,8 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder):
         ("---\nname: heat\nUse the microwave.", "it has no front matter"),
         ("---\njust a sentence\n---\nUse it.", "it has no front matter"),
         ("---\nname: [heat\n---\nUse it.", "heat.md: its front matter is not YAML"),
+        (HEAT.replace("name: heat", "name: 2020-13-41"), "heat.md: its front matter is not YAML (month must be in"),
+        (HEAT.replace("name: heat", "name: !!python/name:os.system"), "heat.md: its front matter is not YAML"),
         (
             HEAT.replace("keywords", "keyword"),
             "it has the field 'keyword', allowed are name, kind, task_types, keywords",
@@ -78,10 +80,19 @@ def test_all_wrong_files_are_named_at_once(folder):
         SkillLibrary.load(folder)
 
 
+def test_what_is_no_file_is_named_among_the_wrong_ones(folder):
+    (folder / "folder.md").mkdir()
+    (folder / "link.md").symlink_to(folder / "nowhere")
+    with pytest.raises(UserError, match=r"folder\.md: it cannot be read \(.+\); link\.md: it cannot be read \(No"):
+        SkillLibrary.load(folder)
+
+
 def test_a_name_used_twice_is_refused(folder):
     (folder / "again.md").write_text(HEAT)
-    with pytest.raises(UserError, match="'heat' is used twice"):
+    with pytest.raises(UserError, match=r"heat\.md: name is 'heat', as in again\.md, allowed is one of its own"):
         SkillLibrary.load(folder)
+    with pytest.raises(UserError, match="'heat' is used twice"):
+        SkillLibrary((Skill("heat", SkillKind.GENERAL, (), (), "a"), Skill("heat", SkillKind.GENERAL, (), (), "b")))
 
 
 def test_a_folder_that_does_not_exist_or_holds_no_skill_is_refused(tmp_path):

@@ -135,6 +135,28 @@ def test_bm25_ranks_by_shared_words_and_leaves_out_what_shares_none():
     assert BM25Retrieval(general=False).select(LIBRARY, task("")) == []
 
 
+def test_bm25_finds_nothing_in_skills_without_a_word():
+    library = SkillLibrary((skill("a", task_type="x", text="I"), skill("b", task_type="y", text="the of a")))
+    assert BM25Retrieval().select(library, task("the a")) == []
+    more = SkillLibrary((*library, skill("c", task_type="z", text="mug")))
+    assert names(BM25Retrieval().select(more, task())) == ["c"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_skills_for_other_task_types_do_no_harm(strategy):
+    other, retrieval = task("sing a song", "singing"), strategy(general=False)
+    retrieval.begin(LIBRARY, [other])
+    expected = {
+        KeywordRetrieval: [["place"]],  # the library's default
+        FullRetrieval: [["cool", "heat", "place"], ["place", "cool", "heat"]],
+        TaskTypeRetrieval: [[]],
+        NoRetrieval: [[]],
+        BM25Retrieval: [[]],
+        AdversarialRetrieval: [["cool"], ["heat"]],  # and never the default, which keywords select
+    }
+    assert names(retrieval.select(LIBRARY, other)) in expected.get(strategy, [["cool"], ["heat"], ["place"]])
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [

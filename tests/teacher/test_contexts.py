@@ -126,6 +126,35 @@ def test_the_longest_row_of_an_episode_is_a_turn_where_every_turn_is_a_prompt() 
     assert row_tokens(one) == 6
 
 
+# ------------------------------------------------------------------ libraries for other tasks
+
+
+def general_alone(library: SkillLibrary) -> SkillLibrary:
+    return SkillLibrary(tuple(library.general))
+
+
+@pytest.mark.parametrize(
+    ("skills", "retrieval", "warning"),
+    [
+        (LIBRARY, KeywordRetrieval(), ""),
+        (general_alone(LIBRARY), KeywordRetrieval(), ""),
+        (SkillLibrary.load("webshop"), NoRetrieval(), ""),
+        (SkillLibrary.load("webshop"), RandomRetrieval(), "the skills are for tasks of the types apparel, beauty"),
+        (SkillLibrary.load("webshop"), KeywordRetrieval(), "the skills are for tasks of the types apparel, beauty"),
+        (
+            SkillLibrary((Skill("a", SkillKind.TASK, ("type 0",), ("nowhere",), "Say a."),)),
+            KeywordRetrieval(),
+            "the retrieval finds general skills alone, for all ",
+        ),
+    ],
+)
+def test_a_library_that_fits_no_task_is_told(
+    skills: SkillLibrary, retrieval: Retrieval, warning: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    connected(SkillTeacher(skills, retrieval))
+    assert [warning in record.getMessage() for record in caplog.records] == ([True] if warning else [])
+
+
 # ------------------------------------------------------------------ demonstrations
 
 

@@ -30,9 +30,10 @@ show    what every strategy retrieves for one task, and why; seed=N names the ra
 check   which skills keywords select for every task of the environment, and what selects none
 
 Settings are those of training that name the tasks, the library and the strategies: environment=alfworld, skills=FOLDER,
-model=hf (which reads other skills than the tiny model), retrieval.top_k=2."""
+model=hf (which reads other skills than the tiny model), retrieval.top_k=2. Real questions need a search engine to be
+named, though nothing is searched: environment=search_qa environment.data_dir=FOLDER search_engine=http."""
 
-_ALLOWED = ("environment", "skills", "retrieval", "model", "search_engine")
+_ALLOWED = ("environment", "search_engine", "skills", "retrieval", "model")
 _NAMED = 8
 """How many task texts of a kind are named in full."""
 
@@ -134,12 +135,14 @@ def _check(overrides: Sequence[str], write: Write) -> None:
     keyword = KeywordRetrieval(general=False)
     write(f"library: {_plain(config, 'skills')}, {len(library)} skills, {len(library.general)} of them general")
     used: Counter[str] = Counter()
+    types: set[str] = set()
     for split in environment.splits():
         found: dict[str, Counter[str]] = {}
         without: list[str] = []
         for task in environment.tasks(split):
             selected = [skill.name for skill in keyword.select(library, task)]
             used.update(selected)
+            types.add(task.task_type)
             found.setdefault(task.task_type, Counter())[" + ".join(selected) or "none"] += 1
             without += [] if selected else [task.description]
         write(f"\n{split}")
@@ -149,9 +152,15 @@ def _check(overrides: Sequence[str], write: Write) -> None:
             write(f"  {task_type:<32} {total:>6} tasks: {shares}")
         for text in list(dict.fromkeys(without))[:_NAMED]:
             write(f"  no task skill for: {text}")
-    unused = [skill.name for skill in library.task if not used[skill.name]]
-    if unused:
-        write(f"\nnever selected: {', '.join(unused)}")
+    named = {name for skill in library.task for name in skill.task_types}
+    notes = {
+        "never selected": [skill.name for skill in library.task if not used[skill.name]],
+        "task types of the library that no task has": sorted(named - types),
+        "task types that no skill names, so that retrieval=task_type finds none": sorted(types - named),
+    }
+    for note, names in notes.items():
+        if names:
+            write(f"\n{note}: {', '.join(names)}")
 
 
 if __name__ == "__main__":

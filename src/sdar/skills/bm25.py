@@ -29,11 +29,9 @@ class BM25Retrieval(Retrieval):
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
         """See the class."""
-        if not library.task:
-            return []
         known, index = _index(tuple(library.task))
         words = [word for word in _words(task.description) if word in known]
-        if not words:
+        if index is None or not words:
             return []
         scores = index.get_scores(words).tolist()
         ranked = sorted(zip(scores, library.task, strict=True), key=lambda match: -match[0])
@@ -41,11 +39,15 @@ class BM25Retrieval(Retrieval):
 
 
 @lru_cache(maxsize=16)
-def _index(skills: tuple[Skill, ...]) -> tuple[frozenset[str], bm25s.BM25]:
+def _index(skills: tuple[Skill, ...]) -> tuple[frozenset[str], bm25s.BM25 | None]:
+    """All words of the skills, and their index; None where they have no word."""
     documents = [_words(" ".join([skill.name, *skill.keywords, skill.text])) for skill in skills]
+    known = frozenset(word for document in documents for word in document)
+    if not known:
+        return known, None  # bm25s indexes no empty collection
     index = bm25s.BM25(backend="numpy")
     index.index(documents, show_progress=False)
-    return frozenset(word for document in documents for word in document), index
+    return known, index
 
 
 def _words(text: str) -> list[str]:

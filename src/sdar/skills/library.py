@@ -87,18 +87,22 @@ class SkillLibrary:
         path = _resolve(folder)
         if (path / MAPPING).exists():
             return cls(_originals(path, folder))
-        skills: list[Skill] = []
+        skills: dict[str, tuple[Path, Skill]] = {}
         wrong: list[str] = []
         for file in sorted(path.glob("*.md")):
             try:
-                skills.append(_read(file))
+                skill = _read(file)
             except _WrongFileError as error:
                 wrong.append(f"{file.name}: {error}")
+                continue
+            first, _ = skills.setdefault(skill.name, (file, skill))
+            if first != file:
+                wrong.append(f"{file.name}: name is {skill.name!r}, as in {first.name}, allowed is one of its own")
         if wrong:
             raise UserError(f"The skill library {str(folder)!r} cannot be used: " + "; ".join(wrong) + ".")
         if not skills:
             raise UserError(f"The skill library {str(folder)!r} holds no *.md file, at least one is needed.")
-        return cls(tuple(skills))
+        return cls(tuple(skill for _, skill in skills.values()))
 
     def __iter__(self) -> Iterator[Skill]:
         """Skills in the library's order."""
@@ -160,7 +164,9 @@ def _read(file: Path) -> Skill:
         metadata, text = frontmatter.parse(file.read_text(encoding="utf-8-sig"), handler=YAMLHandler())
     except UnicodeDecodeError as error:
         raise _WrongFileError("it is not UTF-8 text") from error
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise _WrongFileError(f"it cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
         where = re.sub(r"\s+", " ", str(error))
         raise _WrongFileError(f"its front matter is not YAML ({where})") from error
     if not metadata:

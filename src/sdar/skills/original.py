@@ -20,6 +20,17 @@ MAPPING = "skill_mapping.json"
 GENERAL = "general_skills"
 """The release's name of the skill that every task gets."""
 
+DATA_SETS = {
+    "nq": "direct_retrieval",
+    "triviaqa": "direct_retrieval",
+    "popqa": "entity_attribute_lookup",
+    "hotpotqa": "multi_hop_reasoning",
+    "2wikimultihopqa": "multi_hop_reasoning",
+    "musique": "multi_hop_reasoning",
+    "bamboogle": "multi_hop_reasoning",
+}
+"""The skill for the questions of a data set: the release has this in its code, and not in the folder."""
+
 log = logging.getLogger(__name__)
 
 
@@ -30,14 +41,16 @@ class MappingError(Exception):
 def read_original(folder: Path) -> list[tuple[str, bool, tuple[str, ...], tuple[str, ...], str]]:
     """Name, whether it is general, task types, keywords and text of every skill.
 
-    A task skill without a task type is for the type of its own name. Keywords of a task type that leads to no skill are
+    A task skill without a task type is for the type of its own name; data sets of questions that the folder does not
+    name have the skill of ``DATA_SETS``. Keywords of a task type that leads to no skill are
     left out with a warning. MappingError: the folder cannot be read; it names the field.
     """
     mapping = _mapping(folder / MAPPING)
     files, types, keywords = (_field(mapping, name) for name in ("skill_files", "task_to_skill", "task_keywords"))
     for task_type, name in types.items():
-        if name not in files:
+        if not isinstance(name, str) or name not in files:
             raise MappingError(f"task_to_skill gives {task_type!r} the skill {name!r}, which skill_files does not name")
+    sets = [(data_set, name) for data_set, name in DATA_SETS.items() if name in files and data_set not in types]
     words: dict[str, list[str]] = {name: [] for name in files}
     for task_type, found in keywords.items():
         name = types.get(task_type, task_type)
@@ -50,8 +63,10 @@ def read_original(folder: Path) -> list[tuple[str, bool, tuple[str, ...], tuple[
     skills = []
     for name, file in files.items():
         general = name == GENERAL
-        own = () if general else tuple(kind for kind, skill in types.items() if skill == name) or (name,)
-        skills.append((name, general, own, () if general else tuple(words[name]), _text(folder, name, file)))
+        own = tuple(kind for kind, skill in types.items() if skill == name) or (name,)
+        own += tuple(data_set for data_set, skill in sets if skill == name)
+        text = _text(folder, name, file)
+        skills.append((name, general, () if general else own, () if general else tuple(words[name]), text))
     return skills
 
 

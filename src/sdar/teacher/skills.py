@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sdar.environments.base import Environment
 from sdar.episode import Task, TaskOutcome
 from sdar.skills.library import Skill, SkillLibrary
-from sdar.skills.retrieval import Draw, KeywordRetrieval, Retrieval, reading_order
+from sdar.skills.retrieval import Draw, KeywordRetrieval, NoRetrieval, Retrieval, reading_order
 from sdar.teacher.parts import ContextPart, Item
 
 HEADER = "[Privileged Skill Information]"
+
+log = logging.getLogger(__name__)
 
 
 class SkillPart(ContextPart):
@@ -29,8 +32,11 @@ class SkillPart(ContextPart):
         self._seed = self._iteration = 0
 
     def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:  # noqa: ARG002
-        """Note what a solved episode returns."""
+        """Note what a solved episode returns, and warn of a library that looks as if it were for other tasks."""
         self._solved_return = environment.solved_return
+        misfit = misfits(self.library, self.retrieval, environment.tasks(environment.splits()[0]))
+        if misfit:
+            log.warning("%s; python -m sdar.skills check shows what is selected", misfit)
 
     def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:
         """Note what names the iteration's draws, and let the strategy choose."""
@@ -75,6 +81,20 @@ class SkillPart(ContextPart):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Hand it to the strategy."""
         self.retrieval.load_state(state)
+
+
+def misfits(library: SkillLibrary, retrieval: Retrieval, tasks: Sequence[Task]) -> str:
+    """What is odd about a library for these tasks, in a clause; "" for nothing, and for a library of general skills."""
+    types = sorted({name for skill in library.task for name in skill.task_types})
+    if not types or isinstance(retrieval, NoRetrieval):
+        return ""
+    found = sorted({task.task_type for task in tasks})
+    if not set(types) & set(found):
+        return f"the skills are for tasks of the types {', '.join(types)}, and the tasks are {', '.join(found)}"
+    selections = (selection for task in tasks for selection in retrieval.possible(library, task))
+    if not any(skill.is_task for selection in selections for skill in selection):
+        return f"the retrieval finds general skills alone, for all {len(tasks)} training tasks"
+    return ""
 
 
 def _items(skills: Sequence[Skill]) -> list[Item]:
