@@ -20,7 +20,6 @@ from sdar.episode import Episode
 from sdar.errors import UserError
 from sdar.objective.advantage import by_task, mean_and_std
 
-
 _NO_SPREAD = 1e-12
 """Standard deviation of changes of belief, in [0, 1], up to which they are equal: what rounding leaves of equal numbers
 must not be taken for a spread and divided by."""
