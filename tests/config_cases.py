@@ -123,6 +123,55 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["algorithm=rlsd", "algorithm.score_teacher=false"],
         ["algorithm.shaping", "algorithm.score_teacher=false"],
     ),
+    "shaping of advantages that nobody learns from": (
+        ["algorithm=rlsd", "algorithm.objective.policy_coefficient=0"],
+        ["algorithm.shaping.weight=0.5", "policy_coefficient=0"],
+    ),
+    "shaping without its class": (["algorithm.shaping.weight=0.5"], ["algorithm.shaping", "no _target_"]),
+    "an advantage as supervision": (
+        ["algorithm.supervision={_target_: sdar.objective.gigpo.StepGroupAdvantage}"],
+        ["algorithm.supervision._target_", "StepGroupAdvantage", "sdar.supervision.Supervision"],
+    ),
+    "a shaping as the advantage": (
+        ["algorithm.advantage._target_=sdar.objective.shaping.RLSD"],
+        ["algorithm.advantage._target_", "sdar.objective.estimator.AdvantageEstimator"],
+    ),
+    "a schedule of the coefficient as all schedules": (
+        ["schedule._target_=sdar.objective.schedule.Linear"],
+        ["schedule._target_", "sdar.objective.schedule.Schedules"],
+    ),
+    "a divergence as the gate": (
+        ["gate._target_=sdar.objective.divergence.Sampled"],
+        ["gate._target_", "sdar.objective.gate.Gate"],
+    ),
+    "an analyser as the teacher": (
+        ["algorithm=hindsight", "teacher._target_=sdar.teacher.hindsight.RuleAnalyser"],
+        ["teacher._target_", "sdar.teacher.base.Teacher"],
+    ),
+    "a teacher as its own analyser": (
+        ["algorithm=hindsight", "teacher.analyser._target_=sdar.teacher.hindsight.HindsightTeacher"],
+        ["teacher.analyser._target_", "sdar.teacher.hindsight.Analyser"],
+    ),
+    "nobody to score": (
+        ["algorithm=grpo", "algorithm.score_teacher=true", "teacher=none"],
+        ["algorithm.score_teacher=true", "teacher=none"],
+    ),
+    "a schedule of nothing": (
+        ["algorithm=grpo", "schedule=warm_down"],
+        ["schedule.coefficient", "algorithm.score_teacher=false", "schedule=constant"],
+    ),
+    "hindsight in the prompt": (
+        ["algorithm=skill_grpo", "teacher=hindsight"],
+        ["skills_in_prompt=true", "only known after the episode", "teacher=skills"],
+    ),
+    "a sibling in the prompt": (
+        ["algorithm=skill_prompt", "teacher=sibling"],
+        ["skills_in_prompt=true", "only known after the episode"],
+    ),
+    "hindsight of no action": (
+        ["algorithm=hindsight", "teacher.analyser.at_most=0"],
+        ["teacher.analyser.at_most=0", "at least 1"],
+    ),
     "skills in the prompt and a teacher with the same": (
         ["algorithm=skill_grpo", "algorithm.score_teacher=true"],
         ["skills_in_prompt=true", "score_teacher=true"],

@@ -7,9 +7,10 @@ import torch
 
 from sdar.episode import EndReason
 from sdar.errors import UserError
+from sdar.objective.schedule import Schedules, WarmDown
 from sdar.policy.log_probs import score_tokens
 from sdar.supervision import SolvedEpisodes
-from toy_training import same_weights, toy_datamodule, toy_module, toy_policy, train, weights
+from toy_training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
 both_contexts = pytest.mark.parametrize("context", ["append", "window"])
 NOTHING_ELSE = {
@@ -83,6 +84,54 @@ def test_an_iteration_without_a_solved_attempt_has_nothing_to_imitate(monkeypatc
     module, curve, _ = run(supervision=SolvedEpisodes(1.0))
     assert "loss/supervised" not in curve[0]
     assert same_weights(weights(module), weights(run()[0]))
+
+
+@both_contexts
+def test_rows_are_imitated_in_steps_that_have_no_other(context):
+    """Groups that are left out leave steps without a row of their own; what is dealt out to these counts the same."""
+    alone = NOTHING_ELSE | {"episodes_per_step": 3}
+    found = {}
+    for keep in (True, False):
+        policy = toy_policy()
+        module = toy_module(policy, context=context, supervision=EverySolved(1.0), **alone)
+        data = toy_datamodule(policy, context=context, keep_equal_groups=keep)
+        curve = train(module, data, 1).curve()
+        prepared = module.report.prepared
+        idle = [not prepared.batch.response_mask[step.rows].any() for step in prepared.steps]
+        assert any(idle) is not keep
+        assert all(count > 0 for count in prepared.supervised.counts)
+        found[keep] = weights(module), curve[0]["loss/supervised"]
+    assert same_weights(found[True][0], found[False][0])
+    assert found[True][1] == found[False][1]
+
+
+class EverySolved(SolvedEpisodes):
+    """Also of groups that are left out, so that the rows are the same with them and without."""
+
+    def rows(self, episodes, context, pad_id):
+        left = [episode for episode in episodes if not episode.learned]
+        for episode in left:
+            episode.learned = True
+        rows = super().rows(episodes, context, pad_id)
+        for episode in left:
+            episode.learned = False
+        return rows
+
+
+@both_contexts
+def test_what_is_imitated_is_learned_when_a_schedule_has_taken_out_the_only_term(context, monkeypatch):
+    """As the supervised rows alone, beside a term too small to be seen."""
+    alone = NOTHING_ELSE | {"entropy_coefficient": 0.0, "distillation_coefficient": 0.1}
+    policy = toy_policy()
+    down = Schedules(coefficient=WarmDown(zero_at=1))
+    monkeypatch.setattr(WarmDown, "factor", lambda self, iteration: 0.0)
+    settings = alone | {"schedules": down, "supervision": SolvedEpisodes(1.0)}
+    module = toy_module(policy, HintTeacher(), context=context, **settings)
+    curve = train(module, toy_datamodule(policy, context=context), 1).curve()
+    beside, other, _ = run(context, supervision=SolvedEpisodes(1.0), **NOTHING_ELSE)
+    assert curve[0]["loss/supervised"] == other[0]["loss/supervised"]
+    for name, tensor in weights(module).items():
+        torch.testing.assert_close(tensor, weights(beside)[name], rtol=0, atol=1e-6)
 
 
 def test_a_coefficient_below_zero_is_refused():

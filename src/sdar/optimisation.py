@@ -48,7 +48,9 @@ class OptimisingModule(LightningModule):
 
     def _update(self, index: int, prepared: Prepared, objective: ObjectiveConfig, tally: Tally) -> None:
         """Take the planned optimiser steps; denominators count each whole step over all ranks, beforehand."""
-        if not any(objective.coefficients().values()):
+        imitated = [0.0] * len(prepared.steps) if prepared.supervised is None else prepared.supervised.counts
+        learned = any(objective.coefficients().values())
+        if not learned and not any(imitated):
             return  # a schedule has taken out the only term
         shares = prepared.batch.episode_shares()
         counts = [
@@ -61,9 +63,11 @@ class OptimisingModule(LightningModule):
         parts = self._micro_batches(prepared.steps)
         sums: dict[str, float] = {}
         for number, row in enumerate(reduced.tolist()):
-            if any(row):
+            if (learned and any(row)) or imitated[number]:
                 divisors = dict(zip(names, row, strict=True))
-                self._step(index, number, prepared, objective, parts[number], divisors, sums, tally)
+                # Imitated rows leave it to the step's own to bring the ranks together, also where there are none.
+                own = (parts[number] if learned else []) or [[]]
+                self._step(index, number, prepared, objective, own, divisors, sums, tally)
         tokens = sums.pop("tokens", 0.0)
         for name, value in sums.items():
             tally.mean(name, value, tokens)

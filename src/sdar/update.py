@@ -100,4 +100,7 @@ def micro_batch_loss(
         )
     losses = token_losses(scores, batch, objective)
     figures = torch.stack([value.float() for value in losses.diagnostics.values()]).tolist()
-    return total_loss(losses, denominators, objective), dict(zip(losses.diagnostics, figures, strict=True))
+    # Where nothing but imitated rows is left to learn from, these rows (there are none) have no term.
+    terms = any(objective.coefficients().values())
+    loss = total_loss(losses, denominators, objective) if terms else scores.log_probs.sum()
+    return loss, dict(zip(losses.diagnostics, figures, strict=True))

@@ -51,14 +51,15 @@ def distillation_term(token, config, max_entropy):
     kind = type(config.divergence).__name__
     if kind == "Sampled":
         return weight * (token["teacher"] - token["log_prob"]), -weight, 0.0
-    if kind == "SampledReverseKL":
-        value, slope = sampled_rkl(token["log_prob"], token["teacher"], token["old"])
+    if kind in ("SampledReverseKL", "ImportanceWeightedK3"):
+        of_kind = sampled_rkl if kind == "SampledReverseKL" else skill_sd
+        value, slope = of_kind(token["log_prob"], token["teacher"], token["old"])
         return weight * value, weight * slope, 0.0
     return weight * token["divergence"], 0.0, weight
 
 
-def total(rows, config, num_tokens, max_entropy=1.0):
-    """Loss of a whole step and its derivatives.
+def total(rows, config, num_tokens, max_entropy=1.0, policy_denominator=None):
+    """Loss of a whole step and its derivatives; the policy term may be divided by something else than the tokens.
 
     ``rows``: lists of tokens, a token is a dict of log_prob, old, teacher, reference, advantage, entropy, divergence.
     Returns (total, [[d total / d log_prob]], [[d total / d entropy]], [[d total / d divergence]]).
@@ -74,8 +75,9 @@ def total(rows, config, num_tokens, max_entropy=1.0):
             )
             l2, g2, d2 = distillation_term(token, config, max_entropy)
             l3, g3 = kl(lp, token["reference"], config.kl_kind)
+            scale = num_tokens / policy_denominator if policy_denominator else 1.0
             parts = [
-                (config.policy_coefficient, l1, g1),
+                (config.policy_coefficient * scale, l1, g1),
                 (config.distillation_coefficient, l2, g2),
                 (config.kl_coefficient, l3, g3),
                 (config.entropy_coefficient, -token["entropy"], 0.0),
@@ -107,6 +109,16 @@ def gates(difference, entropy, max_entropy, beta):
 def sampled_rkl(log_prob, teacher, old):
     ratio = math.exp(log_prob - old)
     return -(teacher - log_prob) * ratio, -(teacher - log_prob) * ratio
+
+
+def skill_sd(log_prob, teacher, old):
+    """Importance-weighted k3 with the source's clamps; the gradient goes through both factors."""
+    difference = log_prob - teacher
+    decay = math.exp(min(-difference, 20.0))
+    rho = math.exp(min(log_prob - old, 10.0))
+    k3 = decay - 1 + difference
+    k3_slope = 1 - (decay if -difference < 20 else 0.0)
+    return rho * k3, (rho if log_prob - old < 10 else 0.0) * k3 + rho * k3_slope
 
 
 def softmax(logits):

@@ -208,23 +208,13 @@ def test_the_gated_surrogate_is_not_the_reverse_kl():
 # Skill-SD ------------------------------------------------------------------------------------------------------------
 
 
-def skill_sd_loop(student, teacher, old):
-    """Loss of a token and its derivative by the student's log-prob, with Python floats and the source's clamps."""
-    difference = student - teacher
-    decay = math.exp(min(-difference, 20.0))
-    rho = math.exp(min(student - old, 10.0))
-    k3 = decay - 1 + difference
-    k3_slope = 1 - (decay if -difference < 20 else 0.0)
-    return rho * k3, (rho if student - old < 10 else 0.0) * k3 + rho * k3_slope
-
-
 @given(st.floats(-8, 0), st.floats(-8, 0), st.floats(-8, 0))
 def test_skill_sd_and_its_gradient_through_both_factors_equal_the_plain_loop(student, teacher, old):
     leaf = torch.tensor(student, requires_grad=True)
     others = torch.tensor(teacher, requires_grad=True), torch.tensor(old, requires_grad=True)
     loss = ImportanceWeightedK3().token_loss(DistillationTokens(leaf, *others))
     loss.backward()
-    value, slope = skill_sd_loop(leaf.item(), others[0].item(), others[1].item())
+    value, slope = plain_loops.skill_sd(leaf.item(), others[0].item(), others[1].item())
     assert loss.item() == pytest.approx(value, rel=1e-4, abs=1e-4)
     assert leaf.grad.item() == pytest.approx(slope, rel=1e-4, abs=1e-3 * (1 + abs(value)))
     assert others[0].grad is None
@@ -236,7 +226,7 @@ def test_skill_sd_beyond_its_clamps(student, teacher, old):
     leaf = torch.tensor(student, requires_grad=True)
     loss = ImportanceWeightedK3().token_loss(DistillationTokens(leaf, torch.tensor(teacher), torch.tensor(old)))
     loss.backward()
-    value, slope = skill_sd_loop(student, teacher, old)
+    value, slope = plain_loops.skill_sd(student, teacher, old)
     assert loss.item() == pytest.approx(value, rel=1e-5)
     assert leaf.grad.item() == pytest.approx(slope, rel=1e-5)
 

@@ -147,6 +147,15 @@ def test_turns_of_an_episode_that_broke_have_no_part_in_the_group():
     assert torch.equal(plain, found)
 
 
+@pytest.mark.parametrize("size", range(2, 12))
+def test_attempts_that_are_all_the_same_give_no_turn_more_credit_than_another(size):
+    """Rounding makes of some numbers of equal changes of belief a deviation that is not exactly 0."""
+    same = [episode("a", [1]) for _ in range(size)]
+    for gap in (0.1, 0.3, -0.7, 1.1):
+        found = AgentOPSD().factors(tokens(same, [[-0.1]] * size, [[[gap]]] * size))
+        assert found.tolist() == [1.0] * size
+
+
 def test_the_schedule_multiplies_the_weight_and_never_leaves_its_range():
     assert RLSD(0.5).scaled(0.5) == RLSD(0.25)
     assert RLSD(0.5).scaled(3.0).weight == 1.0

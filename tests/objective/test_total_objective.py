@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from methods import METHODS, method_settings
 from sdar.batch import TokenBatch
+from sdar.config.build import build
 from sdar.errors import UserError
 from sdar.objective.divergence import SampledReverseKL
 from sdar.objective.full_vocabulary import JensenShannon, ReverseKL
@@ -82,10 +84,10 @@ def tensors(rows, *, width=None, garbage=0.0):
     return batch, Scored(*(grid(name).requires_grad_() for name in ("log_prob", "entropy", "divergence")))
 
 
-def step(rows, config, cut=None, **kwargs):
+def step(rows, config, cut=None, episodes=0.0, **kwargs):
     """Loss of a step and its gradients per row (response tokens only), computed in the given micro-batches."""
     batch, scores = tensors(rows, **kwargs)
-    counts = denominators(batch, config)
+    counts = denominators(batch, config, episodes)
     value = 0.0
     for part in cut or [range(len(rows))]:
         index = torch.tensor(list(part))
@@ -141,6 +143,24 @@ def test_values_and_gradients_equal_plain_loops(name, seed):
     count = sum(map(len, kept))
     value, *gradients = plain_loops.total(kept, config, count, MAX_ENTROPY)
     assert_same(step(rows, config), (value, gradients))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_objective_of_every_methods_file_equals_plain_loops(method):
+    """Value and gradient by every log-prob, entropy and divergence, as the file states terms and coefficients."""
+    config = build(method_settings(method)["algorithm"]["objective"], "objective")
+    rows = random_rows(1, [7, 1, 19, 4, 12])
+    kept = [[token for token in row if token] for row in rows]
+    if not any(config.coefficients().values()):
+        with pytest.raises(ValueError, match="every coefficient is 0"):
+            step(rows, config)
+        return
+    count = sum(map(len, kept))
+    episodes = float(sum(bool(row) for row in kept))
+    policy = None if config.policy_length is None else config.policy_length.tokens * episodes
+    value, *gradients = plain_loops.total(kept, config, count, MAX_ENTROPY, policy)
+    assert_same(step(rows, config, episodes=episodes), (value, gradients))
+    assert any(flat(gradients[0])) or any(flat(gradients[2]))
 
 
 @settings(deadline=None, max_examples=50)

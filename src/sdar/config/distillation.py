@@ -7,21 +7,26 @@ from typing import Any
 
 from sdar.config.build import build
 from sdar.config.parallel import spreads_weights
+from sdar.config.targets import check_kind, locate
 from sdar.errors import UserError
 from sdar.objective.estimator import AdvantageEstimator
 from sdar.objective.objective import ObjectiveConfig, check_policy_loss
 from sdar.objective.schedule import Constant, Feedback, Schedules
+from sdar.objective.shaping import Shaping
+from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherSource, check_needs, check_sharding, check_source
 
 
 def check_teacher(settings: Mapping[str, Any]) -> None:
-    """Refuse a teacher that a method needs and the command line takes away (a method may name its source)."""
+    """Refuse a teacher that a method needs and the command line takes away (a method may name its source), or none."""
     teacher = settings.get("teacher")
     if isinstance(teacher, Mapping) and "_target_" not in teacher:
         raise UserError(
             f"teacher=none, but algorithm={settings['algorithm']['name']} distils from a teacher; allowed is "
             f"teacher=skills, or algorithm=grpo"
         )
+    if isinstance(teacher, Mapping):
+        check_kind(teacher, Teacher, "teacher")
 
 
 def check_distillation(settings: Mapping[str, Any]) -> None:
@@ -39,7 +44,7 @@ def check_distillation(settings: Mapping[str, Any]) -> None:
     if settings["train"]:
         objective.check_terms()
     check_policy_loss(objective, context=settings["rollout"]["context"], statistics=settings["statistics"]["kind"])
-    _check_credit(settings)
+    _check_credit(settings, objective)
     if teacher is None or not algorithm["score_teacher"]:
         missing = "teacher=none" if teacher is None else "algorithm.score_teacher=false"
         if algorithm["shaping"] is not None and algorithm["shaping"].get("weight") != 0:
@@ -52,6 +57,17 @@ def check_distillation(settings: Mapping[str, Any]) -> None:
                 f"algorithm.objective.distillation_coefficient={coefficient}: without a scored teacher only 0 is "
                 f"allowed, but {missing} (set teacher and algorithm.score_teacher=true)"
             )
+        if teacher is None and algorithm["score_teacher"]:
+            raise UserError(
+                "algorithm.score_teacher=true, but teacher=none: there is nobody to score; allowed is "
+                "algorithm.score_teacher=false, or teacher=skills"
+            )
+        for name, factor in (("coefficient", schedule.coefficient), ("beta", schedule.beta)):
+            if factor != Constant(1.0):
+                raise UserError(
+                    f"schedule.{name} changes over the iterations, but {missing}: without a scored teacher it has "
+                    f"nothing to change; allowed is schedule=constant"
+                )
         for name, choice, harmless in (("gate", gate.name, "gap"), ("divergence", divergence.name, "sampled")):
             if choice != harmless:
                 raise UserError(
@@ -76,14 +92,20 @@ def check_distillation(settings: Mapping[str, Any]) -> None:
         )
 
 
-def _check_credit(settings: Mapping[str, Any]) -> None:
-    """Refuse an advantage without the release's statistics, and skills in the prompt that contradict the rest."""
+def _check_credit(settings: Mapping[str, Any], objective: ObjectiveConfig) -> None:
+    """Refuse advantages that the release's statistics or the objective has no use for, and skills in the prompt that
+    contradict the rest.
+    """
     algorithm = settings["algorithm"]
     advantage: AdvantageEstimator = build(algorithm["advantage"], "algorithm.advantage")
     if settings["statistics"]["kind"] == "release":
         advantage.over_turn_rows()
-    if algorithm["shaping"] is not None:
-        build(algorithm["shaping"], "algorithm.shaping")
+    shaping: Shaping | None = algorithm["shaping"] and build(algorithm["shaping"], "algorithm.shaping")
+    if shaping is not None and shaping.weight != 0 and objective.policy_coefficient == 0:
+        raise UserError(
+            f"algorithm.shaping.weight={shaping.weight:g}, but algorithm.objective.policy_coefficient=0: nothing is "
+            f"learned from advantages; allowed is algorithm.shaping=null, or a policy_coefficient above 0"
+        )
     if not algorithm["skills_in_prompt"]:
         return
     if settings["teacher"] is None:
@@ -91,8 +113,19 @@ def _check_credit(settings: Mapping[str, Any]) -> None:
             "algorithm.skills_in_prompt=true, but teacher=none has no skills; allowed is teacher=skills, or "
             "algorithm=grpo"
         )
+    if not _known_before(settings["teacher"]):
+        raise UserError(
+            "algorithm.skills_in_prompt=true, but what this teacher reads is only known after the episode; allowed is "
+            "teacher=skills, or algorithm.skills_in_prompt=false"
+        )
     if algorithm["score_teacher"]:
         raise UserError(
             "algorithm.skills_in_prompt=true, but algorithm.score_teacher=true: the student reads what the teacher "
             "would, so there is no gap; allowed is one of the two"
         )
+
+
+def _known_before(teacher: Mapping[str, Any]) -> bool:
+    """Whether a teacher's text, with all its parts, is known before the episode, as far as its classes say."""
+    nodes = [teacher, *(teacher.get("parts") or {}).values()]
+    return all(getattr(locate(node["_target_"], "teacher"), "known_before", True) for node in nodes)

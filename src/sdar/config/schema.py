@@ -1,7 +1,8 @@
 """The settings of a run that are plain values, with their types and ranges.
 
 Objects (``_target_``) are checked against their own constructors, see :mod:`sdar.config.targets`; here is the frame
-around them, and the ranges of constructor settings that would otherwise be noticed only after minutes of work.
+around them, with the class that each place asks for, and the ranges of constructor settings that would otherwise be
+noticed only after minutes of work.
 """
 
 from __future__ import annotations
@@ -10,6 +11,13 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from sdar.config.ranges import AT_LEAST_ONE, FRACTION, NOT_NEGATIVE, POSITIVE, Range
+from sdar.objective.divergence import Divergence
+from sdar.objective.estimator import AdvantageEstimator
+from sdar.objective.gate import Gate
+from sdar.objective.objective import ObjectiveConfig
+from sdar.objective.schedule import Schedules
+from sdar.objective.shaping import Shaping
+from sdar.supervision import Supervision
 
 Node = dict[str, Any]
 """A mapping with ``_target_``."""
@@ -67,10 +75,10 @@ class AlgorithmSettings:
     name: str
     skills_in_prompt: bool
     score_teacher: bool
-    objective: Node
-    advantage: Node
-    shaping: Node | None
-    supervision: Node | None
+    objective: ObjectiveConfig
+    advantage: AdvantageEstimator
+    shaping: Shaping | None
+    supervision: Supervision | None
 
 
 @dataclass(frozen=True)
@@ -114,9 +122,9 @@ class RunSettings:
     threads: Annotated[int, AT_LEAST_ONE] | None
     environment: Node
     model: Node
-    gate: Node
-    divergence: Node
-    schedule: Node
+    gate: Gate
+    divergence: Divergence
+    schedule: Schedules
     retrieval: Node
     teacher: Node | None
     rollout: Node
@@ -166,6 +174,10 @@ RANGES: dict[str, Range] = {
     "divergence.top_k": AT_LEAST_ONE,
     "teacher.ema_decay": Range(at_least=0, below=1),
     "teacher.budget_tokens": AT_LEAST_ONE,
+    "teacher.analyser.at_most": AT_LEAST_ONE,
+    "teacher.analyser.max_tokens": AT_LEAST_ONE,
+    "teacher.analyser.max_concurrent": AT_LEAST_ONE,
+    "teacher.analyser.temperature": NOT_NEGATIVE,
     "teacher.parts.demonstration.keep": AT_LEAST_ONE,
     "retrieval.exploration": NOT_NEGATIVE,
     "retrieval.gap_slope": POSITIVE,

@@ -76,6 +76,32 @@ def check_node(
     check_arguments(function, settings, path, provided=provided, partial=bool(node.get("_partial_")), ranges=ranges)
 
 
+def check_kind(node: Mapping[str, Any], hint: Any, path: str) -> None:
+    """Check that the class a node names is one that an annotation allows. What a function makes is not known before.
+
+    Raises:
+        UserError: it is another class of ours, or nothing has the name.
+    """
+    kinds = _kinds(hint)
+    if not kinds or node.get("_partial_"):
+        return
+    found = locate(node["_target_"], path)
+    if inspect.isclass(found) and not issubclass(found, kinds):
+        allowed = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
+        raise UserError(f"{path}._target_={node['_target_']}: allowed is {allowed}, or a class made from it")
+
+
+def _kinds(hint: Any) -> tuple[type, ...]:
+    """Our own classes that an annotation asks for; empty where it also takes something else."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = [option for option in (typing.get_args(hint) if union else (hint,)) if option is not type(None)]
+    ours = all(
+        inspect.isclass(option) and option.__module__.startswith("sdar.") and not getattr(option, "_is_protocol", False)
+        for option in options
+    )
+    return tuple(options) if ours else ()
+
+
 def check_arguments(
     function: Callable[..., Any],
     settings: Mapping[str, Any],
@@ -103,8 +129,11 @@ def check_arguments(
         hint = hints.get(name, Any)
         allowed = (ranges or {}).get(full)
         if is_node(value):
+            check_kind(value, hint, full)
             if deep:
                 check_node(value, full, ranges=ranges)
+        elif isinstance(value, Mapping) and _kinds(hint):
+            raise UserError(f"{full}={shown(value)}: it has no _target_, so nothing can be built from it")
         elif not fits(value, hint) or (
             allowed is not None and isinstance(value, int | float) and not allowed.contains(value)
         ):

@@ -267,13 +267,15 @@ def token_losses(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> Toke
 def total_loss(losses: TokenLosses, denominators: Mapping[str, float], config: ObjectiveConfig) -> Tensor:
     """The objective, 0-dim, of these rows' share of the step. ``denominators`` count the whole step.
 
-    The shares of a step's micro-batches add up to the step's loss.
+    The shares of a step's micro-batches add up to the step's loss. ValueError where no term has a coefficient.
     """
     parts = [
         coefficient * (losses.terms[name].sum() / max(denominators[name], 1))
         for name, coefficient in config.coefficients().items()
         if coefficient != 0
     ]
+    if not parts:
+        raise ValueError("every coefficient is 0: there is no loss")
     total = parts[0]
     for part in parts[1:]:
         total = total + part

@@ -20,6 +20,10 @@ from sdar.episode import Episode
 from sdar.errors import UserError
 from sdar.objective.advantage import by_task, mean_and_std
 
+_NO_SPREAD = 1e-12
+"""Standard deviation of changes of belief, in [0, 1], up to which they are equal: what rounding leaves of equal numbers
+must not be taken for a spread and divided by."""
+
 
 class ScoredTokens(NamedTuple):
     """The N sampled tokens of an iteration that are learned from, in the order of episodes, turns and tokens.
@@ -131,7 +135,7 @@ class AgentOPSD(Shaping):
                 for k, (change, value) in enumerate(zip(changes[i], advantage[i], strict=True))
             }
             found = mean_and_std(list(signed.values()))
-            if found is None or found[1] == 0:
+            if found is None or found[1] <= _NO_SPREAD:
                 continue
             for (i, k), value in signed.items():
                 z = (value - found[0]) / found[1]
