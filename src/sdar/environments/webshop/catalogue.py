@@ -48,7 +48,9 @@ def generate_records(settings: CatalogueSettings, stream: str = "shop") -> list[
     ``stream`` names a catalogue of its own for the same seed.
     """
     rng = keyed_generator(settings.seed, "catalogue", stream)
-    numbers = rng.permutation(np.arange(1000, 10000))
+    count = sum(len(group.kinds) * len(group.makers) * len(group.styles) for group in CATEGORIES.values())
+    # The same codes in every catalogue, for other products: few enough for each to be one token of the tiny model.
+    numbers = rng.permutation(np.arange(100, 100 + count))
     made: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for name, category in CATEGORIES.items():
         for kind in category.kinds:

@@ -38,7 +38,7 @@ class Habits:
 
 
 SKILLED = Habits(right_maker=1.0, ignore_price=0.0, ignore_style=0.0, skip_option=0.0, slip=0.06)
-MEDIOCRE = Habits(right_maker=0.05, ignore_price=0.4, ignore_style=0.3, skip_option=0.25, slip=0.03)
+MEDIOCRE = Habits(right_maker=0.4, ignore_price=0.2, ignore_style=0.2, skip_option=0.1, slip=0.03)
 
 
 class Demonstrator:

@@ -38,9 +38,8 @@ class WebshopDomain(Domain):
         r"click\[< prev\]",
         r"click\[",
         r"\]",
-        # An ASIN is three tokens, so that it can be copied however rare it is.
-        r"B(?=[0-9]{4}(?![0-9]))",
-        r"[0-9]{2}(?=[0-9]{2}(?![0-9]))",
+        # An ASIN is one token: two or three of them, copied one after the other, were too often from different products.
+        r"B[0-9]{3}(?![0-9])",
         r"\.0(?![0-9])",
         r", and price lower than(?= )",
         r"\.00 dollars",
@@ -59,7 +58,8 @@ class WebshopDomain(Domain):
         r": go back",
         r": not this one",
     )
-    max_turns: ClassVar[int] = 10
+    vocabulary_size: ClassVar[int] = 1700
+    max_turns: ClassVar[int] = 8
     split: ClassVar[str] = "test"
 
     def __init__(self) -> None:
