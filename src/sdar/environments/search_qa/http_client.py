@@ -66,7 +66,7 @@ class HttpRetriever(Retriever):
         *,
         form: Literal["queries", "query"] = "queries",
         timeout_s: float = 60.0,
-        attempts: int = 6,
+        attempts: int = 30,
         patience_s: float = 180.0,
         batch_size: int = 256,
         connections: int = 8,
