@@ -75,9 +75,9 @@ def won(index, skilled):
     return session.score == 1.0
 
 
-def test_the_skilled_shopper_wins_most_and_the_mediocre_one_a_third():
+def test_the_skilled_shopper_wins_most_and_the_mediocre_one_little():
     assert sum(won(index, True) for index in range(300)) > 255
-    assert 75 < sum(won(index, False) for index in range(300)) < 135
+    assert 30 < sum(won(index, False) for index in range(300)) < 75
 
 
 def test_it_searches_for_the_maker_that_the_skills_name():
@@ -88,8 +88,15 @@ def test_it_searches_for_the_maker_that_the_skills_name():
         assert CATEGORIES[goal.category].makers_of(goal.attributes[0])[0] in steps[0].command
 
 
-def test_an_asin_is_three_tokens_and_a_response_fits_its_limit():
-    assert len(chat().privileged("click[B4821]")) == 5
+def test_an_asin_is_one_token_wherever_it_stands_and_a_response_fits_its_limit():
+    in_list, in_thought = (
+        chat().privileged("\n Belto loose hat B123 $9.0"),
+        chat().privileged(": take Belto loose hat B123"),
+    )
+    in_action = chat().privileged("click[B123]")
+    assert in_list[-4] == in_thought[-1] == in_action[1]
+    assert in_list[1] == in_thought[1]  # the first word of a title
+    assert len(in_action) == 3
     stream = DemonstrationStream(DOMAIN, chat(), seed=0)
     responses = [DOMAIN.response(step) for index in range(200) for step in stream.play(index, index / 200)[1]]
     assert max(len(chat().privileged(text)) for text in responses) < 48

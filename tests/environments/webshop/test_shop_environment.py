@@ -1,5 +1,7 @@
 """WebShop behind the protocol: tasks, prompts, projection, rewards, the leak that is closed."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,7 +109,7 @@ def test_terse_messages_are_the_page_alone():
     lines = SHOP.reply(second).split("\n")
     assert lines[0] == "Page 1"
     assert len(lines) == 11
-    assert all(line.startswith("B") and "$" in line for line in lines[1:])
+    assert all(re.fullmatch(r" [A-Z]\w+ \w+ [\w ]+ B\d{3} \$[\d.]+( to \$[\d.]+)?", line) for line in lines[1:])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_terse_messages_are_the_page_alone():
     [
         (
             "Page 2 (Total results: 50) [SEP] < Prev [SEP] B1 [SEP] $9.0 [SEP] B2 [SEP] Hat [SEP] $1.5 to $2e+16",
-            "Page 2\nB1 $9.0\nB2 Hat $1.5 to $2e+16",
+            "Page 2\n B1 $9.0\n Hat B2 $1.5 to $2e+16",
         ),
         ("< Prev [SEP] Page size: A4 [SEP]  [SEP] Paper", "Page size: A4, Paper"),
         ("Page 1 (Total results: 0) [SEP] Next >", "Page 1"),

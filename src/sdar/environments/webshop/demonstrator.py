@@ -38,7 +38,7 @@ class Habits:
 
 
 SKILLED = Habits(right_maker=1.0, ignore_price=0.0, ignore_style=0.0, skip_option=0.0, slip=0.06)
-MEDIOCRE = Habits(right_maker=0.4, ignore_price=0.2, ignore_style=0.2, skip_option=0.1, slip=0.03)
+MEDIOCRE = Habits(right_maker=0.05, ignore_price=0.2, ignore_style=0.2, skip_option=0.1, slip=0.03)
 
 
 class Demonstrator:
@@ -116,7 +116,7 @@ class Demonstrator:
             return self._search()
         chosen = (fitting or rest)[0]
         self._chosen = chosen.asin
-        return "take it" if fitting else "take that", f"click[{chosen.asin}]"
+        return f"take {chosen.title} {chosen.asin}", f"click[{chosen.asin}]"
 
     def _listed(self) -> list[str]:
         return [name.upper() for name in self._session.clickables if name.upper() in self._session.shop.products][

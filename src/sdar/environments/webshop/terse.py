@@ -1,4 +1,7 @@
-"""Pages shortened for the tiny model: what every page repeats is left out, a product of a list is one line."""
+"""Pages shortened for the tiny model: what every page repeats is left out, a product of a list is one line.
+
+A line has the title before the code, the other way round than the page: who repeats a title is led to its code.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,7 @@ def terse_page(texts: Sequence[str]) -> str:
     for text in kept[1:]:
         line.append(text)
         if _PRICE.fullmatch(text) is not None:  # the last text of every product, also of one without a title
-            lines.append(" ".join(line))
+            code, *title = line[:-1]
+            lines.append(" ".join([*title, code, text]))
             line = []
-    return "\n".join(lines)
+    return "\n ".join(lines)

@@ -38,8 +38,10 @@ class WebshopDomain(Domain):
         r"click\[< prev\]",
         r"click\[",
         r"\]",
-        # An ASIN is one token: two or three of them, copied one after the other, were too often from different products.
+        # An ASIN is one token, the same in a list, a thought and an action; so is the first word of a title.
         r"B[0-9]{3}(?![0-9])",
+        r" (?=B[0-9]{3}(?![0-9]))",
+        r"\n(?= )",
         r"\.0(?![0-9])",
         r", and price lower than(?= )",
         r"\.00 dollars",
@@ -52,8 +54,7 @@ class WebshopDomain(Domain):
         r", under(?= )",
         r": buy it",
         r": choose(?= )",
-        r": take it",
-        r": take that",
+        r": take(?= )",
         r": try(?= )",
         r": go back",
         r": not this one",
