@@ -22,8 +22,8 @@ ONLY = {"right": Mixture(1.0, 0.0, 0.0), "none": Mixture(0.0, 1.0, 0.0), "wrong"
 
 @lru_cache
 def chat():
-    texts = DemonstrationStream(DOMAIN, None, seed=0).texts(150)
-    return ChatFormat.from_tokenizer(build_tokenizer(texts, DOMAIN.phrases, 1024))
+    texts = DemonstrationStream(DOMAIN, None, seed=0).texts(400)
+    return ChatFormat.from_tokenizer(build_tokenizer(texts, DOMAIN.phrases, DOMAIN.vocabulary_size))
 
 
 class Script:
