@@ -97,7 +97,7 @@ class WebshopDomain(Domain):
 
     def training(self) -> WarmStartSettings:
         """See :class:`Domain`."""
-        return WarmStartSettings(steps=720)
+        return WarmStartSettings(steps=540)
 
 
 def _draw_catalogue(seed: int, number: int) -> tuple[Shop, list[Goal]]:
