@@ -1,6 +1,7 @@
 """Makes ``tests/`` importable (``from helpers import ...``) and fixes what must be set before libraries load."""
 
 import os
+from typing import Any
 
 import pytest
 
@@ -8,6 +9,14 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test may depend on the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests of one file stay in one process: what they share may take minutes to make."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log) if config.getvalue("dist") == "load" else None
 
 
 @pytest.fixture(autouse=True)

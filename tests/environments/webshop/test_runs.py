@@ -17,7 +17,6 @@ RUN = (
     "experiment=smoke",
     "environment.max_turns=6",
     "threads=1",
-    "model.path=alfworld",
 )
 
 pytestmark = pytest.mark.e2e
