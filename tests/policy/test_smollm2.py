@@ -177,8 +177,8 @@ def run_three_iterations(context: str, numbers: str, folder: str) -> dict[str, o
     }[numbers]
     overrides = [
         "model=smollm2_135m", f"rollout={context}", "trainer.max_epochs=3", f"run_dir={folder}/run",
-        # Small rooms and no list of commands: on a CPU every token of a prompt counts.
-        "environment.num_tasks=[6,6,6]", "environment.max_turns=2", "environment.list_actions=false",
+        # Small rooms, short skills and no list of commands: on a CPU every token of a prompt counts.
+        "skills=alfworld", "environment.num_tasks=[6,6,6]", "environment.max_turns=2", "environment.list_actions=false",
         "environment.generator.distractors=[2,3]", "rollout.tasks_per_iteration=1", "rollout.group_size=2",
         "rollout.sampling.max_response_tokens=16", "module.token_budget=2048", "evaluation.panel_size=1",
         "evaluation.every_n_iterations=3", "evaluation.baselines=false", "seed=3",
