@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sdar.config.targets import is_node, shown
+from sdar.config.targets import shown
 from sdar.errors import UserError
 from sdar.processes import available_gpus, count_devices, launched_from_outside, world_size
 
@@ -37,7 +37,7 @@ def check_processes(settings: Mapping[str, Any]) -> None:
 def spreads_weights(trainer: Mapping[str, Any]) -> bool:
     """Whether the strategy spreads weights over the processes (FSDP2)."""
     strategy = trainer.get("strategy")
-    return is_node(strategy) and strategy["_target_"] == _SHARDED
+    return isinstance(strategy, Mapping) and strategy.get("_target_") == _SHARDED
 
 
 def _check_accelerator(trainer: Mapping[str, Any]) -> None:
