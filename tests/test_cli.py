@@ -13,6 +13,7 @@ import pytest
 from helpers import tiny_random_model, toy_tokenizer
 from sdar.app import main
 from sdar.config.sources import config_folder
+from sdar.runs import RUN_FILE, occupied
 
 ROOT = Path(__file__).parents[1]
 
@@ -104,6 +105,18 @@ def test_a_file_that_is_no_checkpoint_is_refused(
     (tmp_path / "some.ckpt").write_text("nothing")
     message = refused(capsys, *SMALL, f"model.path={tiny}", f"ckpt_path={tmp_path / 'some.ckpt'}")
     assert "some.ckpt" in message
+
+
+def test_a_folder_that_another_run_has_is_left_to_it(
+    capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path
+) -> None:
+    """Two runs that start in the same second choose the same name."""
+    folder = tmp_path / "run"
+    with occupied(folder) as ours:
+        assert ours
+        message = refused(capsys, *SMALL, f"model.path={tiny}", f"run_dir={folder}")
+        assert "another run, started in the same second" in message
+        assert not (folder / RUN_FILE).exists()
 
 
 def test_last_without_a_run_is_refused(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:

@@ -107,15 +107,24 @@ def _run(settings: dict[str, Any], started: datetime, arguments: Sequence[str]) 
         Session(settings, leader=False).run()
         return
     session = Session(settings, leader=True)
-    write_run_folder(
-        session.folder, settings, started=started, command=["sdar-train", *arguments], resumed_from=session.checkpoint
-    )
-    os.environ[_FOLDER_VARIABLE] = settings["run_dir"]
-    try:
-        with occupied(session.folder):
+    with occupied(session.folder) as ours:
+        if not ours:
+            raise UserError(
+                f"run_dir={settings['run_dir']}: another run, started in the same second, has this folder; allowed is "
+                "one of its own (start again, or give run_dir=PATH)"
+            )
+        write_run_folder(
+            session.folder,
+            settings,
+            started=started,
+            command=["sdar-train", *arguments],
+            resumed_from=session.checkpoint,
+        )
+        os.environ[_FOLDER_VARIABLE] = settings["run_dir"]
+        try:
             session.run()
-    finally:
-        del os.environ[_FOLDER_VARIABLE]
+        finally:
+            del os.environ[_FOLDER_VARIABLE]
 
 
 def _quiet() -> None:
