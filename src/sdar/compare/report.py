@@ -69,7 +69,7 @@ def _change(run: FinishedRun, suffix: str) -> str:
     before, after = run.figures.get(BEFORE + suffix), run.figures.get(AFTER + suffix)
     if before is None or after is None:
         return "-"
-    return f"{100 * before.rate:.1f} -> {100 * after.rate:.1f} ({_span(after.interval)})"
+    return f"{100 * before.rate:.1f} -> {100 * after.rate:.1f} ({span(after.interval)})"
 
 
 def _per_method(summaries: Iterable[MethodSummary]) -> str:
@@ -95,25 +95,27 @@ def _paired(pairs: Iterable[PairedSummary]) -> str:
             pair.view,
             str(len(pair.seeds)),
             *_cells(pair.mean, "+"),
-            _points(pair.deviation),
-            _points(pair.detectable),
+            points(pair.deviation),
+            points(pair.detectable),
         )
     return as_text(table)
 
 
 def _cells(both: Both, sign: str = "") -> list[str]:
     mean = format(100 * both.student.mean, f"{sign}.1f")
-    return [mean, _span(both.student.interval, sign), _span(both.bootstrap.interval, sign)]
+    return [mean, span(both.student.interval, sign), span(both.bootstrap.interval, sign)]
 
 
-def _span(interval: tuple[float, float], sign: str = "") -> str:
+def span(interval: tuple[float, float], sign: str = "") -> str:
+    """An interval of rates in per cent, as ``low to high``; a dash where it is the whole line."""
     low, high = interval
     if not (math.isfinite(low) and math.isfinite(high)):
         return "-"
     return f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}"
 
 
-def _points(value: float) -> str:
+def points(value: float) -> str:
+    """A difference of rates in points; a dash where it is not finite."""
     return f"{100 * value:.1f}" if math.isfinite(value) else "-"
 
 
@@ -140,7 +142,7 @@ def _remarks(
         elif math.isfinite(low) and low <= 0 <= high:
             remarks.append(
                 f"{pair.method} - {pair.baseline}, {pair.view}: the interval holds 0, so no difference is shown; a "
-                f"true one below {_points(pair.detectable)} points would often be missed with {len(pair.seeds)} pairs."
+                f"true one below {points(pair.detectable)} points would often be missed with {len(pair.seeds)} pairs."
             )
     missing = [f"{method} seed={seed}" for seed in seeds for method in methods if (method, seed) not in runs]
     if missing:
