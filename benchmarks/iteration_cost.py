@@ -1,10 +1,11 @@
 """What does the teacher cost? Seconds of an SDAR iteration over those of a GRPO iteration without teacher scoring.
 
-    python benchmarks/iteration_cost.py [--iterations 6] [overrides ...]
+    python benchmarks/iteration_cost.py [--iterations 6] [--methods grpo,sdar] [overrides ...]
 
-Both methods run the default configuration with one seed, taking turns iteration by iteration, so that a machine whose
+All methods run the default configuration with one seed, taking turns iteration by iteration, so that a machine whose
 speed drifts is as fast for the one as for the other. The first iteration of each warms up and is not counted. The
-ratio is that of the medians; the parts show where the difference comes from.
+ratios are those of the medians to the first method's; the parts show where the difference comes from. Each method plays
+its own episodes: a ratio holds what its policy's turns cost as well.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ PARTS = ("generate_s", "environment_s", "score_s", "update_s")
 
 
 def main() -> None:
-    """Time both methods and print the ratio."""
+    """Time the methods and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--iterations", type=int, default=6, help="counted iterations of each method")
+    parser.add_argument("--methods", default="grpo,sdar", help="files of configs/algorithm, separated by commas")
     arguments, overrides = parser.parse_known_args()
-    seconds: dict[str, list[dict[str, float]]] = {"grpo": [], "sdar": []}
+    seconds: dict[str, list[dict[str, float]]] = {method: [] for method in arguments.methods.split(",")}
     with tempfile.TemporaryDirectory() as folder:
         runs = {method: _Run(method, overrides, Path(folder) / method) for method in seconds}
         for iteration in range(arguments.iterations + 1):
@@ -42,7 +44,10 @@ def main() -> None:
     for method, rows in seconds.items():
         parts = "  ".join(f"{statistics.median(row[part] for row in rows):13.2f}" for part in PARTS)
         print(f"{method:>12}  {_median(rows):7.2f}  {parts}")
-    print(f"\nSDAR / GRPO: {_median(seconds['sdar']) / _median(seconds['grpo']):.3f}")
+    first, *others = seconds
+    print()
+    for method in others:
+        print(f"{method} / {first}: {_median(seconds[method]) / _median(seconds[first]):.3f}")
 
 
 class _Run:
