@@ -27,6 +27,7 @@ except ImportError:  # pragma: no cover - Windows, where nothing is locked
 
 from sdar.config.sources import PACKAGE_FOLDER
 from sdar.errors import UserError
+from sdar.skills.library import skills_hash
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
@@ -201,6 +202,7 @@ def write_run_folder(
         "config_hash": config_hash(settings),
         "seed": settings["seed"],
         "evaluation_seed": settings["evaluation"]["seed"],
+        "skills_hash": skills_hash(settings),
         "command": list(command),
         "resumed_from": None if resumed_from is None else str(resumed_from),
         "git": git_revision(),

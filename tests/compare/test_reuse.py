@@ -49,6 +49,18 @@ def test_what_changes_no_figure_does_not_matter(tmp_path: Path, other: str) -> N
     assert found(tmp_path).finished is not None
 
 
+def test_a_run_whose_skills_have_changed_does_not(tmp_path: Path) -> None:
+    skills = tmp_path / "skills"
+    skills.mkdir()
+    (skills / "heat.md").write_text("---\nname: heat\nkind: general\n---\nUse the microwave.\n")
+    make_run(tmp_path, [f"skills={skills}"], results())
+    make_run(tmp_path, ["teacher=hindsight"], results())
+    assert found(tmp_path, f"skills={skills}").finished is not None
+    (skills / "heat.md").write_text("---\nname: heat\nkind: general\n---\nUse the stove.\n")
+    assert found(tmp_path, f"skills={skills}") == Found()
+    assert found(tmp_path, "teacher=hindsight").finished is not None  # reads no skills
+
+
 def test_the_newest_finished_run_counts(tmp_path: Path) -> None:
     make_run(tmp_path, [], results(after=1), hours=1)
     newest = make_run(tmp_path, [], results(after=2), hours=2)

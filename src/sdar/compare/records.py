@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sdar.errors import UserError
 from sdar.evaluation.statistics import Interval, wilson_interval
 from sdar.runs import (
     LAST_CHECKPOINT,
@@ -20,6 +21,7 @@ from sdar.runs import (
     read_record,
     run_identity,
 )
+from sdar.skills.library import skills_hash
 
 BEFORE = "warm start"
 AFTER = "trained"
@@ -101,7 +103,7 @@ def find_runs(logs_dir: str | Path, wanted: Iterable[tuple[str, str]]) -> dict[s
         record = read_record(file)
         if record is None or record.get("config_hash") not in identities:
             continue
-        found = _identity(file.parent, str(record["config_hash"]))
+        found = _identity(file.parent, record)
         if found in folders:
             folders[found].append((str(record.get("started", "")), file.parent, record))
     return {identity: _newest(found) for identity, found in folders.items()}
@@ -124,14 +126,17 @@ def _newest(found: list[tuple[str, Path, dict[str, Any]]]) -> Found:
     return Found(checkpoint=checkpoint, running=running, unreadable=tuple(unreadable))
 
 
-def _identity(folder: Path, expected: str) -> str | None:
-    """The identity of the run in a folder; None for an evaluation or a folder that cannot be read."""
+def _identity(folder: Path, record: Mapping[str, Any]) -> str | None:
+    """The identity of the run in a folder; None for an evaluation, other skills than now, or what cannot be read."""
     try:
         settings = read_config(folder)
-        if not settings["train"] or config_hash(settings) != expected:
+        if not settings["train"] or config_hash(settings) != record["config_hash"]:
+            return None
+        # Records of earlier versions do not tell what the skills said.
+        if record.get("skills_hash") not in (None, skills_hash(settings)):
             return None
         return run_identity(settings)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, yaml.YAMLError):
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, yaml.YAMLError):
         return None
 
 

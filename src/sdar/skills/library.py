@@ -128,6 +128,30 @@ class SkillLibrary:
         return hashlib.sha256(repr(self.skills).encode()).hexdigest()
 
 
+def skills_hash(settings: Any) -> str | None:
+    """SHA-256 (hex) of the libraries that a run of these settings reads now; None where it reads none.
+
+    Settings name a folder; what its files say is no setting, and may change between two runs.
+
+    Raises:
+        UserError: a library cannot be read.
+    """
+    folders = sorted(set(_folders(settings)))
+    if not folders:
+        return None
+    contents = "".join(SkillLibrary.load(folder).content_hash for folder in folders)
+    return hashlib.sha256(contents.encode()).hexdigest()
+
+
+def _folders(settings: Any) -> Iterator[str]:
+    """What the settings of teachers load, wherever it stands in them."""
+    if isinstance(settings, Mapping):
+        if settings.get("_target_") == f"{SkillLibrary.__module__}.SkillLibrary.load":
+            yield str(settings["folder"])
+        for value in settings.values():
+            yield from _folders(value)
+
+
 class _WrongFileError(Exception):
     """What is wrong with one file, as a clause without its name."""
 
