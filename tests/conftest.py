@@ -16,7 +16,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Tests of one file stay in one process: what they share may take minutes to make."""
     from xdist.scheduler import LoadFileScheduling
 
+    # In the order of the collection, see below; xdist's own order would begin with the files of most tests.
+    config.option.loadscopereorder = False
     return LoadFileScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with whole runs come first: the last minutes of several processes are for files that are quickly done."""
+    long = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True)
