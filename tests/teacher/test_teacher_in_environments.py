@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from sdar.app import main
+from test_cli import curve
 
 pytestmark = pytest.mark.e2e
 
@@ -22,33 +23,70 @@ SMALL = (
     "evaluation.every_n_iterations=100",
     "evaluation.baselines=false",
 )
-HOUSEHOLDS = ("environment=alfworld", "environment.data_dir=null", "environment.num_tasks=[24,6,6]")
-SHOP = ("environment=webshop", "environment.data_dir=null")
-QUESTIONS = ("environment=search_qa", "environment.num_tasks=[24,8]")
+ENVIRONMENTS = {
+    "alfworld": ("environment=alfworld", "environment.data_dir=null", "environment.num_tasks=[24,6,6]"),
+    "webshop": ("environment=webshop", "environment.data_dir=null"),
+    "search_qa": ("environment=search_qa", "environment.num_tasks=[24,8]"),
+}
 
 
-@pytest.mark.parametrize(
-    "choices",
-    [
-        pytest.param((*HOUSEHOLDS, "retrieval=ucb", "teacher.position=system", "rollout=window"), id="ucb"),
-        pytest.param((*SHOP, "teacher=skills_and_demonstration", "teacher.position=before_template"), id="solved"),
-        pytest.param((*QUESTIONS, "retrieval=random", "teacher.position=user_turn", "rollout=window"), id="random"),
-    ],
+READ = (
+    *(f"retrieval={name}" for name in ("keyword", "task_type", "ucb", "random", "full", "bm25", "none", "adversarial")),
+    "retrieval=ucb retrieval.reward=gap_on_success",
+    *(
+        f"teacher={name}"
+        for name in ("sibling", "demonstration", "skills_and_demonstration", "hindsight", "hindsight_by_policy")
+    ),
 )
+"""Every strategy of the skills, and every other text that a teacher may read."""
+SOME_ARE_SOLVED = ("environment.max_turns=8", "rollout.group_size=4", "rollout.sampling.max_response_tokens=96")
+"""What a teacher needs that reads solved attempts of the same task."""
+PLACES = ("before_template", "user_turn", "system")
+CONTEXTS = ("append", "window")
+QUICK = {
+    ("alfworld", "retrieval=ucb"),
+    ("webshop", "teacher=skills_and_demonstration"),
+    ("search_qa", "retrieval=random"),
+}
+
+
+def cases() -> list[object]:
+    """Every text in every environment. Places and contexts take turns: each text has all of them somewhere."""
+    found: list[object] = []
+    for environment, settings in ENVIRONMENTS.items():
+        for text in READ:
+            turn = READ.index(text) + list(ENVIRONMENTS).index(environment)
+            place, context = PLACES[turn % 3], CONTEXTS[turn % 2]
+            if (environment, text) == ("alfworld", "teacher=sibling"):
+                context = "append"  # its tiny model solves nothing in the other
+            choices = (*settings, *text.split(), f"teacher.position={place}", f"rollout={context}")
+            if "sibling" in text:
+                choices += SOME_ARE_SOLVED
+            marks = () if (environment, text) in QUICK else (pytest.mark.slow,)
+            found.append(pytest.param(choices, id=f"{environment} {text} {place} {context}", marks=marks))
+    return found
+
+
+@pytest.mark.parametrize("choices", cases())
 def test_a_stopped_run_goes_on_with_the_texts_of_the_run_that_was_not(
     choices: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
 
-    def run(name: str, iterations: int, *more: str) -> tuple[dict[str, torch.Tensor], list[str]]:
+    def run(name: str, iterations: int, *more: str) -> tuple[dict[str, torch.Tensor], dict[str, dict[int, float]]]:
         settings = [*SMALL, *choices, f"run_dir={name}", f"trainer.max_epochs={iterations}", *more]
         assert main(settings) == 0
         checkpoint = torch.load(Path(name) / "checkpoints" / "last.ckpt", weights_only=True)
-        return checkpoint["state_dict"], (Path(name) / "skills.jsonl").read_text().splitlines()
+        return checkpoint["state_dict"], curve(Path(name))
 
-    whole, read = run("whole", 2)
+    whole, figures = run("whole", 2)
     run("part", 1)
-    resumed, read_again = run("rest", 2, "ckpt_path=part/checkpoints/last.ckpt")
-    assert len(read) == 2
-    assert read_again[-1] == read[-1]
+    resumed, again = run("rest", 2, "ckpt_path=part/checkpoints/last.ckpt")
+    # Nothing is compared where there is nothing to read.
+    assert any(figures["curriculum/teacher_context_fraction"].values()) == ("retrieval=none" not in choices)
+    for name, points in figures.items():
+        if 1 in points:
+            assert again[name][1] == points[1], name
+    if (log := Path("whole/skills.jsonl")).exists():
+        assert log.read_text().splitlines()[1] == Path("rest/skills.jsonl").read_text().splitlines()[-1]
     assert all(torch.equal(resumed[name], weight) for name, weight in whole.items())
