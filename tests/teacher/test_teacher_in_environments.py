@@ -41,6 +41,8 @@ READ = (
 """Every strategy of the skills, and every other text that a teacher may read."""
 SOME_ARE_SOLVED = ("environment.max_turns=8", "rollout.group_size=4", "rollout.sampling.max_response_tokens=96")
 """What a teacher needs that reads solved attempts of the same task."""
+EXPERTS_HAVE_TIME = ("environment.max_turns=8",)
+"""What demonstrations need: in WebShop most goals take an expert more than the four turns of these runs."""
 PLACES = ("before_template", "user_turn", "system")
 CONTEXTS = ("append", "window")
 QUICK = {
@@ -62,6 +64,8 @@ def cases() -> list[object]:
             choices = (*settings, *text.split(), f"teacher.position={place}", f"rollout={context}")
             if "sibling" in text:
                 choices += SOME_ARE_SOLVED
+            elif "demonstration" in text:
+                choices += EXPERTS_HAVE_TIME
             marks = () if (environment, text) in QUICK else (pytest.mark.slow,)
             found.append(pytest.param(choices, id=f"{environment} {text} {place} {context}", marks=marks))
     return found
