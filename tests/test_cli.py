@@ -213,11 +213,21 @@ def test_a_run_a_resumed_run_and_an_evaluation(
     assert {name: results["training"][name] for name in ("iterations", "tasks")} == {"iterations": 2, "tasks": 12}
     assert again["training"]["content_hash"] == results["training"]["content_hash"]
 
+    last = "whole/checkpoints/last.ckpt"
+    # another teacher is refused before anything is played
+    capsys.readouterr()
+    for other in ("retrieval=ucb", "teacher.source=ema", "teacher=skills_and_demonstration"):
+        assert main([*base, "run_dir=other", "trainer.max_epochs=3", f"ckpt_path={last}", other]) == 2
+        shown = capsys.readouterr()
+        assert "val:" not in shown.out
+        assert len(shown.err.strip().splitlines()) == 1
+        assert other.split("=")[0].split("_")[0] in shown.err
+
     # nothing is left to train
-    assert main([*base, "run_dir=third", "ckpt_path=whole/checkpoints/last.ckpt"]) == 2
+    assert main([*base, "run_dir=third", f"ckpt_path={last}"]) == 2
     assert "trainer.max_epochs=2" in capsys.readouterr().err
     # but it can be evaluated, to the same figures
-    assert main([*base, "run_dir=judged", "train=false", "ckpt_path=whole/checkpoints/last.ckpt"]) == 0
+    assert main([*base, "run_dir=judged", "train=false", f"ckpt_path={last}"]) == 0
     judged = json.loads((tmp_path / "judged" / "results.json").read_text())
     assert judged["results"][-1]["tasks"] == results["results"][-1]["tasks"]
     # and a folder that holds a run is not written over

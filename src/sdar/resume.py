@@ -8,7 +8,7 @@ from typing import Any
 
 from sdar.checkpoint import check_origin, finished_iterations, read_checkpoint
 from sdar.errors import UserError
-from sdar.policy.language_model import LanguageModel
+from sdar.module import SDARModule
 from sdar.runs import config_hash, find_last
 
 
@@ -26,16 +26,21 @@ def find_checkpoint(settings: Mapping[str, Any]) -> Path | None:
     return Path(wanted)
 
 
-def check_checkpoint(path: Path, policy: LanguageModel, max_iterations: int | None) -> None:
+def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterations: int | None) -> None:
     """Refuse a checkpoint that cannot be read, is of another run, or has nothing left to train.
 
-    ``max_iterations``: iterations after which training ends; None: without end, or no training at all.
+    ``train``: False where it is only evaluated, which takes its weights alone. ``max_iterations``: iterations after which
+    training ends; None: without end.
     Only tensors and plain values are unpickled. A folder (a sharded checkpoint) is left to the trainer's strategy.
     """
     if path.is_dir():
         return
     checkpoint = read_checkpoint(path, mmap=True)
-    check_origin(checkpoint, policy)
+    check_origin(checkpoint, module.policy)
+    if not train:
+        return
+    # The trainer does the same, but only after the panel has been played.
+    module.on_load_checkpoint(dict(checkpoint))
     finished = finished_iterations(checkpoint)
     if max_iterations is not None and 0 <= max_iterations <= finished:
         raise UserError(

@@ -51,8 +51,12 @@ class Session:
         self.evaluation = panel_evaluation(self.assembly, settings)
         self.trainer = build_trainer(settings, [self.evaluation])
         if self.checkpoint is not None:
-            iterations = settings["trainer"].get("max_epochs") if settings["train"] else None
-            check_checkpoint(self.checkpoint, self.assembly.policy, iterations)
+            check_checkpoint(
+                self.checkpoint,
+                self.assembly.module,
+                train=settings["train"],
+                max_iterations=settings["trainer"].get("max_epochs"),
+            )
 
     def run(self) -> None:
         """Train and evaluate, as the settings say."""
