@@ -16,7 +16,7 @@ from sdar.config.sources import config_folder, groups
 DOCS = Path(__file__).parents[2] / "docs"
 LINES = [
     line.partition("#")[0]
-    for page in ("comparing.md", "skills.md")
+    for page in ("comparing.md", "skills.md", "results.md")
     for line in re.findall(
         r"^    python -m sdar\.compare (.*)$", (DOCS / page).read_text(encoding="utf-8").replace("\\\n", " "), re.M
     )
