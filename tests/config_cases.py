@@ -63,6 +63,8 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["algorithm=opsd", "teacher.keep_hidden=true"],
         ["teacher.keep_hidden", "teacher.source is 'current'"],
     ),
+    "skills chosen for nobody": (["teacher=hindsight", "retrieval=ucb"], ["retrieval", "UCB", "teacher=skills"]),
+    "skills chosen beside a demonstration": (["teacher=demonstration", "retrieval=none"], ["retrieval=keyword"]),
     "another teacher without a model": (["teacher.source=other"], ["teacher.source", "teacher.other"]),
     "unknown source": (["teacher.source=young"], ["teacher.source", "young", "ema"]),
     "raw entropy in the soft or": (

@@ -29,8 +29,8 @@ def find_checkpoint(settings: Mapping[str, Any]) -> Path | None:
 def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterations: int | None) -> None:
     """Refuse a checkpoint that cannot be read, is of another run, or has nothing left to train.
 
-    ``train``: False where it is only evaluated, which takes its weights alone. ``max_iterations``: iterations after which
-    training ends; None: without end.
+    ``train``: False where it is only evaluated, which takes its weights alone. ``max_iterations``: iterations after
+    which training ends; None: without end.
     Only tensors and plain values are unpickled. A folder (a sharded checkpoint) is left to the trainer's strategy.
     """
     if path.is_dir():

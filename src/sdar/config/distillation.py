@@ -16,6 +16,9 @@ from sdar.objective.shaping import Shaping
 from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherSource, check_needs, check_sharding, check_source
 
+DEFAULT_RETRIEVAL = {"_target_": "sdar.skills.retrieval.KeywordRetrieval", "general": True}
+"""``retrieval=keyword``, which methods and teachers without skills leave standing."""
+
 
 def check_teacher(settings: Mapping[str, Any]) -> None:
     """Refuse a teacher that a method needs and the command line takes away (a method may name its source), or none."""
@@ -45,6 +48,7 @@ def check_distillation(settings: Mapping[str, Any]) -> None:
         objective.check_terms()
     check_policy_loss(objective, context=settings["rollout"]["context"], statistics=settings["statistics"]["kind"])
     _check_credit(settings, objective)
+    _check_retrieval(settings)
     if teacher is None or not algorithm["score_teacher"]:
         missing = "teacher=none" if teacher is None else "algorithm.score_teacher=false"
         if algorithm["shaping"] is not None and algorithm["shaping"].get("weight") != 0:
@@ -122,6 +126,18 @@ def _check_credit(settings: Mapping[str, Any], objective: ObjectiveConfig) -> No
         raise UserError(
             "algorithm.skills_in_prompt=true, but algorithm.score_teacher=true: the student reads what the teacher "
             "would, so there is no gap; allowed is one of the two"
+        )
+
+
+def _check_retrieval(settings: Mapping[str, Any]) -> None:
+    """Refuse a strategy that is not the default where no part of the teacher would ask it."""
+    teacher, retrieval = settings["teacher"], settings["retrieval"]
+    if teacher is None or retrieval == DEFAULT_RETRIEVAL:
+        return
+    if all("retrieval" not in node for node in (teacher, *(teacher.get("parts") or {}).values())):
+        raise UserError(
+            f"retrieval: {retrieval.get('_target_')} is not the default, but nothing asks it: the teacher "
+            f"{teacher['_target_']} reads no skills; allowed is retrieval=keyword, or teacher=skills"
         )
 
 
