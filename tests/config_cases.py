@@ -63,6 +63,10 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["algorithm=opsd", "teacher.keep_hidden=true"],
         ["teacher.keep_hidden", "teacher.source is 'current'"],
     ),
+    "gaps nobody measures": (
+        ["algorithm=skill_grpo", "retrieval=ucb", "retrieval.reward=gap_on_success"],
+        ["retrieval.reward=gap_on_success", "algorithm.score_teacher=false", "retrieval.reward=return"],
+    ),
     "skills chosen for nobody": (["teacher=hindsight", "retrieval=ucb"], ["retrieval", "UCB", "teacher=skills"]),
     "skills chosen beside a demonstration": (["teacher=demonstration", "retrieval=none"], ["retrieval=keyword"]),
     "another teacher without a model": (["teacher.source=other"], ["teacher.source", "teacher.other"]),

@@ -57,6 +57,11 @@ class Iteration:
         """Episodes of this rank's tasks as they were drawn, before dynamic sampling replaced or left out any."""
         return self.episodes if self.sampled is None else [e for group in self.sampled.first for e in group]
 
+    @property
+    def replaced(self) -> list[Episode]:
+        """Episodes of this rank that were played, and thrown away for those of another task."""
+        return [] if self.sampled is None else [e for group in self.sampled.replaced for e in group]
+
 
 def sample_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int, rounds: int = 1) -> list[Task]:
     """Draw ``count`` different tasks for an iteration, the task types taking turns.

@@ -108,7 +108,7 @@ def add_rollout(tally: Tally, episodes: Sequence[Episode]) -> None:
 def add_sampling(tally: Tally, sampled: SampledGroups) -> None:
     """Add the counts of dynamic sampling: groups of all ranks."""
     tally.total("rollout/groups_played", sampled.played)
-    tally.total("rollout/groups_replaced", sampled.replaced)
+    tally.total("rollout/groups_replaced", len(sampled.replaced))
     tally.total("rollout/groups_skipped", sampled.skipped)
 
 

@@ -55,12 +55,14 @@ class Observation:
     """What an agent sees before it acts.
 
     ``actions`` lists the admissible actions, or is None where the environment has none to list. ``anchor``
-    identifies the state without its history (used by methods that group turns by state).
+    identifies the state without its history (used by methods that group turns by state). ``refused`` says that it
+    answers an action that could not be carried out, so that the state is still the one before.
     """
 
     text: str
     actions: tuple[str, ...] | None
     anchor: str
+    refused: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """Skill files are read as written, and a wrong one is named with what is wrong and what is allowed."""
 
+import re
+import textwrap
+from pathlib import Path
+
 import pytest
 
 from sdar.errors import UserError
@@ -107,3 +111,15 @@ def test_shipped_libraries_load_by_name(name):
     library = SkillLibrary.load(name)
     assert library.general
     assert library.task
+
+
+def test_the_library_in_the_documentation_can_be_copied(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "skills.md").read_text(encoding="utf-8")
+    files = re.findall(r"`my_skills/(\w+\.md)`:\n\n((?:    .*\n|\n(?=    ))+)", page)
+    assert [name for name, _ in files] == ["general.md", "refund.md"]
+    for name, block in files:
+        (tmp_path / name).write_text(textwrap.dedent(block))
+    library = SkillLibrary.load(tmp_path)
+    assert [skill.name for skill in library.general] == ["general"]
+    assert library.task[0].keywords == ("refund", "money back")
+    assert library.task[0].text == "1. Look up the order before you promise anything."

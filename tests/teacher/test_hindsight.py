@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from methods import method_run
+from sdar.environments.alfworld.environment import AlfworldEnvironment
 from sdar.episode import EndReason, Episode, Observation, Task, Turn
 from sdar.errors import UserError
 from sdar.teacher.hindsight import HindsightTeacher, PolicyAnalyser, RuleAnalyser
@@ -45,6 +46,27 @@ def test_rules_by_hand():
         "Avoid what changes nothing here: look.",
         "Keep to the format of an action.",
     ]
+
+
+def test_a_command_of_a_real_household_that_could_not_be_carried_out_is_no_part_of_the_solution():
+    """ALFWorld answers it with words that are no state; the state after it is the one before."""
+    environment = AlfworldEnvironment(num_tasks=[6, 6, 6])
+    task = environment.tasks("train")[0]
+    commands = environment.expert(task)
+    useless = "open fridge 99"
+    pool = environment.open_pool()
+    (seen,) = pool.reset([task])
+    turns = []
+    for command in [commands[0], useless, *commands[1:]]:
+        (outcome,) = pool.step({0: command}).values()
+        turns.append(Turn([1], [2], command, command, True, seen))
+        seen = outcome.observation
+    assert outcome.success
+    it = Episode(task, 0, turns, EndReason.SUCCESS, True)
+    it.last_observation = seen
+    solution, avoid = RuleAnalyser().lines([[it]])[0][0]
+    assert solution == f"This attempt solves the task: {', then '.join(commands)}."
+    assert avoid == f"Avoid what changes nothing here: {useless}."
 
 
 def test_siblings_may_be_left_out_of_it_and_lines_are_short():

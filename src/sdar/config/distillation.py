@@ -130,15 +130,29 @@ def _check_credit(settings: Mapping[str, Any], objective: ObjectiveConfig) -> No
 
 
 def _check_retrieval(settings: Mapping[str, Any]) -> None:
-    """Refuse a strategy that is not the default where no part of the teacher would ask it."""
+    """Refuse a strategy that waits for gaps nobody measures, and one that no part of the teacher would ask.
+
+    A method without a teacher's scores may have any: so it can be compared with others under the same settings.
+    """
     teacher, retrieval = settings["teacher"], settings["retrieval"]
+    if retrieval.get("reward") == "gap_on_success" and not settings["algorithm"]["score_teacher"]:
+        raise UserError(
+            "retrieval.reward=gap_on_success, but algorithm.score_teacher=false: no gap is measured; allowed is "
+            "retrieval.reward=return, or algorithm.score_teacher=true"
+        )
     if teacher is None or retrieval == DEFAULT_RETRIEVAL:
         return
     if all("retrieval" not in node for node in (teacher, *(teacher.get("parts") or {}).values())):
         raise UserError(
-            f"retrieval: {retrieval.get('_target_')} is not the default, but nothing asks it: the teacher "
-            f"{teacher['_target_']} reads no skills; allowed is retrieval=keyword, or teacher=skills"
+            f"retrieval={_told(retrieval)}, but nothing asks it: this teacher ({_told(teacher)}) reads no skills; "
+            f"allowed is retrieval=keyword with retrieval.general=true, the default, or teacher=skills"
         )
+
+
+def _told(node: Mapping[str, Any]) -> str:
+    """The class that a node builds, and its settings that are plain values."""
+    plain = [f"{name}={value}" for name, value in node.items() if isinstance(value, bool | int | float)]
+    return ", ".join([str(node["_target_"]).rpartition(".")[2], *plain])
 
 
 def _known_before(teacher: Mapping[str, Any]) -> bool:

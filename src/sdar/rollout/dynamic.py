@@ -25,19 +25,19 @@ class SampledGroups:
 
     ``groups``     what is learned from; episodes that are left out say so (``Episode.learned``)
     ``first``      the groups as they were drawn: the policy's sample of its tasks, whatever was replaced later
-    ``played``     how many groups were played, in all rounds
+    ``replaced``   the groups that were played and then thrown away for another
     ``skipped``    how many of ``groups`` are left out
     """
 
     groups: list[list[Episode]]
     first: list[list[Episode]] = field(default_factory=list)
-    played: int = 0
+    replaced: list[list[Episode]] = field(default_factory=list)
     skipped: int = 0
 
     @property
-    def replaced(self) -> int:
-        """How many groups were played and then thrown away for another."""
-        return self.played - len(self.groups)
+    def played(self) -> int:
+        """How many groups were played, in all rounds."""
+        return len(self.groups) + len(self.replaced)
 
 
 def sample_groups(rounds: Sequence[Sequence[Task]], play: Play, *, keep_equal_groups: bool) -> SampledGroups:
@@ -49,14 +49,14 @@ def sample_groups(rounds: Sequence[Sequence[Task]], play: Play, *, keep_equal_gr
         keep_equal_groups: whether groups that are still without spread after the last round are learned from.
     """
     groups = play(rounds[0])
-    found = SampledGroups(groups, list(groups), played=len(groups))
+    found = SampledGroups(groups, list(groups))
     for tasks in rounds[1:]:
         again = [place for place, group in enumerate(groups) if not has_spread(group)]
         if not again:
             break
         for place, group in zip(again, play([tasks[place] for place in again]), strict=True):
+            found.replaced.append(groups[place])
             groups[place] = group
-        found.played += len(again)
     if not keep_equal_groups:
         for group in groups:
             if not has_spread(group):

@@ -69,12 +69,13 @@ class DemonstrationPart(ContextPart):
         for task in environment.tasks(environment.splits()[0]):
             self._types.setdefault(task.task_type, []).append(task)
         self._by_id = {task.task_id: task for tasks in self._types.values() for task in tasks}
-        first = next(iter(self._by_id.values()), None)
-        self._has_expert = first is not None and environment.expert(first) is not None
+        # An expert may have no solution to single tasks, for example none within environment.max_turns.
+        self._has_expert = any(environment.expert(task) is not None for task in self._by_id.values())
         if self.origin == "expert" and not self._has_expert:
             raise UserError(
-                f"teacher.parts.demonstration.origin=expert: the environment {environment.name} knows no expert; "
-                "allowed is own"
+                f"teacher.parts.demonstration.origin=expert: the environment {environment.name} knows no expert's "
+                "solution to any training task; allowed is own, or, where it has an expert, a larger "
+                "environment.max_turns"
             )
 
     def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:

@@ -236,9 +236,9 @@ class HindsightTeacher(Teacher):
 
 
 def _judged(episode: Episode) -> list[tuple[Turn, bool]]:
-    """Every turn, and whether it was idle: no action, or the state after it was the one before it."""
+    """Every turn, and whether it was idle: no action, one that was refused, or the state after it was the one before."""
     after = [turn.observation for turn in episode.turns[1:]] + [episode.last_observation]
     return [
-        (turn, not turn.valid or (then is not None and then.anchor == turn.observation.anchor))
+        (turn, not turn.valid or (then is not None and (then.refused or then.anchor == turn.observation.anchor)))
         for turn, then in zip(episode.turns, after, strict=True)
     ]

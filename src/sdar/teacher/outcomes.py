@@ -16,7 +16,11 @@ _SUMS = 5
 
 
 def task_outcomes(
-    tasks: Sequence[Task], episodes: Sequence[Episode], batch: TokenBatch, reduce: Callable[[Tensor, str], Tensor]
+    tasks: Sequence[Task],
+    episodes: Sequence[Episode],
+    batch: TokenBatch,
+    reduce: Callable[[Tensor, str], Tensor],
+    replaced: Sequence[Episode] = (),
 ) -> list[TaskOutcome]:
     """The outcomes of all tasks, in their order.
 
@@ -26,12 +30,14 @@ def task_outcomes(
         batch: the rows of these episodes, with old log-probs, and the teacher's where it was scored.
         reduce: ``reduce(tensor, "sum")`` adds a float64 tensor over the ranks. A task is played by one rank, so that
             nothing is added but zeros, and the result is exact.
+        replaced: of this rank, played and thrown away by dynamic sampling: they have returns, and no gap was measured.
     """
     position = {task.task_id: i for i, task in enumerate(tasks)}
     sums = torch.zeros(len(tasks), _SUMS, dtype=torch.float64)
-    for number, episode in enumerate(episodes):
+    for number, episode in enumerate([*episodes, *replaced]):
         if not episode.end.is_error:
-            gap, tokens = _gaps(batch, number) if episode.success else (0.0, 0)
+            scored = episode.success and number < len(episodes)
+            gap, tokens = _gaps(batch, number) if scored else (0.0, 0)
             row = sums[position[episode.task.task_id]]
             row += torch.tensor([1, episode.episode_return, episode.success, gap, tokens], dtype=torch.float64)
     return [_outcome(task, row) for task, row in zip(tasks, reduce(sums, "sum").tolist(), strict=True)]

@@ -49,8 +49,8 @@ class SkillPart(ContextPart):
         return _items([choice.skill for choice in ranked])
 
     def evaluation_items(self, task: Task) -> list[Item]:
-        """Skills by keywords."""
-        ranked = KeywordRetrieval(self.retrieval.general).ranked(self.library, task)
+        """Skills by keywords, the general ones with them."""
+        ranked = KeywordRetrieval().ranked(self.library, task)
         return _items([choice.skill for choice in ranked])
 
     def possible(self, task: Task) -> list[list[Item]]:

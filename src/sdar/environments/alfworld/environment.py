@@ -12,7 +12,7 @@ from sdar.environments.alfworld.dataset import available_splits, list_games
 from sdar.environments.alfworld.engine import Engine, EngineGame, EngineState, GameError, Reply
 from sdar.environments.alfworld.game import GameSource
 from sdar.environments.alfworld.generator import SPLITS, GeneratorSettings, HouseholdGenerator
-from sdar.environments.alfworld.native import NativeEngine
+from sdar.environments.alfworld.native import NOTHING_HAPPENS, NativeEngine
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
@@ -250,7 +250,9 @@ class AlfworldPool(EnvironmentPool):
 def _observation(reply: Reply) -> Observation:
     # "help" only prints a manual; verl-agent leaves it out of what it offers to the agent as well.
     actions = tuple(command for command in reply.admissible if command != "help")
-    return Observation(text=reply.text, actions=actions, anchor=reply.text)
+    return Observation(
+        text=reply.text, actions=actions, anchor=reply.text, refused=reply.text == NOTHING_HAPPENS
+    )
 
 
 def _failed(message: str) -> StepOutcome:
