@@ -337,9 +337,7 @@ class SDARModule(OptimisingModule):
         """Tell the teacher what became of the iteration, on every rank the same; returns its figures."""
         if self._informed is None:
             return {}
-        outcomes = task_outcomes(
-            iteration.tasks, iteration.episodes, prepared.batch, self._reduce, iteration.replaced
-        )
+        outcomes = task_outcomes(iteration.tasks, iteration.episodes, prepared.batch, self._reduce, iteration.replaced)
         self._informed.observe(outcomes, self._gathered(self._informed.gather(iteration.episodes)))
         return self._informed.figures()
 

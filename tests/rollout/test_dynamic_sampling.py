@@ -10,6 +10,10 @@ from sdar.episode import EndReason, Episode, Observation, Task, Turn
 from sdar.errors import UserError
 from sdar.objective.advantage import has_spread
 from sdar.rollout.dynamic import sample_groups
+from sdar.skills.library import Skill, SkillKind, SkillLibrary
+from sdar.skills.retrieval import NoRetrieval
+from sdar.teacher.base import join
+from sdar.teacher.context import SkillTeacher
 from toy_training import LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
 ON = {"resample_rounds": 2, "keep_equal_groups": False}
@@ -119,6 +123,26 @@ def test_it_is_counted_and_other_figures_stay_those_of_the_tasks_as_drawn():
     for name in ("rollout/success_rate", "rollout/return_mean", "rollout/equal_group_fraction"):
         assert figures[name] == plain[0][name]
     assert "rollout/groups_played" not in plain[0]
+
+
+def test_a_teacher_is_told_of_every_group_that_was_played_also_of_those_that_were_replaced():
+    told = []
+
+    class Listening(NoRetrieval):
+        def observe(self, outcomes, solved_return):
+            told.extend(outcomes)
+
+    policy = toy_policy()
+    library = SkillLibrary((Skill("basics", SkillKind.GENERAL, (), (), "Look first."),))
+    teacher = SkillTeacher(library, Listening())
+    sampler = data(policy, **ON)
+    sampler.teacher = teacher
+    join(teacher, sampler.environment, policy)
+    module = toy_module(policy, teacher, distillation_coefficient=0.5, episodes_per_step=4)
+    curve = train(module, sampler, 1).curve()
+    played = [outcome for outcome in told if outcome.episodes]
+    assert len(played) == curve[0]["rollout/groups_played"] > 4
+    assert [outcome.episodes for outcome in played] == [2] * len(played)
 
 
 @pytest.mark.parametrize("context", ["append", "window"])

@@ -230,6 +230,15 @@ def test_own_demonstrations_are_remembered_by_type_the_newest_first_to_stay() ->
     assert seen == {"The task was: say 1", "The task was: say 3"}
 
 
+def test_an_expert_may_have_no_solution_to_single_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = CountingEnvironment()
+    first, expert = environment.tasks("train")[0], environment.expert
+    monkeypatch.setattr(environment, "expert", lambda one: None if one == first else expert(one))
+    teacher = connected(ContextTeacher({"demonstration": DemonstrationPart(origin="expert")}), environment)
+    teacher.begin([first], iteration=0, seed=1)
+    assert "The task was" in teacher.privileged_text(first)
+
+
 def test_an_expert_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UserError, match="letters knows no expert's solution to any training task; allowed is own"):
         connected(ContextTeacher({"demonstration": DemonstrationPart(origin="expert")}))

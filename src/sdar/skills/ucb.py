@@ -41,7 +41,8 @@ class UCBRetrieval(Retrieval):
     was chosen. Tasks choose in the order in which they were drawn, over all ranks, and n counts at once: several tasks
     of a type in one iteration try several skills. Skills never chosen come first; ties go to the library's order. The
     rewards come at the end of the iteration, in task order; a task without one leaves its skill's mean as it is, and
-    a task without any episode (not played, or all ended by errors) leaves no trace at all.
+    a task without any episode (not played, or all ended by errors) leaves no trace at all. A group that was played and
+    then replaced by dynamic sampling counts as any other.
 
     Args:
         general: whether the library's general skills come along.

@@ -236,7 +236,7 @@ class HindsightTeacher(Teacher):
 
 
 def _judged(episode: Episode) -> list[tuple[Turn, bool]]:
-    """Every turn, and whether it was idle: no action, one that was refused, or the state after it was the one before."""
+    """Every turn, and whether it was idle: no action, a refused one, or the state after it was the one before."""
     after = [turn.observation for turn in episode.turns[1:]] + [episode.last_observation]
     return [
         (turn, not turn.valid or (then is not None and (then.refused or then.anchor == turn.observation.anchor)))

@@ -250,9 +250,7 @@ class AlfworldPool(EnvironmentPool):
 def _observation(reply: Reply) -> Observation:
     # "help" only prints a manual; verl-agent leaves it out of what it offers to the agent as well.
     actions = tuple(command for command in reply.admissible if command != "help")
-    return Observation(
-        text=reply.text, actions=actions, anchor=reply.text, refused=reply.text == NOTHING_HAPPENS
-    )
+    return Observation(text=reply.text, actions=actions, anchor=reply.text, refused=reply.text == NOTHING_HAPPENS)
 
 
 def _failed(message: str) -> StepOutcome:
