@@ -54,6 +54,37 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 SMALL = ("experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "rollout.group_size=2")
 
 
+@pytest.mark.parametrize("name", ["run_dir", "logs_dir"])
+@pytest.mark.parametrize("path", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_refused_at_once(
+    capsys: pytest.CaptureFixture[str], name: str, path: str
+) -> None:
+    Path("file").touch()
+    message = refused(capsys, *SMALL, f"{name}={path}")
+    assert message.startswith(f"error: {name}={path}: ")
+    assert "is no folder" in message
+
+
+def test_more_threads_than_cores_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "threads=100000: this process may use" in refused(capsys, *SMALL, "threads=100000")
+
+
+def test_a_run_folder_given_for_its_checkpoint_is_told_which_file_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = Path("old/checkpoints/last.ckpt")
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert f"allowed is the file {checkpoint}" in refused(capsys, *SMALL, "ckpt_path=old")
+
+
+def test_a_configuration_that_is_shown_is_said_to_be_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cfg", "job", "gate.beta=-5"]) == 0
+    shown = capsys.readouterr()
+    assert "beta: -5" in shown.out
+    assert shown.err.startswith("a run would be refused: gate.beta=-5")
+    assert main(["--cfg", "job"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_folder_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str], tiny: Path) -> None:
     message = refused(capsys, *SMALL, f"model.path={tiny}", "environment.data_dir=no/such/folder")
     assert "no/such/folder" in message

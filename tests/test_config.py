@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from config_cases import WRONG_SETTINGS
 from sdar.config.compose import compose_config, sweep
+from sdar.config.mirrors import MIRRORS
 from sdar.config.ranges import Range
 from sdar.config.schema import AlgorithmSettings
 from sdar.config.sources import config_folder, groups
@@ -220,3 +222,16 @@ def test_a_run_folder_holds_what_is_needed_to_repeat_the_run(tmp_path: Path) -> 
     assert record["versions"]["torch"]
     assert record["git"] == git_revision()
     assert new_run_folder(tmp_path, "run", when) != folder
+
+
+def test_every_setting_that_an_object_takes_from_elsewhere_is_checked_to_be_the_same() -> None:
+    config = OmegaConf.load(config_folder() / "train.yaml")
+    taken = {
+        node: {
+            name: text.removeprefix("${").removesuffix("}")
+            for name, text in OmegaConf.to_container(config[node], resolve=False).items()
+            if str(text).startswith("${")
+        }
+        for node in ("collector", "module", "datamodule")
+    }
+    assert taken == MIRRORS

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from sdar.config.compose import compose_config, sweep
 from sdar.config.sources import config_folder
 from sdar.config.validate import validate
 from sdar.errors import UserError
-from sdar.processes import is_first_process
-from sdar.runs import RUN_FILE, new_run_folder, occupied, read_config, write_run_folder
+from sdar.processes import cores, is_first_process
+from sdar.runs import RUN_FILE, check_writable, new_run_folder, occupied, read_config, write_run_folder
 
 USER_ERROR = 2
 """Exit code of a mistake of the user."""
@@ -45,7 +45,9 @@ def main(arguments: Sequence[str]) -> int:
         elif line.multirun:
             return _multirun(sweep(line.overrides), folder)
         elif line.show:
-            _show(compose_config(line.overrides, folder), line.resolve)
+            config = compose_config(line.overrides, folder)
+            _show(config, line.resolve)
+            _remark(config)
         elif _is_started_by_strategy():
             _run(read_config(Path(os.environ[_FOLDER_VARIABLE])), datetime.now(), arguments)
         else:
@@ -65,6 +67,15 @@ def _show(config: DictConfig, resolve: bool) -> None:
         raise UserError(f"{error.full_key}: the value cannot be resolved: {str(error).splitlines()[0]}") from error
 
 
+def _remark(config: DictConfig) -> None:
+    """Say on the side what a run with the configuration that was shown would be refused for."""
+    config["run_dir"] = config.get("run_dir") or "unset"
+    try:
+        validate(config)
+    except UserError as error:
+        print(f"a run would be refused: {error}", file=sys.stderr)
+
+
 def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:
     """The validated settings of a new run, its folder chosen (and not yet made).
 
@@ -75,11 +86,21 @@ def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:
         # Validated first, so that a wrong name or folder is told as such; then again with the folder in place.
         config["run_dir"] = "unset"
         settings = validate(config)
+        check_writable("logs_dir", settings["logs_dir"])
         config["run_dir"] = str(new_run_folder(settings["logs_dir"], settings["name"], now))
     settings = validate(config)
+    _check_machine(settings)
     if is_first_process() and (Path(settings["run_dir"]) / RUN_FILE).exists():
         raise UserError(f"run_dir={settings['run_dir']}: it holds a run already; allowed is a folder that does not")
     return settings
+
+
+def _check_machine(settings: Mapping[str, Any]) -> None:
+    """Refuse threads that there are no cores for, and a folder in which nothing can be written."""
+    threads = settings["threads"]
+    if threads is not None and threads > cores():
+        raise UserError(f"threads={threads}: this process may use {cores()} cores; allowed are 1 to {cores()}, or null")
+    check_writable("run_dir", settings["run_dir"])
 
 
 def _multirun(combinations: Sequence[Sequence[str]], folder: Path) -> int:

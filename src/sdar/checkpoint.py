@@ -91,6 +91,8 @@ def read_checkpoint(path: str | Path, *, mmap: bool = False) -> Mapping[str, Any
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "mmap can only be used" in reason:
+            reason = "torch.save has not written it"
         raise UserError(f"ckpt_path={path}: it cannot be read as a checkpoint ({reason[:120]})") from error
     if not isinstance(checkpoint, Mapping):
         raise UserError(f"ckpt_path={path}: allowed is a checkpoint that a run of sdar has written")

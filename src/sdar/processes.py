@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Launched:
     """A process that torchrun or Slurm has started: its number among all, and how many there are."""

@@ -31,10 +31,8 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
 
     ``train``: False where it is only evaluated, which takes its weights alone. ``max_iterations``: iterations after
     which training ends; None: without end.
-    Only tensors and plain values are unpickled. A folder (a sharded checkpoint) is left to the trainer's strategy.
+    Only tensors and plain values are unpickled.
     """
-    if path.is_dir():
-        return
     checkpoint = read_checkpoint(path, mmap=True)
     check_origin(checkpoint, module.policy)
     if not train:

@@ -153,14 +153,28 @@ def write_record(file: Path, record: Mapping[str, Any]) -> None:
     half.replace(file)
 
 
+def check_writable(name: str, path: str | Path) -> None:
+    """UserError, naming the setting, where a folder ``path`` neither is nor could be made to write in."""
+    folder = Path(path)
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    reason = "is no folder" if not there.is_dir() else "may not be written to" if not os.access(there, os.W_OK) else ""
+    if reason:
+        raise UserError(f"{name}={path}: {there} {reason}; allowed is a folder in which files can be made")
+
+
 @contextmanager
 def occupied(folder: Path) -> Iterator[bool]:
     """Hold a folder while something runs in it; gives False where another process holds it already.
 
     The lock is the operating system's and ends with the process, however it ends. Where there are no such locks
     (Windows, some network file systems) the folder counts as free.
+
+    UserError: the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {folder} cannot be made ({error.strerror or error})") from error
     file = folder / LOCK_FILE
     with file.open("w") as handle:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import time
@@ -20,6 +19,7 @@ from sdar.compare.report import as_record, report
 from sdar.compare.request import BASIC, JOBLIB, Request, read_request
 from sdar.compare.terms import check_present, present_terms
 from sdar.errors import UserError
+from sdar.processes import cores
 from sdar.runs import git_revision, occupied, versions, write_record
 
 USER_ERROR = 2
@@ -131,11 +131,6 @@ class Launcher:
         self.overrides = tuple(overrides)
         self.at_a_time = at_a_time
         self.threads = threads
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_launcher(request: Request, threads: int | None) -> Launcher:

@@ -26,7 +26,7 @@ class Range:
     def describe(self) -> str:
         """The range in words, as in "at least 2" or "above 0 and at most 1"."""
         parts = [
-            f"{words} {bound:g}"
+            f"{words} {bound if isinstance(bound, int) else format(bound, 'g')}"
             for words, bound in (
                 ("at least", self.at_least),
                 ("above", self.above),

@@ -112,7 +112,7 @@ class RunSettings:
     """
 
     name: str
-    seed: Annotated[int, NOT_NEGATIVE]
+    seed: Annotated[int, Range(at_least=0, at_most=2**32 - 1)]
     train: bool
     ckpt_path: str | None
     logs_dir: str

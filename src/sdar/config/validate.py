@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -10,10 +11,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sdar.config.distillation import check_distillation, check_teacher
+from sdar.config.mirrors import check_mirrors
 from sdar.config.parallel import check_processes
 from sdar.config.schema import PLAIN_GROUPS, RANGES, RunSettings
 from sdar.config.targets import check_arguments, check_node, is_node, shown
 from sdar.errors import UserError
+from sdar.runs import LAST_CHECKPOINT
 from sdar.step_plan import check_step_settings
 
 PROVIDED: dict[str, tuple[str, ...]] = {
@@ -26,6 +29,9 @@ PROVIDED: dict[str, tuple[str, ...]] = {
 
 _FIRST = ("gate", "divergence", "schedule", "retrieval")
 """Nodes that others refer to: a mistake in them is told where it was made."""
+
+_NOT_FOUND = re.compile(r"Environment variable '(\w+)' not found")
+"""What OmegaConf says of ``${oc.env:NAME}``."""
 
 _EMPTY_ALLOWED = frozenset({"callbacks", "logger"})
 
@@ -43,6 +49,7 @@ def validate(config: DictConfig) -> dict[str, Any]:
         check_node(_at(settings, path), path, ranges=RANGES)
     for path, schema in PLAIN_GROUPS.items():
         check_arguments(schema, _at(settings, path), path, ranges=RANGES)
+    check_mirrors(settings)
     for path, value in settings.items():
         if path in PLAIN_GROUPS or not isinstance(value, Mapping):
             continue
@@ -63,6 +70,10 @@ def _resolved(config: DictConfig) -> dict[str, Any]:
             raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
         settings = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:
+        if variable := _NOT_FOUND.search(str(error)):
+            raise UserError(
+                f"{error.full_key} is not set: give {error.full_key}=VALUE, or {variable[1]}=VALUE in the shell"
+            ) from error
         where = f"{error.full_key}: " if error.full_key else ""
         raise UserError(f"{where}the value cannot be resolved: {str(error).splitlines()[0]}") from error
     return cast("dict[str, Any]", settings)
@@ -90,13 +101,7 @@ def _check_together(settings: Mapping[str, Any]) -> None:
     """Checks that need more than one setting."""
     _check_checkpoint(settings)
     _check_adapters(settings["model"])
-    trainer = settings["trainer"]
-    for name, harmless in (("gradient_clip_val", None), ("accumulate_grad_batches", 1)):
-        if trainer.get(name, harmless) != harmless:
-            raise UserError(
-                f"trainer.{name}={shown(trainer[name])}: the module steps its optimiser itself; "
-                "allowed is to leave it out and to set module.max_grad_norm and module.episodes_per_step"
-            )
+    _check_trainer(settings["trainer"])
     check_distillation(settings)
     check_step_settings(
         statistics=settings["statistics"]["kind"],
@@ -107,6 +112,29 @@ def _check_together(settings: Mapping[str, Any]) -> None:
     )
     _check_filters(settings["rollout"]["sampling"])
     check_processes(settings)
+
+
+def _check_trainer(trainer: Mapping[str, Any]) -> None:
+    """Refuse what makes of an iteration something else than one rollout and what is learned from it."""
+    steps = (
+        "the module steps its optimiser itself; allowed is to leave it out and to set module.max_grad_norm and "
+        "module.episodes_per_step"
+    )
+    length = (
+        "iterations are counted by trainer.max_epochs; allowed is to leave it out (experiment=smoke is a run of two "
+        "tiny iterations)"
+    )
+    for name, harmless, why in (
+        ("gradient_clip_val", None, steps),
+        ("accumulate_grad_batches", 1, steps),
+        ("max_steps", -1, length),
+        ("min_steps", None, length),
+        ("limit_train_batches", None, length),
+        ("overfit_batches", 0, length),
+        ("fast_dev_run", False, length),
+    ):
+        if trainer.get(name, harmless) not in (harmless, None):
+            raise UserError(f"trainer.{name}={shown(trainer[name])}: {why}")
 
 
 def _check_filters(sampling: Mapping[str, Any]) -> None:
@@ -121,8 +149,14 @@ def _check_filters(sampling: Mapping[str, Any]) -> None:
 
 def _check_checkpoint(settings: Mapping[str, Any]) -> None:
     path = settings["ckpt_path"]
-    if path is not None and path != "last" and not Path(path).exists():
+    if path is None or path == "last":
+        return
+    if not Path(path).exists():
         raise UserError(f"ckpt_path={path}: there is no such file; allowed is a checkpoint, 'last' or null")
+    if Path(path).is_dir():
+        inside = next((file for file in (Path(path) / LAST_CHECKPOINT, Path(path) / "last.ckpt") if file.is_file()), "")
+        told = f"the file {inside}" if inside else "a file, a run's checkpoints/last.ckpt"
+        raise UserError(f"ckpt_path={path}: it is a folder; allowed is {told}, 'last' or null")
 
 
 def _check_adapters(model: Mapping[str, Any]) -> None:

@@ -81,8 +81,8 @@ class Collector:
             policy.chat.check_append()
         if sampling.max_response_tokens >= policy.context_tokens:
             raise UserError(
-                f"rollout.max_response_tokens is {sampling.max_response_tokens}, but it must be smaller than the "
-                f"{policy.context_tokens} tokens of the model's context"
+                f"rollout.sampling.max_response_tokens is {sampling.max_response_tokens}, but it must be smaller than "
+                f"the {policy.context_tokens} tokens of the model's context"
             )
         self.policy = policy
         self.environment = environment

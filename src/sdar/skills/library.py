@@ -166,7 +166,9 @@ def _resolve(folder: str | Path) -> Path:
     path = Path(folder).expanduser()
     if not path.is_dir():
         names = ", ".join(shipped) or "none"
-        raise UserError(f"The skill library is {str(folder)!r}, allowed are a folder or a shipped library ({names}).")
+        raise UserError(
+            f"skills={folder}: there is no such skill library, allowed are a folder or a shipped library ({names})."
+        )
     return path
 
 
