@@ -162,7 +162,7 @@ def test_every_value_of_search_qa_is_that_of_the_scripts(experiment: str) -> Non
 
 
 def test_search_qa_without_questions_is_told() -> None:
-    with pytest.raises(UserError, match=r"environment\.data_dir: .*SEARCH_QA_DATA"):
+    with pytest.raises(UserError, match=r"environment\.data_dir is not set: .*SEARCH_QA_DATA=VALUE in the shell"):
         settings_of("experiment=paper/search_qa_qwen2_5_3b", "trainer=cpu")
 
 

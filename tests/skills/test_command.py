@@ -75,7 +75,10 @@ def test_real_questions_are_checked_without_their_corpus(tmp_path):
             ("show", "task=x", "trainer.max_epochs=3"),
             "only settings of environment, search_engine, skills, retrieval, model",
         ),
-        (("show", "task=x", "skills=nowhere"), "'nowhere', allowed are a folder or a shipped library"),
+        (
+            ("show", "task=x", "skills=nowhere"),
+            "skills=nowhere: there is no such library, allowed are a folder or a shipped library",
+        ),
         (("show", "task=x", "retrieval=bm25", "retrieval.top_k=0"), "retrieval.top_k=0"),
         (("check", "task=x"), "check looks at every task"),
     ],

@@ -100,7 +100,7 @@ def test_a_name_used_twice_is_refused(folder):
 
 
 def test_a_folder_that_does_not_exist_or_holds_no_skill_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"is 'no-such-library', allowed are a folder or a shipped library"):
+    with pytest.raises(UserError, match=r"skills=no-such-library: .* allowed are a folder or a shipped library"):
         SkillLibrary.load("no-such-library")
     with pytest.raises(UserError, match=r"holds no \*\.md file"):
         SkillLibrary.load(tmp_path)

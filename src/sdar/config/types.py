@@ -118,12 +118,8 @@ def describe(hint: Any, within: Range | None = None) -> str:
         return _WORDS[hint]
     kind = origin or hint
     if kind in _SEQUENCES:
-        return (
         named = arguments and arguments[0] in (int, str)
         return f"a list of {describe(arguments[0]).removeprefix('a ')}s" if named else "a list"
-            if arguments and arguments[0] in (int, str)
-            else "a list"
-        )
     if kind in _MAPPINGS:
         return "a mapping"
     if isinstance(kind, type) and issubclass(kind, Enum):

@@ -167,7 +167,7 @@ def _resolve(folder: str | Path) -> Path:
     if not path.is_dir():
         names = ", ".join(shipped) or "none"
         raise UserError(
-            f"skills={folder}: there is no such skill library, allowed are a folder or a shipped library ({names})."
+            f"skills={folder}: there is no such library, allowed are a folder or a shipped library ({names})"
         )
     return path
 
