@@ -238,7 +238,7 @@ def test_one_request_twice_is_refused() -> None:
     [
         ({"max_concurrent_episodes": 0}, "rollout.max_concurrent_episodes is 0"),
         ({"context": "sliding"}, "rollout.context is 'sliding'"),
-        ({"policy": fake_policy(LIMIT)}, f"rollout.max_response_tokens is {LIMIT}"),
+        ({"policy": fake_policy(LIMIT)}, f"rollout.sampling.max_response_tokens is {LIMIT}"),
     ],
 )
 def test_settings_out_of_range_are_named(arguments: dict[str, Any], words: str) -> None:
