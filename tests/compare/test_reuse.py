@@ -12,13 +12,12 @@ from sdar.compare.plan import check_comparable, make_plan
 from sdar.compare.records import Found, find_runs
 from sdar.compare.request import read_request
 from sdar.errors import UserError
-from sdar.runs import config_hash, run_identity
+from sdar.runs import run_identity
 
 
 def found(logs: Path, *overrides: str) -> Found:
     settings = settings_of(*overrides)
-    identity = run_identity(settings)
-    return find_runs(logs, [(config_hash(settings), identity)])[identity]
+    return find_runs(logs, [settings])[run_identity(settings)]
 
 
 def test_a_run_that_train_made_counts(tmp_path: Path) -> None:
@@ -75,6 +74,26 @@ def test_an_unfinished_run_is_continued_from_its_newest_checkpoint(tmp_path: Pat
     newest = make_run(tmp_path, [], None, hours=2, checkpoint=True)
     make_run(tmp_path, [], None, hours=3)
     assert found(tmp_path) == Found(checkpoint=newest / "checkpoints" / "last.ckpt")
+
+
+def test_a_finished_run_of_fewer_iterations_is_continued(tmp_path: Path) -> None:
+    for number in (5, 20, 10):
+        make_run(tmp_path, [f"trainer.max_epochs={number}"], results(iterations=number), checkpoint=True)
+    longest = tmp_path / "longest"
+    make_run(longest, ["trainer.max_epochs=30"], results(iterations=30))  # its checkpoint was removed
+    make_run(longest, ["trainer.max_epochs=25", "evaluation.seed=1"], results(iterations=25), checkpoint=True)
+    make_run(longest, ["trainer.max_epochs=50"], results(iterations=50), checkpoint=True)
+    run = found(tmp_path, "trainer.max_epochs=20").finished
+    assert run is not None
+    assert found(tmp_path) == Found(checkpoint=run.folder / "checkpoints" / "last.ckpt")
+
+
+def test_a_method_whose_schedule_ends_with_the_run_is_not_continued_from_a_shorter_one(tmp_path: Path) -> None:
+    make_run(tmp_path, ["algorithm=rlsd", "trainer.max_epochs=20"], results(iterations=20), checkpoint=True)
+    assert found(tmp_path, "algorithm=rlsd") == Found()
+    fixed = ["algorithm=rlsd", "schedule.coefficient.zero_at=12"]
+    shorter = make_run(tmp_path, [*fixed, "trainer.max_epochs=20"], results(iterations=20), checkpoint=True)
+    assert found(tmp_path, *fixed) == Found(checkpoint=shorter / "checkpoints" / "last.ckpt")
 
 
 @pytest.mark.parametrize(

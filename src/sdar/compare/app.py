@@ -36,7 +36,8 @@ _HELP = """\
 usage: python -m sdar.compare SETTING=A,B[,...] [seed=0..4] [setting=value ...] [jobs=N]
 
 Trains every method with every seed, each run in a process of its own, and compares the methods pair by pair.
-Runs that are finished are reused, those that were stopped are continued, those that failed are tried again.
+Runs that are finished are reused, those that were stopped, or have fewer iterations, are continued, those that failed
+are tried again.
 
   algorithm=grpo,sdar seed=0..4             two methods, five pairs; the first is the baseline
   gate.beta=1,5,25 seed=0..9 jobs=2         three values of a setting, two runs at a time (extra sdar[compare])
@@ -170,7 +171,7 @@ def choose_launcher(request: Request, threads: int | None) -> Launcher:
 
 def look(plan: Plan) -> dict[str, Found]:
     """What there is for each run of the plan, by identity."""
-    return find_runs(plan.logs_dir, {(job.config_hash, job.identity) for job in plan.jobs})
+    return find_runs(plan.logs_dir, [job.settings for job in plan.jobs])
 
 
 def _finished(plan: Plan, found: Mapping[str, Found]) -> dict[Job, FinishedRun]:

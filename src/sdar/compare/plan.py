@@ -15,7 +15,7 @@ from sdar.config.sources import config_folder
 from sdar.config.targets import shown
 from sdar.config.validate import validate
 from sdar.errors import UserError
-from sdar.runs import config_hash, run_identity
+from sdar.runs import run_identity
 
 _MUST_AGREE = {
     "environment": "the tasks",
@@ -35,18 +35,13 @@ _MUST_AGREE = {
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a comparison.
-
-    ``identity``     equal for runs that give the same figures
-    ``config_hash``  what is trained
-    """
+    """One run of a comparison; ``identity``: equal for runs that give the same figures."""
 
     method: str
     seed: int
     overrides: tuple[str, ...]
     settings: Mapping[str, Any]
     identity: str
-    config_hash: str
 
     @property
     def label(self) -> str:
@@ -100,7 +95,7 @@ def make_plan(request: Request) -> Plan:
                     f"{label}: train is false in its settings, but a comparison trains every run; allowed are methods "
                     "that train (whose rows before training show the start weights without and with skills)"
                 )
-            jobs.append(Job(label, seed, overrides, settings, run_identity(settings), config_hash(settings)))
+            jobs.append(Job(label, seed, overrides, settings, run_identity(settings)))
     _check_equal_terms(jobs)
     _check_different(jobs)
     return Plan(labels, request.seeds, tuple(jobs))

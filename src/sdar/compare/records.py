@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ class Found:
     """What lies under a folder of runs for one identity; the newest of each kind.
 
     ``finished``    its results stand for the run
-    ``checkpoint``  where an unfinished run stopped; only where no run is finished
+    ``checkpoint``  where an unfinished run stopped, or the end of a finished one that was to have fewer iterations;
+                    only where no run is finished
     ``running``     folder of a run that a process is busy with now; only where no run is finished
     ``unreadable``  folders of such runs whose results cannot be read
     """
@@ -90,32 +91,47 @@ class Found:
     unreadable: tuple[Path, ...] = ()
 
 
-def find_runs(logs_dir: str | Path, wanted: Iterable[tuple[str, str]]) -> dict[str, Found]:
+def find_runs(logs_dir: str | Path, wanted: Iterable[Mapping[str, Any]]) -> dict[str, Found]:
     """Look through all run folders under ``logs_dir``, whoever started them.
 
-    ``wanted`` are pairs (configuration hash, identity); the answer has an entry for each identity.
+    ``wanted`` are the resolved settings of runs; the answer has an entry for the identity of each.
     """
-    identities: dict[str, set[str]] = {}
-    for hashed, identity in wanted:
-        identities.setdefault(hashed, set()).add(identity)
-    folders: dict[str, list[tuple[str, Path, dict[str, Any]]]] = {i: [] for some in identities.values() for i in some}
+    by_hash: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for asked in wanted:
+        by_hash.setdefault(config_hash(asked), {})[run_identity(asked)] = asked
+    folders: dict[str, list[_Candidate]] = {identity: [] for some in by_hash.values() for identity in some}
+    shorter: dict[str, list[_Candidate]] = {identity: [] for identity in folders}
     for file in Path(logs_dir).glob(f"**/{RUN_FILE}"):
         record = read_record(file)
-        if record is None or record.get("config_hash") not in identities:
+        if record is None or record.get("config_hash") not in by_hash:
             continue
-        found = _identity(file.parent, record)
-        if found in folders:
-            folders[found].append((str(record.get("started", "")), file.parent, record))
-    return {identity: _newest(found) for identity, found in folders.items()}
+        settings = _settings(file.parent, record)
+        if settings is None:
+            continue
+        candidate = _Candidate(str(record.get("started", "")), file.parent, record)
+        for identity, asked in by_hash[record["config_hash"]].items():
+            if run_identity(settings) == identity:
+                folders[identity].append(candidate)
+            elif _is_shorter(settings, asked):
+                shorter[identity].append(candidate)
+    return {identity: _newest(found, shorter[identity]) for identity, found in folders.items()}
 
 
-def _newest(found: list[tuple[str, Path, dict[str, Any]]]) -> Found:
+@dataclass(frozen=True, order=True)
+class _Candidate:
+    started: str
+    folder: Path
+    record: Mapping[str, Any] = field(compare=False)
+
+
+def _newest(found: Iterable[_Candidate], shorter: Iterable[_Candidate]) -> Found:
     checkpoint: Path | None = None
     running: Path | None = None
     unreadable: list[Path] = []
-    for _, folder, record in sorted(found, key=lambda item: item[:2], reverse=True):
+    for candidate in sorted(found, reverse=True):
+        folder = candidate.folder
         if (folder / RESULTS_FILE).exists():
-            run = read_run(folder, record)
+            run = read_run(folder, candidate.record)
             if run is not None:
                 return Found(finished=run, unreadable=tuple(unreadable))
             unreadable.append(folder)
@@ -123,11 +139,27 @@ def _newest(found: list[tuple[str, Path, dict[str, Any]]]) -> Found:
             running = running or folder
         elif checkpoint is None and (folder / LAST_CHECKPOINT).exists():
             checkpoint = folder / LAST_CHECKPOINT
-    return Found(checkpoint=checkpoint, running=running, unreadable=tuple(unreadable))
+    return Found(checkpoint=checkpoint or _longest(shorter), running=running, unreadable=tuple(unreadable))
 
 
-def _identity(folder: Path, record: Mapping[str, Any]) -> str | None:
-    """The identity of the run in a folder; None for an evaluation, other skills than now, or what cannot be read."""
+def _longest(shorter: Iterable[_Candidate]) -> Path | None:
+    """The checkpoint of the finished run with most iterations behind it, the newest of several."""
+    runs = [(read_run(c.folder, c.record), c) for c in shorter if (c.folder / LAST_CHECKPOINT).exists()]
+    finished = [(run.iterations or 0, candidate) for run, candidate in runs if run is not None]
+    return max(finished)[1].folder / LAST_CHECKPOINT if finished else None
+
+
+def _is_shorter(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a run differs from the one wanted in that it was to have fewer iterations, and in nothing else."""
+    ours, theirs = settings["trainer"].get("max_epochs"), wanted["trainer"].get("max_epochs")
+    if ours is None or theirs is None or not 0 <= ours < theirs:
+        return False
+    prolonged = {**settings, "trainer": {**settings["trainer"], "max_epochs": theirs}}
+    return run_identity(prolonged) == run_identity(wanted)
+
+
+def _settings(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The settings of the run in a folder; None for an evaluation, other skills than now, or what cannot be read."""
     try:
         settings = read_config(folder)
         if not settings["train"] or config_hash(settings) != record["config_hash"]:
@@ -135,9 +167,10 @@ def _identity(folder: Path, record: Mapping[str, Any]) -> str | None:
         # Records of earlier versions do not tell what the skills said.
         if record.get("skills_hash") not in (None, skills_hash(settings)):
             return None
-        return run_identity(settings)
+        run_identity(settings)
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, yaml.YAMLError):
         return None
+    return settings
 
 
 def read_run(folder: Path, record: Mapping[str, Any]) -> FinishedRun | None:
