@@ -79,6 +79,7 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "a limit in steps": (["trainer.max_steps=1"], ["trainer.max_steps=1", "trainer.max_epochs"]),
     "no batch": (["trainer.limit_train_batches=0"], ["trainer.limit_train_batches=0", "trainer.max_epochs"]),
     "a trial run of the trainer": (["trainer.fast_dev_run=true"], ["trainer.fast_dev_run=true", "experiment=smoke"]),
+    "no checkpoint at all": (["callbacks.checkpoint.every_n_epochs=0"], ["every_n_epochs=0", "at least 1"]),
     "a folder as checkpoint": (["ckpt_path=."], ["ckpt_path=.", "checkpoints/last.ckpt"]),
     "data that a variable should name": (
         ["experiment=paper/webshop_qwen2_5_3b"],

@@ -54,7 +54,16 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 SMALL = ("experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "rollout.group_size=2")
 
 
-@pytest.mark.parametrize("name", ["run_dir", "logs_dir"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run_dir",
+        "logs_dir",
+        "logger.tensorboard.save_dir",
+        "callbacks.checkpoint.dirpath",
+        "callbacks.skills.directory",
+    ],
+)
 @pytest.mark.parametrize("path", ["file", "file/below"])
 def test_a_folder_that_cannot_be_made_is_refused_at_once(
     capsys: pytest.CaptureFixture[str], name: str, path: str

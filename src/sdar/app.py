@@ -29,6 +29,9 @@ USER_ERROR = 2
 _FOLDER_VARIABLE = "SDAR_RUN_DIR"
 """Tells the processes that a strategy starts which run they belong to."""
 
+_OUTPUT_FOLDERS = {"save_dir", "dirpath", "directory"}
+"""What loggers and callbacks, Lightning's and ours, call the folder they write to."""
+
 
 def cli() -> None:
     """The console script ``sdar-train``."""
@@ -96,11 +99,15 @@ def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:
 
 
 def _check_machine(settings: Mapping[str, Any]) -> None:
-    """Refuse threads that there are no cores for, and a folder in which nothing can be written."""
+    """Refuse threads that there are no cores for, and folders in which nothing can be written."""
     threads = settings["threads"]
     if threads is not None and threads > cores():
         raise UserError(f"threads={threads}: this process may use {cores()} cores; allowed are 1 to {cores()}, or null")
     check_writable("run_dir", settings["run_dir"])
+    for group in ("logger", "callbacks"):
+        for name, node in settings[group].items():
+            for folder in _OUTPUT_FOLDERS & (node or {}).keys():
+                check_writable(f"{group}.{name}.{folder}", node[folder])
 
 
 def _multirun(combinations: Sequence[Sequence[str]], folder: Path) -> int:

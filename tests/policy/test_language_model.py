@@ -83,7 +83,7 @@ def test_an_unknown_tiny_model_is_one_sentence() -> None:
 
 
 def test_an_unknown_dtype_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^model\.dtype: 'int8' is not one of float32"):
+    with pytest.raises(UserError, match=r"^model\.dtype=int8: allowed is one of float32, bfloat16$"):
         hf_model(str(tmp_path), dtype="int8")
 
 

@@ -206,5 +206,7 @@ RANGES: dict[str, Range] = {
     "module.token_budget": AT_LEAST_ONE,
     "trainer.max_epochs": AT_LEAST_ONE,
     "trainer.num_nodes": AT_LEAST_ONE,
+    # 0 would write no checkpoint at all
+    "callbacks.checkpoint.every_n_epochs": AT_LEAST_ONE,
 }
 """Ranges of settings that belong to constructors, by dotted path."""
