@@ -223,6 +223,7 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "no device": (["trainer.devices=0"], ["trainer.devices=0", "at least 1"]),
     "devices in words": (["trainer.devices=two"], ["trainer.devices=two", "a number"]),
     "a precision with loss scaling": (["trainer.precision=16-mixed"], ["trainer.precision=16-mixed", "bf16-mixed"]),
+    "a precision that would need it": (["trainer.precision=16-true"], ["trainer.precision=16-true", "bf16-true"]),
     "a precision that is not sharded": (
         ["trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=64-true"],
         ["trainer.precision=64-true", "32-true"],

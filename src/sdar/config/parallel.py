@@ -66,7 +66,7 @@ def _check_precision(settings: Mapping[str, Any]) -> None:
     stated = str(trainer.get("precision") or "32-true")
     precision = _PRECISIONS.get(stated, stated)
     sharded = spreads_weights(trainer)
-    if precision == "16-mixed" or (sharded and precision not in _SHARDED_PRECISIONS):
+    if precision in ("16-mixed", "16-true") or (sharded and precision not in _SHARDED_PRECISIONS):
         raise UserError(f"trainer.precision={stated}: allowed are {', '.join(_SHARDED_PRECISIONS)}")
     if sharded and settings["model"].get("lora") is not None:
         raise UserError("model.lora: adapters are not sharded; allowed with them is trainer=cpu, gpu or ddp")
