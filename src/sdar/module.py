@@ -201,8 +201,9 @@ class SDARModule(OptimisingModule):
     def on_fit_start(self) -> None:
         """Check what depends on the trainer, and bring the reference to the model's device."""
         self.objective.check_terms()
-        if self.trainer.precision in ("16-mixed", "16-true"):
-            raise UserError(f"trainer.precision is {self.trainer.precision!r}, allowed are '32-true', 'bf16-mixed' and 'bf16-true'")
+        precision = self.trainer.precision
+        if precision in ("16-mixed", "16-true"):
+            raise UserError(f"trainer.precision is {precision!r}, allowed are '32-true', 'bf16-mixed' and 'bf16-true'")
         world_size = self.trainer.world_size
         if self.episodes_per_step is not None and self.episodes_per_step % world_size != 0:
             raise UserError(
