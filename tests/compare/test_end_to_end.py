@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from helpers import tiny_random_model, toy_tokenizer
 from sdar.compare import app, launcher
 
+SETTINGS = ["experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "model.path=tiny"]
 
-@pytest.mark.e2e
-def test_two_methods_on_two_seeds_share_tasks_and_warm_start_and_are_reused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder to run in, with a model in it that takes a moment."""
     monkeypatch.chdir(tmp_path)
     tokenizer = toy_tokenizer()
     for part in (
@@ -22,8 +24,14 @@ def test_two_methods_on_two_seeds_share_tasks_and_warm_start_and_are_reused(
         tokenizer,
     ):
         part.save_pretrained("tiny")
-    fixed = ["experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "model.path=tiny"]
-    fixed += ["callbacks.episodes.episodes_per_iteration=4"]
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("tiny")
+def test_two_methods_on_two_seeds_share_tasks_and_warm_start_and_are_reused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed = [*SETTINGS, "callbacks.episodes.episodes_per_iteration=4"]
 
     # Real runs through the other launcher; the basic one is tested in test_launching.py.
     pytest.importorskip("joblib")
@@ -47,6 +55,33 @@ def test_two_methods_on_two_seeds_share_tasks_and_warm_start_and_are_reused(
         patched.setattr(launcher, "start", None)  # nothing is left to start
         assert app.main(["algorithm=grpo,sdar", "seed=0..1", *fixed]) == 0
     assert capsys.readouterr().out.count("reused") == 4
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("tiny")
+def test_a_run_that_is_prolonged_has_the_figures_of_one_long_run(capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = ["algorithm=sdar,grpo", "seed=3", *SETTINGS]
+    assert app.main([*sweep, "logs_dir=whole", "trainer.max_epochs=3"]) == 0
+    assert app.main([*sweep, "logs_dir=parts", "trainer.max_epochs=1"]) == 0
+    capsys.readouterr()
+    assert app.main([*sweep, "logs_dir=parts", "trainer.max_epochs=3"]) == 0
+    assert capsys.readouterr().out.count(": continues, ") == 2
+    whole, parts = finished(Path("whole")), finished(Path("parts"))
+    assert len(whole) == len(parts) == 2
+    for ours, theirs in zip(parts, whole, strict=True):
+        assert ours["training"]["iterations"] == 3
+        assert ours["results"] == theirs["results"]
+        assert [untimed(point) for point in ours["evaluations"]] == [untimed(point) for point in theirs["evaluations"]]
+
+
+def finished(logs: Path) -> list[dict[str, Any]]:
+    """The results of the runs in the newest comparison."""
+    record = json.loads(max(logs.glob("compare/*/comparison.json"), key=lambda file: file.stat().st_mtime).read_text())
+    return [json.loads((Path(run["folder"]) / "results.json").read_text()) for run in record["runs"]]
+
+
+def untimed(point: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in point.items() if name != "seconds"}
 
 
 def drawn(run: Path) -> list[tuple[int, str, int]]:
