@@ -169,8 +169,10 @@ def test_later_steps_leave_the_old_policy():
 
 
 @both_contexts
-def test_the_cut_into_micro_batches_does_not_change_the_update(context):
-    first, _ = run(iterations=1, token_budget=150, teacher=HintTeacher(), context=context)
+@pytest.mark.parametrize("budget", [10, 150])  # 10: less than any row
+def test_the_cut_into_micro_batches_does_not_change_the_update(context, budget, caplog):
+    first, _ = run(iterations=1, token_budget=budget, teacher=HintTeacher(), context=context)
+    assert ("module.token_budget=10: " in caplog.text) == (budget == 10)
     second, _ = run(iterations=1, token_budget=100_000, teacher=HintTeacher(), context=context)
     for name, tensor in weights(first).items():
         torch.testing.assert_close(tensor, weights(second)[name], rtol=0, atol=2e-4)

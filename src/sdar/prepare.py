@@ -6,6 +6,7 @@ teacher and reference policies, and the plan of the optimiser steps.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -28,6 +29,8 @@ from sdar.policy.log_probs import TokenScores, kept_head, score_tokens
 from sdar.step_plan import OptimiserStep, plan_release_steps, plan_row_steps, plan_steps
 from sdar.supervision import SupervisedSteps
 from sdar.teacher.weights import TeacherModel
+
+log = logging.getLogger(__name__)
 
 Combine = Callable[[int, str], int]
 """Combines a number over the ranks: by "sum" or by "max"."""
@@ -230,6 +233,8 @@ def _plan(batch: TokenBatch, settings: PrepareSettings, combine: Combine) -> lis
     """The optimiser steps: by episodes, by rows, or by rows as the release cuts them; equally many on every rank."""
     lengths = batch.lengths()
     rows = sum(length > 0 for length in lengths)
+    if settings.statistics != "release":
+        _tell_long_rows(lengths, settings.token_budget)
     if settings.rows_per_step is None:
         return plan_steps(
             lengths,
@@ -246,6 +251,18 @@ def _plan(batch: TokenBatch, settings: PrepareSettings, combine: Combine) -> lis
     return plan_row_steps(lengths, steps=steps, token_budget=settings.token_budget)
 
 
+def _tell_long_rows(lengths: Sequence[int], token_budget: int) -> None:
+    longer = sum(length > token_budget for length in lengths)
+    if longer:
+        log.warning(
+            "module.token_budget=%d: %d rows are longer, the longest has %d tokens; each is a micro-batch by itself and "
+            "needs the memory of its length",
+            token_budget,
+            longer,
+            max(lengths),
+        )
+
+
 def _teacher_micro_batches(
     micro_batches: Sequence[Sequence[int]], lengths: Sequence[int], token_budget: int
 ) -> list[list[int]]:
@@ -259,8 +276,7 @@ def _teacher_micro_batches(
         if len(rows) * max(own) <= token_budget:
             cut.append(list(rows))
             continue
-        # A single row may be longer than the budget: scoring without gradient needs far less memory than the update.
-        (step,) = plan_steps(own, episodes_per_step=None, token_budget=max(token_budget, *own))
+        (step,) = plan_steps(own, episodes_per_step=None, token_budget=token_budget)
         cut += [[rows[i] for i in part] for part in step.micro_batches]
     return cut
 

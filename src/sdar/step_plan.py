@@ -80,14 +80,14 @@ def plan_steps(
     episodes alone, so that ranks with equally many episodes take equally many steps. None: one step.
 
     Inside a step rows are sorted by length, longest first, and filled greedily into micro-batches of at most
-    ``token_budget`` padded tokens (rows x longest row). Every row is in exactly one micro-batch, except rows of
-    length 0, which have nothing to compute and are in none.
+    ``token_budget`` padded tokens (rows x longest row); a row that is longer than that is one by itself. Every row is
+    in exactly one micro-batch, except rows of length 0, which have nothing to compute and are in none.
 
-    UserError when ``episodes_per_step`` or ``token_budget`` is not positive, or a single row exceeds the budget.
+    UserError when ``episodes_per_step`` or ``token_budget`` is not positive.
     """
     if episodes_per_step is not None and episodes_per_step < 1:
         raise UserError(f"episodes_per_step is {episodes_per_step}, allowed are numbers of at least 1 or null.")
-    _check_budget(lengths, token_budget)
+    _check_budget(token_budget)
     owner = list(range(len(lengths))) if episode_index is None else list(episode_index)
     if len(owner) != len(lengths):
         raise ValueError(f"{len(owner)} episode indices for {len(lengths)} rows")
@@ -107,7 +107,7 @@ def plan_row_steps(lengths: Sequence[int], *, steps: int, token_budget: int) -> 
     with fewer rows than steps has empty ones. Rows of length 0 have nothing to compute and are in none. Micro-batches
     as in :func:`plan_steps`. UserError as there.
     """
-    _check_budget(lengths, token_budget)
+    _check_budget(token_budget)
     rows = [row for row, length in enumerate(lengths) if length > 0]
     parts = [rows[len(rows) * step // steps : len(rows) * (step + 1) // steps] for step in range(steps)]
     return [OptimiserStep(_micro_batches(part, lengths, token_budget)) for part in parts]
@@ -130,14 +130,9 @@ def plan_release_steps(
     return plan
 
 
-def _check_budget(lengths: Sequence[int], token_budget: int) -> None:
+def _check_budget(token_budget: int) -> None:
     if token_budget < 1:
         raise UserError(f"The token budget of a micro-batch is {token_budget}, allowed are numbers of at least 1.")
-    if max(lengths, default=0) > token_budget:
-        raise UserError(
-            f"The token budget of a micro-batch is {token_budget}, but one row has {max(lengths)} tokens; "
-            f"allowed are numbers of at least the longest row."
-        )
 
 
 def _micro_batches(rows: Sequence[int], lengths: Sequence[int], token_budget: int) -> list[list[int]]:
