@@ -80,7 +80,8 @@ class SDARModule(OptimisingModule):
         statistics: ``episode``, group statistics over episodes and means over all tokens of an optimiser step; or
             ``release``, those of the paper's code: group statistics over turn rows, means over each micro-batch.
         micro_batch_rows: rows per micro-batch with ``release``; None with ``episode``.
-        token_budget: padded tokens per micro-batch, of which a longer row is one by itself (with ``release``: of the teacher's scoring alone).
+        token_budget: padded tokens per micro-batch (with ``release``: of the teacher's scoring alone); a longer row
+            is one by itself.
         schedules: how the distillation coefficient and the gate's slope change over the iterations; None: not at all.
         context: how the episodes are played, append or window; it decides what a row is.
 

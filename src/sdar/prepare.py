@@ -255,8 +255,8 @@ def _tell_long_rows(lengths: Sequence[int], token_budget: int) -> None:
     longer = sum(length > token_budget for length in lengths)
     if longer:
         log.warning(
-            "module.token_budget=%d: %d rows are longer, the longest has %d tokens; each is a micro-batch by itself and "
-            "needs the memory of its length",
+            "module.token_budget=%d: %d rows are longer, the longest has %d tokens; each is a micro-batch by itself "
+            "and needs the memory of its length",
             token_budget,
             longer,
             max(lengths),
