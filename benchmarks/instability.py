@@ -1,11 +1,13 @@
-"""What does an ungated teacher do to training? Four methods, the same seeds: success, gradient norm, entropy.
+"""What does an ungated teacher do to training? Several methods, the same seeds: success, gradient norm, entropy.
 
-    python benchmarks/instability.py [--out logs/instability] [--seeds 1 2 3] [--jobs 2] [--picture PNG] [overrides ...]
+    python benchmarks/instability.py [--methods NAME ...] [--seeds 1 2 3] [--jobs 2] [--out logs/instability]
+        [--picture PNG] [overrides ...]
 
     grpo            rewards alone
     sdar            the gated term
     naive hybrid    the raw gap as the weight: sampled reverse KL, no gate
     release hybrid  GRPO+OPSD as the paper's authors run it: a constant gate of 1/2
+    opsd            the ungated term alone, without rewards; left out unless it is named
 
 Each is a run of ``train.py`` with the default configuration and lambda = 0.01 (``algorithm.objective.
 distillation_coefficient=...`` as an override changes it for the three). Runs that are finished are reused. The table
@@ -33,8 +35,16 @@ METHODS: dict[str, list[str]] = {
     "sdar": ["algorithm=sdar"],
     "naive_hybrid": ["algorithm=sdar", "gate=none", "divergence=sampled_rkl"],
     "release_hybrid": ["algorithm=grpo_opsd_release"],
+    "opsd": ["algorithm=opsd"],
 }
-COLOURS = {"grpo": "tab:gray", "sdar": "tab:blue", "naive_hybrid": "tab:red", "release_hybrid": "tab:orange"}
+COLOURS = {
+    "grpo": "tab:gray",
+    "sdar": "tab:blue",
+    "naive_hybrid": "tab:red",
+    "release_hybrid": "tab:orange",
+    "opsd": "tab:purple",
+}
+BESIDE_REWARDS = [name for name in METHODS if name != "opsd"]
 TAGS = {
     "rollout/success_rate": "success rate, training rollouts",
     "train/grad_norm": "gradient norm before clipping",
@@ -48,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "logs" / "instability")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=BESIDE_REWARDS, choices=list(METHODS))
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--picture", type=Path, help="picture to write")
     arguments, overrides = parser.parse_known_args()
@@ -111,8 +121,8 @@ def _train(seed: int, method: str, *, out: Path, overrides: list[str]) -> None:
         f"run_dir={folder}",
         "threads=1",
     ]
-    # GRPO has no distillation: an override of its coefficient would make it another method.
-    own = [text for text in overrides if method != "grpo" or "distillation_coefficient" not in text]
+    # GRPO has no distillation and OPSD nothing else: an override of the coefficient is not meant for them.
+    own = [text for text in overrides if method not in ("grpo", "opsd") or "distillation_coefficient" not in text]
     started = time.monotonic()
     with (out / f"{folder.name}.log").open("w") as log:
         done = subprocess.run([*command, *own], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
