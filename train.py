@@ -1,6 +1,6 @@
 """Train an agent: ``python train.py --help`` says what can be set."""
 
-from sdar.app import cli
+from sdar.commands.train import cli
 
 if __name__ == "__main__":
     cli()

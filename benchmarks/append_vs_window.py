@@ -24,16 +24,16 @@ from typing import Any, cast
 
 from transformers import AutoTokenizer
 
-from sdar.batch import pack, pack_teacher
 from sdar.config.build import build
 from sdar.config.compose import compose_config
-from sdar.config.validate import validate
 from sdar.environments.base import Environment
 from sdar.episode import Observation, Task
+from sdar.learning.batch import pack, pack_teacher
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import PRETRAINED, LanguageModel
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, EpisodeRequest, SamplingConfig
+from sdar.run.rules.validate import validate
 from sdar.teacher.context import SkillTeacher
 
 THOUGHT = "I look for what the task names and bring it where it belongs."

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from sdar.assembly import Assembly, assemble, build_trainer
 from sdar.config.compose import compose_config
-from sdar.config.validate import validate
+from sdar.run.assembly import Assembly, assemble, build_trainer
+from sdar.run.rules.validate import validate
 
 PARTS = ("generate_s", "environment_s", "score_s", "update_s")
 

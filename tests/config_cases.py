@@ -155,7 +155,7 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "shaping without its class": (["algorithm.shaping.weight=0.5"], ["algorithm.shaping", "no _target_"]),
     "an advantage as supervision": (
         ["algorithm.supervision={_target_: sdar.objective.gigpo.StepGroupAdvantage}"],
-        ["algorithm.supervision._target_", "StepGroupAdvantage", "sdar.supervision.Supervision"],
+        ["algorithm.supervision._target_", "StepGroupAdvantage", "sdar.learning.supervision.Supervision"],
     ),
     "a shaping as the advantage": (
         ["algorithm.advantage._target_=sdar.objective.shaping.RLSD"],

@@ -1,4 +1,4 @@
-"""Makes ``tests/`` importable (``from helpers import ...``) and fixes what must be set before libraries load."""
+"""Makes ``tests/`` importable (``from toys.training import ...``) and fixes what must be set before libraries load."""
 
 import os
 from typing import Any

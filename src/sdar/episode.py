@@ -1,7 +1,7 @@
 """Tasks, observations, turns and episodes: what a rollout is made of, in plain Python.
 
 The turn (one sampled response) is the unit of credit; the episode is the unit of group statistics. Rows of a
-batch are packaging and are made later, by the packers in :mod:`sdar.batch`.
+batch are packaging and are made later, by the packers in :mod:`sdar.learning.batch`.
 """
 
 from __future__ import annotations

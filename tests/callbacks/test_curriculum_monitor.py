@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from sdar.callbacks.curriculum import CurriculumMonitor
-from toy_training import HintTeacher, toy_datamodule, toy_module, toy_policy, train
+from toys.training import HintTeacher, toy_datamodule, toy_module, toy_policy, train
 
 HEALTHY = {
     "curriculum/strongly_gated_fraction": 0.4,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sdar.callbacks.episode_log import EpisodeLog
-from toy_training import HintTeacher, LettersEnvironment, toy_datamodule, toy_module, toy_policy, train
+from toys.training import HintTeacher, LettersEnvironment, toy_datamodule, toy_module, toy_policy, train
 
 
 def records(folder, iterations=2, teacher=None, environment=None, **settings):

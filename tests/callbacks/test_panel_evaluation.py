@@ -6,7 +6,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.evaluation.panel import make_panel
 from sdar.rollout.collector import Collector, SamplingConfig
-from toy_training import (
+from toys.training import (
     LIMIT,
     HintTeacher,
     LettersEnvironment,

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from sdar.callbacks.progress import ProgressLine, duration
-from toy_training import HintTeacher, toy_datamodule, toy_module, toy_policy, train
+from toys.training import HintTeacher, toy_datamodule, toy_module, toy_policy, train
 
 
 def test_one_line_per_iteration_with_an_estimate_of_the_rest(capsys):

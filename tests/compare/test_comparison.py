@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fake_runs import make_run, results
 from sdar.compare.comparison import summarise_methods, summarise_pairs
 from sdar.compare.records import FinishedRun, read_run
 from sdar.compare.report import as_record, report
-from sdar.runs import read_record
+from sdar.run.folder import read_record
+from toys.runs import make_run, results
 
 AFTER = {"grpo": [30, 40, 50, 41, 39, 45, 33], "sdar": [36, 41, 58, 40, 47, 52, 35]}
 METHODS = ("grpo", "sdar")

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from helpers import tiny_random_model, toy_tokenizer
 from sdar.compare import app, launcher
+from toys.models import tiny_random_model, toy_tokenizer
 
 SETTINGS = ["experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "model.path=tiny"]
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-import fake_train
 from sdar.compare import app, launcher
 from sdar.compare.plan import make_plan
 from sdar.compare.request import read_request
 from sdar.compare.terms import Terms
 from sdar.errors import UserError
-from sdar.runs import occupied
+from sdar.run.folder import occupied
+from toys import train as fake_train
 
 pytestmark = pytest.mark.e2e  # every test starts processes
 

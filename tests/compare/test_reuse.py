@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fake_runs import make_run, results, settings_of
 from sdar.compare.app import look
 from sdar.compare.plan import check_comparable, make_plan
 from sdar.compare.records import Found, find_runs
 from sdar.compare.request import read_request
 from sdar.errors import UserError
-from sdar.runs import run_identity
+from sdar.run.folder import run_identity
+from toys.runs import make_run, results, settings_of
 
 
 def found(logs: Path, *overrides: str) -> Found:

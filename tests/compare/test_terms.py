@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fake_runs import make_run, results, settings_of
 from sdar.compare.records import read_run
 from sdar.compare.terms import check_present, present_terms
 from sdar.errors import UserError
+from toys.runs import make_run, results, settings_of
 
 FEW = ("environment.num_tasks=[12,6,6]", "evaluation.panel_size=6")
 

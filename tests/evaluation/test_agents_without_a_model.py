@@ -6,7 +6,7 @@ import pytest
 
 from sdar.episode import EndReason, StepOutcome
 from sdar.evaluation.agents import play_expert, play_random
-from toy_rollouts import CountingEnvironment
+from toys.rollouts import CountingEnvironment
 
 
 def crash() -> StepOutcome:

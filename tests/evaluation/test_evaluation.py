@@ -10,7 +10,7 @@ from sdar.evaluation.panel import make_panel
 from sdar.evaluation.report import EvaluationResult, TaskRecord, final_table, merge, summarise
 from sdar.evaluation.statistics import wilson_interval
 from sdar.rollout.collector import Collector, SamplingConfig
-from toy_rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests
+from toys.rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests
 
 SAMPLING = SamplingConfig(temperature=0.4, max_response_tokens=4)
 

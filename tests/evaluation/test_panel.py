@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sdar.errors import UserError
 from sdar.evaluation.panel import assert_disjoint, make_panel
-from toy_rollouts import CountingEnvironment
+from toys.rollouts import CountingEnvironment
 
 ENVIRONMENT = CountingEnvironment(num_tasks=31)
 

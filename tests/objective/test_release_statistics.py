@@ -6,7 +6,7 @@ import pytest
 from plain_loops import total
 
 from sdar.errors import UserError
-from toy_training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
+from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
 RELEASE = {
     "statistics": "release",

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from methods import METHODS, method_settings
-from sdar.batch import TokenBatch
 from sdar.config.build import build
 from sdar.errors import UserError
+from sdar.learning.batch import TokenBatch
 from sdar.objective.divergence import SampledReverseKL
 from sdar.objective.full_vocabulary import JensenShannon, ReverseKL
 from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate
 from sdar.objective.objective import ConstantLength, ObjectiveConfig, denominators, token_losses, total_loss
+from toys.methods import METHODS, method_settings
 
 FULL = ObjectiveConfig(kl_coefficient=0.3, entropy_coefficient=0.2, distillation_coefficient=0.4)
 

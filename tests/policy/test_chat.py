@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import CHATML
-from helpers import toy_tokenizer as new_toy_tokenizer
 from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat, _remark
+from toys.models import CHATML
+from toys.models import toy_tokenizer as new_toy_tokenizer
 
 TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=40)
 DROPS_THOUGHTS = CHATML.replace("message['content']", "message['content'].split('</think>')[-1]")

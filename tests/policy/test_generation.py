@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from helpers import tiny_random_model
 from sdar.policy.generation import TurnGenerator
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.sampling import TokenSampler
+from toys.models import tiny_random_model
 
 END, PAD = 2, 0
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MambaConfig, MambaForCausalLM, MistralConfig, MistralForCausalLM
 
-from helpers import tiny_random_model, toy_tokenizer
 from sdar.errors import UserError
 from sdar.policy.language_model import LanguageModel, hf_model, tiny_model, weights_hash
+from toys.models import tiny_random_model, toy_tokenizer
 
 
 def _save(folder: Path, model: torch.nn.Module | None = None, template: str | None = None) -> Path:

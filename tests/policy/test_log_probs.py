@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import tiny_random_model
 from sdar.policy.log_probs import naive_score_tokens, score_tokens
+from toys.models import tiny_random_model
 
 
 def _batch(kind: str = "right", rows: int = 5, width: int = 23) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

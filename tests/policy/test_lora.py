@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from helpers import tiny_random_model, toy_tokenizer
 from sdar.errors import UserError
 from sdar.policy.language_model import hf_model, weights_hash
 from sdar.policy.log_probs import naive_score_tokens, score_tokens
 from sdar.policy.lora import LoraSettings, adapters_off, add_adapters, lora_settings, merge_adapters
 from sdar.policy.trainable import trainable
+from toys.models import tiny_random_model, toy_tokenizer
 
 IDS = torch.arange(3, 23).reshape(2, 10)
 REAL = torch.ones_like(IDS, dtype=torch.bool)

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import CHATML
-from helpers import toy_tokenizer as new_toy_tokenizer
 from policy.test_chat import DEFAULT_SYSTEM, QWEN3, QWEN25, TEXTS
 from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat, Position
 from sdar.rollout.collector import EpisodeRequest
-from toy_training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
+from toys.models import CHATML
+from toys.models import toy_tokenizer as new_toy_tokenizer
+from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
 START, END = "<|im_start|>", "<|im_end|>\n"
 QWEN_SYSTEM = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."

@@ -11,11 +11,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 import sdar.policy.smollm2 as smollm2
-from helpers import tiny_random_model, toy_tokenizer
 from sdar.errors import UserError
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.smollm2 import CACHE_VARIABLE, smollm2_135m
 from sdar.warm_start.train import fast_products
+from toys.models import tiny_random_model, toy_tokenizer
 
 
 @pytest.fixture
@@ -167,8 +167,9 @@ def run_three_iterations(context: str, numbers: str, folder: str) -> dict[str, o
     import resource
     import time
 
-    from sdar.app import main
     from test_cli import curve
+
+    from sdar.commands.train import main
 
     settings = {
         "float32": ["trainer.precision=32-true"],

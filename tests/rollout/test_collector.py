@@ -13,7 +13,7 @@ from sdar.episode import EndReason, Episode
 from sdar.errors import UserError
 from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest, waves
 from sdar.rollout.sampling import SamplingConfig
-from toy_rollouts import END, CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests, text_ids
+from toys.rollouts import END, CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests, text_ids
 
 LIMIT = 5
 

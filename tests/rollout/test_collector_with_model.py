@@ -7,7 +7,7 @@ import torch
 
 from sdar.episode import EndReason, Episode
 from sdar.rollout.collector import Collector, EpisodeRequest, SamplingConfig
-from toy_training import LettersEnvironment, toy_policy
+from toys.training import LettersEnvironment, toy_policy
 
 POLICY = toy_policy()
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sdar.datamodule import sample_tasks
 from sdar.episode import EndReason, Episode, Observation, Task, Turn
 from sdar.errors import UserError
+from sdar.learning.datamodule import sample_tasks
 from sdar.objective.advantage import has_spread
 from sdar.rollout.dynamic import sample_groups
 from sdar.skills.library import Skill, SkillKind, SkillLibrary
 from sdar.skills.retrieval import NoRetrieval
 from sdar.teacher.base import join
 from sdar.teacher.context import SkillTeacher
-from toy_training import LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
+from toys.training import LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
 ON = {"resample_rounds": 2, "keep_equal_groups": False}
 

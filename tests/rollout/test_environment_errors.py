@@ -12,7 +12,7 @@ from sdar.errors import UserError
 from sdar.rollout.collector import Collector
 from sdar.rollout.guard import NOTHING, error_outcome
 from sdar.rollout.sampling import SamplingConfig
-from toy_rollouts import CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests
+from toys.rollouts import CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests
 
 
 def collect(environment: CountingEnvironment, concurrent: int = 64) -> list[Episode]:

@@ -15,7 +15,7 @@ from sdar.errors import UserError
 from sdar.rollout.collector import Collector
 from sdar.rollout.play import last_turns
 from sdar.rollout.sampling import SamplingConfig
-from toy_rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests, text_ids
+from toys.rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests, text_ids
 
 LIMIT = 5
 

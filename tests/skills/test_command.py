@@ -2,8 +2,8 @@
 
 import pytest
 
+from sdar.commands.skills import main
 from sdar.config.sources import config_folder, groups
-from sdar.skills.__main__ import main
 
 SKILL = "---\nname: {name}\nkind: task\ntask_types: [{kind}]\nkeywords: [{words}]\n---\nAbout {name}.\n"
 

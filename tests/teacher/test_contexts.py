@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sdar.datamodule import RolloutDataModule
 from sdar.episode import EndReason, Episode, Observation, Task, TaskOutcome, Turn
 from sdar.errors import UserError
+from sdar.learning.datamodule import RolloutDataModule
 from sdar.skills.bm25 import BM25Retrieval
 from sdar.skills.controls import AdversarialRetrieval, RandomRetrieval
 from sdar.skills.library import Skill, SkillKind, SkillLibrary
@@ -22,8 +22,8 @@ from sdar.teacher.base import join
 from sdar.teacher.context import ContextTeacher, SkillTeacher, row_tokens
 from sdar.teacher.demonstrations import DemonstrationPart, SiblingPart
 from sdar.teacher.skills import SkillPart
-from toy_rollouts import CountingEnvironment
-from toy_training import LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
+from toys.rollouts import CountingEnvironment
+from toys.training import LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
 LIBRARY = SkillLibrary(
     (

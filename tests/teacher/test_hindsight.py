@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from methods import method_run
 from sdar.environments.alfworld.environment import AlfworldEnvironment
 from sdar.episode import EndReason, Episode, Observation, Task, Turn
 from sdar.errors import UserError
 from sdar.teacher.hindsight import HindsightTeacher, PolicyAnalyser, RuleAnalyser
-from toy_training import same_weights, toy_datamodule, toy_policy, train, weights
+from toys.methods import method_run
+from toys.training import same_weights, toy_datamodule, toy_policy, train, weights
 
 
 def episode(steps, *, solved=False, task="a", member=0, end=None):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from sdar.app import main
 from test_cli import curve
+
+from sdar.commands.train import main
 
 pytestmark = pytest.mark.e2e
 

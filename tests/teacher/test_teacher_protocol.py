@@ -11,8 +11,8 @@ from sdar.errors import UserError
 from sdar.evaluation.panel import make_panel
 from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherWeights
-from toy_training import HintTeacher, LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train
-from toy_training import weights as weights_of
+from toys.training import HintTeacher, LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train
+from toys.training import weights as weights_of
 
 
 class Diary(Teacher):

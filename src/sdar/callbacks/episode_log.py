@@ -8,10 +8,10 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from sdar.batch import TokenBatch
-from sdar.datamodule import Iteration
 from sdar.episode import Episode
-from sdar.module import SDARModule
+from sdar.learning.batch import TokenBatch
+from sdar.learning.datamodule import Iteration
+from sdar.learning.module import SDARModule
 
 FILE_NAME = "episodes.jsonl"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from sdar.datamodule import Iteration
-from sdar.module import SDARModule
+from sdar.learning.datamodule import Iteration
+from sdar.learning.module import SDARModule
 
 FILE_NAME = "skills.jsonl"
 

@@ -20,7 +20,7 @@ from sdar.compare.request import BASIC, JOBLIB, Request, read_request
 from sdar.compare.terms import check_present, present_terms
 from sdar.errors import UserError
 from sdar.processes import cores
-from sdar.runs import git_revision, occupied, versions, write_record
+from sdar.run.folder import git_revision, occupied, versions, write_record
 
 USER_ERROR = 2
 SOME_FAILED = 1
@@ -29,7 +29,7 @@ INTERRUPTED = 130
 RECORD_FILE = "comparison.json"
 REPORT_FILE = "comparison.md"
 
-TRAIN = [sys.executable, "-u", "-m", "sdar.app"]
+TRAIN = [sys.executable, "-u", "-m", "sdar.commands.train"]
 """The program that a job runs, without its settings."""
 
 _HELP = """\

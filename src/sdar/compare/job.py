@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from sdar.runs import new_run_folder, write_record
+from sdar.run.folder import new_run_folder, write_record
 
 PLAN_FILE = "plan.json"
 STATE_FOLDER = "state"

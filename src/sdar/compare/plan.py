@@ -13,9 +13,9 @@ from sdar.compare.request import Request
 from sdar.config.compose import compose_config
 from sdar.config.sources import config_folder
 from sdar.config.targets import shown
-from sdar.config.validate import validate
 from sdar.errors import UserError
-from sdar.runs import run_identity
+from sdar.run.folder import run_identity
+from sdar.run.rules.validate import validate
 
 _MUST_AGREE = {
     "environment": "the tasks",

@@ -10,7 +10,7 @@ from typing import Any
 
 from sdar.callbacks.progress import duration
 from sdar.compare.job import STATE_FOLDER
-from sdar.runs import read_record
+from sdar.run.folder import read_record
 
 _ITERATION = re.compile(r"^iteration\s+(\d+)/(\d+)\s", re.MULTILINE)
 _TAIL = 4096

@@ -11,7 +11,7 @@ import yaml
 
 from sdar.errors import UserError
 from sdar.evaluation.statistics import Interval, wilson_interval
-from sdar.runs import (
+from sdar.run.folder import (
     LAST_CHECKPOINT,
     RESULTS_FILE,
     RUN_FILE,

@@ -22,7 +22,7 @@ def compose_config(overrides: Sequence[str], folder: Path | None = None) -> Dict
     """Compose ``train.yaml`` with the overrides of a command line.
 
     Every ``key=value`` is taken as it stands, also where no file mentions the key; whether the key exists and the
-    value fits is decided by :func:`sdar.config.validate.validate`, against the signatures of what is configured. So
+    value fits is decided by :func:`sdar.run.rules.validate.validate`, against the signatures of what is configured. So
     ``+trainer.max_epoch=3`` is refused like ``trainer.max_epoch=3``, and a setting that the files leave at its
     default needs no plus.
 

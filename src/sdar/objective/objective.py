@@ -48,7 +48,7 @@ class Scores(Protocol):
 
 
 class Tokens(Protocol):
-    """What is known of the tokens before the update (``sdar.batch.TokenBatch``)."""
+    """What is known of the tokens before the update (``sdar.learning.batch.TokenBatch``)."""
 
     response_mask: Tensor
     advantage: Tensor

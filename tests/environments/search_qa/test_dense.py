@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from helpers import toy_tokenizer
 from sdar.environments.search_qa.dense import DenseRetriever, HfEncoder
 from sdar.environments.search_qa.retriever import Passage
 from sdar.errors import UserError
+from toys.models import toy_tokenizer
 
 pytest.importorskip("faiss")
 

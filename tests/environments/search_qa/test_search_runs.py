@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from helpers import tiny_random_model, toy_tokenizer
-from sdar.app import main
+from sdar.commands.train import main
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.server import RetrievalServer
 from sdar.environments.search_qa.world import World, WorldSettings
+from toys.models import tiny_random_model, toy_tokenizer
 
 pytestmark = pytest.mark.e2e
 
@@ -62,7 +62,7 @@ def test_one_process_and_two_play_and_train_alike(tiny: Path, rollout: str, caps
     assert rows["expert"]["success_rate"] == rows["expert"]["scores"]["f1"] == 1.0
     assert rows["closed book (no search)"]["success_rate"] < 0.3
 
-    two = [sys.executable, "-m", "sdar.app", *base, "run_dir=two", "trainer=ddp", "trainer.accelerator=cpu"]
+    two = [sys.executable, "-m", "sdar.commands.train", *base, "run_dir=two", "trainer=ddp", "trainer.accelerator=cpu"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run(two, check=True, env=environment, capture_output=True, timeout=300)
     for mine, other in zip(results("one")["results"], results("two")["results"], strict=True):

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from sdar.datamodule import Iteration, RolloutDataModule
 from sdar.environments.search_qa.environment import SearchQAEnvironment
 from sdar.environments.search_qa.http_client import HttpRetriever
 from sdar.environments.search_qa.world import WorldSettings
 from sdar.episode import EndReason, Episode
+from sdar.learning.datamodule import Iteration, RolloutDataModule
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector, SamplingConfig
-from toy_training import HintTeacher, Memory, toy_module, toy_policy, toy_trainer
+from toys.training import HintTeacher, Memory, toy_module, toy_policy, toy_trainer
 
 pytestmark = pytest.mark.e2e
 

@@ -1,0 +1,90 @@
+"""The table of methods: the files of ``configs/algorithm`` side by side, as it stands in docs/methods.md.
+
+    python -m sdar.config.method_table docs/methods.md     # writes it between its two marks
+
+A test compares the two.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sdar.config.build import build
+from sdar.config.compose import compose_config
+from sdar.config.sources import config_folder, groups
+from sdar.objective.estimator import AdvantageEstimator
+from sdar.objective.objective import ObjectiveConfig
+from sdar.objective.schedule import Constant, Schedules
+from sdar.objective.shaping import Shaping
+from sdar.run.rules.validate import validate
+
+BEGIN = "<!-- begin: python -m sdar.config.method_table docs/methods.md -->"
+END = "<!-- end -->"
+
+COLUMNS = ("`algorithm=`", "policy gradient", "advantage", "shaping", "lambda", "divergence", "gate", "teacher",
+           "KL, entropy bonus", "rollout prompt")  # fmt: skip
+
+
+def table() -> str:
+    """The table in Markdown, a row per method; without a line break at its end."""
+    rows = [_row(name) for name in groups(config_folder())["algorithm"]]
+    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def with_table(text: str) -> str:
+    """The text with the table between its marks renewed; ValueError without them."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text has no place for the table: {BEGIN} and {END}")
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def _row(name: str) -> Sequence[str]:
+    config = compose_config([f"algorithm={name}"])
+    config["run_dir"] = "unused"
+    settings = validate(config)
+    algorithm = settings["algorithm"]
+    objective: ObjectiveConfig = build(algorithm["objective"], "algorithm.objective")
+    advantage: AdvantageEstimator = build(algorithm["advantage"], "algorithm.advantage")
+    shaping: Shaping | None = algorithm["shaping"] and build(algorithm["shaping"], "algorithm.shaping")
+    schedule: Schedules = build(settings["schedule"], "schedule")
+    scored, distils = algorithm["score_teacher"], objective.distillation_coefficient != 0
+    reads = "skills" if algorithm["skills_in_prompt"] else "plain"
+    down = "" if schedule.coefficient == Constant() else ", then down to 0"
+    beta = getattr(objective.gate, "beta", None)
+    return (
+        f"`{name}`",
+        _policy(objective),
+        f"{advantage.name}" if objective.policy_coefficient else "-",
+        f"{shaping.name}, weight {shaping.weight:g}{down}" if shaping else "-",
+        f"{objective.distillation_coefficient:g}{down if distils else ''}",
+        f"`{objective.divergence.name}`" if distils else "-",
+        f"`{objective.gate.name}`{'' if beta is None else f', beta {beta:g}'}" if distils else "-",
+        _teacher(settings["teacher"]) if scored else "not scored",
+        f"{objective.kl_coefficient:g}, {objective.entropy_coefficient:g}",
+        reads if settings["train"] else f"{reads} (evaluated only)",
+    )
+
+
+def _policy(objective: ObjectiveConfig) -> str:
+    if not objective.policy_coefficient:
+        return "no"
+    clips = f"clip {objective.clip_low:g}/{objective.clip_high:g}"
+    return clips if objective.policy_length is None else f"{clips}, over a constant length"
+
+
+def _teacher(teacher: Mapping[str, Any] | None) -> str:
+    if teacher is None:
+        return "-"
+    reads = teacher["_target_"].rpartition(".")[2].removesuffix("Teacher").lower()
+    return f"{reads}, `{teacher['source']}`"
+
+
+if __name__ == "__main__":
+    path = Path(sys.argv[1])
+    path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")

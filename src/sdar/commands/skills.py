@@ -1,0 +1,167 @@
+"""``python -m sdar.skills show environment=alfworld task="..."``: what every strategy retrieves for a task, and why."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sdar.config.build import build
+from sdar.config.compose import compose_config
+from sdar.config.sources import config_folder, groups
+from sdar.config.targets import check_node
+from sdar.environments.base import Environment
+from sdar.episode import Task
+from sdar.errors import UserError
+from sdar.run.rules.schema import RANGES
+from sdar.skills.library import SkillLibrary
+from sdar.skills.retrieval import Draw, KeywordRetrieval, Retrieval
+
+Write = Callable[[str], object]
+
+USAGE = """usage: python -m sdar.skills show  SETTING... task="DESCRIPTION" [type=TASK_TYPE]
+       python -m sdar.skills check SETTING...
+
+show    what every strategy retrieves for one task, and why; seed=N names the random draws
+check   which skills keywords select for every task of the environment, and what selects none
+
+Settings are those of training that name the tasks, the library and the strategies: environment=alfworld, skills=FOLDER,
+model=hf (which reads other skills than the tiny model), retrieval.top_k=2. Real questions need a search engine to be
+named, though nothing is searched: environment=search_qa environment.data_dir=FOLDER search_engine=http."""
+
+_ALLOWED = ("environment", "search_engine", "skills", "retrieval", "model")
+_NAMED = 8
+"""How many task texts of a kind are named in full."""
+
+
+def main(arguments: Sequence[str], write: Write = print) -> int:
+    """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        write(USAGE)
+        return 0
+    try:
+        command, *rest = arguments
+        if command not in ("show", "check"):
+            raise UserError(f"{command}: allowed is show or check; --help shows how")
+        own = {name: value for name, value in map(_split, rest) if name in ("task", "type", "seed")}
+        overrides = [text for text in rest if _split(text)[0] not in own]
+        if command == "check":
+            if own:
+                raise UserError(f"{next(iter(own))}=: check looks at every task; allowed is to leave it out")
+            _check(overrides, write)
+        else:
+            _show(overrides, own, write)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _split(text: str) -> tuple[str, str]:
+    name, _, value = text.partition("=")
+    return name, value
+
+
+def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Environment, SkillLibrary]:
+    for override in overrides:
+        if override.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED:
+            raise UserError(f"{override}: only settings of {', '.join(_ALLOWED)} are allowed here; --help shows how")
+    config = compose_config(overrides)
+    settings = _plain(config, "environment")
+    check_node(settings, "environment", ranges=RANGES)
+    environment = build(settings, "environment")
+    assert isinstance(environment, Environment)
+    return config, environment, SkillLibrary.load(_plain(config, "skills"))
+
+
+def _plain(config: DictConfig, name: str) -> Any:
+    try:
+        value = OmegaConf.to_container(OmegaConf.create({"value": config[name]}), resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"{name}: a value cannot be resolved: {str(error).splitlines()[0]}") from error
+    return cast("dict[str, Any]", value)["value"]
+
+
+def _show(overrides: Sequence[str], own: dict[str, str], write: Write) -> None:
+    """Every strategy with its defaults, the one of the settings with theirs."""
+    if not own.get("task"):
+        raise UserError('task= is missing: give the task\'s description, as in task="put a hot mug in cabinet"')
+    seed = own.get("seed", "0")
+    if not seed.isdecimal():
+        raise UserError(f"seed={seed}: allowed is a whole number at least 0")
+    config, environment, library = _composed(overrides)
+    task, origin = _task(environment, library, own)
+    write(f"task: {task.description}\ntype: {task.task_type} ({origin})\nlibrary: {_plain(config, 'skills')}")
+    chosen = _plain(config, "retrieval")
+    for name in groups(config_folder())["retrieval"]:
+        settings = _plain(compose_config([f"retrieval={name}"]), "retrieval")
+        if settings["_target_"] == chosen["_target_"]:
+            settings = chosen
+        check_node(settings, "retrieval", ranges=RANGES)
+        retrieval: Retrieval = build(settings, "retrieval")
+        write(f"\nretrieval={name}")
+        ranked = retrieval.ranked(library, task, Draw(int(seed)))
+        for choice in ranked:
+            write(f"  {choice.skill.name:<16} {len(choice.skill.text.split()):>4} words  {choice.reason}")
+        if not ranked:
+            write("  nothing")
+    write("\nBy rank: the last is the first to be given up under teacher.budget_tokens. Random choices are those of")
+    write(f"seed {seed}, iteration 0, member 0; ucb's those of a run that begins. A run's own are in its skills.jsonl.")
+
+
+def _task(environment: Environment, library: SkillLibrary, own: dict[str, str]) -> tuple[Task, str]:
+    """The task to show, and where its type comes from."""
+    words = " ".join(own["task"].split())
+    if "type" in own:
+        return Task("shown", own["type"], words, "", ""), "as given"
+    for split in environment.splits():
+        for task in environment.tasks(split):
+            if " ".join(task.description.split()).lower() == words.lower():
+                return task, f"that of {split} task {task.task_id}"
+    guess = Task("shown", "unknown", words, "", "")
+    found = [name for skill in KeywordRetrieval(general=False).select(library, guess) for name in skill.task_types]
+    if not found:
+        return guess, "no task of the environment says this; give type=TASK_TYPE"
+    return Task("shown", found[0], words, "", ""), "guessed from keywords; no task of the environment says this"
+
+
+def _check(overrides: Sequence[str], write: Write) -> None:
+    """Count what keywords select, by split and task type."""
+    config, environment, library = _composed(overrides)
+    keyword = KeywordRetrieval(general=False)
+    write(f"library: {_plain(config, 'skills')}, {len(library)} skills, {len(library.general)} of them general")
+    used: Counter[str] = Counter()
+    types: set[str] = set()
+    for split in environment.splits():
+        found: dict[str, Counter[str]] = {}
+        without: list[str] = []
+        for task in environment.tasks(split):
+            selected = [skill.name for skill in keyword.select(library, task)]
+            used.update(selected)
+            types.add(task.task_type)
+            found.setdefault(task.task_type, Counter())[" + ".join(selected) or "none"] += 1
+            without += [] if selected else [task.description]
+        write(f"\n{split}")
+        for task_type, counts in sorted(found.items()):
+            total = counts.total()
+            shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counts.most_common())
+            write(f"  {task_type:<32} {total:>6} tasks: {shares}")
+        for text in list(dict.fromkeys(without))[:_NAMED]:
+            write(f"  no task skill for: {text}")
+    named = {name for skill in library.task for name in skill.task_types}
+    notes = {
+        "never selected": [skill.name for skill in library.task if not used[skill.name]],
+        "task types of the library that no task has": sorted(named - types),
+        "task types that no skill names, so that retrieval=task_type finds none": sorted(types - named),
+    }
+    for note, names in notes.items():
+        if names:
+            write(f"\n{note}: {', '.join(names)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

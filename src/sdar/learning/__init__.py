@@ -1,0 +1,1 @@
+"""One iteration: what is collected, prepared and learned from."""

@@ -1,0 +1,1 @@
+"""One run: its settings and rules, the object graph, the session, its folder."""

@@ -1,0 +1,1 @@
+"""What validation knows of the domain: settings that contradict each other."""

@@ -1,0 +1,193 @@
+"""What ``tests/test_parallel.py`` has two processes do; started by torchrun, all cases in one start.
+
+    parallel_run.py FOLDER
+
+The folder holds ``recorded.pkl`` and ``alone.ckpt`` of one process; each case leaves its curve, weights and checkpoint.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from sdar.callbacks.evaluation import PanelEvaluation
+from sdar.evaluation.panel import make_panel
+from sdar.learning.datamodule import Iteration, RolloutDataModule
+from sdar.learning.strategies import fully_sharded
+from sdar.learning.supervision import SolvedEpisodes
+from sdar.objective.full_vocabulary import ReverseKL
+from sdar.objective.gate import NoGate
+from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.teacher.weights import TeacherSource
+from toys.methods import TRAINED, method_run
+from toys.training import (
+    LIMIT,
+    HintTeacher,
+    LettersEnvironment,
+    Memory,
+    toy_datamodule,
+    toy_module,
+    toy_policy,
+    toy_trainer,
+)
+
+SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "token_budget": 300, "entropy_coefficient": 0.01}
+TAUGHT: dict[str, dict[str, Any]] = {
+    # Two optimiser steps an iteration: in the second the teacher has moved and is asked again.
+    "sampled": {"distillation_coefficient": 0.5},
+    "whole": {"distillation_coefficient": 0.5, "gate": NoGate(), "divergence": ReverseKL()},
+}
+"""How a teacher of the present weights is asked."""
+STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambda: fully_sharded(2, 1)}
+PRECISIONS = ("bf16-mixed", "bf16-true")
+BY_ROWS: dict[str, dict[str, Any]] = {
+    "rows": {"episodes_per_step": None, "rows_per_step": 3},
+    "release": {"episodes_per_step": None, "rows_per_step": 4, "statistics": "release", "micro_batch_rows": 1},
+}
+"""Optimiser steps counted in rows: those of both ranks, of which one has none."""
+SUPERVISED = {"supervision": SolvedEpisodes(0.5)}
+METHODS_TO_SHARE = {method: ("append", "window")[number % 2] for number, method in enumerate(TRAINED)}
+"""Every method that is trained, and how it plays: the two ways in turn."""
+RECORDED = 3
+"""Iterations of the recording."""
+
+Curve = dict[int, dict[str, float]]
+
+
+class Replay(RolloutDataModule):
+    """Hands out recorded episodes, whole groups in turn, as the real one deals out tasks."""
+
+    def __init__(self, recorded: list[list[Any]]) -> None:
+        live = toy_datamodule(toy_policy())
+        super().__init__(live.collector, live.environment, tasks_per_iteration=4, group_size=3, seed=1)
+        self.recorded = recorded
+
+    def collect(self, iteration: int, *, rank: int = 0, world_size: int = 1) -> Iteration:
+        episodes = self.recorded[iteration]
+        groups = [episodes[i : i + 3] for i in range(0, len(episodes), 3)]
+        mine = [episode for group in groups[rank::world_size] for episode in group]
+        return Iteration(
+            iteration, mine, {"generate_s": 0.0, "environment_s": 0.0}, [group[0].task for group in groups]
+        )
+
+
+def record() -> list[list[Any]]:
+    """Episodes of some iterations, all played with the initial weights."""
+    live = toy_datamodule(toy_policy())
+    return [live.collect(iteration).episodes for iteration in range(RECORDED)]
+
+
+def live_datamodule(policy: Any, *, broken: bool, context: str) -> RolloutDataModule:
+    """In the broken case one of the two tasks, and so one rank in every iteration, only ever ends by an error."""
+    count = 2 if broken else 4
+    environment = LettersEnvironment(tasks=count, broken=broken)
+    return toy_datamodule(policy, environment=environment, tasks=count, context=context)
+
+
+def panel_evaluation(policy: Any) -> PanelEvaluation:
+    """Five tasks: the shares of two ranks differ, and so do their turns."""
+    environment = LettersEnvironment()
+    judge = Collector(policy, environment, SamplingConfig(0.4, 1.0, 0, LIMIT), max_concurrent_episodes=2)
+    return PanelEvaluation(judge, make_panel(environment, "valid", 5, 0), seed=0, every_n_iterations=5)
+
+
+def fit(
+    iterations: int,
+    *,
+    recorded: list[list[Any]] | None = None,
+    broken: bool = False,
+    context: str = "append",
+    steps: dict[str, Any] | None = None,
+    recompute: bool = False,
+    evaluate: bool = False,
+    taught: str | None = None,
+    method: str | None = None,
+    save: Path | None = None,
+    ckpt_path: Path | None = None,
+    **trainer: Any,
+) -> tuple[Curve, Any]:
+    """Train the toy; returns the curve and the trainer.
+
+    ``save``: where the last checkpoint goes; ``steps``: settings of the module.
+    """
+    if method is not None:
+        module, data = method_run(method, context=context, learning_rate=1e-3, token_budget=300)
+        return _fit(module, data, iterations, save=save, ckpt_path=ckpt_path, **trainer)
+    policy = toy_policy()
+    source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT
+    settings = SETTINGS | (steps or {}) | (TAUGHT[taught] if taught else {})
+    module = toy_module(policy, HintTeacher(source=source), context=context, **settings)
+    if recompute:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    callbacks: list[Any] = [panel_evaluation(policy)] if evaluate else []
+    data = live_datamodule(policy, broken=broken, context=context) if recorded is None else Replay(recorded)
+    return _fit(module, data, iterations, callbacks, save=save, ckpt_path=ckpt_path, **trainer)
+
+
+def _fit(
+    module: Any,
+    data: Any,
+    iterations: int,
+    callbacks: Sequence[Any] = (),
+    *,
+    save: Path | None,
+    ckpt_path: Path | None,
+    **trainer: Any,
+) -> tuple[Curve, Any]:
+    saving = []
+    if save is not None:
+        saving.append(ModelCheckpoint(dirpath=save.parent, filename=save.stem, save_on_train_epoch_end=True))
+    memory = Memory()
+    fitted = toy_trainer(
+        iterations,
+        logger=memory,
+        callbacks=[*callbacks, *saving],
+        enable_checkpointing=save is not None,
+        use_distributed_sampler=False,
+        **trainer,
+    )
+    fitted.fit(module, datamodule=data, ckpt_path=None if ckpt_path is None else str(ckpt_path), weights_only=True)
+    return memory.curve(), fitted
+
+
+def main(folder: Path) -> None:
+    recorded = pickle.loads((folder / "recorded.pkl").read_bytes())
+    for name, strategy in STRATEGIES.items():
+
+        def run(case: str, iterations: int, name: str = name, strategy: Any = strategy, **settings: Any) -> Path:
+            checkpoint = folder / f"{name}-{case}.ckpt"
+            curve, trainer = fit(iterations, save=checkpoint, devices=2, strategy=strategy(), **settings)
+            if trainer.is_global_zero:
+                torch.save(curve, folder / f"{name}-{case}.curve")
+            return checkpoint
+
+        run("replay", RECORDED, recorded=recorded)
+        for precision in PRECISIONS if name == "fsdp2" else ():
+            run(precision, 2, recorded=recorded, precision=precision)
+        run("recomputed", RECORDED, recorded=recorded, recompute=True)
+        run("continued", RECORDED, recorded=recorded, ckpt_path=folder / "alone.ckpt")
+        run("broken", 2, broken=True)
+        run("window", 2, broken=True, context="window")
+        for case, steps in BY_ROWS.items():
+            run(case, 2, broken=True, context="window", steps=steps)
+        run("supervised", 2, steps=SUPERVISED)
+        run("taught-sampled", 2, taught="sampled")
+        run("taught-idle", 2, broken=True, taught="sampled", steps={"episodes_per_step": 4})
+        if name == "ddp":  # whole distributions are not offered for sharded weights
+            run("taught-whole", 2, broken=True, taught="whole")
+        if name == "ddp":  # what methods do beyond these is the same whatever the strategy
+            for method in METHODS_TO_SHARE:
+                run(f"method-{method}", 3, method=method, context=METHODS_TO_SHARE[method])
+        run("whole", 3, evaluate=True)
+        first = run("first", 1)
+        run("resumed", 3, ckpt_path=first)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

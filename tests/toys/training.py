@@ -1,0 +1,181 @@
+"""A toy environment and a tiny random policy: a whole training run in a second or two."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
+
+from sdar.environments.base import Environment, EnvironmentPool, Projection
+from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.learning.datamodule import RolloutDataModule
+from sdar.learning.module import SDARModule
+from sdar.objective.objective import ObjectiveConfig
+from sdar.policy.chat import ChatFormat
+from sdar.policy.language_model import LanguageModel
+from sdar.policy.lora import add_adapters, lora_settings
+from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.teacher.base import Teacher
+from sdar.teacher.weights import TeacherWeights
+from toys.models import tiny_random_model, toy_tokenizer
+
+LIMIT = 6
+
+
+class LettersPool(EnvironmentPool):
+    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        self.tasks = list(tasks)
+        return [Observation(f"say {task.payload}", None, task.task_id) for task in tasks]
+
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        return {slot: self._step(self.tasks[slot], action) for slot, action in actions.items()}
+
+    def _step(self, task: Task, action: str) -> StepOutcome:
+        if task.payload == "!":
+            raise RuntimeError("this task is broken")
+        said = sum(ord(letter) for letter in action) % 5
+        won = said == 0
+        end = EndReason.SUCCESS if won else None
+        return StepOutcome(Observation(f"{said}", None, "x"), 10.0 if won else 0.0, won, won, end=end)
+
+
+class LettersEnvironment(Environment):
+    """Won by a response whose letters have a sum that five divides; a response is valid when its length is even."""
+
+    name = "letters"
+    max_turns = 3
+
+    def __init__(self, tasks: int = 9, broken: bool = False) -> None:
+        self.count = tasks
+        self.broken = broken
+
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "valid")
+
+    def tasks(self, split: str) -> Sequence[Task]:
+        return [self._task(split, number) for number in range(self.count)]
+
+    def _task(self, split: str, number: int) -> Task:
+        payload = "!" if self.broken and number == 0 else "abc"[number % 3] * (1 + number)
+        return Task(f"{split}-{number}", f"type {number % 3}", f"say {payload}", split, f"{split}{number}", payload)
+
+    def open_pool(self) -> EnvironmentPool:
+        return LettersPool()
+
+    def opening(self, task: Task, observation: Observation) -> str:
+        return observation.text
+
+    def reply(self, observation: Observation) -> str:
+        return observation.text
+
+    def project(self, response: str) -> Projection:
+        return Projection(response, len(response) % 2 == 0)
+
+
+class HintTeacher(Teacher):
+    """A teacher with a fixed hint (the empty one leaves the student's prompt as it is)."""
+
+    def __init__(self, hint: str = "Hint: say bbb.\n\n", **weights: Any) -> None:
+        self.hint = hint
+        self.weights = TeacherWeights(**weights)
+
+    def privileged_text(self, task: Task, member: int = 0) -> str:
+        return self.hint
+
+
+def toy_policy(
+    seed: int = 0, dtype: torch.dtype = torch.float32, lora: Mapping[str, Any] | None = None
+) -> LanguageModel:
+    tokenizer = toy_tokenizer()
+    model = tiny_random_model(vocab_size=len(tokenizer), hidden_size=16, context_tokens=256, seed=seed, dtype=dtype)
+    adapters = lora_settings(lora)
+    if adapters is not None:
+        add_adapters(model, adapters, "toy")
+    return LanguageModel(
+        model=model,
+        tokenizer=tokenizer,
+        chat=ChatFormat.from_tokenizer(tokenizer),
+        context_tokens=256,
+        name="toy",
+        content_hash=f"weights-{seed}",
+        lora=adapters,
+    )
+
+
+def toy_datamodule(
+    policy: LanguageModel,
+    *,
+    environment: Environment | None = None,
+    tasks: int = 4,
+    group_size: int = 3,
+    seed: int = 1,
+    context: str = "append",
+    **settings: Any,
+) -> RolloutDataModule:
+    environment = environment or LettersEnvironment()
+    sampling = SamplingConfig(1.0, 1.0, 0, LIMIT)
+    collector = Collector(policy, environment, sampling, max_concurrent_episodes=5, context=context)
+    return RolloutDataModule(
+        collector, environment, tasks_per_iteration=tasks, group_size=group_size, seed=seed, **settings
+    )
+
+
+def toy_module(policy: LanguageModel, teacher: Any = None, **settings: Any) -> SDARModule:
+    objective = {name: settings.pop(name) for name in list(settings) if name in ObjectiveConfig.__dataclass_fields__}
+    defaults: dict[str, Any] = {"learning_rate": 3e-3, "episodes_per_step": 6, "token_budget": 600}
+    return SDARModule(policy, ObjectiveConfig(**objective), teacher, **(defaults | settings))
+
+
+class Memory(DummyLogger):
+    """Keeps what was logged: step -> metrics."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: dict[int, dict[str, float]] = {}
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        assert step is not None
+        self.steps.setdefault(step, {}).update(metrics)
+
+    def curve(self) -> dict[int, dict[str, float]]:
+        """Everything that does not depend on the clock."""
+        clock = ("time/", "throughput/")
+        return {s: {k: v for k, v in metrics.items() if not k.startswith(clock)} for s, metrics in self.steps.items()}
+
+
+def toy_trainer(iterations: int, *, logger: Any = None, callbacks: Sequence[Callback] = (), **settings: Any) -> Trainer:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Trainer(
+            max_epochs=iterations,
+            accelerator="cpu",
+            devices=settings.pop("devices", 1),
+            logger=logger if logger is not None else False,
+            callbacks=list(callbacks),
+            enable_checkpointing=settings.pop("enable_checkpointing", False),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            **settings,
+        )
+
+
+def weights(module: SDARModule) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+
+
+def same_weights(first: Mapping[str, torch.Tensor], second: Mapping[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def train(
+    module: SDARModule, datamodule: RolloutDataModule, iterations: int, ckpt_path: str | None = None, **settings: Any
+) -> Memory:
+    """Fit and return what was logged."""
+    memory = Memory()
+    trainer = toy_trainer(iterations, logger=memory, **settings)
+    trainer.fit(module, datamodule=datamodule, ckpt_path=ckpt_path, weights_only=True)
+    return memory
