@@ -111,7 +111,7 @@ class Episode:
     """All turns of one attempt at one task by one group member.
 
     ``opening`` is the first user message; ``last_observation`` what the environment answered to the last action.
-    ``learned`` is False for an episode that dynamic sampling leaves out: none of its tokens are learned from.
+    ``in_loss`` is False for an episode that dynamic sampling leaves out: none of its tokens are learned from.
     """
 
     task: Task
@@ -123,7 +123,7 @@ class Episode:
     scores: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     last_observation: Observation | None = None
-    learned: bool = True
+    in_loss: bool = True
 
     @property
     def episode_return(self) -> float:

@@ -1,11 +1,40 @@
-"""The one error that is the user's to mend."""
+"""The one error that is the user's to mend, and how every command ends."""
 
 from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from typing import Concatenate, ParamSpec
+
+USER_ERROR = 2
+"""Exit code of a mistake of the user."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+P = ParamSpec("P")
 
 
 class UserError(Exception):
     """A setting, a file or an argument is wrong.
 
-    The message is one sentence that names the setting, its value and what is allowed. The command line prints it
+    The message is one sentence that names the setting, what it must be and what it got. The command line prints it
     without a traceback and ends with exit code 2.
     """
+
+
+def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Concatenate[Sequence[str], P], int]:
+    """Make of a command's ``main(arguments) -> exit code`` one that tells the user's mistakes in one sentence."""
+
+    @functools.wraps(main)
+    def ending(arguments: Sequence[str], /, *args: P.args, **options: P.kwargs) -> int:
+        try:
+            return main(arguments, *args, **options)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return USER_ERROR
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return INTERRUPTED
+
+    return ending

@@ -211,7 +211,7 @@ def test_torchrun_trains_sharded_into_one_run_folder_whose_checkpoint_one_proces
 ) -> None:
     monkeypatch.chdir(tmp_path)
     small = ["experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "trainer.max_epochs=1"]
-    two_processes(HERE.parent / "train.py", *small, "trainer=fsdp2", "trainer.accelerator=cpu", cwd=tmp_path)
+    two_processes(HERE.parents[1] / "train.py", *small, "trainer=fsdp2", "trainer.accelerator=cpu", cwd=tmp_path)
     (run,) = (tmp_path / "logs" / "smoke").iterdir()
     trained = json.loads((run / "results.json").read_text())["results"]
     assert main([*small, "train=false", f"ckpt_path={run / 'checkpoints' / 'last.ckpt'}", "run_dir=judged"]) == 0

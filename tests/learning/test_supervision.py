@@ -109,12 +109,12 @@ class EverySolved(SolvedEpisodes):
     """Also of groups that are left out, so that the rows are the same with them and without."""
 
     def rows(self, episodes, context, pad_id):
-        left = [episode for episode in episodes if not episode.learned]
+        left = [episode for episode in episodes if not episode.in_loss]
         for episode in left:
-            episode.learned = True
+            episode.in_loss = True
         rows = super().rows(episodes, context, pad_id)
         for episode in left:
-            episode.learned = False
+            episode.in_loss = False
         return rows
 
 

@@ -54,7 +54,7 @@ def test_the_step_groups_of_a_hand_made_set():
         ("a", "safe"): [(0, 2)],
         ("a", "shelf"): [(4, 1)],
     }  # the other task has a single attempt, which compares nothing; the broken one is no attempt
-    counts = StepGroupAdvantage().figures([*GROUP, other, broken])
+    counts = StepGroupAdvantage().metrics([*GROUP, other, broken])
     assert counts == {"rollout/step_group_fraction": (6, 8)}
 
 

@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar.errors import UserError
-from sdar.objective.divergence import DistillationTokens, Sampled
-from sdar.objective.gate import EntropyGate, GapGate, GateTokens, NoGate, SoftOrGate, gap
+from sdar.objective.divergence import Sampled
+from sdar.objective.tokens import DistillationTokens
+from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate
+from sdar.objective.tokens import DistillationTokens, gap
 
 V = 50
 LOG_V = math.log(V)

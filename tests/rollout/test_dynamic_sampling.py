@@ -53,7 +53,7 @@ def test_groups_without_spread_make_place_until_they_have_one_or_rounds_run_out(
     assert [members[0].task.task_id for members in found.groups] == ["a0", "b1", "c2"]
     assert [members[0].task.task_id for members in found.first] == ["a0", "b0", "c0"]
     assert (found.played, len(found.replaced), found.skipped) == (6, 3, 1)
-    assert [[episode.learned for episode in members] for members in found.groups] == [
+    assert [[episode.in_loss for episode in members] for members in found.groups] == [
         [True] * 2,
         [True] * 2,
         [False] * 2,
@@ -93,7 +93,7 @@ def data(policy, **settings):
 
 def test_ranks_play_and_replace_together_what_one_process_does():
     def played(iteration):
-        return {(e.task.task_id, e.member): ([t.response_ids for t in e.turns], e.learned) for e in iteration.episodes}
+        return {(e.task.task_id, e.member): ([t.response_ids for t in e.turns], e.in_loss) for e in iteration.episodes}
 
     for index in range(3):
         sampler = data(toy_policy(), **ON)

@@ -57,8 +57,8 @@ def test_a_sequence_by_hand():
     assert record["a"] == {"chosen": 4, "mean": pytest.approx(2.8 / 4), "rewards": 4}
     assert record["b"] == {"chosen": 2, "mean": pytest.approx(0.5), "rewards": 2}
     assert record["c"] == {"chosen": 2, "mean": pytest.approx(0.25), "rewards": 2}
-    assert bandit.figures()["skills/ucb_mean/x/a"] == pytest.approx(0.7)
-    assert bandit.figures()["skills/ucb_share/x/b"] == pytest.approx(0.25)
+    assert bandit.metrics()["skills/ucb_mean/x/a"] == pytest.approx(0.7)
+    assert bandit.metrics()["skills/ucb_share/x/b"] == pytest.approx(0.25)
 
 
 def test_the_bound_has_the_value_of_the_formula():

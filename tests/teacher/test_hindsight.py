@@ -89,7 +89,7 @@ def test_lines_that_do_not_fit_are_left_out_whole_and_counted():
     it = teacher(budget=len(whole) - 1)
     assert it.contexts([LOST])[0] == "[H]\nAvoid what changes nothing here: look.\n\n"
     it.observe([], [*it.gather([LOST]), (3, 4)])
-    assert it.figures() == {"teacher/hindsight_lines": 4.0, "teacher/hindsight_lines_dropped": 5.0}
+    assert it.metrics() == {"teacher/hindsight_lines": 4.0, "teacher/hindsight_lines_dropped": 5.0}
     assert teacher(budget=1).contexts([LOST]) == [""]
 
 

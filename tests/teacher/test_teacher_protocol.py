@@ -41,7 +41,7 @@ class Diary(Teacher):
         self.calls.append(("observe", outcomes, gathered))
         self.heard += len(gathered)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         return {"skills/heard": float(self.heard)}
 
     def state(self) -> dict[str, Any]:

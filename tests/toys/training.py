@@ -17,7 +17,7 @@ from sdar.learning.module import SDARModule
 from sdar.objective.objective import ObjectiveConfig
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import LanguageModel
-from sdar.policy.lora import add_adapters, lora_settings
+from sdar.policy.lora import LoraSettings, add_adapters
 from sdar.rollout.collector import Collector, SamplingConfig
 from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherWeights
@@ -92,7 +92,7 @@ def toy_policy(
 ) -> LanguageModel:
     tokenizer = toy_tokenizer()
     model = tiny_random_model(vocab_size=len(tokenizer), hidden_size=16, context_tokens=256, seed=seed, dtype=dtype)
-    adapters = lora_settings(lora)
+    adapters = None if lora is None else LoraSettings(**lora)
     if adapters is not None:
         add_adapters(model, adapters, "toy")
     return LanguageModel(

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from lightning import Callback, LightningModule, Trainer
+from annotated_types import Ge, Le
+from lightning import Trainer
 
+from sdar.callbacks.base import IterationCallback
+from sdar.config.fields import AtLeastOne, Fraction, checked
 from sdar.learning.datamodule import Iteration
 from sdar.learning.module import SDARModule
 
 logger = logging.getLogger(__name__)
 
 
-class CurriculumMonitor(Callback):
+class CurriculumMonitor(IterationCallback):
     """Warns about a curriculum that is none, a policy that collapses, and prompts or responses out of proportion.
 
     An alarm sounds when its condition has held for ``patience`` iterations in a row; it is repeated only after the
@@ -32,17 +35,18 @@ class CurriculumMonitor(Callback):
         error_fraction: in [0, 1]; largest share of episodes that may end by an error.
     """
 
+    @checked
     def __init__(
         self,
-        patience: int = 3,
-        pinned_fraction: float = 0.01,
-        entropy_fraction: float = 0.1,
-        truncated_fraction: float = 0.2,
-        teacher_context_fraction: float = 0.5,
-        equal_group_fraction: float = 0.95,
-        error_fraction: float = 0.05,
+        patience: AtLeastOne = 3,
+        pinned_fraction: Annotated[float, Ge(0), Le(0.5)] = 0.01,
+        entropy_fraction: Fraction = 0.1,
+        truncated_fraction: Fraction = 0.2,
+        teacher_context_fraction: Fraction = 0.5,
+        equal_group_fraction: Fraction = 0.95,
+        error_fraction: Fraction = 0.05,
     ) -> None:
-        self.patience = max(1, patience)
+        self.patience = patience
         self.pinned_fraction = pinned_fraction
         self.entropy_fraction = entropy_fraction
         self.truncated_fraction = truncated_fraction
@@ -60,21 +64,14 @@ class CurriculumMonitor(Callback):
             "errors": self._errors,
         }
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Iteration,
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
         """Check the iteration's figures; they are those of all ranks, so the first rank alone speaks."""
-        assert isinstance(pl_module, SDARModule)
-        if pl_module.report is None:
+        if module.report is None:
             return
-        for message in self.check(pl_module.report.metrics, gate_reads_gap=pl_module.objective.gate.reads_gap):
+        reads_gap = module.method.objective.gate.reads_gap
+        for message in self.check(module.report.metrics, gate_reads_gap=reads_gap):
             if trainer.is_global_zero:
-                logger.warning("iteration %d: %s", batch.index, message)
+                logger.warning("iteration %d: %s", iteration.index, message)
 
     def check(self, metrics: Mapping[str, float], *, gate_reads_gap: bool = True) -> list[str]:
         """The alarms that sound now; call it once per iteration. A gate that ignores the gap cannot be pinned."""

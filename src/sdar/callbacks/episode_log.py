@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Trainer
 
+from sdar.callbacks.base import IterationCallback
+from sdar.config.fields import Count, checked
 from sdar.episode import Episode
 from sdar.learning.batch import TokenBatch
 from sdar.learning.datamodule import Iteration
@@ -16,7 +18,7 @@ from sdar.learning.module import SDARModule
 FILE_NAME = "episodes.jsonl"
 
 
-class EpisodeLog(Callback):
+class EpisodeLog(IterationCallback):
     """Writes sampled training episodes to ``episodes.jsonl``; the first rank writes, its own episodes.
 
     A line holds: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``teacher_reads``
@@ -31,30 +33,23 @@ class EpisodeLog(Callback):
         token_gaps: whether to write the gap of every token, where a teacher was scored.
     """
 
+    @checked
     def __init__(
-        self, directory: str | Path | None = None, episodes_per_iteration: int = 2, token_gaps: bool = False
+        self, directory: str | Path | None = None, episodes_per_iteration: Count = 2, token_gaps: bool = False
     ) -> None:
         self.directory = directory
         self.episodes_per_iteration = episodes_per_iteration
         self.token_gaps = token_gaps
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Iteration,
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
         """Append this iteration's episodes and close the file, so that nothing is lost when the run is stopped."""
         if not trainer.is_global_zero:
             return
-        assert isinstance(pl_module, SDARModule)
         folder = Path(trainer.default_root_dir if self.directory is None else self.directory)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
-            for position in self._positions(batch.index, len(batch.episodes)):
-                record = self._record(pl_module, batch, position)
+            for position in self._positions(iteration.index, len(iteration.episodes)):
+                record = self._record(module, iteration, position)
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def _positions(self, iteration: int, available: int) -> list[int]:

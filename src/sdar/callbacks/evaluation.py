@@ -67,7 +67,7 @@ class PanelEvaluation(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: the results so far, on which terms, and the time they took."""
-        results = {learned: [result.plain() for result in found] for learned, found in self.results.items()}
+        results = {learned: [result.to_dict() for result in found] for learned, found in self.results.items()}
         return {
             "terms": self._terms(),
             "results": results,
@@ -81,11 +81,11 @@ class PanelEvaluation(Callback):
         if state_dict["terms"] != self._terms():
             return
         for learned, results in state_dict["results"].items():
-            self.results[learned] = [EvaluationResult.from_plain(result) for result in results]
+            self.results[learned] = [EvaluationResult.from_dict(result) for result in results]
         self.seconds.update(state_dict["seconds"])
 
     def _terms(self) -> dict[str, Any]:
-        return {"panel": self.panel.content_hash, "seed": self.seed, "sampling": repr(self.collector.sampling)}
+        return {"panel": self.panel.content_hash, "seed": self.seed, "sampling": repr(self.collector.settings.sampling)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Evaluate the initial weights; a resumed run has done so already."""

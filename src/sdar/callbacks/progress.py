@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
+from sdar.callbacks.base import IterationCallback
+from sdar.config.fields import AtLeastOne, checked
 from sdar.learning.datamodule import Iteration
 from sdar.learning.module import SDARModule
 
@@ -27,7 +28,7 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-class ProgressLine(Callback):
+class ProgressLine(IterationCallback):
     """Prints iteration, success rate, strongly gated fraction, seconds and the estimate, on the first rank.
 
     Args:
@@ -37,8 +38,9 @@ class ProgressLine(Callback):
     iterations that are left.
     """
 
-    def __init__(self, every_n_iterations: int = 1) -> None:
-        self.every_n_iterations = max(1, every_n_iterations)
+    @checked
+    def __init__(self, every_n_iterations: AtLeastOne = 1) -> None:
+        self.every_n_iterations = every_n_iterations
         self._started: float | None = None
         self._previous = 0.0
         self._done = 0
@@ -48,25 +50,17 @@ class ProgressLine(Callback):
         if self._started is None:
             self._started = self._previous = time.perf_counter()
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Iteration,
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
         """Print the line of the iteration that has just been learned from."""
         now = time.perf_counter()
         seconds, self._previous = now - self._previous, now
         self._done += 1
-        number = batch.index + 1
+        number = iteration.index + 1
         last = number == trainer.max_epochs
         if not trainer.is_global_zero or (number % self.every_n_iterations != 0 and not last):
             return
-        assert isinstance(pl_module, SDARModule)
         assert self._started is not None
-        print(self._line(trainer, pl_module, number, seconds, now - self._started), flush=True)
+        print(self._line(trainer, module, number, seconds, now - self._started), flush=True)
 
     def _line(self, trainer: Trainer, module: SDARModule, number: int, seconds: float, elapsed: float) -> str:
         total = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import Trainer
 
+from sdar.callbacks.base import IterationCallback
 from sdar.learning.datamodule import Iteration
 from sdar.learning.module import SDARModule
 
 FILE_NAME = "skills.jsonl"
 
 
-class SkillLog(Callback):
+class SkillLog(IterationCallback):
     """Writes the teacher's record of every iteration to ``skills.jsonl``, on the first rank, for all ranks.
 
     A line holds ``iteration``, the number of ``episodes``, how many of them were ``without_text``, how often each skill
@@ -28,20 +28,12 @@ class SkillLog(Callback):
     def __init__(self, directory: str | Path | None = None) -> None:
         self.directory = directory
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,  # noqa: ARG002
-        batch: Iteration,
-        batch_idx: int,  # noqa: ARG002
-    ) -> None:
+    def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
         """Append a line and close the file."""
-        assert isinstance(pl_module, SDARModule)
-        report = pl_module.report
+        report = module.report
         if not trainer.is_global_zero or report is None or not report.record:
             return
         folder = Path(trainer.default_root_dir if self.directory is None else self.directory)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"iteration": batch.index, **report.record}, ensure_ascii=False) + "\n")
+            file.write(json.dumps({"iteration": iteration.index, **report.record}, ensure_ascii=False) + "\n")

@@ -1,4 +1,4 @@
-"""``python -m sdar.export ckpt_path=PATH out=FOLDER``: a trained model as a Hugging Face folder.
+"""``sdar export ckpt_path=PATH out=FOLDER``: a trained model as a Hugging Face folder.
 
 The folder holds the model (adapters merged), the tokenizer with its chat template, generation settings and a model
 card. Before the command says that it is done it loads the folder as anyone would, and compares log-probs.
@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdar.errors import UserError
+from sdar.errors import UserError, command
 from sdar.run.folder import CONFIG_FILE, RUN_FILE, read_config
 
 USAGE = """\
-python -m sdar.export ckpt_path=PATH out=FOLDER [model=... model.SETTING=...]
+usage: sdar export ckpt_path=PATH out=FOLDER [model=... model.SETTING=...]
 
 Writes a checkpoint of a run as a Hugging Face folder that AutoModelForCausalLM and AutoTokenizer load.
 The model is the one in the checkpoint's run folder (config.yaml); for a checkpoint that was moved away from it, name
@@ -43,20 +43,17 @@ class _Request:
     run: Mapping[str, Any]
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return 0
-    try:
-        request = _request(arguments)
-        import transformers  # takes seconds: mistakes are told before
+    request = _request(arguments)
+    import transformers  # takes seconds: mistakes are told before
 
-        transformers.utils.logging.disable_progress_bar()
-        error = export(request)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
+    transformers.utils.logging.disable_progress_bar()
+    error = export(request)
     print(f"log-probs of the written folder differ from the trained model's by {error:.2g} nats at most")
     return 0
 
@@ -104,7 +101,7 @@ def _request(arguments: Sequence[str]) -> _Request:
             raise UserError(f"{argument}: allowed are ckpt_path=PATH, out=FOLDER and settings of the model")
     for name in ("ckpt_path", "out"):
         if name not in given:
-            raise UserError(f"{name} is missing: python -m sdar.export ckpt_path=PATH out=FOLDER")
+            raise UserError(f"{name} is missing: sdar export ckpt_path=PATH out=FOLDER")
     checkpoint, out = Path(given["ckpt_path"]), Path(given["out"])
     if not checkpoint.exists():
         raise UserError(f"ckpt_path={checkpoint}: there is no such file; allowed is a checkpoint of a run")
@@ -127,13 +124,9 @@ def _request(arguments: Sequence[str]) -> _Request:
 
 
 def _model_node(overrides: Sequence[str]) -> Mapping[str, Any]:
-    from sdar.config.compose import compose_config
-    from sdar.run.rules.validate import validate
+    from sdar.run.parts import compose_parts, part
 
-    config = compose_config(overrides)
-    config["run_dir"] = "unset"
-    node = validate(config)["model"]
-    assert isinstance(node, dict)
+    node: Mapping[str, Any] = part(compose_parts(overrides, ("model",)), "model")
     return node
 
 
@@ -214,7 +207,7 @@ def _card(request: _Request, policy: Any, iterations: int) -> str:
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [sdar, reinforcement-learning]\n---\n\n"
         f"# {policy.name}, trained with sdar\n\n"
         "A language-model agent trained by reinforcement learning with sdar, an independent implementation of\n"
-        "Self-Distilled Agentic Reinforcement Learning (arXiv 2605.15155). Written by `python -m sdar.export`.\n\n"
+        "Self-Distilled Agentic Reinforcement Learning (arXiv 2605.15155). Written by `sdar export`.\n\n"
         f"| | |\n|---|---|\n{table}\n\n"
         "The licence is the base model's. Prompts are the environment's (`sdar.environments`), rendered by the chat\n"
         "template; success rates are in the run's `results.json`.\n"

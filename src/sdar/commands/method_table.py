@@ -12,14 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdar.config.build import build
-from sdar.config.compose import compose_config
 from sdar.config.sources import config_folder, groups
-from sdar.objective.estimator import AdvantageEstimator
 from sdar.objective.objective import ObjectiveConfig
-from sdar.objective.schedule import Constant, Schedules
-from sdar.objective.shaping import Shaping
-from sdar.run.rules.validate import validate
+from sdar.objective.schedule import Constant
+from sdar.run.validate import compose
 
 BEGIN = "<!-- begin: python -m sdar.config.method_table docs/methods.md -->"
 END = "<!-- end -->"
@@ -45,16 +41,11 @@ def with_table(text: str) -> str:
 
 
 def _row(name: str) -> Sequence[str]:
-    config = compose_config([f"algorithm={name}"])
-    config["run_dir"] = "unused"
-    settings = validate(config)
-    algorithm = settings["algorithm"]
-    objective: ObjectiveConfig = build(algorithm["objective"], "algorithm.objective")
-    advantage: AdvantageEstimator = build(algorithm["advantage"], "algorithm.advantage")
-    shaping: Shaping | None = algorithm["shaping"] and build(algorithm["shaping"], "algorithm.shaping")
-    schedule: Schedules = build(settings["schedule"], "schedule")
-    scored, distils = algorithm["score_teacher"], objective.distillation_coefficient != 0
-    reads = "skills" if algorithm["skills_in_prompt"] else "plain"
+    settings = compose([f"algorithm={name}"])
+    method = settings.method
+    objective, advantage, shaping, schedule = method.objective, method.advantage, method.shaping, method.schedules
+    scored, distils = method.score_teacher, objective.distillation_coefficient != 0
+    reads = "skills" if method.skills_in_prompt else "plain"
     down = "" if schedule.coefficient == Constant() else ", then down to 0"
     beta = getattr(objective.gate, "beta", None)
     return (
@@ -65,9 +56,9 @@ def _row(name: str) -> Sequence[str]:
         f"{objective.distillation_coefficient:g}{down if distils else ''}",
         f"`{objective.divergence.name}`" if distils else "-",
         f"`{objective.gate.name}`{'' if beta is None else f', beta {beta:g}'}" if distils else "-",
-        _teacher(settings["teacher"]) if scored else "not scored",
+        _teacher(settings.config["teacher"]) if scored else "not scored",
         f"{objective.kl_coefficient:g}, {objective.entropy_coefficient:g}",
-        reads if settings["train"] else f"{reads} (evaluated only)",
+        reads if settings.train else f"{reads} (evaluated only)",
     )
 
 

@@ -1,26 +1,25 @@
-"""``python -m sdar.play environment=NAME``: play a task in the terminal, or watch, and see what the model would see."""
+"""``sdar play environment=NAME``: play a task in the terminal, or watch, and see what the model would see."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from sdar.config.command_line import Parser
+from sdar.errors import UserError, command
 
-from sdar.commands.players import Person, Player, PolicyPlayer, Read, Solution, Write, load_policy, run_settings
-from sdar.config.build import build
-from sdar.config.compose import compose_config
-from sdar.config.targets import check_arguments, check_node
-from sdar.environments.base import Environment, PastTurn
-from sdar.episode import StepOutcome, Task
-from sdar.errors import UserError
-from sdar.rollout.sampling import SamplingConfig
-from sdar.run.rules.schema import RANGES, RolloutSettings
-from sdar.teacher.base import Teacher, join
+if TYPE_CHECKING:
+    from sdar.commands.players import Player
+    from sdar.environments.base import Environment
+    from sdar.episode import StepOutcome, Task
+    from sdar.rollout.settings import SamplingConfig
+    from sdar.teacher.base import Teacher
+
+Read = Callable[[str], str]
+Write = Callable[[str], object]
 
 HINT = "(type a command, ? for the commands that are possible now, or Ctrl-D to leave)"
 
@@ -37,31 +36,24 @@ class _Setup:
     teacher: dict[str, Any] | None
 
 
+@command
 def main(arguments: Sequence[str], read: Read = input, write: Write = print) -> int:
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
+    options = _parser().parse_intermixed_args(list(arguments))
+    setup = _setup(options)
+    task = _task(setup.environment, options.split, options.index)
+    player = _player(options, setup, task, read, write)
+    watched = options.expert or options.policy is not None
+    write(f"{task.split} task {task.task_id} ({task.task_type})" + ("" if watched else f"  {HINT}"))
     try:
-        options = _parser().parse_intermixed_args(list(arguments))
-        setup = _setup(options)
-        task = _task(setup.environment, options.split, options.index)
-        player = _player(options, setup, task, read, write)
-        watched = options.expert or options.policy is not None
-        write(f"{task.split} task {task.task_id} ({task.task_type})" + ("" if watched else f"  {HINT}"))
         play(setup.environment, task, player, write, setup.history_turns)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except (EOFError, KeyboardInterrupt):
         write("\nleft")
     return 0
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; --help shows what is allowed")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m sdar.play", description="Play a task and see what the model would see.")
+    parser = Parser(prog="sdar play", description="Play a task and see what the model would see.")
     parser.add_argument(
         "settings", nargs="*", metavar="SETTING", help="as for training: environment=alfworld, rollout=window"
     )
@@ -81,39 +73,38 @@ def _setup(options: argparse.Namespace) -> _Setup:
 
     All settings but those of environment, search engine, rollout and teacher belong to training and are refused.
     """
-    for override in options.settings:
-        if override.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED:
-            raise UserError(
-                f"{override}: only settings of the environment, of rollout and of the teacher are allowed here, such "
-                "as environment=alfworld and rollout=window"
-            )
     if options.policy is None and options.skills:
         raise UserError("--skills: they are for a model that plays; give one with --policy")
     if options.policy is not None and options.expert:
         raise UserError("--policy and --expert: only one of them can play")
-    known = None if options.policy is None or options.settings else run_settings(options.policy)
-    config = compose_config(options.settings) if known is None else OmegaConf.create(known)
+    from omegaconf import DictConfig, OmegaConf
+
+    from sdar.commands.players import run_config
+    from sdar.config.build import build, build_settings
+    from sdar.rollout.settings import RolloutSettings, SamplingConfig
+    from sdar.run.parts import compose_parts, part
+
+    known = None if options.policy is None or options.settings else run_config(options.policy)
+    config = compose_parts(options.settings, _ALLOWED) if known is None else OmegaConf.create(known)
     assert isinstance(config, DictConfig)
     if options.data_dir is not None:
         config["environment"]["data_dir"] = options.data_dir
-    environment, rollout = (_plain(config, name) for name in ("environment", "rollout"))
-    check_node(environment, "environment", ranges=RANGES)
-    check_arguments(RolloutSettings, rollout, "rollout", ranges=RANGES)
-    teacher = None if config["teacher"] is None else _plain(config, "teacher")
-    sampling = SamplingConfig(options.temperature, 1.0, 0, rollout["sampling"]["max_response_tokens"])
-    built = build(environment, "environment")
-    assert isinstance(built, Environment)
-    return _Setup(built, rollout["history_turns"] if rollout["context"] == "window" else None, sampling, teacher)
-
-
-def _plain(config: DictConfig, name: str) -> dict[str, Any]:
-    try:
-        return cast("dict[str, Any]", OmegaConf.to_container(config[name], resolve=True))
-    except OmegaConfBaseException as error:
-        raise UserError(f"{name}: a value cannot be resolved: {str(error).splitlines()[0]}") from error
+    environment, rollout = part(config, "environment"), part(config, "rollout")
+    teacher = None if config["teacher"] is None else part(config, "teacher")
+    settings = build_settings(RolloutSettings, rollout, "rollout")
+    return _Setup(
+        environment=build(environment, "environment"),
+        history_turns=settings.history_turns if settings.context == "window" else None,
+        sampling=SamplingConfig(options.temperature, 1.0, 0, settings.sampling.max_response_tokens),
+        teacher=teacher,
+    )
 
 
 def _player(options: argparse.Namespace, setup: _Setup, task: Task, read: Read, write: Write) -> Player:
+    from sdar.commands.players import Person, PolicyPlayer, Solution, load_policy
+    from sdar.config.build import build
+    from sdar.teacher.base import join
+
     if options.expert:
         return Solution(setup.environment, task)
     if options.policy is None:
@@ -122,8 +113,7 @@ def _player(options: argparse.Namespace, setup: _Setup, task: Task, read: Read, 
     if options.skills:
         if setup.teacher is None:
             raise UserError("--skills: teacher=none has none to read")
-        check_node(setup.teacher, "teacher", ranges=RANGES)
-        teacher = build(setup.teacher, "teacher")
+        teacher = build(setup.teacher, "teacher", later=("other",))
     policy, privileged = load_policy(options.policy), None
     if teacher is not None:
         join(teacher, setup.environment, policy)
@@ -144,7 +134,7 @@ def _task(environment: Environment, split: str | None, index: int) -> Task:
     splits = environment.splits()
     chosen = splits[0] if split is None else split
     if chosen not in splits:
-        raise UserError(f"--split {chosen}: allowed are {', '.join(splits)}")
+        raise UserError(f"--split must be one of {', '.join(splits)}, got {chosen}")
     tasks = environment.tasks(chosen)
     if not 0 <= index < len(tasks):
         raise UserError(f"--index {index}: {chosen} has {len(tasks)} tasks, so 0 to {len(tasks) - 1} are allowed")
@@ -158,6 +148,9 @@ def play(environment: Environment, task: Task, player: Player, write: Write, his
     growing conversation, or, with ``history_turns``, a whole prompt that shows so many past turns (fewer where the
     player has no room for them).
     """
+    from sdar.environments.base import PastTurn
+    from sdar.episode import StepOutcome
+
     pool = environment.open_pool()
     try:
         (first,) = pool.reset([task])

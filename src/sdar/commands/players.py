@@ -11,7 +11,8 @@ from sdar.environments.base import Environment
 from sdar.episode import Observation, Task
 from sdar.errors import UserError
 from sdar.rollout.conversation import AppendConversation, WindowConversation
-from sdar.rollout.sampling import SamplingConfig, turn_generator, turn_uniforms
+from sdar.rollout.sampling import turn_generator, turn_uniforms
+from sdar.rollout.settings import SamplingConfig
 from sdar.run.folder import CONFIG_FILE, read_config
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class PolicyPlayer:
         return Move(projection.action, response, projection.valid)
 
 
-def run_settings(policy: str) -> dict[str, Any] | None:
+def run_config(policy: str) -> dict[str, Any] | None:
     """The settings of the run that a checkpoint lies in; None: it is no checkpoint of a run folder."""
     folder = Path(policy).resolve().parent.parent
     return read_config(folder) if Path(policy).is_file() and (folder / CONFIG_FILE).is_file() else None
@@ -152,7 +153,7 @@ def load_policy(policy: str) -> LanguageModel:
     from sdar.policy.checkpoint import load_student
     from sdar.policy.language_model import tiny_model
 
-    settings = run_settings(policy)
+    settings = run_config(policy)
     if settings is None:
         if Path(policy).is_file():
             raise UserError(

@@ -1,30 +1,26 @@
-"""``python -m sdar.skills show environment=alfworld task="..."``: what every strategy retrieves for a task, and why."""
+"""``sdar skills show environment=alfworld task="..."``: what every strategy retrieves for a task, and why."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from sdar.errors import UserError, command
 
-from sdar.config.build import build
-from sdar.config.compose import compose_config
-from sdar.config.sources import config_folder, groups
-from sdar.config.targets import check_node
-from sdar.environments.base import Environment
-from sdar.episode import Task
-from sdar.errors import UserError
-from sdar.run.rules.schema import RANGES
-from sdar.skills.library import SkillLibrary
-from sdar.skills.retrieval import Draw, KeywordRetrieval, Retrieval
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from sdar.environments.base import Environment
+    from sdar.episode import Task
+    from sdar.skills.library import SkillLibrary
+    from sdar.skills.retrieval import Retrieval
 
 Write = Callable[[str], object]
 
-USAGE = """usage: python -m sdar.skills show  SETTING... task="DESCRIPTION" [type=TASK_TYPE]
-       python -m sdar.skills check SETTING...
+USAGE = """usage: sdar skills show  SETTING... task="DESCRIPTION" [type=TASK_TYPE]
+       sdar skills check SETTING...
 
 show    what every strategy retrieves for one task, and why; seed=N names the random draws
 check   which skills keywords select for every task of the environment, and what selects none
@@ -38,26 +34,23 @@ _NAMED = 8
 """How many task texts of a kind are named in full."""
 
 
+@command
 def main(arguments: Sequence[str], write: Write = print) -> int:
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
     if not arguments or arguments[0] in ("-h", "--help"):
         write(USAGE)
         return 0
-    try:
-        command, *rest = arguments
-        if command not in ("show", "check"):
-            raise UserError(f"{command}: allowed is show or check; --help shows how")
-        own = {name: value for name, value in map(_split, rest) if name in ("task", "type", "seed")}
-        overrides = [text for text in rest if _split(text)[0] not in own]
-        if command == "check":
-            if own:
-                raise UserError(f"{next(iter(own))}=: check looks at every task; allowed is to leave it out")
-            _check(overrides, write)
-        else:
-            _show(overrides, own, write)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    word, *rest = arguments
+    if word not in ("show", "check"):
+        raise UserError(f"{word}: it must be show or check; --help says how")
+    own = {name: value for name, value in map(_split, rest) if name in ("task", "type", "seed")}
+    overrides = [text for text in rest if _split(text)[0] not in own]
+    if word == "check":
+        if own:
+            raise UserError(f"{next(iter(own))}=: check looks at every task; leave it out")
+        _check(overrides, write)
+    else:
+        _show(overrides, own, write)
     return 0
 
 
@@ -67,41 +60,34 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Environment, SkillLibrary]:
-    for override in overrides:
-        if override.lstrip("+~").partition("=")[0].split(".")[0] not in _ALLOWED:
-            raise UserError(f"{override}: only settings of {', '.join(_ALLOWED)} are allowed here; --help shows how")
-    config = compose_config(overrides)
-    settings = _plain(config, "environment")
-    check_node(settings, "environment", ranges=RANGES)
-    environment = build(settings, "environment")
-    assert isinstance(environment, Environment)
-    return config, environment, SkillLibrary.load(_plain(config, "skills"))
+    from sdar.run.parts import build_part, compose_parts, part
+    from sdar.skills.library import SkillLibrary
 
-
-def _plain(config: DictConfig, name: str) -> Any:
-    try:
-        value = OmegaConf.to_container(OmegaConf.create({"value": config[name]}), resolve=True)
-    except OmegaConfBaseException as error:
-        raise UserError(f"{name}: a value cannot be resolved: {str(error).splitlines()[0]}") from error
-    return cast("dict[str, Any]", value)["value"]
+    config = compose_parts(overrides, _ALLOWED)
+    return config, build_part(config, "environment"), SkillLibrary.load(part(config, "skills"))
 
 
 def _show(overrides: Sequence[str], own: dict[str, str], write: Write) -> None:
     """Every strategy with its defaults, the one of the settings with theirs."""
+    from sdar.config.build import build
+    from sdar.config.compose import compose_config
+    from sdar.config.sources import config_folder, groups
+    from sdar.run.parts import part
+    from sdar.skills.retrieval import Draw
+
     if not own.get("task"):
         raise UserError('task= is missing: give the task\'s description, as in task="put a hot mug in cabinet"')
     seed = own.get("seed", "0")
     if not seed.isdecimal():
-        raise UserError(f"seed={seed}: allowed is a whole number at least 0")
+        raise UserError(f"seed must be a whole number >= 0, got {seed}")
     config, environment, library = _composed(overrides)
     task, origin = _task(environment, library, own)
-    write(f"task: {task.description}\ntype: {task.task_type} ({origin})\nlibrary: {_plain(config, 'skills')}")
-    chosen = _plain(config, "retrieval")
+    write(f"task: {task.description}\ntype: {task.task_type} ({origin})\nlibrary: {part(config, 'skills')}")
+    chosen = part(config, "retrieval")
     for name in groups(config_folder())["retrieval"]:
-        settings = _plain(compose_config([f"retrieval={name}"]), "retrieval")
+        settings = part(compose_config([f"retrieval={name}"]), "retrieval")
         if settings["_target_"] == chosen["_target_"]:
             settings = chosen
-        check_node(settings, "retrieval", ranges=RANGES)
         retrieval: Retrieval = build(settings, "retrieval")
         write(f"\nretrieval={name}")
         ranked = retrieval.ranked(library, task, Draw(int(seed)))
@@ -115,6 +101,9 @@ def _show(overrides: Sequence[str], own: dict[str, str], write: Write) -> None:
 
 def _task(environment: Environment, library: SkillLibrary, own: dict[str, str]) -> tuple[Task, str]:
     """The task to show, and where its type comes from."""
+    from sdar.episode import Task
+    from sdar.skills.retrieval import KeywordRetrieval
+
     words = " ".join(own["task"].split())
     if "type" in own:
         return Task("shown", own["type"], words, "", ""), "as given"
@@ -131,9 +120,12 @@ def _task(environment: Environment, library: SkillLibrary, own: dict[str, str]) 
 
 def _check(overrides: Sequence[str], write: Write) -> None:
     """Count what keywords select, by split and task type."""
+    from sdar.run.parts import part
+    from sdar.skills.retrieval import KeywordRetrieval
+
     config, environment, library = _composed(overrides)
     keyword = KeywordRetrieval(general=False)
-    write(f"library: {_plain(config, 'skills')}, {len(library)} skills, {len(library.general)} of them general")
+    write(f"library: {part(config, 'skills')}, {len(library)} skills, {len(library.general)} of them general")
     used: Counter[str] = Counter()
     types: set[str] = set()
     for split in environment.splits():

@@ -1,65 +1,77 @@
-"""The entry point: compose -> validate -> build -> fit -> evaluate -> say where to look."""
+"""``sdar train``: compose -> validate -> build -> fit -> evaluate -> say where to look."""
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-import subprocess
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sdar.config.command_line import help_text, parse_command_line
-from sdar.config.compose import compose_config, sweep
+from sdar.config.command_line import CommandLine, help_text, options, parse_command_line
+from sdar.config.compose import compose_config, parse, sweep
 from sdar.config.sources import config_folder
-from sdar.errors import UserError
+from sdar.errors import UserError, command
 from sdar.processes import cores, is_first_process
 from sdar.run.folder import RUN_FILE, check_writable, new_run_folder, occupied, read_config, write_run_folder
-from sdar.run.rules.validate import validate
+from sdar.run.validate import UNSET, validate
 
-USER_ERROR = 2
-"""Exit code of a mistake of the user."""
+if TYPE_CHECKING:
+    from sdar.run.settings import RunSettings
 
 _FOLDER_VARIABLE = "SDAR_RUN_DIR"
-"""Tells the processes that a strategy starts which run they belong to."""
+"""Lets processes spawned by a strategy find their run."""
 
 _OUTPUT_FOLDERS = {"save_dir", "dirpath", "directory"}
 """What loggers and callbacks, Lightning's and ours, call the folder they write to."""
 
 
 def cli() -> None:
-    """The console script ``sdar-train``."""
+    """The console script ``sdar-train``, and ``train.py``."""
     sys.exit(main(sys.argv[1:]))
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
+    gc.disable()  # a refusal takes half a second, of which looking for garbage would be a tenth
     try:
-        line = parse_command_line(arguments)
-        folder = config_folder()
-        if line.help:
-            print(help_text(Path(sys.argv[0]).name or "sdar-train", folder))
-        elif line.multirun:
-            return _multirun(sweep(line.overrides), folder)
-        elif line.show:
-            config = compose_config(line.overrides, folder)
-            _show(config, line.resolve)
-            _remark(config)
-        elif _is_started_by_strategy():
-            _run(read_config(Path(os.environ[_FOLDER_VARIABLE])), datetime.now(), arguments)
-        else:
-            now = datetime.now()
-            _run(_settings(compose_config(line.overrides, folder), now), now, arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
+        return _run(parse_command_line(arguments), arguments)
+    finally:
+        gc.enable()
+
+
+def _run(line: CommandLine, arguments: Sequence[str]) -> int:
+    if line.help:
+        print(help_text(_program(), config_folder()))
+    elif line.multirun:
+        return _multirun(line)
+    elif line.show:
+        config = _composed(line, line.overrides)
+        _show(config, line.resolve)
+        _remark(config)
+    elif _is_started_by_strategy():
+        _join_run()
+    else:
+        now = datetime.now()
+        _lead(_settings(_composed(line, line.overrides), now), now, arguments)
     return 0
+
+
+def _program() -> str:
+    name = Path(sys.argv[0]).name
+    return name if name in ("train.py", "sdar-train") else "sdar train"
+
+
+def _composed(line: CommandLine, overrides: Sequence[str]) -> DictConfig:
+    return compose_config(overrides, config_dir=line.config_dir, config_name=line.config_name)
 
 
 def _show(config: DictConfig, resolve: bool) -> None:
@@ -72,83 +84,113 @@ def _show(config: DictConfig, resolve: bool) -> None:
 
 def _remark(config: DictConfig) -> None:
     """Say on the side what a run with the configuration that was shown would be refused for."""
-    config["run_dir"] = config.get("run_dir") or "unset"
+    config["run_dir"] = config.get("run_dir") or UNSET
     try:
         validate(config)
     except UserError as error:
         print(f"a run would be refused: {error}", file=sys.stderr)
 
 
-def _settings(config: DictConfig, now: datetime) -> dict[str, Any]:
+def _settings(config: DictConfig, now: datetime) -> RunSettings:
     """The validated settings of a new run, its folder chosen (and not yet made).
 
     Where several processes were started from outside, the first one's folder is the run's: the others write nothing,
     and the trainer tells them where checkpoints go.
     """
     if config.get("run_dir") is None:
-        # Validated first, so that a wrong name or folder is told as such; then again with the folder in place.
-        config["run_dir"] = "unset"
-        settings = validate(config)
-        check_writable("logs_dir", settings["logs_dir"])
-        config["run_dir"] = str(new_run_folder(settings["logs_dir"], settings["name"], now))
+        # So that a wrong name or folder is told as such before a folder is chosen.
+        logs_dir = _text(config, "logs_dir")
+        check_writable("logs_dir", logs_dir)
+        config["run_dir"] = str(new_run_folder(logs_dir, _text(config, "name"), now))
     settings = validate(config)
-    _check_machine(settings)
-    if is_first_process() and (Path(settings["run_dir"]) / RUN_FILE).exists():
-        raise UserError(f"run_dir={settings['run_dir']}: it holds a run already; allowed is a folder that does not")
+    _check_machine(settings.config)
+    if is_first_process() and (Path(settings.config["run_dir"]) / RUN_FILE).exists():
+        raise UserError(f"run_dir={settings.config['run_dir']} holds a run already; set another folder")
     return settings
 
 
-def _check_machine(settings: Mapping[str, Any]) -> None:
+def _text(config: DictConfig, name: str) -> str:
+    try:
+        return str(config[name])
+    except OmegaConfBaseException as error:
+        raise UserError(f"{name}: the value cannot be resolved: {str(error).splitlines()[0]}") from error
+
+
+def _check_machine(config: Mapping[str, Any]) -> None:
     """Refuse threads that there are no cores for, and folders in which nothing can be written."""
-    threads = settings["threads"]
+    threads = config["threads"]
     if threads is not None and threads > cores():
-        raise UserError(f"threads={threads}: this process may use {cores()} cores; allowed are 1 to {cores()}, or null")
-    check_writable("run_dir", settings["run_dir"])
+        raise UserError(f"threads={threads}, but this process may use only {cores()} cores")
+    check_writable("run_dir", config["run_dir"])
     for group in ("logger", "callbacks"):
-        for name, node in settings[group].items():
+        for name, node in config[group].items():
             for folder in _OUTPUT_FOLDERS & (node or {}).keys():
                 check_writable(f"{group}.{name}.{folder}", node[folder])
 
 
-def _multirun(combinations: Sequence[Sequence[str]], folder: Path) -> int:
-    """Every combination in a process of its own, one after the other; all are validated before the first starts."""
-    for overrides in combinations:
-        _settings(compose_config(overrides, folder), datetime.now())
-    worst = 0
-    for number, overrides in enumerate(combinations, start=1):
-        print(f"run {number} of {len(combinations)}: {' '.join(overrides)}", flush=True)
-        done = subprocess.run([sys.executable, "-m", "sdar.commands.train", *overrides], check=False)
-        worst = max(worst, abs(done.returncode))
-    return worst
+def _multirun(line: CommandLine) -> int:
+    """Every combination in a process of its own, by Hydra's launchers; all are validated before the first starts."""
+    from sdar.compare.launching import choose_launcher, job_record, launch
+
+    own = [text for text in line.overrides if not text.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher."))]
+    chosen = [text for text in line.overrides if text not in own]
+    name = next((str(parse([text])[0].value()) for text in chosen if text.lstrip("+").startswith("hydra/")), None)
+    combinations = sweep(own)
+    configs = [_settings(_composed(line, overrides), datetime.now()).config for overrides in combinations]
+    settings = [text for text in chosen if not text.lstrip("+").startswith("hydra/")]
+    how = choose_launcher(name, settings, None, configs[0]["threads"])
+    jobs = [
+        job_record(
+            " ".join(overrides),
+            [*options(line.config_dir, line.config_name), *overrides],
+            config,
+            how,
+            mark=f"run{number}",
+        )
+        for number, (overrides, config) in enumerate(zip(combinations, configs, strict=True), start=1)
+    ]
+    folder = new_run_folder(configs[0]["logs_dir"], "multirun", datetime.now())
+    states = launch(folder, jobs, how)
+    return max([abs(int(state.get("code", 1))) for state in states.values()] + [int(len(states) < len(jobs))])
 
 
 def _is_started_by_strategy() -> bool:
     return "LOCAL_RANK" in os.environ and _FOLDER_VARIABLE in os.environ
 
 
-def _run(settings: dict[str, Any], started: datetime, arguments: Sequence[str]) -> None:
+def _join_run() -> None:
+    """Train in a run that another process leads: its folder says which."""
+    from sdar.run.session import Session
+
+    gc.enable()
+    _quiet()
+    Session(validate(OmegaConf.create(read_config(Path(os.environ[_FOLDER_VARIABLE])))), leader=False).run()
+
+
+def _lead(settings: RunSettings, started: datetime, arguments: Sequence[str]) -> None:
     """One run. Heavy packages are imported here, so that --help and most mistakes answer at once."""
     from sdar.run.session import Session
 
+    gc.enable()
     _quiet()
-    if _is_started_by_strategy() or not is_first_process():
+    if not is_first_process():
         Session(settings, leader=False).run()
         return
     session = Session(settings, leader=True)
     with occupied(session.folder) as ours:
         if not ours:
             raise UserError(
-                f"run_dir={settings['run_dir']}: another run, started in the same second, has this folder; allowed is "
-                "one of its own (start again, or give run_dir=PATH)"
+                f"run_dir={session.folder} is taken by another run that started in the same second; start again, or "
+                "set run_dir=PATH"
             )
         write_run_folder(
             session.folder,
-            settings,
+            settings.config,
             started=started,
-            command=["sdar-train", *arguments],
+            command=["sdar", "train", *arguments],
             resumed_from=session.checkpoint,
         )
-        os.environ[_FOLDER_VARIABLE] = settings["run_dir"]
+        os.environ[_FOLDER_VARIABLE] = str(session.folder)
         try:
             session.run()
         finally:

@@ -46,7 +46,7 @@ def run_job(config: DictConfig) -> int:
             "started": started,
         }
         write_record(state_file, state)
-        overrides = [*job["overrides"], f"run_dir={run_dir}", *([resume] if resume else [])]
+        overrides = [*job["arguments"], f"run_dir={run_dir}", *([resume] if resume else [])]
         code = _train(job["command"], overrides, run_dir / OUTPUT_FILE, job["threads"])
         if code != _REFUSED:
             break

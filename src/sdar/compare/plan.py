@@ -10,12 +10,11 @@ from typing import Any
 
 from sdar.compare.records import FinishedRun
 from sdar.compare.request import Request
-from sdar.config.compose import compose_config
-from sdar.config.sources import config_folder
-from sdar.config.targets import shown
+from sdar.config.command_line import options
+from sdar.config.words import shown
 from sdar.errors import UserError
 from sdar.run.folder import run_identity
-from sdar.run.rules.validate import validate
+from sdar.run.validate import compose
 
 _MUST_AGREE = {
     "environment": "the tasks",
@@ -25,7 +24,7 @@ _MUST_AGREE = {
     "model.name": "the warm start",
     "model.revision": "the warm start",
     "model.dtype": "the warm start",
-    "datamodule.tasks_per_iteration": "the number of training tasks",
+    "rollout.tasks_per_iteration": "the number of training tasks",
     "trainer.max_epochs": "the number of iterations",
     "trainer.max_time": "the length of training",
     "logs_dir": "where the runs lie",
@@ -35,12 +34,17 @@ _MUST_AGREE = {
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One run of a comparison; ``identity``: equal for runs that give the same figures."""
+    """One run of a comparison.
+
+    ``arguments``  of its command line
+    ``config``     its configuration in plain values
+    ``identity``   equal for runs that give the same figures
+    """
 
     method: str
     seed: int
-    overrides: tuple[str, ...]
-    settings: Mapping[str, Any]
+    arguments: tuple[str, ...]
+    config: Mapping[str, Any]
     identity: str
 
     @property
@@ -64,7 +68,7 @@ class Plan:
     @property
     def logs_dir(self) -> Path:
         """Where the runs lie."""
-        return Path(self.jobs[0].settings["logs_dir"])
+        return Path(self.jobs[0].config["logs_dir"])
 
     @property
     def folder(self) -> Path:
@@ -81,21 +85,19 @@ def make_plan(request: Request) -> Plan:
     Raises:
         UserError: the first mistake; two methods that are the same; runs that cannot be compared.
     """
-    folder = config_folder()
     labels = tuple(_label(method) for method in request.methods)
     jobs: list[Job] = []
     for seed in request.seeds:
         for number, label in enumerate(labels):
             overrides = request.overrides(number, seed)
-            config = compose_config(overrides, folder)
-            config["run_dir"] = "unset"
-            settings = validate(config)
-            if not settings["train"]:
+            settings = compose(overrides, config_dir=request.config_dir, config_name=request.config_name)
+            if not settings.train:
                 raise UserError(
                     f"{label}: train is false in its settings, but a comparison trains every run; allowed are methods "
                     "that train (whose rows before training show the start weights without and with skills)"
                 )
-            jobs.append(Job(label, seed, overrides, settings, run_identity(settings)))
+            arguments = (*options(request.config_dir, request.config_name), *overrides)
+            jobs.append(Job(label, seed, arguments, settings.config, run_identity(settings.config)))
     _check_equal_terms(jobs)
     _check_different(jobs)
     return Plan(labels, request.seeds, tuple(jobs))
@@ -122,7 +124,7 @@ def _check_equal_terms(jobs: Sequence[Job]) -> None:
     first = jobs[0]
     for job in jobs[1:]:
         for path, what in _MUST_AGREE.items():
-            found = _difference(_at(first.settings, path), _at(job.settings, path), path)
+            found = _difference(_at(first.config, path), _at(job.config, path), path)
             if found is not None:
                 where, ours, theirs = found
                 raise UserError(

@@ -17,10 +17,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from sdar.compare.app import RECORD_FILE, USER_ERROR
+from sdar.compare.app import RECORD_FILE
 from sdar.compare.records import AFTER, BEFORE, WITH_SKILLS
 from sdar.compare.report import points, span
-from sdar.errors import UserError
+from sdar.errors import USER_ERROR, UserError, command
 from sdar.evaluation.report import as_text
 from sdar.evaluation.statistics import (
     Estimate,
@@ -79,22 +79,19 @@ class Pool:
         return [ours[pair].after - base[pair].after for pair in self.pairs if warm_start in (None, pair[0])]
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
     if {"--help", "-h"} & set(arguments) or not arguments:
         print(_HELP, end="")
         return 0 if arguments else USER_ERROR
-    try:
-        pictures = [word.partition("=")[2] for word in arguments if word.startswith(f"{PICTURE}=")]
-        if pictures:
-            _check_drawing(pictures[-1])
-        pool = read_pool([Path(word) for word in arguments if not word.startswith(f"{PICTURE}=")])
-        print(report(pool), end="")
-        if pictures:
-            draw(pool, Path(pictures[-1]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return USER_ERROR
+    pictures = [word.partition("=")[2] for word in arguments if word.startswith(f"{PICTURE}=")]
+    if pictures:
+        _check_drawing(pictures[-1])
+    pool = read_pool([Path(word) for word in arguments if not word.startswith(f"{PICTURE}=")])
+    print(report(pool), end="")
+    if pictures:
+        draw(pool, Path(pictures[-1]))
     return 0
 
 

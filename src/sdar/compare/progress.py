@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from sdar.callbacks.progress import duration
 from sdar.compare.job import STATE_FOLDER
-from sdar.run.folder import read_record
-
-_ITERATION = re.compile(r"^iteration\s+(\d+)/(\d+)\s", re.MULTILINE)
-_TAIL = 4096
+from sdar.run.folder import STATE_FILE, read_record
 
 
 class Progress:
@@ -71,7 +67,7 @@ class Progress:
             if state["state"] == "done":
                 whole.append(float(state["ended"] - state["started"]))
             elif state["state"] == "running":
-                share = _share_done(Path(state["log"]))
+                share = _share_done(Path(state["run_dir"]))
                 if share:
                     whole.append((now - state["started"]) / share)
         if not whole:
@@ -93,16 +89,10 @@ def _event(label: str, state: Mapping[str, Any]) -> str:
     return f"{label}: FAILED with exit code {state['code']} after {took}, see {state['log']}"
 
 
-def _share_done(log: Path) -> float:
-    """The share of its iterations that a run has behind it, read from the end of its output; 0: not known."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _TAIL))
-            text = file.read().decode("utf-8", errors="replace")
-    except OSError:
-        return 0.0
-    found: Sequence[tuple[str, str]] = _ITERATION.findall(text)
-    return int(found[-1][0]) / int(found[-1][1]) if found else 0.0
+def _share_done(folder: Path) -> float:
+    """The share of its iterations that a run has behind it, from its own state file; 0: not known."""
+    state = read_record(folder / STATE_FILE) or {}
+    return state["iteration"] / state["of"] if state.get("of") else 0.0
 
 
 def last_line(log: Path) -> str:

@@ -11,9 +11,6 @@ from hydra.core.override_parser.types import Override
 from sdar.config.compose import parse
 from sdar.errors import UserError
 
-JOBLIB = "joblib"
-BASIC = "basic"
-
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 _ITEM = re.compile(r"-?\d+(\.\.-?\d+)?")
 _LAUNCHER = "hydra/launcher"
@@ -36,6 +33,7 @@ class Request:
     ``launcher``   name of the Hydra launcher; None: chosen by ``jobs``
     ``launcher_overrides``  ``hydra.launcher.*``, for that launcher
     ``jobs``       runs at a time on this machine; None: as the launcher says
+    ``config_dir``, ``config_name``  as on the command line of one run
     """
 
     fixed: tuple[str, ...]
@@ -44,13 +42,15 @@ class Request:
     launcher: str | None = None
     launcher_overrides: tuple[str, ...] = ()
     jobs: int | None = None
+    config_dir: str | None = None
+    config_name: str = "train"
 
     def overrides(self, method: int, seed: int) -> tuple[str, ...]:
         """The overrides of one run."""
         return (*self.fixed, *self.methods[method], f"seed={seed}")
 
 
-def read_request(arguments: Sequence[str]) -> Request:
+def read_request(arguments: Sequence[str], *, config_dir: str | None = None, config_name: str = "train") -> Request:
     """Understand the overrides of a comparison.
 
     Every setting of a run may be fixed (one value) or swept (several, separated by commas; ``a..b`` stands for whole
@@ -106,6 +106,8 @@ def read_request(arguments: Sequence[str]) -> Request:
         launcher=launcher,
         launcher_overrides=tuple(launcher_overrides),
         jobs=jobs,
+        config_dir=config_dir,
+        config_name=config_name,
     )
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from sdar.config.sources import groups
 from sdar.errors import UserError
@@ -15,11 +16,13 @@ from sdar.errors import UserError
 class CommandLine:
     """A command line that was understood.
 
-    ``overrides``  settings as name=value
-    ``show``       print the composed configuration and stop
-    ``resolve``    print it with interpolations replaced
-    ``multirun``   one process per combination of values, one after the other
-    ``help``       print the help and stop
+    ``overrides``    settings as name=value
+    ``show``         print the composed configuration and stop
+    ``resolve``      print it with interpolations replaced
+    ``multirun``     one run per combination of values
+    ``help``         print the help and stop
+    ``config_dir``   a folder of the user's own configuration files
+    ``config_name``  the file to begin with
     """
 
     overrides: tuple[str, ...]
@@ -27,11 +30,34 @@ class CommandLine:
     resolve: bool = False
     multirun: bool = False
     help: bool = False
+    config_dir: str | None = None
+    config_name: str = "train"
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise UserError(f"{message}; allowed are name=value settings, --help, --cfg job, --resolve and --multirun")
+_REFUSED = {
+    "--config-path": "use --config-dir FOLDER, whose files are found beside ours",
+    "-cp": "use --config-dir FOLDER, whose files are found beside ours",
+    "--package": "use --cfg job and read the part of the output",
+    "-p": "use --cfg job and read the part of the output",
+    "--info": "use --cfg job",
+    "-i": "use --cfg job",
+    "--run": "leave it out: a single run is the default",
+    "-r": "leave it out: a single run is the default",
+    "--experimental-rerun": "give the run's settings again, or continue it with ckpt_path=PATH",
+    "--shell-completion": "use --help, which lists groups and options",
+    "-sc": "use --help, which lists groups and options",
+    "--hydra-help": "use --help",
+    "--version": "use python -c 'import sdar; print(sdar.__version__)'",
+}
+"""Options that a Hydra program has and this one has not."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose mistakes are the user's."""
+
+    def error(self, message: str) -> NoReturn:
+        """Tell it in one sentence."""
+        raise UserError(f"{message}; --help shows what can be given")
 
 
 def parse_command_line(arguments: Sequence[str]) -> CommandLine:
@@ -40,12 +66,18 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
     Raises:
         UserError: an option that does not exist.
     """
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    for argument in arguments:
+        option = argument.partition("=")[0]
+        if option in _REFUSED:
+            raise UserError(f"{option} is not an option here; {_REFUSED[option]}")
+    parser = Parser(add_help=False, allow_abbrev=False)
     parser.add_argument("overrides", nargs="*")
     parser.add_argument("--help", "-h", action="store_true")
     parser.add_argument("--cfg", "-c", choices=["job"])
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--config-name", "-cn", default="train")
     # "~name" and "+name=value" are overrides like any other; options may stand between them
     found = parser.parse_intermixed_args(list(arguments))
     return CommandLine(
@@ -54,7 +86,15 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
         resolve=found.resolve,
         multirun=found.multirun,
         help=found.help,
+        config_dir=found.config_dir,
+        config_name=found.config_name.removesuffix(".yaml"),
     )
+
+
+def options(config_dir: str | None, config_name: str) -> list[str]:
+    """The options that choose other configuration files, for the command line of another process."""
+    found = [] if config_dir is None else [f"--config-dir={Path(config_dir).absolute()}"]
+    return found if config_name == "train" else [*found, f"--config-name={config_name}"]
 
 
 def help_text(program: str, folder: Path) -> str:
@@ -78,9 +118,12 @@ def help_text(program: str, folder: Path) -> str:
         f"  {program} --multirun seed=1,2,3            one run after the other",
         "",
         "Options:",
-        "  --cfg job       print the composed configuration and stop (with --resolve: values filled in)",
-        "  --multirun, -m  run every combination of the values separated by commas",
-        "  --help, -h      this text",
+        "  --cfg job          print the composed configuration and stop (with --resolve: values filled in)",
+        "  --multirun, -m     run every combination of the values separated by commas; hydra/launcher=joblib and",
+        "                     hydra.launcher.* run several at a time, or on a cluster",
+        "  --config-dir DIR   find configuration files of your own there, too (-cd)",
+        "  --config-name NAME begin with another file than train (-cn)",
+        "  --help, -h         this text",
         "",
         f"The settings are described in {folder}",
     ]

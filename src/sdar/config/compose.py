@@ -17,24 +17,39 @@ from omegaconf.errors import OmegaConfBaseException
 from sdar.config.sources import config_folder, groups
 from sdar.errors import UserError
 
+_OPTIONAL_GROUPS = frozenset({"experiment"})
 
-def compose_config(overrides: Sequence[str], folder: Path | None = None) -> DictConfig:
+
+def compose_config(
+    overrides: Sequence[str], *, config_dir: str | Path | None = None, config_name: str = "train"
+) -> DictConfig:
     """Compose ``train.yaml`` with the overrides of a command line.
 
     Every ``key=value`` is taken as it stands, also where no file mentions the key; whether the key exists and the
-    value fits is decided by :func:`sdar.run.rules.validate.validate`, against the signatures of what is configured. So
+    value fits is decided by :func:`sdar.run.validate.validate`, against the signatures of what is configured. So
     ``+trainer.max_epoch=3`` is refused like ``trainer.max_epoch=3``, and a setting that the files leave at its
     default needs no plus.
+
+    Args:
+        overrides: as on the command line.
+        config_dir: a folder of one's own, whose files are found beside ours: ``--config-dir``.
+        config_name: the file to begin with: ``--config-name``.
 
     Raises:
         UserError: an override that cannot be read, a group or an option of a group that does not exist.
     """
-    folder = folder or config_folder()
-    options = groups(folder)
+    folders = [config_folder()]
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise UserError(f"--config-dir must be a folder of configuration files, got {config_dir}")
+        folders.insert(0, Path(config_dir).resolve())
+    options = groups(*folders)
     prepared = [text for override in parse(overrides) if (text := _prepared(override, options)) is not None]
+    if config_dir is not None:
+        prepared.append(f"hydra.searchpath=[{_quoted(f'file://{config_folder()}')}]")
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
-            config = compose("train", overrides=prepared)
+        with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
+            config = compose(config_name, overrides=prepared)
     except MissingConfigException as error:
         raise UserError(_one_sentence(error)) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -56,7 +71,7 @@ def parse(overrides: Sequence[str]) -> list[Override]:
             parsed.append(parser.parse_override(text))
         except (OverrideParseException, HydraException) as error:
             raise UserError(
-                f"the override {text!r} cannot be read: allowed is name=value (quote values with spaces)"
+                f"the override {text!r} cannot be read: it must be name=value (quote values with spaces)"
             ) from error
     return parsed
 
@@ -83,9 +98,7 @@ def _prepared(override: Override, options: dict[str, list[str]]) -> str | None:
     text = override.input_line or ""
     key = override.key_or_group
     if override.is_hydra_override():
-        raise UserError(
-            f"{text}: settings of Hydra itself have no effect here; the run folder is set by run_dir=FOLDER"
-        )
+        raise UserError(_hydra_setting(text, key))
     if override.is_sweep_override():
         raise UserError(f"{text}: one run takes one value per setting; several values need --multirun")
     if override.is_delete():
@@ -100,7 +113,24 @@ def _prepared(override: Override, options: dict[str, list[str]]) -> str | None:
     return f"++{override.get_key_element().lstrip('+')}={text.partition('=')[2]}"
 
 
-_OPTIONAL_GROUPS = frozenset({"experiment"})
+_INSTEAD_OF_HYDRA = {
+    "hydra.run": "set run_dir=FOLDER, or logs_dir=FOLDER",
+    "hydra.sweep": "set logs_dir=FOLDER; every run of a sweep has a folder of its own below it",
+    "hydra.searchpath": "give the folder as --config-dir FOLDER",
+    "hydra.launcher": "it is for several runs: add --multirun",
+    "hydra/launcher": "it is for several runs: add --multirun",
+    "hydra/sweeper": "every combination is run; give the values as lists, as in seed=1,2,3",
+    "hydra.sweeper": "every combination is run; give the values as lists, as in seed=1,2,3",
+    "hydra.verbose": "everything that is said is in the run folder's run.log",
+    "hydra/job_logging": "everything that is said is in the run folder's run.log",
+    "hydra/hydra_logging": "everything that is said is in the run folder's run.log",
+}
+
+
+def _hydra_setting(text: str, key: str) -> str:
+    """What to use instead of one of Hydra's own settings, which have no effect: this program starts the runs."""
+    instead = next((words for name, words in _INSTEAD_OF_HYDRA.items() if key.startswith(name)), None)
+    return f"{text} has no effect here; {instead or 'the folder of a run is set by run_dir=FOLDER'}"
 
 
 def _unknown_option(group: str, value: object, allowed: list[str]) -> str:
@@ -108,6 +138,10 @@ def _unknown_option(group: str, value: object, allowed: list[str]) -> str:
     hint = f"did you mean {near[0]}? " if near else ""
     shown = "null" if value is None else value
     return f"{group}={shown}: there is no such {group}; {hint}Allowed: {', '.join(allowed)}"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _one_sentence(error: BaseException) -> str:

@@ -27,12 +27,10 @@ def config_folder() -> Path:
     )
 
 
-def groups(folder: Path) -> dict[str, list[str]]:
+def groups(*folders: Path) -> dict[str, list[str]]:
     """The groups and their options: the folders and the YAML files in them, deeper ones as ``folder/name``, sorted."""
-    return {
-        sub.name: sorted(
-            file.relative_to(sub).with_suffix("").as_posix() for file in sub.rglob("*.yaml") if file.name[0] != "_"
-        )
-        for sub in sorted(folder.iterdir())
-        if sub.is_dir()
-    }
+    found: dict[str, set[str]] = {}
+    for sub in (sub for folder in folders for sub in folder.iterdir() if sub.is_dir()):
+        files = (file for file in sub.rglob("*.yaml") if file.name[0] != "_")
+        found.setdefault(sub.name, set()).update(file.relative_to(sub).with_suffix("").as_posix() for file in files)
+    return {name: sorted(found[name]) for name in sorted(found)}

@@ -39,14 +39,14 @@ class TaskRecord:
             dict(episode.scores),
         )
 
-    def plain(self) -> list[Any]:
+    def to_dict(self) -> list[Any]:
         """As plain values, for a checkpoint."""
         start = [self.task_id, self.task_type, self.success, self.end.value, self.num_turns, self.episode_return]
         return [*start, dict(self.scores)]
 
     @classmethod
-    def from_plain(cls, values: Sequence[Any]) -> TaskRecord:
-        """The record that :meth:`plain` wrote; without scores where an earlier version wrote none."""
+    def from_dict(cls, values: Sequence[Any]) -> TaskRecord:
+        """The record that :meth:`to_dict` wrote; without scores where an earlier version wrote none."""
         task_id, task_type, success, end, num_turns, episode_return = values[:6]
         scores = values[6] if len(values) > 6 else {}
         return cls(task_id, task_type, success, EndReason(end), num_turns, episode_return, scores)
@@ -66,14 +66,14 @@ class EvaluationResult:
     panel_hash: str = ""
     episodes: tuple[Episode, ...] = field(default=(), compare=False, repr=False)
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As plain values, for a checkpoint; without the episodes."""
-        return {"name": self.name, "panel": self.panel_hash, "records": [record.plain() for record in self.records]}
+        return {"name": self.name, "panel": self.panel_hash, "records": [record.to_dict() for record in self.records]}
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> EvaluationResult:
-        """The result that :meth:`plain` wrote."""
-        records = tuple(TaskRecord.from_plain(record) for record in values["records"])
+    def from_dict(cls, values: Mapping[str, Any]) -> EvaluationResult:
+        """The result that :meth:`to_dict` wrote."""
+        records = tuple(TaskRecord.from_dict(record) for record in values["records"])
         return cls(values["name"], records, values["panel"])
 
     def named(self, name: str) -> EvaluationResult:

@@ -18,18 +18,6 @@ from torch import Tensor
 
 from sdar.episode import Episode, Turn
 from sdar.errors import UserError
-from sdar.learning.step_plan import OptimiserStep, plan_steps
-
-__all__ = [
-    "OptimiserStep",
-    "PrivilegedContextError",
-    "TeacherRows",
-    "TokenBatch",
-    "align",
-    "pack",
-    "pack_teacher",
-    "plan_steps",
-]
 
 
 class PrivilegedContextError(UserError):
@@ -81,9 +69,14 @@ class TokenBatch:
         """Number of rows."""
         return int(self.ids.shape[0])
 
+    @property
+    def rows(self) -> TokenRows:
+        """Ids and masks alone."""
+        return TokenRows(self.ids, self.attention_mask, self.response_mask)
+
     def lengths(self) -> list[int]:
         """Number of ids of each row without padding; 0 for a row that has nothing to score."""
-        return [int(n) for n in self.attention_mask.sum(dim=1).tolist()]
+        return self.rows.lengths()
 
     def episode_shares(self) -> Tensor:
         """[B] float64: the share of its episode that each row is, all rows alike; 0 for rows without responses.
@@ -112,11 +105,11 @@ class TokenBatch:
         return TokenBatch(**{name: tensor.to(device) for name, tensor in self._tensors().items()})
 
 
-class TeacherRows(NamedTuple):
-    """What the teacher scores: the student's rows with the privileged block in the context.
+class TokenRows(NamedTuple):
+    """Rows of ids that are scored: the student's, or the teacher's with the privileged block in their context.
 
-    ids [B, T'] int64, attention_mask [B, T'] bool, response_mask [B, T'] bool. The k-th masked id of a row is the
-    k-th masked id of the same row of the TokenBatch.
+    ids [B, T] int64, attention_mask [B, T] bool, response_mask [B, T] bool. The k-th masked id of a teacher's row is
+    the k-th masked id of the same row of the TokenBatch.
     """
 
     ids: Tensor
@@ -127,15 +120,21 @@ class TeacherRows(NamedTuple):
         """Number of ids of each row without padding."""
         return [int(n) for n in self.attention_mask.sum(dim=1).tolist()]
 
-    def select(self, rows: Sequence[int]) -> TeacherRows:
+    def select(self, rows: Sequence[int]) -> TokenRows:
         """The named rows in the given order, trimmed to the longest of them."""
         index = torch.as_tensor(list(rows), dtype=torch.long)
         width = int(self.attention_mask[index].sum(dim=1).max()) if len(index) else 0
-        return TeacherRows(*(tensor[index, :width] for tensor in self))
+        return TokenRows(*(tensor[index, :width] for tensor in self))
 
-    def to(self, device: torch.device | str) -> TeacherRows:
+    @classmethod
+    def nobody(cls, device: torch.device | str) -> TokenRows:
+        """One row of two ids of which none is scored: what a rank runs that has nothing to learn from."""
+        ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+        return cls(ids, torch.ones_like(ids, dtype=torch.bool), torch.zeros_like(ids, dtype=torch.bool))
+
+    def to(self, device: torch.device | str) -> TokenRows:
         """A copy with every tensor on ``device``."""
-        return TeacherRows(*(tensor.to(device) for tensor in self))
+        return TokenRows(*(tensor.to(device) for tensor in self))
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class _Row:
 
 def _learnable_turns(episode: Episode) -> list[tuple[int, Turn]]:
     """Turns up to the last one that has sampled ids; none for an episode that an error ended, or that is left out."""
-    if episode.end.is_error or not episode.learned:
+    if episode.end.is_error or not episode.in_loss:
         return []
     last = max((k for k, turn in enumerate(episode.turns) if turn.response_ids), default=-1)
     return list(enumerate(episode.turns))[: last + 1]
@@ -220,7 +219,7 @@ def pack_teacher(
     pad_id: int,
     context_tokens: int,
     context: str = "append",
-) -> TeacherRows:
+) -> TokenRows:
     """The rows of :func:`pack` with each episode's privileged block spliced in at its turns' splice index.
 
     ``privileged`` holds the ids of one block per episode, tokenised alone; the empty block gives the student's ids
@@ -244,7 +243,7 @@ def pack_teacher(
             )
         ids.append(row_ids)
         mask.append(row_mask)
-    return TeacherRows(
+    return TokenRows(
         ids=_pad(ids, pad_id, torch.long),
         attention_mask=_pad([[True] * len(row_ids) for row_ids in ids], False, torch.bool),
         response_mask=_pad(mask, False, torch.bool),

@@ -17,10 +17,12 @@ from torch.utils.data import DataLoader, IterableDataset
 from sdar.environments.base import Environment
 from sdar.episode import Episode, Task
 from sdar.errors import UserError
+from sdar.learning.method import Method
 from sdar.policy.sharding import gathered
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, EpisodeRequest
 from sdar.rollout.dynamic import SampledGroups, sample_groups
+from sdar.rollout.settings import RolloutSettings
 from sdar.teacher.base import Teacher
 
 
@@ -76,7 +78,8 @@ def sample_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int
     Raises:
         UserError: there are fewer tasks than ``count`` times ``rounds``.
     """
-    check_task_count(count, rounds, len(tasks))
+    if count * rounds > len(tasks):
+        raise UserError(f"{count} x {rounds} different tasks are needed, but there are only {len(tasks)}")
     generator = keyed_generator(seed, "tasks", iteration)
     by_type: dict[str, list[Task]] = {}
     for task in tasks:
@@ -93,17 +96,17 @@ def sample_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int
     return drawn
 
 
-def check_task_count(count: int, rounds: int, available: int) -> None:
+def check_task_count(rollout: RolloutSettings, available: int) -> None:
     """UserError where an iteration may need more tasks than there are."""
+    count, rounds = rollout.tasks_per_iteration, rollout.resample_rounds + 1
     if count > available:
         raise UserError(
-            f"rollout.tasks_per_iteration is {count}, but the environment has only {available} training tasks"
+            f"rollout.tasks_per_iteration must be <= {available}, the number of training tasks, got {count}"
         )
     if count * rounds > available:
         raise UserError(
-            f"rollout.resample_rounds is {rounds - 1}, which may take {count * rounds} different tasks an iteration, "
-            f"but the environment has only {available} training tasks; allowed are at most "
-            f"{available // count - 1} rounds"
+            f"rollout.resample_rounds={rounds - 1} may take {count * rounds} different tasks per iteration, but there "
+            f"are only {available} training tasks; it must be <= {available // count - 1}"
         )
 
 
@@ -113,50 +116,30 @@ class RolloutDataModule(LightningDataModule):
     Args:
         collector: plays episodes; it holds the policy that :class:`sdar.learning.module.SDARModule` trains.
         environment: where the tasks come from (its first split is the training split).
-        tasks_per_iteration: different tasks per iteration over all ranks; at least 1, a multiple of the ranks.
-        group_size: episodes per task (G), at least 2.
+        method: whether the policy itself reads the teacher's text while it plays (Skill-GRPO).
+        rollout: how many episodes are played; the collector's.
         seed: seed of the tasks and of every sampled token.
         teacher: told of every iteration before it is played; None: there is none.
-        resample_rounds: how often groups without spread are replaced by those of other tasks; 0: never.
-        keep_equal_groups: whether groups that are without spread in the end are learned from.
-        skills_in_prompt: whether the policy itself reads the teacher's text while it plays (Skill-GRPO).
     """
 
     def __init__(
         self,
         collector: Collector,
         environment: Environment,
-        *,
-        tasks_per_iteration: int,
-        group_size: int,
+        method: Method,
+        rollout: RolloutSettings,
         seed: int,
         teacher: Teacher | None = None,
-        skills_in_prompt: bool = False,
-        resample_rounds: int = 0,
-        keep_equal_groups: bool = True,
     ) -> None:
         super().__init__()
-        if tasks_per_iteration < 1:
-            raise UserError(f"rollout.tasks_per_iteration is {tasks_per_iteration}, but it must be at least 1")
-        if group_size < 2:
-            raise UserError(
-                f"rollout.group_size is {group_size}, but a group needs at least 2 episodes, which are compared"
-            )
-        if resample_rounds < 0:
-            raise UserError(f"rollout.resample_rounds is {resample_rounds}, but it must be at least 0")
         self.collector = collector
         self.environment = environment
-        self.tasks_per_iteration = tasks_per_iteration
-        self.group_size = group_size
+        self.rollout = rollout
         self.seed = seed
-        self.resample_rounds = resample_rounds
-        self.keep_equal_groups = keep_equal_groups
         self.teacher = teacher
         self.privileged: Callable[[Task, int], str] | None = None
-        if skills_in_prompt:
-            if teacher is None or not teacher.known_before:
-                what = "there is no teacher" if teacher is None else "its text is only known after the episode"
-                raise UserError(f"algorithm.skills_in_prompt is true, but {what}; allowed is false, or teacher=skills")
+        if method.skills_in_prompt:
+            assert teacher is not None, "Method.check refuses skills in the prompt without a teacher"
             self.privileged = teacher.privileged_text
         self._train_tasks: Sequence[Task] | None = None
 
@@ -173,39 +156,33 @@ class RolloutDataModule(LightningDataModule):
         Tasks are drawn for all ranks together and dealt out in turn, whole groups at a time: what is sampled for a
         task depends on (seed, iteration, task, member, turn) and never on the rank that plays it.
         """
-        count, rounds = self.tasks_per_iteration, self.resample_rounds + 1
+        count, rounds = self.rollout.tasks_per_iteration, self.rollout.resample_rounds + 1
+        group_size, keep_equal = self.rollout.group_size, self.rollout.keep_equal_groups
         tasks = sample_tasks(self.train_tasks, count, seed=self.seed, iteration=iteration, rounds=rounds)
         if self.teacher is not None:
             self.teacher.begin(tasks, iteration=iteration, seed=self.seed)
         timings: dict[str, float] = {}
 
         def play(chosen: Sequence[Task]) -> list[list[Episode]]:
-            members = range(self.group_size)
-            requests = [EpisodeRequest(task=task, member=member) for task in chosen for member in members]
+            requests = [EpisodeRequest(task, member) for task in chosen for member in range(group_size)]
             collected = self.collector.collect(
                 requests, seed=self.seed, key=("train", iteration), privileged=self.privileged
             )
             for name, seconds in collected.timings.items():
                 timings[name] = timings.get(name, 0.0) + seconds
             episodes = collected.episodes
-            return [episodes[i : i + self.group_size] for i in range(0, len(episodes), self.group_size)]
+            return [episodes[i : i + group_size] for i in range(0, len(episodes), group_size)]
 
         places = [tasks[count * number : count * (number + 1)][rank::world_size] for number in range(rounds)]
         with gathered(self.collector.policy.model):
-            found = sample_groups(places, play, keep_equal_groups=self.keep_equal_groups)
-        dynamic = rounds > 1 or not self.keep_equal_groups
+            found = sample_groups(places, play, keep_equal_groups=keep_equal)
+        dynamic = rounds > 1 or not keep_equal
         episodes = [episode for group in found.groups for episode in group]
         return Iteration(iteration, episodes, timings, tasks, found if dynamic else None)
 
     def setup(self, stage: str) -> None:  # noqa: ARG002
-        """Check the settings against the number of tasks and ranks."""
-        check_task_count(self.tasks_per_iteration, self.resample_rounds + 1, len(self.train_tasks))
-        world_size = self.trainer.world_size if self.trainer is not None else 1
-        if self.tasks_per_iteration % world_size != 0:
-            raise UserError(
-                f"rollout.tasks_per_iteration is {self.tasks_per_iteration}, but it must be a multiple of the "
-                f"{world_size} processes of the run"
-            )
+        """Refuse more tasks per iteration than there are."""
+        check_task_count(self.rollout, len(self.train_tasks))
 
     def train_dataloader(self) -> DataLoader[Iteration]:
         """A loader of exactly one item; an iterable loader's items beyond its stated length would be dropped."""

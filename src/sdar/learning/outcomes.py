@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from sdar.episode import Episode, Task, TaskOutcome
 from sdar.learning.batch import TokenBatch
+from sdar.learning.ranks import Ranks
 
 _SUMS = 5
 """Episodes, returns, successes, gaps and tokens of solved episodes."""
@@ -19,7 +19,7 @@ def task_outcomes(
     tasks: Sequence[Task],
     episodes: Sequence[Episode],
     batch: TokenBatch,
-    reduce: Callable[[Tensor, str], Tensor],
+    ranks: Ranks,
     replaced: Sequence[Episode] = (),
 ) -> list[TaskOutcome]:
     """The outcomes of all tasks, in their order.
@@ -28,8 +28,8 @@ def task_outcomes(
         tasks: of all ranks.
         episodes: of this rank.
         batch: the rows of these episodes, with old log-probs, and the teacher's where it was scored.
-        reduce: ``reduce(tensor, "sum")`` adds a float64 tensor over the ranks. A task is played by one rank, so that
-            nothing is added but zeros, and the result is exact.
+        ranks: whose sums are added. A task is played by one rank, so that nothing is added but zeros, and the result is
+            exact.
         replaced: of this rank, played and thrown away by dynamic sampling: they have returns, and no gap was measured.
     """
     position = {task.task_id: i for i, task in enumerate(tasks)}
@@ -40,7 +40,7 @@ def task_outcomes(
             gap, tokens = _gaps(batch, number) if scored else (0.0, 0)
             row = sums[position[episode.task.task_id]]
             row += torch.tensor([1, episode.episode_return, episode.success, gap, tokens], dtype=torch.float64)
-    return [_outcome(task, row) for task, row in zip(tasks, reduce(sums, "sum").tolist(), strict=True)]
+    return [_outcome(task, row) for task, row in zip(tasks, ranks.reduce(sums, "sum").tolist(), strict=True)]
 
 
 def _gaps(batch: TokenBatch, episode: int) -> tuple[float, int]:

@@ -10,56 +10,53 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from sdar.episode import Episode
-from sdar.learning.batch import TeacherRows, TokenBatch, align, pack, pack_teacher
-from sdar.learning.step_plan import OptimiserStep, plan_release_steps, plan_row_steps, plan_steps
-from sdar.learning.supervision import SupervisedSteps
+from sdar.learning.batch import TokenBatch, TokenRows, align, pack, pack_teacher
+from sdar.learning.method import Method
+from sdar.learning.optimizer import OptimizerSettings
+from sdar.learning.ranks import Ranks
+from sdar.learning.step_plan import OptimizerStep, plan_reference_steps, plan_row_steps, plan_steps
+from sdar.learning.supervision import SupervisedSteps, supervised_steps
 from sdar.objective.chunked_head import OutputHead
-from sdar.objective.estimator import AdvantageEstimator
-from sdar.objective.gate import gap
 from sdar.objective.kl import k1_estimate
 from sdar.objective.kl_reward import charge_rewards
 from sdar.objective.shaping import ScoredTokens, Shaping
+from sdar.objective.tokens import gap
 from sdar.policy.forward import vocabulary_size
+from sdar.policy.language_model import LanguageModel
 from sdar.policy.log_probs import TokenScores, kept_head, score_tokens
+from sdar.rollout.settings import RolloutSettings
 from sdar.teacher.weights import TeacherModel
 
 log = logging.getLogger(__name__)
 
-Combine = Callable[[int, str], int]
-"""Combines a number over the ranks: by "sum" or by "max"."""
 
-
-@dataclass
+@dataclass(frozen=True)
 class Prepared:
-    """The input of UPDATE, on the CPU.
+    """The input of UPDATE, on the CPU, complete when it is made.
 
-    ``batch``             all rows of this rank, with old (and teacher, reference) log-probs
-    ``advantages``        one number per turn of each episode
-    ``steps``             rows of every micro-batch of every optimiser step
-    ``entropy``           [B, T] float32 nats, of theta_old at the sampled positions, 0 elsewhere
-    ``privileged_tokens`` length of the privileged block of each row, in tokens; empty: no teacher was scored
-    ``teacher_tokens``    length of each of the teacher's rows, in tokens; empty: no teacher was scored
-    ``kl_charges``        what the return of each episode without error was charged for its KL to the reference; None:
-                          nothing was charged
-    ``unshaped``          [B, T] float32, the advantages before the shaping; None: nothing was shaped
-    ``max_entropy``       log V, the entropy of the uniform distribution, nats
-    ``supervised``        rows that are imitated beside; None: none
-    ``teacher``           what the update needs to ask the teacher again; None: no teacher was scored
+    ``batch``        all rows of this rank, with old (and teacher, reference) log-probs
+    ``advantages``   one number per turn of each episode
+    ``steps``        rows of every micro-batch of every optimizer step
+    ``entropy``      [B, T] float32 nats, of theta_old at the sampled positions, 0 elsewhere
+    ``max_entropy``  log V, the entropy of the uniform distribution, nats
+    ``kl_charges``   what the return of each episode without error was charged for its KL to the reference; None:
+                     nothing was charged
+    ``unshaped``     [B, T] float32, the advantages before the shaping; None: nothing was shaped
+    ``supervised``   extra supervised rows; None: there are none
+    ``teacher``      the teacher's side of the rows; None: no teacher was scored
     """
 
     batch: TokenBatch
     advantages: list[list[float]]
-    steps: list[OptimiserStep]
+    steps: list[OptimizerStep]
     entropy: Tensor
-    privileged_tokens: list[int] = field(default_factory=list)
-    teacher_tokens: list[int] = field(default_factory=list)
     max_entropy: float = math.inf
     kl_charges: list[float] | None = None
     unshaped: Tensor | None = None
@@ -71,130 +68,135 @@ class Prepared:
 class PreparedTeacher:
     """The teacher's side of the rows, on the CPU but for the head.
 
-    ``rows``    the rows of the batch with the privileged block in their context
-    ``states``  hidden states [n, H] of the n response tokens of each row, as they were before the update; None unless
-                they are kept
-    ``head``    a copy of the output head of that time; None unless states are kept
+    ``rows``               the rows of the batch with the privileged block in their context
+    ``privileged_tokens``  length of the block of each row, in tokens
+    ``states``             hidden states [n, H] of the n response tokens of each row, as they were before the update;
+                           None unless they are kept
+    ``head``               a copy of the output head of that time; None unless states are kept
     """
 
-    rows: TeacherRows
+    rows: TokenRows
+    privileged_tokens: list[int]
     states: list[Tensor] | None = None
     head: OutputHead | None = None
 
 
-@dataclass(frozen=True)
-class PrepareSettings:
-    """How an iteration is prepared.
-
-    ``temperature``        > 0: logits are divided by it, as in sampling; all policies are scored with it
-    ``advantage``          credit of every turn
-    ``reward_kl_coefficient``  >= 0, units of reward per nat of KL to the reference that rewards are charged
-    ``shaping``            what the teacher makes of it, token by token; None: nothing
-    ``episodes_per_step``  episodes of this rank per optimiser step; None: one step per iteration
-    ``rows_per_step``      rows of all ranks per optimiser step; None: steps are counted in episodes
-    ``micro_batch_rows``   rows per micro-batch, for the statistics of the release; None: cut by ``token_budget``
-    ``statistics``         release: steps and micro-batches are cut as in the paper's code; else episode
-    ``world_size``         number of ranks
-    ``token_budget``       padded tokens per micro-batch
-    ``context_tokens``     longest row the model takes
-    ``pad_id``             id that fills rows; masked everywhere
-    ``context``            how the episodes were played: append or window
-    """
-
-    temperature: float
-    advantage: AdvantageEstimator
-    episodes_per_step: int | None
-    token_budget: int
-    context_tokens: int
-    pad_id: int
-    context: str = "append"
-    shaping: Shaping | None = None
-    reward_kl_coefficient: float = 0.0
-    rows_per_step: int | None = None
-    micro_batch_rows: int | None = None
-    statistics: str = "episode"
-    world_size: int = 1
-
-
 def prepare(
     episodes: Sequence[Episode],
-    settings: PrepareSettings,
+    method: Method,
+    rollout: RolloutSettings,
+    optimizer: OptimizerSettings,
     *,
-    student: PreTrainedModel,
-    device: torch.device,
-    privileged: Sequence[Sequence[int]] | None,
+    policy: LanguageModel,
+    device: torch.device | str,
     reference: Callable[[], AbstractContextManager[PreTrainedModel | None]],
+    privileged: Sequence[Sequence[int]] | None = None,
     teacher: TeacherModel | None = None,
-    combine: Combine = lambda value, _operation: value,
+    ranks: Ranks | None = None,
 ) -> Prepared:
     """Advantages, rows, plan and the log-probs that stay fixed during the update.
 
-    Old and reference log-probs are scored in the very micro-batches of the update: the ratio of the first optimiser
+    Old and reference log-probs are scored in the very micro-batches of the update: the ratio of the first optimizer
     step is exactly 1 (rows padded to another width would differ in the last bits). Teacher rows never enter those
     batches, so scoring a teacher changes nothing for the others.
 
     Args:
         episodes: this rank's episodes, whole groups.
-        settings: see :class:`PrepareSettings`.
-        student: the policy with the weights that sampled.
+        method: that of the iteration, its schedules applied.
+        rollout: how the episodes were played.
+        optimizer: how the iteration is cut into optimizer steps.
+        policy: the student, with the weights that sampled.
         device: where the models are.
+        reference: gives the frozen policy of the KL term for a while (it may be the student with its adapters off), or
+            None, which leaves it out.
         privileged: ids of the privileged block of each episode; None leaves the teacher out.
-        reference: gives the frozen policy of the KL term for a while (it may be the student with its adapters off);
-            None leaves it out.
         teacher: whose weights the teacher has; needed with ``privileged``.
-        combine: ``combine(value, "sum" | "max")`` combines a number over the ranks, which then plan equally many
-            steps.
+        ranks: the ranks, which plan equally many steps; None: there is one.
 
     Raises:
         PrivilegedContextError: a privileged block does not fit.
     """
-    advantages = settings.advantage.turns(episodes)
-    batch = pack(episodes, advantages, settings.pad_id, settings.context)
-    steps = _plan(batch, settings, combine)
+    ranks = ranks or Ranks()
+    temperature, context = rollout.sampling.temperature, rollout.context
+    advantages = method.estimator.turns(episodes)
+    batch = pack(episodes, advantages, policy.pad_id, context)
+    steps = _plan(batch, method, optimizer, ranks)
     micro_batches = [rows for step in steps for rows in step.micro_batches]
-    own_rows = TeacherRows(batch.ids, batch.attention_mask, batch.response_mask)
-    old = _score(student, own_rows, micro_batches, settings.temperature, device, entropy=True)
+    old = _score(policy.model, batch.rows, micro_batches, temperature, device, entropy=True)
     assert old.entropy is not None
     batch = replace(batch, old_log_probs=old.log_probs)
     with reference() as frozen:
         if frozen is not None:
-            scores = _score(frozen, own_rows, micro_batches, settings.temperature, device)
+            scores = _score(frozen, batch.rows, micro_batches, temperature, device)
             batch = replace(batch, reference_log_probs=scores.log_probs)
     charges = None
-    if settings.reward_kl_coefficient != 0:
-        charged = _charged(episodes, batch, settings.reward_kl_coefficient)
+    if method.objective.reward_kl_coefficient != 0:
+        charged = _charged(episodes, batch, method.objective.reward_kl_coefficient)
         charges = [
             before.episode_return - after.episode_return
             for before, after in zip(episodes, charged, strict=True)
             if not before.end.is_error
         ]
-        advantages = settings.advantage.turns(charged)
-        batch = replace(batch, advantage=pack(charged, advantages, settings.pad_id, settings.context).advantage)
-    prepared = Prepared(
-        batch, advantages, steps, old.entropy, max_entropy=math.log(vocabulary_size(student)), kl_charges=charges
-    )
+        advantages = method.estimator.turns(charged)
+        batch = replace(batch, advantage=pack(charged, advantages, policy.pad_id, context).advantage)
+    informed, unshaped = None, None
     if privileged is not None:
         assert teacher is not None
-        rows = pack_teacher(episodes, privileged, settings.pad_id, settings.context_tokens, settings.context)
-        cut = _teacher_micro_batches(micro_batches, rows.lengths(), settings.token_budget)
-        kept: dict[int, Tensor] | None = {} if teacher.settings.keep_hidden else None
-        with teacher.model() as model:
-            scores = _score(model, rows, cut, settings.temperature, device, states=kept)
-            head = None if kept is None else kept_head(model, settings.temperature)
-        aligned = align(scores.log_probs, rows.response_mask, batch.response_mask)
-        if teacher.is_student:
-            # Beside longer rows an empty block's row is padded further, and the last bits would make its gap a sign.
-            bare = torch.tensor([not privileged[i] for i in batch.episode_index.tolist()], dtype=torch.bool)
-            aligned = torch.where(bare[:, None], old.log_probs, aligned)
-        prepared.batch = replace(batch, teacher_log_probs=aligned)
-        states = None if kept is None else [kept.get(row, torch.empty(0)) for row in range(len(batch))]
-        prepared.teacher = PreparedTeacher(rows, states, head)
-        prepared.privileged_tokens = [len(privileged[i]) for i in batch.episode_index.tolist()]
-        prepared.teacher_tokens = rows.lengths()
-        if settings.shaping is not None:
-            prepared.unshaped = batch.advantage
-            prepared.batch = _shaped(prepared.batch, episodes, settings.shaping)
-    return prepared
+        rows = pack_teacher(episodes, privileged, policy.pad_id, policy.context_tokens, context)
+        informed, log_probs = _informed(
+            batch, rows, privileged, micro_batches, teacher, temperature, optimizer.max_tokens_per_micro_batch, device
+        )
+        batch = replace(batch, teacher_log_probs=log_probs)
+        if method.shaping is not None:
+            unshaped = batch.advantage
+            batch = _shaped(batch, episodes, method.shaping)
+    supervised = method.supervision and supervised_steps(
+        method.supervision,
+        episodes,
+        context=context,
+        pad_id=policy.pad_id,
+        steps=len(steps),
+        max_tokens=optimizer.max_tokens_per_micro_batch,
+        ranks=ranks,
+    )
+    return Prepared(
+        batch=batch,
+        advantages=advantages,
+        steps=steps,
+        entropy=old.entropy,
+        max_entropy=math.log(vocabulary_size(policy.model)),
+        kl_charges=charges,
+        unshaped=unshaped,
+        supervised=supervised,
+        teacher=informed,
+    )
+
+
+def _informed(
+    batch: TokenBatch,
+    rows: TokenRows,
+    privileged: Sequence[Sequence[int]],
+    micro_batches: Sequence[Sequence[int]],
+    teacher: TeacherModel,
+    temperature: float,
+    max_tokens: int,
+    device: torch.device | str,
+) -> tuple[PreparedTeacher, Tensor]:
+    """The teacher's side of the rows, and its log-probs [B, T] at the student's positions."""
+    cut = _teacher_micro_batches(micro_batches, rows.lengths(), max_tokens)
+    kept: dict[int, Tensor] | None = {} if teacher.settings.keep_hidden else None
+    with teacher.model() as model:
+        scores = _score(model, rows, cut, temperature, device, states=kept)
+        head = None if kept is None else kept_head(model, temperature)
+    aligned = align(scores.log_probs, rows.response_mask, batch.response_mask)
+    if teacher.is_student:
+        assert batch.old_log_probs is not None
+        # Beside longer rows an empty block's row is padded further, and the last bits would make its gap a sign.
+        bare = torch.tensor([not privileged[i] for i in batch.episode_index.tolist()], dtype=torch.bool)
+        aligned = torch.where(bare[:, None], batch.old_log_probs, aligned)
+    states = None if kept is None else [kept.get(row, torch.empty(0)) for row in range(len(batch))]
+    blocks = [len(privileged[i]) for i in batch.episode_index.tolist()]
+    return PreparedTeacher(rows, blocks, states, head), aligned
 
 
 def _charged(episodes: Sequence[Episode], batch: TokenBatch, coefficient: float) -> list[Episode]:
@@ -229,54 +231,56 @@ def _shaped(batch: TokenBatch, episodes: Sequence[Episode], shaping: Shaping) ->
     return replace(batch, advantage=advantage)
 
 
-def _plan(batch: TokenBatch, settings: PrepareSettings, combine: Combine) -> list[OptimiserStep]:
-    """The optimiser steps: by episodes, by rows, or by rows as the release cuts them; equally many on every rank."""
-    lengths = batch.lengths()
+def _plan(batch: TokenBatch, method: Method, optimizer: OptimizerSettings, ranks: Ranks) -> list[OptimizerStep]:
+    """The optimizer steps, by episodes, by rows, or as the paper's code cuts them; equally many on every rank."""
+    lengths, max_tokens = batch.lengths(), optimizer.max_tokens_per_micro_batch
     rows = sum(length > 0 for length in lengths)
-    if settings.statistics != "release":
-        _tell_long_rows(lengths, settings.token_budget)
-    if settings.rows_per_step is None:
+    if not method.aggregation.is_reference_code:
+        _tell_long_rows(lengths, max_tokens)
+    if optimizer.rows_per_step is None:
+        episodes = optimizer.episodes_per_step
         return plan_steps(
             lengths,
-            episodes_per_step=settings.episodes_per_step,
-            token_budget=settings.token_budget,
+            episodes_per_step=None if episodes is None else episodes // ranks.size,
+            max_tokens=max_tokens,
             episode_index=batch.episode_index.tolist(),
         )
-    if settings.statistics == "release":
-        assert settings.micro_batch_rows is not None
-        own = settings.rows_per_step // settings.world_size
-        steps = combine(-(-rows // own), "max")
-        return plan_release_steps(lengths, steps=steps, rows_per_step=own, micro_batch_rows=settings.micro_batch_rows)
-    steps = -(-combine(rows, "sum") // settings.rows_per_step)
-    return plan_row_steps(lengths, steps=steps, token_budget=settings.token_budget)
+    if method.aggregation.is_reference_code:
+        assert method.aggregation.micro_batch_rows is not None
+        own = optimizer.rows_per_step // ranks.size
+        steps = int(ranks.reduce_number(-(-rows // own), "max"))
+        part = method.aggregation.micro_batch_rows
+        return plan_reference_steps(lengths, steps=steps, rows_per_step=own, micro_batch_rows=part)
+    steps = -(-int(ranks.reduce_number(rows, "sum")) // optimizer.rows_per_step)
+    return plan_row_steps(lengths, steps=steps, max_tokens=max_tokens)
 
 
-def _tell_long_rows(lengths: Sequence[int], token_budget: int) -> None:
-    longer = sum(length > token_budget for length in lengths)
+def _tell_long_rows(lengths: Sequence[int], max_tokens: int) -> None:
+    longer = sum(length > max_tokens for length in lengths)
     if longer:
         log.warning(
-            "module.token_budget=%d: %d rows are longer, the longest has %d tokens; each is a micro-batch by itself "
-            "and needs the memory of its length",
-            token_budget,
+            "optimizer.max_tokens_per_micro_batch=%d: %d rows are longer, the longest has %d tokens; each is a "
+            "micro-batch by itself and needs the memory of its length",
+            max_tokens,
             longer,
             max(lengths),
         )
 
 
 def _teacher_micro_batches(
-    micro_batches: Sequence[Sequence[int]], lengths: Sequence[int], token_budget: int
+    micro_batches: Sequence[Sequence[int]], lengths: Sequence[int], max_tokens: int
 ) -> list[list[int]]:
-    """The student's micro-batches, cut further where the teacher's longer rows exceed the budget.
+    """The student's micro-batches, cut further where the teacher's longer rows exceed the limit.
 
     With empty privileged blocks nothing is cut, the ids are the student's, and the gap is exactly 0.
     """
     cut: list[list[int]] = []
     for rows in micro_batches:
         own = [lengths[row] for row in rows]
-        if len(rows) * max(own) <= token_budget:
+        if len(rows) * max(own) <= max_tokens:
             cut.append(list(rows))
             continue
-        (step,) = plan_steps(own, episodes_per_step=None, token_budget=token_budget)
+        (step,) = plan_steps(own, episodes_per_step=None, max_tokens=max_tokens)
         cut += [[rows[i] for i in part] for part in step.micro_batches]
     return cut
 
@@ -284,10 +288,10 @@ def _teacher_micro_batches(
 @torch.no_grad()
 def _score(
     model: PreTrainedModel,
-    rows: TeacherRows,
+    rows: TokenRows,
     micro_batches: Sequence[Sequence[int]],
     temperature: float,
-    device: torch.device,
+    device: torch.device | str,
     *,
     entropy: bool = False,
     states: dict[int, Tensor] | None = None,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from sdar.episode import Episode
-from sdar.errors import UserError
 
 GroupKey = Callable[[Episode], Hashable]
 
@@ -15,14 +14,6 @@ GroupKey = Callable[[Episode], Hashable]
 def by_task(episode: Episode) -> Hashable:
     """Episodes of the same task are a group."""
     return episode.task.task_id
-
-
-def check_group_settings(*, invalid_penalty: float, std_floor: float | None = None) -> None:
-    """UserError for a penalty below 0, or a floor that is not above 0."""
-    if std_floor is not None and not std_floor > 0:
-        raise UserError(f"std_floor is {std_floor}, allowed are numbers above 0.")
-    if not invalid_penalty >= 0:
-        raise UserError(f"invalid_penalty is {invalid_penalty}, allowed are numbers of at least 0.")
 
 
 def group_advantages(
@@ -46,7 +37,6 @@ def group_advantages(
     Source: arXiv 2605.15155, section 2.1 and appendix B; the statistics are the paper's (one return per episode),
     the floor and the place of the penalty are ours.
     """
-    check_group_settings(invalid_penalty=invalid_penalty, std_floor=std_floor)
     statistics = {key: mean_and_std(returns) for key, returns in _valid_returns(episodes, group_key).items()}
     advantages: list[list[float]] = []
     for episode in episodes:
@@ -80,7 +70,6 @@ def release_advantages(
     Source: ZJU-REAL/SDAR at 8b85c23, core_algos.py (compute_grpo_outcome_advantage) and ray_trainer.py
     (apply_invalid_action_penalty).
     """
-    check_group_settings(invalid_penalty=invalid_penalty)
     scores = [[_checked_return(e) - (0.0 if turn.valid else invalid_penalty) for turn in e.turns] for e in episodes]
     of_group: dict[Hashable, list[float]] = {}
     for episode, values in zip(episodes, scores, strict=True):

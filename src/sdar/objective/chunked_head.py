@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from sdar.objective.full_vocabulary import FullVocabularyDivergence, bounded
-from sdar.objective.gate import LOG_PROB_FLOOR
+from sdar.objective.tokens import LOG_PROB_FLOOR
 
 CHUNK_LOGITS = 10 * 2**20
 """Default size of a chunk of logits, in float32 numbers: 40 MiB, of which at most about four exist at once. Just above

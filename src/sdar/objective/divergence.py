@@ -8,32 +8,17 @@ when the student is updated. Another form is a subclass of :class:`Divergence` a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sdar.objective.gate import bounded_log_probs, gap
+from sdar.config.fields import settings
 from sdar.objective.policy_gradient import LOG_RATIO_LIMIT
+from sdar.objective.tokens import DistillationTokens, bounded_log_probs
 
 
-class DistillationTokens(NamedTuple):
-    """What a divergence may read of the tokens of a batch; all of one shape, nats.
-
-    ``student``     log-prob of the sampled token at the current weights; carries the gradient
-    ``teacher``     its log-prob in the teacher's context
-    ``old``         its log-prob at the weights that sampled it; None where nobody needs it
-    ``divergence``  of the two whole distributions, with gradient; None unless the form is ``full_vocabulary``
-    """
-
-    student: Tensor
-    teacher: Tensor
-    old: Tensor | None = None
-    divergence: Tensor | None = None
-
-
-@dataclass(frozen=True)
+@settings(frozen=True)
 class Divergence(ABC):
     """One way to measure, and to shrink, what separates the student from the teacher."""
 
@@ -47,7 +32,7 @@ class Divergence(ABC):
         """Loss per token, float32; the gradient flows through the student's numbers alone."""
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class Sampled(Divergence):
     """teacher - student log-prob of the sampled token: the paper's surrogate (section 2.3).
 
@@ -62,7 +47,7 @@ class Sampled(Divergence):
         return bounded_log_probs(tokens.teacher.detach()) - bounded_log_probs(tokens.student)
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class SampledReverseKL(Divergence):
     """-stopgrad(gap) * r with r = pi / pi_old: the score-function gradient of KL(student || teacher).
 
@@ -80,10 +65,10 @@ class SampledReverseKL(Divergence):
             raise ValueError("sampled_rkl weighs tokens by pi / pi_old and needs the old log-probs")
         log_ratio = bounded_log_probs(tokens.student) - bounded_log_probs(tokens.old.detach())
         ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
-        return -gap(tokens.teacher, tokens.student) * ratio
+        return -tokens.gap * ratio
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class ImportanceWeightedK3(Divergence):
     """rho * k3 with k3 = exp(-l) - 1 + l, l = S - T and rho = pi / pi_old: the loss of Skill-SD.
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
+from sdar.config.fields import NotNegative, Positive, settings
 from sdar.episode import Episode
 from sdar.errors import UserError
-from sdar.objective.advantage import check_group_settings, group_advantages, release_advantages
+from sdar.objective.advantage import group_advantages, release_advantages
 
 
 class AdvantageEstimator(ABC):
@@ -26,7 +26,7 @@ class AdvantageEstimator(ABC):
     def turns(self, episodes: Sequence[Episode]) -> list[list[float]]:
         """One finite number per turn of each episode, in the given order; 0 for episodes that an error ended."""
 
-    def figures(self, episodes: Sequence[Episode]) -> Mapping[str, tuple[float, float]]:  # noqa: ARG002
+    def metrics(self, episodes: Sequence[Episode]) -> Mapping[str, tuple[float, float]]:  # noqa: ARG002
         """Figures for the log, tag -> (sum, count): the same tags on every rank, divided when all ranks are added."""
         return {}
 
@@ -38,7 +38,7 @@ class AdvantageEstimator(ABC):
         )
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class GroupAdvantage(AdvantageEstimator):
     """GRPO: the return against those of the group, in units of their spread (arXiv 2605.15155, section 2.1).
 
@@ -46,13 +46,9 @@ class GroupAdvantage(AdvantageEstimator):
     ``std_floor``        > 0, in units of reward, least standard deviation that is divided by
     """
 
-    invalid_penalty: float = 0.1
-    std_floor: float = 1.0
+    invalid_penalty: NotNegative = 0.1
+    std_floor: Positive = 1.0
     name: ClassVar[str] = "(R - mean) / std"
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        check_group_settings(invalid_penalty=self.invalid_penalty, std_floor=self.std_floor)
 
     def turns(self, episodes: Sequence[Episode]) -> list[list[float]]:
         """See :func:`sdar.objective.advantage.group_advantages`."""
@@ -63,38 +59,30 @@ class GroupAdvantage(AdvantageEstimator):
         return ReleaseAdvantage(self.invalid_penalty)
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class CentredAdvantage(AdvantageEstimator):
     """Dr. GRPO: the return minus the group's mean, not divided by anything (arXiv 2503.20783, section 3).
 
     ``invalid_penalty``  >= 0, in units of reward, taken from a turn that broke the action format
     """
 
-    invalid_penalty: float = 0.1
+    invalid_penalty: NotNegative = 0.1
     name: ClassVar[str] = "R - mean"
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        check_group_settings(invalid_penalty=self.invalid_penalty)
 
     def turns(self, episodes: Sequence[Episode]) -> list[list[float]]:
         """See :func:`sdar.objective.advantage.group_advantages` without a floor."""
         return group_advantages(episodes, invalid_penalty=self.invalid_penalty, std_floor=None)
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class ReleaseAdvantage(AdvantageEstimator):
     """GRPO as the paper's code computes it: what ``statistics=release`` makes of :class:`GroupAdvantage`.
 
     ``invalid_penalty``  >= 0, in units of reward, taken from a turn that broke the action format
     """
 
-    invalid_penalty: float = 0.1
+    invalid_penalty: NotNegative = 0.1
     name: ClassVar[str] = "(R - mean) / std over turn rows"
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        check_group_settings(invalid_penalty=self.invalid_penalty)
 
     def turns(self, episodes: Sequence[Episode]) -> list[list[float]]:
         """See :func:`sdar.objective.advantage.release_advantages`."""

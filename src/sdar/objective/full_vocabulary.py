@@ -13,15 +13,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from sdar.errors import UserError
-from sdar.objective.divergence import DistillationTokens, Divergence
-from sdar.objective.gate import LOG_PROB_FLOOR
+from sdar.config.fields import AtLeastOne, settings
+from sdar.objective.divergence import Divergence
+from sdar.objective.tokens import LOG_PROB_FLOOR, DistillationTokens
 
 
 def bounded(log_probs: Tensor) -> Tensor:
@@ -60,20 +59,15 @@ def top_k_and_tail(student: Tensor, teacher: Tensor, k: int) -> tuple[Tensor, Te
     return reduced(student), reduced(teacher.detach())
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class FullVocabularyDivergence(Divergence):
     """A divergence of whole distributions.
 
     ``top_k``  at least 1: compare the teacher's k likeliest tokens and the rest as one; None: every token
     """
 
-    top_k: int | None = None
+    top_k: AtLeastOne | None = None
     full_vocabulary: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        if self.top_k is not None and self.top_k < 1:
-            raise UserError(f"divergence.top_k is {self.top_k}, allowed are whole numbers of at least 1 or null.")
 
     def between(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Divergence [N] of bounded log-probs [N, V]; the gradient flows through ``student`` alone."""
@@ -106,7 +100,7 @@ class FullVocabularyDivergence(Divergence):
         return tokens.divergence.float()
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class ReverseKL(FullVocabularyDivergence):
     """KL(student || teacher): do not do what the teacher would not do."""
 
@@ -121,7 +115,7 @@ class ReverseKL(FullVocabularyDivergence):
         return (student - teacher).add_(1.0).mul_(student.exp())
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class ForwardKL(FullVocabularyDivergence):
     """KL(teacher || student): be ready to do all that the teacher would do."""
 
@@ -136,7 +130,7 @@ class ForwardKL(FullVocabularyDivergence):
         return teacher.exp().neg_()
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class JensenShannon(FullVocabularyDivergence):
     """The Jensen-Shannon divergence, between the two and bounded."""
 

@@ -6,21 +6,18 @@ step weight 1, states equal when their text is).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from sdar.config.fields import Fraction, NotNegative, Positive, settings
 from sdar.episode import Episode
-from sdar.errors import UserError
-from sdar.objective.advantage import GroupKey, by_task, check_group_settings, group_advantages, mean_and_std
+from sdar.objective.advantage import GroupKey, by_task, group_advantages, mean_and_std
 from sdar.objective.estimator import AdvantageEstimator
 
 Mode = Literal["mean_norm", "mean_std_norm"]
-MODES = ("mean_norm", "mean_std_norm")
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class StepGroupAdvantage(AdvantageEstimator):
     """A_turn = A_E + step_weight * A_S: credit of the episode in its group plus credit of the turn in its step group.
 
@@ -36,22 +33,12 @@ class StepGroupAdvantage(AdvantageEstimator):
     ``mode``             of both parts: mean_norm subtracts the mean, mean_std_norm also divides by the deviation
     """
 
-    invalid_penalty: float = 0.1
-    std_floor: float = 1.0
-    gamma: float = 0.95
-    step_weight: float = 1.0
+    invalid_penalty: NotNegative = 0.1
+    std_floor: Positive = 1.0
+    gamma: Fraction = 0.95
+    step_weight: NotNegative = 1.0
     mode: Mode = "mean_norm"
     name: ClassVar[str] = "A_E + w A_S"
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        check_group_settings(invalid_penalty=self.invalid_penalty, std_floor=self.std_floor)
-        if not 0 <= self.gamma <= 1:
-            raise UserError(f"gamma is {self.gamma}, allowed are numbers from 0 to 1.")
-        if not (math.isfinite(self.step_weight) and self.step_weight >= 0):
-            raise UserError(f"step_weight is {self.step_weight}, allowed are finite numbers of at least 0.")
-        if self.mode not in MODES:
-            raise UserError(f"mode is {self.mode!r}, allowed are {' and '.join(MODES)}.")
 
     @property
     def _floor(self) -> float | None:
@@ -68,7 +55,7 @@ class StepGroupAdvantage(AdvantageEstimator):
             for one, other in zip(whole, steps, strict=True)
         ]
 
-    def figures(self, episodes: Sequence[Episode]) -> Mapping[str, tuple[float, float]]:
+    def metrics(self, episodes: Sequence[Episode]) -> Mapping[str, tuple[float, float]]:
         """``rollout/step_group_fraction``: share of turns whose state another turn of the group has met."""
         sizes = [len(members) for members in step_groups(episodes).values()]
         return {"rollout/step_group_fraction": (sum(size for size in sizes if size >= 2), sum(sizes))}

@@ -10,7 +10,6 @@ KL_LIMIT = 10.0
 _EXP_LIMIT = 20.0  # exp() of more would overflow to inf, whose gradient behind the clamp is nan; k3 is > KL_LIMIT there
 
 IN_REWARD = "k1_in_reward"
-KINDS = ("k2", "k3", IN_REWARD)
 """k2 and k3 are losses. k1 = log pi - log ref may be taken from the reward (:mod:`sdar.objective.kl_reward`)."""
 
 K1_REFUSED = "k1 is a metric (objective/kl_k1) and no loss: as a loss its gradient has mean zero"

@@ -11,20 +11,21 @@ bit-equal to an objective that never knew the term.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
+from annotated_types import Gt
 from torch import Tensor
 
+from sdar.config.fields import AtLeastOne, BelowOne, NotNegative, settings
 from sdar.errors import UserError
-from sdar.objective.distillation import distillation_loss
-from sdar.objective.divergence import DistillationTokens, Divergence, Sampled
+from sdar.objective.divergence import Divergence, Sampled
 from sdar.objective.gate import GapGate, Gate
-from sdar.objective.kl import IN_REWARD, K1_REFUSED, KINDS, k1_estimate, kl_estimate
+from sdar.objective.kl import IN_REWARD, k1_estimate, kl_estimate
 from sdar.objective.policy_gradient import LOG_RATIO_LIMIT, policy_gradient_loss
+from sdar.objective.tokens import DistillationTokens
 
 
 class Scores(Protocol):
@@ -59,10 +60,10 @@ class Tokens(Protocol):
 
 
 Ratio = Literal["token", "turn", "episode"]
-RATIOS = ("token", "turn", "episode")
+KLKind = Literal["k2", "k3", "k1_in_reward"]
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class ConstantLength:
     """A length that no episode changes: what Dr. GRPO divides an episode's token sum by (arXiv 2503.20783, section 3).
 
@@ -70,14 +71,8 @@ class ConstantLength:
     ``response_tokens``  >= 1, the most tokens of a response
     """
 
-    turns: int
-    response_tokens: int
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        for name, value in (("turns", self.turns), ("response_tokens", self.response_tokens)):
-            if value < 1:
-                raise UserError(f"policy_length {name} is {value}, allowed are whole numbers of at least 1.")
+    turns: AtLeastOne
+    response_tokens: AtLeastOne
 
     @property
     def tokens(self) -> int:
@@ -85,7 +80,7 @@ class ConstantLength:
         return self.turns * self.response_tokens
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class ObjectiveConfig:
     """Coefficients and shapes of the terms. UserError for a value outside its range.
 
@@ -106,37 +101,25 @@ class ObjectiveConfig:
     The defaults are the paper's for ALFWorld (arXiv 2605.15155, table of hyper-parameters, and the released scripts).
     """
 
-    policy_coefficient: float = 1.0
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    dual_clip: float | None = 3.0
+    policy_coefficient: NotNegative = 1.0
+    clip_low: BelowOne = 0.2
+    clip_high: NotNegative = 0.2
+    dual_clip: Annotated[float, Gt(1)] | None = 3.0
     ratio: Ratio = "token"
     policy_length: ConstantLength | None = None
-    kl_coefficient: float = 0.01
-    kl_kind: str = "k3"
-    entropy_coefficient: float = 0.001
-    distillation_coefficient: float = 0.01
+    kl_coefficient: NotNegative = 0.01
+    kl_kind: KLKind = "k3"
+    entropy_coefficient: NotNegative = 0.001
+    distillation_coefficient: NotNegative = 0.01
     gate: Gate = field(default_factory=GapGate)
     divergence: Divergence = field(default_factory=Sampled)
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
-        for name in [f"{term}_coefficient" for term in self.coefficients()] + ["clip_high"]:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise UserError(f"{name} is {value}, allowed are finite numbers of at least 0.")
-        if not 0 <= self.clip_low < 1:
-            raise UserError(f"clip_low is {self.clip_low}, allowed are numbers from 0 to below 1.")
-        if self.dual_clip is not None and not self.dual_clip > 1:
-            raise UserError(f"dual_clip is {self.dual_clip}, allowed are numbers above 1 or null.")
-        if self.ratio not in RATIOS:
-            raise UserError(f"ratio is {self.ratio!r}, allowed are {', '.join(RATIOS)}.")
-        if self.kl_kind not in KINDS:
-            raise UserError(f"kl_kind is {self.kl_kind!r}, allowed are {', '.join(KINDS)}; {K1_REFUSED}.")
         if self.reward_kl_coefficient != 0 and self.policy_coefficient == 0:
             raise UserError(
-                f"kl_kind is {self.kl_kind!r}, but policy_coefficient is 0, so that no reward is learned from; allowed "
-                f"are k2, k3, or a policy_coefficient above 0."
+                f"algorithm.objective.kl_kind={self.kl_kind} charges rewards, but policy_coefficient=0 learns from "
+                "none; set kl_kind=k2 or k3, or a policy_coefficient above 0"
             )
 
     def coefficients(self) -> dict[str, float]:
@@ -153,14 +136,6 @@ class ObjectiveConfig:
         """Units of reward per nat of KL that rewards are charged; 0: the KL is a loss term, or left out."""
         return self.kl_coefficient if self.kl_kind == IN_REWARD else 0.0
 
-    def check_terms(self) -> None:
-        """UserError where no term has a coefficient: such an objective can be evaluated (skill_prompt), not trained."""
-        if not any(self.coefficients().values()):
-            raise UserError(
-                "algorithm.objective: every coefficient is 0, so there is nothing to train; allowed are train=false "
-                "and a coefficient above 0"
-            )
-
     def scheduled(self, coefficient_factor: float, beta_factor: float) -> ObjectiveConfig:
         """The objective of an iteration whose schedules multiply distillation coefficient and beta; factors >= 0."""
         # Not through the constructor, which refuses an objective without terms: a schedule may take out the last one.
@@ -173,20 +148,6 @@ class ObjectiveConfig:
     def wants_entropy(self) -> bool:
         """Whether a term with a coefficient above 0 reads the student's entropy."""
         return self.entropy_coefficient != 0 or (self.distillation_coefficient != 0 and self.gate.needs_entropy)
-
-
-def check_policy_loss(config: ObjectiveConfig, *, context: str, statistics: str) -> None:
-    """UserError for a policy loss that does not go with how episodes are played, or with the release's statistics."""
-    if config.ratio == "episode" and context == "window":
-        raise UserError(
-            "algorithm.objective.ratio=episode, but rollout.context=window lays the turns of an episode into different "
-            "micro-batches, so that their common ratio is never known; allowed are ratio=turn and rollout=append"
-        )
-    if config.policy_length is not None and statistics == "release":
-        raise UserError(
-            "algorithm.objective.policy_length divides by a constant length, but statistics=release takes the mean of "
-            "every micro-batch; allowed is algorithm.objective.policy_length=null, or statistics=episode"
-        )
 
 
 @dataclass(frozen=True)
@@ -313,18 +274,27 @@ def _segments(batch: Tokens, ratio: Ratio) -> Tensor | None:
 
 
 def _distillation(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+    """Gate times divergence. Teacher and gate are constants.
+
+    With the paper's defaults (gap gate, sampled) the gradient is -gate * grad log pi: a likelihood of the student's own
+    tokens, weighted by how much the teacher endorses them, and never larger than the likelihood's own gradient.
+
+    Source: arXiv 2605.15155, section 2.3 and appendix A, Propositions 1, 2 and 4.
+    """
     assert batch.teacher_log_probs is not None
-    tokens = DistillationTokens(scores.log_probs, batch.teacher_log_probs, batch.old_log_probs, scores.divergence)
-    loss, gate, gap = distillation_loss(
-        tokens,
-        config.gate,
-        config.divergence,
+    tokens = DistillationTokens(
+        student=scores.log_probs,
+        teacher=batch.teacher_log_probs,
+        old=batch.old_log_probs,
+        divergence=scores.divergence,
         entropy=scores.entropy,
         max_entropy=scores.max_entropy,
         advantage=batch.advantage,
         turn=batch.turn_index,
     )
-    return loss, {"objective/gate_mean": gate, "objective/gap_mean": gap}
+    gate = config.gate.value(tokens)
+    loss = gate * config.divergence.token_loss(tokens)
+    return loss, {"objective/gate_mean": gate, "objective/gap_mean": tokens.gap}
 
 
 def _kl(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:

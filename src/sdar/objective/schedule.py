@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from sdar.config.fields import AtLeastOne, BelowOne, Count, Fraction, NotNegative, settings
 from sdar.errors import UserError
 
 
@@ -31,37 +32,27 @@ class Schedule(ABC):
         """Continue from what :meth:`state` gave."""
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class Constant(Schedule):
     """The same ``value`` >= 0 always."""
 
-    value: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        _check_factors(value=self.value)
+    value: NotNegative = 1.0
 
     def factor(self, iteration: int) -> float:  # noqa: ARG002
         """``value``."""
         return self.value
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class Ramp(Schedule):
     """From ``start`` at iteration 0 to ``end`` at iteration ``iterations``, and ``end`` after it.
 
     ``start``, ``end`` >= 0; ``iterations`` >= 1.
     """
 
-    start: float
-    end: float
-    iterations: int
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        _check_factors(start=self.start, end=self.end)
-        if self.iterations < 1:
-            raise UserError(f"schedule iterations is {self.iterations}, allowed are whole numbers of at least 1.")
+    start: NotNegative
+    end: NotNegative
+    iterations: AtLeastOne
 
     def factor(self, iteration: int) -> float:
         """Exactly ``start`` and ``end`` at the two ends."""
@@ -88,29 +79,27 @@ class Cosine(Ramp):
         return (1.0 - math.cos(math.pi * time)) / 2.0
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class WarmDown(Schedule):
     """1 up to iteration ``hold``, then in a straight line to 0, which it is at iteration ``zero_at`` and ever after.
 
     ``hold`` >= 0; ``zero_at`` > ``hold``.
     """
 
-    zero_at: int
-    hold: int = 0
+    zero_at: AtLeastOne
+    hold: Count = 0
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
-        if self.hold < 0:
-            raise UserError(f"schedule hold is {self.hold}, allowed are whole numbers of at least 0.")
         if self.zero_at <= self.hold:
-            raise UserError(f"schedule zero_at is {self.zero_at}, allowed are numbers above hold={self.hold}.")
+            raise UserError(f"schedule.coefficient.zero_at must be > hold={self.hold}, got {self.zero_at}")
 
     def factor(self, iteration: int) -> float:
         """In [0, 1], never rising, exactly 0 from ``zero_at`` on."""
         return _between(1.0, 0.0, min(max(iteration - self.hold, 0) / (self.zero_at - self.hold), 1.0))
 
 
-@dataclass
+@settings
 class Feedback(Schedule):
     """1 + gain * (a - target), kept within bounds; a is the moving average of the gate's activity so far.
 
@@ -124,25 +113,18 @@ class Feedback(Schedule):
     ``minimum``, ``maximum``  bounds of the factor, 0 <= minimum <= maximum
     """
 
-    target: float = 0.5
+    target: Fraction = 0.5
     gain: float = 2.0
-    decay: float = 0.9
-    minimum: float = 0.0
-    maximum: float = 2.0
+    decay: BelowOne = 0.9
+    minimum: NotNegative = 0.0
+    maximum: NotNegative = 2.0
     average: float | None = field(default=None, init=False)
     """The moving average; None before the first iteration has been seen."""
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
-        if not 0 <= self.target <= 1:
-            raise UserError(f"schedule target is {self.target}, allowed are numbers from 0 to 1.")
-        if not 0 <= self.decay < 1:
-            raise UserError(f"schedule decay is {self.decay}, allowed are numbers from 0 to below 1.")
-        if not math.isfinite(self.gain):
-            raise UserError(f"schedule gain is {self.gain}, allowed are finite numbers.")
-        _check_factors(minimum=self.minimum, maximum=self.maximum)
         if self.minimum > self.maximum:
-            raise UserError(f"schedule minimum is {self.minimum}, allowed are numbers up to maximum={self.maximum}.")
+            raise UserError(f"schedule.coefficient.minimum must be <= maximum={self.maximum}, got {self.minimum}")
 
     def factor(self, iteration: int) -> float:  # noqa: ARG002
         """The factor that the iterations seen so far call for."""
@@ -165,7 +147,7 @@ class Feedback(Schedule):
         self.average = state.get("average")
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class Schedules:
     """What is scheduled: group ``schedule``.
 
@@ -194,9 +176,3 @@ class Schedules:
 def _between(start: float, end: float, share: float) -> float:
     """Exact at both ends: start + (end - start) * 1 may miss ``end`` by a rounding, and 0 must be 0."""
     return end if share >= 1.0 else start + (end - start) * share
-
-
-def _check_factors(**values: float) -> None:
-    for name, value in values.items():
-        if not (math.isfinite(value) and value >= 0):
-            raise UserError(f"schedule {name} is {value}, allowed are finite numbers of at least 0.")

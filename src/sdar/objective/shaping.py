@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from sdar.config.fields import Fraction, settings
 from sdar.episode import Episode
-from sdar.errors import UserError
 from sdar.objective.advantage import by_task, mean_and_std
 
 _NO_SPREAD = 1e-12
@@ -44,21 +44,16 @@ class ScoredTokens(NamedTuple):
     turn: Tensor
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class Shaping(ABC):
     """A_t = A * ((1 - weight) + weight * factor_t).
 
     ``weight``  in [0, 1], multiplied by the schedule of the coefficient; at 0 advantages stay as they were, to the bit
     """
 
-    weight: float = 0.5
+    weight: Fraction = 0.5
     name: ClassVar[str]
     """What it is called in the documentation."""
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        if not 0 <= self.weight <= 1:
-            raise UserError(f"shaping weight is {self.weight}, allowed are numbers from 0 to 1.")
 
     @abstractmethod
     def factors(self, tokens: ScoredTokens) -> Tensor:
@@ -73,7 +68,7 @@ class Shaping(ABC):
         return tokens.advantage * ((1.0 - self.weight) + self.weight * self.factors(tokens))
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class RLSD(Shaping):
     """factor = exp(sign(A) * gap), kept within [1 - clip, 1 + clip]: more credit, or blame, where the teacher agrees.
 
@@ -82,20 +77,15 @@ class RLSD(Shaping):
     Source: arXiv 2605.15155, table of baselines (lambda 0.5), and ZJU-REAL/SDAR at 8b85c23, rlsd_utils.py.
     """
 
-    clip: float = 0.2
+    clip: Fraction = 0.2
     name: ClassVar[str] = "clip(exp(sign(A) gap))"
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        super().__post_init__()
-        _check_fraction("clip", self.clip)
 
     def factors(self, tokens: ScoredTokens) -> Tensor:
         """1 where the advantage or the gap is 0."""
         return torch.exp(tokens.advantage.sign() * tokens.gap).clamp(1.0 - self.clip, 1.0 + self.clip)
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class AgentOPSD(Shaping):
     """One factor per turn, from how the turn changed the belief that the episode will succeed.
 
@@ -111,15 +101,9 @@ class AgentOPSD(Shaping):
     Source: arXiv 2608.05987.
     """
 
-    spread: float = 0.2
-    gamma: float = 0.95
+    spread: Fraction = 0.2
+    gamma: Fraction = 0.95
     name: ClassVar[str] = "belief of the turn"
-
-    def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        super().__post_init__()
-        _check_fraction("spread", self.spread)
-        _check_fraction("gamma", self.gamma)
 
     def factors(self, tokens: ScoredTokens) -> Tensor:
         """The same for all tokens of a turn."""
@@ -178,8 +162,3 @@ def _groups(episodes: Sequence[Episode]) -> dict[Hashable, list[int]]:
 
 def _sigmoid(x: float) -> float:
     return 1.0 / (1.0 + math.exp(-x)) if x >= 0 else math.exp(x) / (1.0 + math.exp(x))
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UserError(f"shaping {name} is {value}, allowed are numbers from 0 to 1.")

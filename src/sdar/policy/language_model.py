@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from sdar.config.fields import checked
 from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.forward import split_forward_error
 from sdar.policy.generation import TurnGenerator
-from sdar.policy.lora import LoraSettings, add_adapters, lora_settings
+from sdar.policy.lora import LoraSettings, add_adapters
 from sdar.policy.sharding import class_name
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Folder of the shipped models, one folder each."""
 
+DType = Literal["float32", "bfloat16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 would need its losses scaled
 _PROBE_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.5}
 """How far two ways to compute the same logits may be apart, by the model's dtype."""
@@ -58,7 +59,8 @@ class LanguageModel:
         return self.chat.end_id if pad is None else int(pad)
 
 
-def tiny_model(path: str | Path, dtype: str = "float32", lora: Mapping[str, Any] | None = None) -> LanguageModel:
+@checked
+def tiny_model(path: str | Path, dtype: DType = "float32", lora: LoraSettings | None = None) -> LanguageModel:
     """A model from a folder as ``save_pretrained`` writes it, or a shipped one by its name.
 
     dtype is one of float32, bfloat16; lora: see :class:`sdar.policy.lora.LoraSettings`. Raises UserError
@@ -76,12 +78,13 @@ def tiny_model(path: str | Path, dtype: str = "float32", lora: Mapping[str, Any]
     return load_model(str(folder), name=str(path), setting="model.path", dtype=dtype, lora=lora)
 
 
+@checked
 def hf_model(
     name: str,
-    dtype: str = "float32",
+    dtype: DType = "float32",
     revision: str | None = None,
     enable_thinking: bool = False,
-    lora: Mapping[str, Any] | None = None,
+    lora: LoraSettings | None = None,
     gradient_checkpointing: bool = False,
 ) -> LanguageModel:
     """Any Hugging Face causal language model, by its name on the hub or by a local path.
@@ -126,17 +129,15 @@ def load_model(
     *,
     name: str,
     setting: str,
-    dtype: str,
+    dtype: DType,
     revision: str | None = None,
     enable_thinking: bool = False,
-    lora: Mapping[str, Any] | None = None,
+    lora: LoraSettings | None = None,
 ) -> LanguageModel:
     """Load a model from ``source``, check that it can play, and add adapters where there are any.
 
     ``name`` is what the user called it and ``setting`` where; UserErrors speak of them.
     """
-    if dtype not in _DTYPES:
-        raise UserError(f"model.dtype={dtype}: allowed is one of {', '.join(_DTYPES)}")
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -166,10 +167,9 @@ def load_model(
     model.train(False)
     _check_playable(model, chat.end_id, f"{setting}: {name!r}")
     content_hash = weights_hash(model)
-    adapters = lora_settings(lora)
-    if adapters is not None:
-        add_adapters(model, adapters, name)
-    return LanguageModel(model, tokenizer, chat, _context_tokens(model, tokenizer), name, content_hash, adapters)
+    if lora is not None:
+        add_adapters(model, lora, name)
+    return LanguageModel(model, tokenizer, chat, _context_tokens(model, tokenizer), name, content_hash, lora)
 
 
 def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:

@@ -7,9 +7,9 @@ the reference of the KL term without a second copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,13 +17,14 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
+from sdar.config.fields import AtLeastOne, BelowOne, Positive, settings
 from sdar.errors import UserError
 
 ALL_LINEAR = "all-linear"
 _ADAPTER = "default"
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class LoraSettings:
     """Setting ``model.lora``.
 
@@ -34,20 +35,15 @@ class LoraSettings:
     ``target_modules``  names (or ends of dotted names) of linear layers; all-linear: all but the output head
     """
 
-    rank: int = 16
-    alpha: float = 32.0
-    dropout: float = 0.0
+    rank: AtLeastOne = 16
+    alpha: Positive = 32.0
+    dropout: BelowOne = 0.0
     target_modules: Sequence[str] | str = ALL_LINEAR
 
     def record(self) -> dict[str, Any]:
         """As plain values, for checkpoints."""
         targets = self.target_modules
         return asdict(self) | {"target_modules": targets if isinstance(targets, str) else list(targets)}
-
-
-def lora_settings(values: Mapping[str, Any] | None) -> LoraSettings | None:
-    """The settings of a mapping as a configuration has it; None: all weights are trained."""
-    return None if values is None else LoraSettings(**values)
 
 
 def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> None:

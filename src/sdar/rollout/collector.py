@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 from sdar.environments.base import Environment
 from sdar.episode import EndReason, Episode, Task
 from sdar.errors import UserError
-from sdar.rollout.conversation import CONTEXTS
 from sdar.rollout.guard import GuardedPool
-from sdar.rollout.play import CollectProgress, EpisodeRequest, Run, Setting
-from sdar.rollout.sampling import GeneratorFactory, SamplingConfig, turn_generator
+from sdar.rollout.play import CollectProgress, EpisodeRequest, Rollout
+from sdar.rollout.sampling import GeneratorFactory, turn_generator
+from sdar.rollout.settings import RolloutSettings
 
 if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
 
-__all__ = ["CollectProgress", "CollectedRollouts", "Collector", "EpisodeRequest", "SamplingConfig"]
+__all__ = ["CollectProgress", "CollectedRollouts", "Collector", "EpisodeRequest"]
 
 log = logging.getLogger(__name__)
 
@@ -43,54 +43,34 @@ class Collector:
     Args:
         policy: model, tokenizer and chat format; its weights are read at every collection.
         environment: owner of the tasks' prompts, actions and pools.
-        sampling: the filters and the response limit.
-        max_concurrent_episodes: at least 1; bounds the memory of the KV cache and the pool.
-        context: ``append``, one growing conversation per episode; ``window``, a fresh prompt every turn.
-        history_turns: window only, at least 0: how many past turns a prompt shows.
-        max_prompt_tokens: window only: longest prompt, without a privileged block that the policy reads; None: the
-            model's context. Prompts that do not fit show fewer past turns.
+        settings: how episodes are played and responses sampled.
         reserved_tokens: context tokens that an episode of a task must leave free, so that the teacher's block will fit
             in front of it; None: none. An episode that would need them ends as ``context_full``.
         generator_factory: makes the response generator of a collection; the default decodes with ``policy.model``.
 
-    Raises UserError for a setting out of range, a response limit that leaves no room for a prompt, or a chat template
-    whose turns cannot be appended.
+    Raises UserError for a response limit that leaves no room for a prompt, or a chat template whose turns cannot be
+    appended.
     """
 
     def __init__(
         self,
         policy: LanguageModel,
         environment: Environment,
-        sampling: SamplingConfig,
-        max_concurrent_episodes: int,
-        context: str = "append",
-        history_turns: int = 2,
-        max_prompt_tokens: int | None = None,
+        settings: RolloutSettings,
         reserved_tokens: Callable[[Task], int] | None = None,
         generator_factory: GeneratorFactory = turn_generator,
     ) -> None:
-        if max_concurrent_episodes < 1:
-            raise UserError(f"rollout.max_concurrent_episodes is {max_concurrent_episodes}, but it must be at least 1")
-        if context not in CONTEXTS:
-            raise UserError(f"rollout.context is {context!r}, but it must be {' or '.join(map(repr, CONTEXTS))}")
-        if history_turns < 0:
-            raise UserError(f"rollout.history_turns is {history_turns}, but it must be at least 0")
-        if max_prompt_tokens is not None and max_prompt_tokens < 1:
-            raise UserError(f"rollout.max_prompt_tokens is {max_prompt_tokens}, but it must be at least 1, or null")
-        if context == "append":
+        if settings.context == "append":
             policy.chat.check_append()
-        if sampling.max_response_tokens >= policy.context_tokens:
+        longest = settings.sampling.max_response_tokens
+        if longest >= policy.context_tokens:
             raise UserError(
-                f"rollout.sampling.max_response_tokens is {sampling.max_response_tokens}, but it must be smaller than "
-                f"the {policy.context_tokens} tokens of the model's context"
+                f"rollout.sampling.max_response_tokens must be < {policy.context_tokens}, the tokens of the model's "
+                f"context, got {longest}"
             )
         self.policy = policy
         self.environment = environment
-        self.sampling = sampling
-        self.max_concurrent_episodes = max_concurrent_episodes
-        self.context = context
-        self.history_turns = history_turns
-        self.max_prompt_tokens = max_prompt_tokens
+        self.settings = settings
         self.reserved_tokens = reserved_tokens
         self._generator_factory = generator_factory
 
@@ -119,27 +99,27 @@ class Collector:
         names = [(request.task.task_id, request.member) for request in requests]
         if len(set(names)) != len(names):
             raise ValueError("a collection may hold each (task, member) only once")
-        window = self.context == "window"
-        setting = Setting(
+        rollout = Rollout(
             self.policy,
             self.environment,
-            self.sampling,
-            self.context,
-            self.history_turns if window else 0,
-            self.max_prompt_tokens if window else None,
+            self.settings,
             self.reserved_tokens,
+            seed,
+            key,
+            privileged,
+            progress,
+            total=len(requests),
         )
-        run = Run(setting, seed, key, privileged, progress, total=len(requests))
         episodes: list[Episode] = []
         if requests:
-            generator = self._generator_factory(self.policy, self.sampling)
-            with run.clock("environment_s"):
+            generator = self._generator_factory(self.policy, self.settings.sampling)
+            with rollout.clock("environment_s"):
                 pool = GuardedPool(self.environment)
             with pool:
-                for wave in waves(len(requests), self.max_concurrent_episodes):
-                    episodes += run.play([requests[index] for index in wave], pool, generator)
+                for wave in waves(len(requests), self.settings.max_concurrent_episodes):
+                    episodes += rollout.play([requests[index] for index in wave], pool, generator)
         _report_troubles(episodes)
-        return CollectedRollouts(episodes, run.timings)
+        return CollectedRollouts(episodes, rollout.timings)
 
 
 def waves(total: int, limit: int) -> list[range]:

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from sdar.policy.chat import ChatFormat
 
-CONTEXTS = ("append", "window")
-"""Values of ``rollout.context``."""
-
 
 @dataclass
 class Prompt:

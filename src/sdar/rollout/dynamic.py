@@ -23,7 +23,7 @@ Play = Callable[[Sequence[Task]], list[list[Episode]]]
 class SampledGroups:
     """The groups of this rank, one per place, after the last round.
 
-    ``groups``     what is learned from; episodes that are left out say so (``Episode.learned``)
+    ``groups``     what is learned from; episodes that are left out say so (``Episode.in_loss``)
     ``first``      the groups as they were drawn: the policy's sample of its tasks, whatever was replaced later
     ``replaced``   the groups that were played and then thrown away for another
     ``skipped``    how many of ``groups`` are left out
@@ -62,5 +62,5 @@ def sample_groups(rounds: Sequence[Sequence[Task]], play: Play, *, keep_equal_gr
             if not has_spread(group):
                 found.skipped += 1
                 for episode in group:
-                    episode.learned = False
+                    episode.in_loss = False
     return found

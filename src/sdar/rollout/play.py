@@ -13,7 +13,8 @@ from sdar.environments.base import Environment, PastTurn
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.rollout.conversation import AppendConversation, Conversation, Prompt, WindowConversation
 from sdar.rollout.guard import GuardedPool, guarded
-from sdar.rollout.sampling import ResponseGenerator, SamplingConfig, turn_uniforms
+from sdar.rollout.sampling import ResponseGenerator, turn_uniforms
+from sdar.rollout.settings import RolloutSettings
 
 if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
@@ -38,24 +39,8 @@ class CollectProgress:
     response_tokens: int
 
 
-@dataclass(frozen=True)
-class Setting:
-    """Who plays where, how responses are sampled, what a prompt shows, and what a task must leave free of the context.
-
-    See :class:`sdar.rollout.collector.Collector`.
-    """
-
-    policy: LanguageModel
-    environment: Environment
-    sampling: SamplingConfig
-    context: str = "append"
-    history_turns: int = 0
-    max_prompt_tokens: int | None = None
-    reserved_tokens: Callable[[Task], int] | None = None
-
-
 @dataclass
-class _Attempt:
+class RolloutState:
     """An episode being played: its conversation, the observation to act on and the prompt to feed next."""
 
     request: EpisodeRequest
@@ -77,10 +62,16 @@ class _Attempt:
 
 
 @dataclass
-class Run:
-    """One collection under way: its names, counters and clocks."""
+class Rollout:
+    """One collection under way: who plays where and how, its names, counters and clocks.
 
-    setting: Setting
+    See :class:`sdar.rollout.collector.Collector` for what the fields mean.
+    """
+
+    policy: LanguageModel
+    environment: Environment
+    settings: RolloutSettings
+    reserved_tokens: Callable[[Task], int] | None
     seed: int
     key: tuple[int | str, ...]
     privileged: Callable[[Task, int], str] | None
@@ -111,7 +102,7 @@ class Run:
         live = self._live(attempts)
         while live:
             with self.clock("generate_s"):
-                if self.setting.context == "window":  # nothing of the last prompt is a beginning of the next
+                if self.settings.context == "window":  # nothing of the last prompt is a beginning of the next
                     generator.start(len(attempts))
                 responses = self._respond(live, generator)
             with self.clock("environment_s"):
@@ -121,7 +112,7 @@ class Run:
             live = self._live(attempts)
         return [attempt.episode for attempt in attempts]
 
-    def _live(self, attempts: Sequence[_Attempt]) -> dict[int, _Attempt]:
+    def _live(self, attempts: Sequence[RolloutState]) -> dict[int, RolloutState]:
         """The attempts still being played, by slot; reports how far the collection is."""
         live = {slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}
         done = self.finished + len(attempts) - len(live)
@@ -131,22 +122,22 @@ class Run:
             self.progress(CollectProgress(done, self.total, len(live), self.turns, self.response_tokens))
         return live
 
-    def _open(self, request: EpisodeRequest, opening: Observation | StepOutcome) -> _Attempt:
+    def _open(self, request: EpisodeRequest, opening: Observation | StepOutcome) -> RolloutState:
         """The attempt with its first prompt, already ended where it could not start."""
         task = request.task
         episode = Episode(task, request.member, turns=[], end=EndReason.FAILURE, success=False)
         privileged = self.privileged(task, request.member) if self.privileged is not None else None
-        kind = WindowConversation if self.setting.context == "window" else AppendConversation
-        conversation = kind(self.setting.policy.chat, privileged)
+        kind = WindowConversation if self.settings.context == "window" else AppendConversation
+        conversation = kind(self.policy.chat, privileged)
         if isinstance(opening, StepOutcome):
-            attempt = _Attempt(request, episode, conversation, opening.observation)
+            attempt = RolloutState(request, episode, conversation, opening.observation)
             attempt.finish(opening.end or EndReason.ERROR_ENVIRONMENT, opening)
             return attempt
-        attempt = _Attempt(request, episode, conversation, opening)
+        attempt = RolloutState(request, episode, conversation, opening)
         self._prepare(attempt)
         return attempt
 
-    def _prepare(self, attempt: _Attempt) -> None:
+    def _prepare(self, attempt: RolloutState) -> None:
         """Set the next prompt, the longest that fits; end the episode where none does."""
         for dropped, write in enumerate(self._texts(attempt)):
             text = guarded(write)
@@ -161,30 +152,31 @@ class Run:
                 return
         attempt.finish(EndReason.CONTEXT_FULL)
 
-    def _texts(self, attempt: _Attempt) -> list[Callable[[], str]]:
+    def _texts(self, attempt: RolloutState) -> list[Callable[[], str]]:
         """Ways to write the next user message, the preferred one first; in window mode each shows a turn less."""
-        environment, task, seen = self.setting.environment, attempt.request.task, attempt.observation
+        environment, task, seen = self.environment, attempt.request.task, attempt.observation
         step = len(attempt.episode.turns)
-        if self.setting.context != "window":
+        if self.settings.context != "window":
             return [lambda: environment.reply(seen) if step else environment.opening(task, seen)]
-        past = last_turns(attempt.episode.turns, self.setting.history_turns)
+        past = last_turns(attempt.episode.turns, self.settings.history_turns)
         return [partial(environment.window_prompt, task, past[n:], seen, step) for n in range(len(past) + 1)]
 
-    def _fits(self, attempt: _Attempt, prompt: Prompt) -> bool:
+    def _fits(self, attempt: RolloutState, prompt: Prompt) -> bool:
         """Whether the prompt keeps to its limit, and the context has room for it and a response of full length."""
-        setting = self.setting
+        settings = self.settings
         own = len(prompt.ids) - prompt.privileged_tokens
-        if setting.max_prompt_tokens is not None and own > setting.max_prompt_tokens:
+        limit = settings.max_prompt_tokens if settings.context == "window" else None
+        if limit is not None and own > limit:
             return False
-        needed = attempt.conversation.length + len(prompt.ids) + setting.sampling.max_response_tokens
+        needed = attempt.conversation.length + len(prompt.ids) + settings.sampling.max_response_tokens
         # Where the block is in the prompt already, its tokens are counted with the prompt's.
-        if setting.reserved_tokens is not None and self.privileged is None:
-            needed += setting.reserved_tokens(attempt.request.task)
-        return needed <= setting.policy.context_tokens
+        if self.reserved_tokens is not None and self.privileged is None:
+            needed += self.reserved_tokens(attempt.request.task)
+        return needed <= self.policy.context_tokens
 
-    def _respond(self, live: dict[int, _Attempt], generator: ResponseGenerator) -> dict[int, list[int]]:
+    def _respond(self, live: dict[int, RolloutState], generator: ResponseGenerator) -> dict[int, list[int]]:
         """One sampled response per live slot."""
-        count = self.setting.sampling.max_response_tokens
+        count = self.settings.sampling.max_response_tokens
         uniforms = {
             slot: turn_uniforms(
                 self.seed, self.key, a.request.task.task_id, a.request.member, len(a.episode.turns), count
@@ -193,7 +185,7 @@ class Run:
         }
         return generator.respond({slot: a.prompt.ids for slot, a in live.items()}, uniforms)
 
-    def _act(self, live: dict[int, _Attempt], responses: dict[int, list[int]], pool: GuardedPool) -> None:
+    def _act(self, live: dict[int, RolloutState], responses: dict[int, list[int]], pool: GuardedPool) -> None:
         """Turn responses into actions, step the environment, and prepare the next prompts."""
         actions: dict[int, str] = {}
         for slot, attempt in live.items():
@@ -203,7 +195,7 @@ class Run:
         for slot, outcome in pool.step(actions).items():
             self._take(live[slot], outcome)
 
-    def _record(self, attempt: _Attempt, response_ids: list[int]) -> str | None:
+    def _record(self, attempt: RolloutState, response_ids: list[int]) -> str | None:
         """Append the turn; returns its action, or None where the projection raised an error."""
         prompt = attempt.prompt
         text, truncated = attempt.conversation.record(prompt, response_ids)
@@ -219,16 +211,16 @@ class Run:
             dropped_turns=attempt.dropped_turns,
         )
         attempt.episode.turns.append(turn)
-        projection = guarded(lambda: self.setting.environment.project(text))
+        projection = guarded(lambda: self.environment.project(text))
         if isinstance(projection, StepOutcome):
             attempt.finish(EndReason.ERROR_ENVIRONMENT, projection)
             return None
         turn.action, turn.valid = projection.action, projection.valid
         return turn.action
 
-    def _take(self, attempt: _Attempt, outcome: StepOutcome) -> None:
+    def _take(self, attempt: RolloutState, outcome: StepOutcome) -> None:
         """Take the environment's answer to the last turn."""
-        environment = self.setting.environment
+        environment = self.environment
         attempt.episode.turns[-1].reward = outcome.reward
         attempt.observation = attempt.episode.last_observation = outcome.observation
         if outcome.done:

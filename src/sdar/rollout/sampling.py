@@ -1,43 +1,18 @@
-"""How responses are sampled: explicit filters, the uniforms of a turn, what the collector asks of a generator."""
+"""How responses are sampled: the uniforms of a turn, and what the collector asks of a generator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdar.errors import UserError
 from sdar.randomness import keyed_generator
+from sdar.rollout.settings import SamplingConfig
 
 if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """Filters of the next-token distribution, all stated, none taken from a model's generation defaults.
-
-    ``temperature`` >= 0, 0 means greedy. ``top_p`` in (0, 1], 1 keeps all. ``top_k`` >= 0, 0 keeps all.
-    ``max_response_tokens`` >= 1, the limit of one response, end token included. Raises UserError otherwise.
-    """
-
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_response_tokens: int = 512
-
-    def __post_init__(self) -> None:
-        if not 0.0 <= self.temperature < float("inf"):
-            raise UserError(f"temperature is {self.temperature}, but it must be 0 (greedy) or a positive number")
-        if not 0.0 < self.top_p <= 1.0:
-            raise UserError(f"top_p is {self.top_p}, but it must lie in (0, 1], where 1 keeps every token")
-        if self.top_k < 0:
-            raise UserError(f"top_k is {self.top_k}, but it must be 0 (keep every token) or a positive number")
-        if self.max_response_tokens < 1:
-            raise UserError(f"max_response_tokens is {self.max_response_tokens}, but it must be at least 1")
 
 
 class ResponseGenerator(Protocol):

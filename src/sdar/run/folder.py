@@ -7,10 +7,10 @@ A run folder holds ``config.yaml`` (resolved), ``run.json`` (versions, git revis
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,20 +20,19 @@ from typing import Any
 
 import yaml
 
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows, where nothing is locked
-    fcntl = None  # type: ignore[assignment]
-
 from sdar.config.sources import PACKAGE_FOLDER
 from sdar.errors import UserError
-from sdar.skills.library import skills_hash
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
 RESULTS_FILE = "results.json"
 LOCK_FILE = "running.lock"
+STATE_FILE = "state.json"
+"""How far the run is: ``iteration``, how many it has learned from, ``of`` how many."""
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+IDENTITY_VERSION = 2
+"""Of what :func:`config_hash` covers. Hashes of another version say nothing about equal settings."""
 
 _MAY_CHANGE = frozenset(
     {"ckpt_path", "train", "run_dir", "logs_dir", "name", "threads", "callbacks", "logger", "evaluation"}
@@ -86,7 +85,8 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     """16 hex digits that identify what is trained: equal for runs of which one may continue the other.
 
     Leaves out what may change on resuming: the number of iterations, folders, the checkpoint, threads, evaluation,
-    callbacks and loggers, and how a search engine is reached.
+    callbacks and loggers, and how a search engine is reached. A class counts by its name and package, not by the module
+    in which it stands.
     """
     kept = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     kept["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in _TRAINER_MAY_CHANGE}
@@ -94,8 +94,7 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     if isinstance(engine, Mapping):
         lasting = {k: v for k, v in engine.items() if k not in _SEARCH_ENGINE_MAY_CHANGE}
         kept["environment"] = {**settings["environment"], "search_engine": lasting}
-    text = json.dumps(kept, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return _hash(kept)
 
 
 def run_identity(settings: Mapping[str, Any]) -> str:
@@ -107,8 +106,28 @@ def run_identity(settings: Mapping[str, Any]) -> str:
     """
     judged = {name: value for name, value in settings["evaluation"].items() if name not in _CHANGES_NO_FIGURE}
     lasts = {name: settings["trainer"].get(name) for name in ("max_epochs", "max_time")}
-    text = json.dumps([config_hash(settings), judged, lasts], sort_keys=True, default=str)
+    return _hash([config_hash(settings), judged, lasts])
+
+
+def _hash(values: Any) -> str:
+    text = json.dumps(_without_modules(values), sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+_NAME = re.compile(r"[A-Z]\w*(\.\w+)*$|\w+$")
+"""A class, with what is named inside it, or a function."""
+
+
+def _without_modules(value: Any) -> Any:
+    """The value with every ``_target_`` as package and name: classes move between modules, and stay what they are."""
+    if isinstance(value, Mapping):
+        return {
+            name: f"{inner.partition('.')[0]}:{_NAME.search(inner)[0]}"  # type: ignore[index]
+            if name == "_target_" and isinstance(inner, str) and _NAME.search(inner)
+            else _without_modules(inner)
+            for name, inner in value.items()
+        }
+    return [_without_modules(inner) for inner in value] if isinstance(value, list) else value
 
 
 def find_last(logs_dir: str | Path, wanted: str) -> Path:
@@ -118,20 +137,23 @@ def find_last(logs_dir: str | Path, wanted: str) -> Path:
         UserError: there is none.
     """
     found: list[tuple[str, str, Path]] = []
-    others = 0
+    others = older = 0
     for file in Path(logs_dir).glob(f"**/{RUN_FILE}"):
         checkpoint = file.parent / LAST_CHECKPOINT
         record = read_record(file)
         if record is None or not checkpoint.is_file():
             continue
-        if record.get("config_hash") == wanted:
+        if record.get("identity_version") != IDENTITY_VERSION:
+            older += 1
+        elif record.get("config_hash") == wanted:
             found.append((str(record.get("started", "")), str(file), checkpoint))
         else:
             others += 1
     if not found:
+        told = f" ({older} more were made by an earlier version, whose settings cannot be compared)" if older else ""
         raise UserError(
             f"ckpt_path=last: of the {others} runs with a checkpoint under {logs_dir}, none has this configuration "
-            f"(hash {wanted}); allowed is a run with the same settings, or ckpt_path=PATH"
+            f"(hash {wanted}){told}; use the same settings as the run, or ckpt_path=PATH"
         )
     return max(found)[2]
 
@@ -157,9 +179,9 @@ def check_writable(name: str, path: str | Path) -> None:
     """UserError, naming the setting, where a folder ``path`` neither is nor could be made to write in."""
     folder = Path(path)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    reason = "is no folder" if not there.is_dir() else "may not be written to" if not os.access(there, os.W_OK) else ""
+    reason = "not a directory" if not there.is_dir() else "not writable" if not os.access(there, os.W_OK) else ""
     if reason:
-        raise UserError(f"{name}={path}: {there} {reason}; allowed is a folder in which files can be made")
+        raise UserError(f"{name}={path}: {there} is {reason}; {name} must be a writable directory")
 
 
 @contextmanager
@@ -175,45 +197,52 @@ def occupied(folder: Path) -> Iterator[bool]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the folder {folder} cannot be made ({error.strerror or error})") from error
-    file = folder / LOCK_FILE
-    with file.open("w") as handle:
-        try:
-            if fcntl is not None:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass
-        try:
-            yield True
-        finally:
-            file.unlink(missing_ok=True)
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / LOCK_FILE, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except (OSError, NotImplementedError):
+        pass  # a file system without locks
+    try:
+        yield True
+    finally:
+        lock.release()
+        (folder / LOCK_FILE).unlink(missing_ok=True)
 
 
 def is_occupied(folder: Path) -> bool:
     """Whether a process holds the folder now, see :func:`occupied`."""
+    from filelock import FileLock, Timeout
+
+    file = folder / LOCK_FILE
+    if not file.exists():
+        return False
     try:
-        with (folder / LOCK_FILE).open() as handle:
-            if fcntl is not None:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(file, blocking=False):
+            return False
+    except Timeout:
         return True
-    except OSError:
-        pass
-    return False
+    except (OSError, NotImplementedError):
+        return False
 
 
 def write_run_folder(
     folder: Path, settings: Mapping[str, Any], *, started: datetime, command: Sequence[str], resumed_from: Path | None
 ) -> None:
     """Create the folder and put into it what is known before the run starts."""
+    from sdar.skills.library import skills_hash
+
     folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
     (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
     record = {
         "started": started.isoformat(timespec="microseconds"),
         "config_hash": config_hash(settings),
+        "identity_version": IDENTITY_VERSION,
         "seed": settings["seed"],
         "evaluation_seed": settings["evaluation"]["seed"],
         "skills_hash": skills_hash(settings),
@@ -236,6 +265,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Installed versions of the packages that can change a result; None: not installed."""
+    import importlib.metadata  # slow, and refusing a misspelt setting needs none of it
+
     found: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:

@@ -33,11 +33,11 @@ def play_policy(assembly: Assembly, seed: int) -> list[EvaluationResult]:
 
     The names decide the draws, so that two evaluations, also those during training, differ by their weights alone.
     """
-    results = [evaluate(assembly.judge, assembly.panel, seed=seed, name="val")]
+    results = [evaluate(assembly.eval_collector, assembly.panel, seed=seed, name="val")]
     privileged = evaluation_text(assembly)
     if privileged is not None:
         results.append(
-            evaluate(assembly.judge, assembly.panel, seed=seed, name="val_with_skills", privileged=privileged)
+            evaluate(assembly.eval_collector, assembly.panel, seed=seed, name="val_with_skills", privileged=privileged)
         )
     return results
 

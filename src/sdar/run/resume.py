@@ -12,17 +12,17 @@ from sdar.policy.checkpoint import check_origin, finished_iterations, read_check
 from sdar.run.folder import config_hash, find_last
 
 
-def find_checkpoint(settings: Mapping[str, Any]) -> Path | None:
+def find_checkpoint(config: Mapping[str, Any]) -> Path | None:
     """The checkpoint that ``ckpt_path`` means; None: start afresh.
 
     Raises:
         UserError: ``last``, and no run under ``logs_dir`` has this configuration.
     """
-    wanted = settings["ckpt_path"]
+    wanted = config["ckpt_path"]
     if wanted is None:
         return None
     if wanted == "last":
-        return find_last(settings["logs_dir"], config_hash(settings))
+        return find_last(config["logs_dir"], config_hash(config))
     return Path(wanted)
 
 
@@ -42,6 +42,6 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
     finished = finished_iterations(checkpoint)
     if max_iterations is not None and 0 <= max_iterations <= finished:
         raise UserError(
-            f"trainer.max_epochs={max_iterations}: the checkpoint {path} has {finished} iterations behind it; "
-            "allowed is a larger number, or train=false to evaluate it"
+            f"trainer.max_epochs must be > {finished}, the iterations behind the checkpoint {path}, got "
+            f"{max_iterations}; or set train=false to evaluate it"
         )

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -23,6 +21,8 @@ from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluatio
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE
 from sdar.run.results import play_baselines, play_policy, write_results
 from sdar.run.resume import check_checkpoint, find_checkpoint
+from sdar.run.settings import RunSettings
+from sdar.run.state import RunState
 
 LOG_FILE = "run.log"
 
@@ -38,38 +38,38 @@ class Session:
         UserError: anything that the settings got wrong and that is only seen when the objects are built.
     """
 
-    def __init__(self, settings: Mapping[str, Any], *, leader: bool) -> None:
+    def __init__(self, settings: RunSettings, *, leader: bool) -> None:
         self.settings = settings
         self.leader = leader
-        self.folder = Path(settings["run_dir"])
-        self.checkpoint = find_checkpoint(settings)
+        self.folder = Path(settings.config["run_dir"])
+        self.checkpoint = find_checkpoint(settings.config)
         self._log = _early_log() if leader else None
         transformers.utils.logging.disable_progress_bar()
-        _use_threads(settings["threads"])
-        L.seed_everything(settings["seed"], verbose=False)
+        _use_threads(settings.config["threads"])
+        L.seed_everything(settings.seed, verbose=False)
         self.assembly: Assembly = assemble(settings)
         self.evaluation = panel_evaluation(self.assembly, settings)
-        self.trainer = build_trainer(settings, [self.evaluation])
+        self.trainer = build_trainer(settings.config, [self.evaluation, RunState(self.folder)])
         if self.checkpoint is not None:
             check_checkpoint(
                 self.checkpoint,
                 self.assembly.module,
-                train=settings["train"],
-                max_iterations=settings["trainer"].get("max_epochs"),
+                train=settings.train,
+                max_iterations=settings.trainer.get("max_epochs"),
             )
 
     def run(self) -> None:
         """Train and evaluate, as the settings say."""
         if not self.leader:
-            if self.settings["train"]:
+            if self.settings.train:
                 self._fit()
             return
         self._open_log()
         self._introduce()
-        evaluation = self.settings["evaluation"]
+        evaluation = self.settings.evaluation
         iterations: int | None = None
-        results = play_baselines(self.assembly, evaluation["seed"]) if evaluation["baselines"] else []
-        if self.settings["train"]:
+        results = play_baselines(self.assembly, evaluation.seed) if evaluation.baselines else []
+        if self.settings.train:
             # A resumed run does not see its initial weights again, and the callback plays them only at the start.
             before = None if self.checkpoint is None else self._play()
             self._fit()
@@ -90,7 +90,7 @@ class Session:
         """Play the panel with the present weights."""
         # Lightning brings the model back to the CPU when a fit ends.
         self.assembly.module.to(self.trainer.strategy.root_device)
-        return play_policy(self.assembly, self.settings["evaluation"]["seed"])
+        return play_policy(self.assembly, self.settings.evaluation.seed)
 
     def _fit(self) -> None:
         self.trainer.fit(
@@ -111,19 +111,18 @@ class Session:
         parameters = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"
         if assembly.policy.lora is not None:
             parameters += f", {sum(p.numel() for p in trainable(model)) / 1e6:.2f} M of them trained"
-        rollout = settings["rollout"]
         _say(f"run folder: {self.folder}")
         _say(
-            f"{settings['algorithm']['name']} on {assembly.environment.name} with {assembly.policy.name} "
-            f"({parameters}), seed {settings['seed']}, "
-            f"{rollout['tasks_per_iteration']} tasks x {rollout['group_size']} episodes per iteration"
+            f"{settings.method.name} on {assembly.environment.name} with {assembly.policy.name} "
+            f"({parameters}), seed {settings.seed}, "
+            f"{settings.rollout.tasks_per_iteration} tasks x {settings.rollout.group_size} episodes per iteration"
         )
         _say(
             f"panel: {len(assembly.panel.tasks)} tasks of {assembly.panel.split}, content hash "
             f"{assembly.panel.content_hash[:12]}"
         )
         if self.checkpoint is not None:
-            verb = "continuing from" if settings["train"] else "evaluating"
+            verb = "continuing from" if settings.train else "evaluating"
             _say(f"{verb} {self.checkpoint}")
 
     def _conclude(self, results: list[EvaluationResult], iterations: int | None) -> None:

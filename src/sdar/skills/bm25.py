@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import bm25s
 
+from sdar.config.fields import AtLeastOne, checked
 from sdar.episode import Task
-from sdar.errors import UserError
 from sdar.skills.library import Skill, SkillLibrary
 from sdar.skills.retrieval import Choice, Draw, Retrieval
 
@@ -21,10 +21,9 @@ class BM25Retrieval(Retrieval):
             the library's order.
     """
 
-    def __init__(self, general: bool = True, top_k: int = 1) -> None:
+    @checked
+    def __init__(self, general: bool = True, top_k: AtLeastOne = 1) -> None:
         super().__init__(general)
-        if top_k < 1:
-            raise UserError(f"retrieval.top_k is {top_k}, but it must be at least 1")
         self.top_k = top_k
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002

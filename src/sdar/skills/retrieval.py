@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import ClassVar
 
 from sdar.episode import Task, TaskOutcome
-from sdar.errors import UserError
 from sdar.skills.library import Skill, SkillLibrary
+from sdar.skills.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,13 @@ class Choice:
     reason: str
 
 
-class Retrieval(ABC):
+class Retrieval(Memory, ABC):
     """A strategy that chooses skills for a task.
 
     What it remembers is changed by ``observe`` alone; see :class:`sdar.teacher.base.Teacher` for the order of calls.
     """
+
+    setting: ClassVar[str] = "retrieval"
 
     def __init__(self, general: bool = True) -> None:
         """``general``: whether the library's general skills come along."""
@@ -61,28 +63,11 @@ class Retrieval(ABC):
         """Every selection that a task may get: rollouts leave room for the longest, whatever has been learned."""
         return [self.select(library, task)]
 
-    def begin(self, library: SkillLibrary, tasks: Sequence[Task]) -> None:  # noqa: B027 - optional
+    def begin(self, library: SkillLibrary, tasks: Sequence[Task]) -> None:
         """Prepare an iteration with the tasks of all ranks, in their order; may be called again for the same one."""
 
-    def observe(self, outcomes: Sequence[TaskOutcome], solved_return: float) -> None:  # noqa: B027 - optional
+    def observe(self, outcomes: Sequence[TaskOutcome], solved_return: float) -> None:
         """Learn from an iteration: outcomes of the tasks given to ``begin``; ``solved_return``: of a solved episode."""
-
-    def figures(self) -> dict[str, float]:
-        """What to log, by tag; the same on all ranks."""
-        return {}
-
-    def record(self) -> dict[str, Any]:
-        """What it remembers, to be read by people."""
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint must keep: plain values."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` gave; UserError where it is another strategy's."""
-        if state:
-            raise UserError("ckpt_path names a checkpoint of a run with another retrieval; it must be the same")
 
 
 def reading_order(skills: Sequence[Skill]) -> list[Skill]:

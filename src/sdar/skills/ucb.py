@@ -7,11 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sdar.config.fields import NotNegative, Positive, checked
 from sdar.episode import Task, TaskOutcome
 from sdar.errors import UserError
 from sdar.skills.controls import one_of
 from sdar.skills.library import Skill, SkillLibrary
 from sdar.skills.retrieval import Choice, Draw, Retrieval
+
+SQRT_2 = math.sqrt(2)
 
 
 @dataclass(frozen=True)
@@ -54,20 +57,15 @@ class UCBRetrieval(Retrieval):
         gap_slope: > 0, per nat.
     """
 
+    @checked
     def __init__(
         self,
         general: bool = True,
-        exploration: float = math.sqrt(2),
+        exploration: NotNegative = SQRT_2,
         reward: Literal["return", "gap_on_success"] = "return",
-        gap_slope: float = 5.0,
+        gap_slope: Positive = 5.0,
     ) -> None:
         super().__init__(general)
-        if exploration < 0:
-            raise UserError(f"retrieval.exploration is {exploration}, but it must be at least 0")
-        if reward not in ("return", "gap_on_success"):
-            raise UserError(f"retrieval.reward is {reward!r}, allowed are return and gap_on_success")
-        if gap_slope <= 0:
-            raise UserError(f"retrieval.gap_slope is {gap_slope}, but it must be above 0")
         self.exploration = exploration
         self.reward = reward
         self.gap_slope = gap_slope
@@ -138,7 +136,7 @@ class UCBRetrieval(Retrieval):
             return None
         return 0.5 * (1.0 + math.tanh(0.5 * self.gap_slope * gap))  # the sigmoid, without overflow
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Mean reward and share of the choices, by task type and skill."""
         figures: dict[str, float] = {}
         for task_type, arms in self._arms.items():

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
 
 from sdar.environments.base import Environment
-from sdar.episode import Episode, Task, TaskOutcome
-from sdar.errors import UserError
+from sdar.episode import Episode, Task
 from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
+from sdar.teacher.hooks import IterationHooks
 from sdar.teacher.weights import TeacherWeights
 
 
-class Teacher(ABC):
+class Teacher(IterationHooks, ABC):
     """A source of privileged text. A teacher of one's own needs ``privileged_text``, or ``contexts`` in its place.
 
     In an iteration the calls are, in this order and on every rank:
@@ -26,9 +25,7 @@ class Teacher(ABC):
     4. ``gather`` with the same episodes, whose answers of all ranks are put together;
     5. ``observe`` with what became of every task of all ranks.
 
-    Evaluation asks for ``evaluation_text`` alone, at any time, and must change nothing. What a teacher remembers from
-    iteration to iteration is changed by ``observe`` alone, from arguments that are the same on all ranks: so the ranks
-    agree, and an iteration that is collected again after a resume is the same.
+    Evaluation asks for ``evaluation_text`` alone, at any time, and must change nothing.
     """
 
     weights: TeacherWeights
@@ -47,7 +44,7 @@ class Teacher(ABC):
     def connect(
         self, environment: Environment, count_tokens: Callable[[str], int], context_tokens: int | None = None
     ) -> None:
-        """Get to know who plays where, once and before any of the others.
+        """Called once, before any other hook.
 
         Args:
             environment: poses the tasks.
@@ -58,8 +55,8 @@ class Teacher(ABC):
         self.count_tokens = count_tokens
         self.context_tokens = context_tokens
 
-    def use(self, policy: LanguageModel) -> None:  # noqa: B027 - optional
-        """Get to know the policy that is trained, once, where its opinion is wanted after an episode."""
+    def use(self, policy: LanguageModel) -> None:
+        """Called once, after ``connect``, with the policy that is trained."""
 
     def reserved_tokens(self, task: Task) -> int:
         """Tokens that rollouts of a task leave free for the teacher's block.
@@ -67,9 +64,6 @@ class Teacher(ABC):
         It must not depend on what the teacher has learned, or scoring it would change the rollouts.
         """
         return self.count_tokens(self.privileged_text(task))
-
-    def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:  # noqa: B027 - optional
-        """Prepare an iteration: its tasks over all ranks, in their order; may be called again for the same one."""
 
     @abstractmethod
     def privileged_text(self, task: Task, member: int = 0) -> str:
@@ -86,38 +80,6 @@ class Teacher(ABC):
     def contexts(self, episodes: Sequence[Episode]) -> list[str]:
         """What the teacher reads of each finished episode, "" for nothing; it sees whole groups, side by side."""
         return [self.privileged_text(episode.task, episode.member) for episode in episodes]
-
-    def gather(self, episodes: Sequence[Episode]) -> list[Any]:  # noqa: ARG002
-        """What the other ranks must know of this rank's episodes: plain values that can be pickled."""
-        return []
-
-    def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:  # noqa: B027 - optional
-        """Learn from an iteration.
-
-        Args:
-            outcomes: of the tasks given to ``begin``, in that order, over all ranks.
-            gathered: the answers of ``gather``, rank by rank; do not depend on their order.
-        """
-
-    def figures(self) -> dict[str, float]:
-        """What to log of the last iteration, by tag; the same on all ranks. Called after ``observe``."""
-        return {}
-
-    def record(self) -> dict[str, Any]:
-        """What people want to know of the last iteration, a line of ``skills.jsonl``: plain values; {} for nothing."""
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint must keep: tensors and plain values."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` gave; UserError where it is another teacher's."""
-        if state:
-            raise UserError(
-                "ckpt_path names a checkpoint of a run whose teacher remembers something and this run's does not; "
-                "teacher and retrieval must be the same"
-            )
 
 
 def join(teacher: Teacher, environment: Environment, policy: LanguageModel) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from sdar.config.fields import AtLeastOne, BelowOne, checked
 from sdar.environments.base import Environment
 from sdar.episode import Episode, Task, TaskOutcome
 from sdar.errors import UserError
@@ -18,7 +19,7 @@ from sdar.skills.retrieval import Retrieval
 from sdar.teacher.base import Teacher
 from sdar.teacher.parts import ContextPart, Item
 from sdar.teacher.skills import HEADER, SkillPart
-from sdar.teacher.weights import TeacherSource, TeacherWeights, check_source
+from sdar.teacher.weights import TeacherSource, TeacherWeights
 
 
 class ContextTeacher(Teacher):
@@ -29,15 +30,16 @@ class ContextTeacher(Teacher):
     known then (``possible`` is empty) is given up as a whole, and counted, where the episode has left no room for it.
     """
 
+    @checked
     def __init__(
         self,
         parts: Mapping[str, ContextPart],
-        source: str = TeacherSource.OLD,
-        ema_decay: float = 0.99,
+        source: TeacherSource = TeacherSource.OLD,
+        ema_decay: BelowOne = 0.99,
         other: LanguageModel | None = None,
         keep_hidden: bool = False,
         position: Position = Position.USER_TURN,
-        budget_tokens: int | None = None,
+        budget_tokens: AtLeastOne | None = None,
     ) -> None:
         """``parts``: by a name, in the order in which they are read.
 
@@ -45,14 +47,8 @@ class ContextTeacher(Teacher):
 
         The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that do not go together.
         """
-        check_source(source, has_other=other is not None, keep_hidden=keep_hidden)
-        allowed = [name.value for name in Position]
-        if position not in allowed:
-            raise UserError(f"teacher.position is {position!r}, allowed is one of {', '.join(allowed)}")
-        if budget_tokens is not None and budget_tokens < 1:
-            raise UserError(f"teacher.budget_tokens is {budget_tokens}, but it must be at least 1, or null")
         self.parts = list(parts.values())
-        self.weights = TeacherWeights(TeacherSource(source), ema_decay, other, keep_hidden)
+        self.weights = TeacherWeights(source, ema_decay, other, keep_hidden)
         self.position = Position(position)
         self.budget_tokens = budget_tokens
         self.known_before = all(part.known_before for part in self.parts)
@@ -149,30 +145,30 @@ class ContextTeacher(Teacher):
             for episode in episodes:
                 offered = self._known(episode.task, episode.member)
                 self._usage.add(offered, self._fitting(offered, self.budget_tokens))
-        return [{"usage": self._usage.plain(), "parts": [part.gather(episodes) for part in self.parts]}]
+        return [{"usage": self._usage.to_dict(), "parts": [part.gather(episodes) for part in self.parts]}]
 
     def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:
         """Add up what all ranks read, and tell the parts."""
         self._last = _Usage()
         for share in gathered:
-            self._last.add_plain(share["usage"])
+            self._last.add_dict(share["usage"])
         for index, part in enumerate(self.parts):
             part.observe(outcomes, [value for share in gathered for value in share["parts"][index]])
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Usage of the last iteration, and what the parts have to say; nothing where nobody read anything."""
         if not self._last.episodes:
             return {}
-        figures = self._last.figures()
+        figures = self._last.metrics()
         for part in self.parts:
-            figures |= part.figures()
+            figures |= part.metrics()
         return figures
 
     def record(self) -> dict[str, Any]:
         """Usage of the last iteration in counts, and what the parts remember; {} where nobody read anything."""
         if not self._last.episodes:
             return {}
-        record = self._last.plain()
+        record = self._last.to_dict()
         for part in self.parts:
             record |= part.record()
         return record
@@ -193,16 +189,17 @@ class ContextTeacher(Teacher):
 class SkillTeacher(ContextTeacher):
     """A teacher that reads skills (``teacher=skills``)."""
 
+    @checked
     def __init__(
         self,
         library: SkillLibrary,
         retrieval: Retrieval,
-        source: str = TeacherSource.OLD,
-        ema_decay: float = 0.99,
+        source: TeacherSource = TeacherSource.OLD,
+        ema_decay: BelowOne = 0.99,
         other: LanguageModel | None = None,
         keep_hidden: bool = False,
         position: Position = Position.USER_TURN,
-        budget_tokens: int | None = None,
+        budget_tokens: AtLeastOne | None = None,
         header: str = HEADER,
     ) -> None:
         """``header``: first line of the text; the rest: see :class:`ContextTeacher`."""
@@ -229,7 +226,7 @@ class _Usage:
             self.used.update(item.name for item in left)
             self.given_up.update(item.name for item in items[len(left) :])
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Counts, by name in alphabetical order."""
         return {
             "episodes": self.episodes,
@@ -238,14 +235,14 @@ class _Usage:
             "given_up": dict(sorted(self.given_up.items())),
         }
 
-    def add_plain(self, counts: Mapping[str, Any]) -> None:
-        """Add what ``plain`` gave."""
+    def add_dict(self, counts: Mapping[str, Any]) -> None:
+        """Add what ``to_dict`` gave."""
         self.episodes += counts["episodes"]
         self.without_text += counts["without_text"]
         self.used.update(counts["used"])
         self.given_up.update(counts["given_up"])
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Shares of the episodes, and how many items an episode went without on average."""
         figures = {f"skills/used/{name}": count / self.episodes for name, count in sorted(self.used.items())}
         figures["skills/without_text_fraction"] = self.without_text / self.episodes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
+from sdar.config.fields import AtLeastOne, checked
 from sdar.environments.base import Environment
 from sdar.episode import Episode, Task, TaskOutcome
 from sdar.errors import UserError
@@ -44,13 +45,10 @@ class DemonstrationPart(ContextPart):
         header: first line of the text.
     """
 
+    @checked
     def __init__(
-        self, origin: Origin = "own_or_expert", keep: int = 8, observations: bool = True, header: str = HEADER
+        self, origin: Origin = "own_or_expert", keep: AtLeastOne = 8, observations: bool = True, header: str = HEADER
     ) -> None:
-        if origin not in get_args(Origin):
-            raise UserError(f"origin of demonstrations is {origin!r}, allowed is one of {', '.join(get_args(Origin))}")
-        if keep < 1:
-            raise UserError(f"keep, of demonstrations, is {keep}, but it must be at least 1")
         self.origin = origin
         self.keep = keep
         self.observations = observations

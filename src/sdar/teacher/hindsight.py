@@ -1,6 +1,6 @@
 """Hindsight: a teacher that reads what can be said about an episode after it was played.
 
-In the manner of SEED (arXiv 2607.14777) and OPID (arXiv 2606.26790): an analyser looks at the finished episode, and at
+In the manner of SEED (arXiv 2607.14777) and OPID (arXiv 2606.26790): an analyzer looks at the finished episode, and at
 the other attempts of its group, and writes down in a few lines what to do and what to avoid; with these lines in its
 context the same network scores the episode's tokens. Rollouts and evaluations never see them.
 """
@@ -10,16 +10,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from sdar.config.fields import AtLeastOne, BelowOne, NotNegative, checked
 from sdar.episode import Episode, Task, Turn
-from sdar.errors import UserError
 from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
-from sdar.rollout.sampling import SamplingConfig, turn_generator, turn_uniforms
+from sdar.rollout.sampling import turn_generator, turn_uniforms
+from sdar.rollout.settings import SamplingConfig
 from sdar.teacher.base import Teacher
-from sdar.teacher.weights import TeacherSource, TeacherWeights, check_source
+from sdar.teacher.weights import TeacherSource, TeacherWeights
 
 
-class Analyser(ABC):
+class Analyzer(ABC):
     """Says in a few lines what an attempt teaches, the most important line first."""
 
     def begin(self, iteration: int, seed: int) -> None:  # noqa: B027 - optional
@@ -33,7 +34,7 @@ class Analyser(ABC):
         """Lines of every episode of every group. Deterministic: the same on any rank and after a resume."""
 
 
-class RuleAnalyser(Analyser):
+class RuleAnalyzer(Analyzer):
     """Reads the lines off the turns: needs no model, and works in every environment.
 
     A solved attempt is told what led to the end: its actions without those that changed nothing. An unsolved one is
@@ -44,14 +45,13 @@ class RuleAnalyser(Analyser):
         at_most: actions named in one line, at least 1: the last ones of a solution, the first ones of what to avoid.
     """
 
-    def __init__(self, siblings: bool = True, at_most: int = 12) -> None:
-        if at_most < 1:
-            raise UserError(f"teacher.analyser.at_most is {at_most}, but it must be at least 1")
+    @checked
+    def __init__(self, siblings: bool = True, at_most: AtLeastOne = 12) -> None:
         self.siblings = siblings
         self.at_most = at_most
 
     def lines(self, groups: Sequence[Sequence[Episode]]) -> list[list[list[str]]]:
-        """See :class:`Analyser`."""
+        """See :class:`Analyzer`."""
         return [[self._lines(episode, group) for episode in group] for group in groups]
 
     def _lines(self, episode: Episode, group: Sequence[Episode]) -> list[str]:
@@ -70,7 +70,7 @@ class RuleAnalyser(Analyser):
         return found
 
 
-class PolicyAnalyser(Analyser):
+class PolicyAnalyzer(Analyzer):
     """Asks the policy itself, with the weights that played, to say what its attempt teaches.
 
     Args:
@@ -80,15 +80,14 @@ class PolicyAnalyser(Analyser):
         max_concurrent: how many answers are sampled at a time, at least 1; bounds memory.
     """
 
+    @checked
     def __init__(
         self,
         instruction: str = "In at most three sentences: what should the next attempt at this task do, and avoid?",
-        max_tokens: int = 96,
-        temperature: float = 0.7,
-        max_concurrent: int = 64,
+        max_tokens: AtLeastOne = 96,
+        temperature: NotNegative = 0.7,
+        max_concurrent: AtLeastOne = 64,
     ) -> None:
-        if max_concurrent < 1:
-            raise UserError(f"teacher.analyser.max_concurrent is {max_concurrent}, but it must be at least 1")
         self.instruction = instruction
         self.sampling = SamplingConfig(temperature, 1.0, 0, max_tokens)
         self.max_concurrent = max_concurrent
@@ -143,13 +142,13 @@ class PolicyAnalyser(Analyser):
 
 
 class HindsightTeacher(Teacher):
-    """A teacher that reads an analyser's lines about the very episode it scores.
+    """A teacher that reads an analyzer's lines about the very episode it scores.
 
     Rollouts leave ``budget_tokens`` free for them. Lines are whole or not at all: the last ones are left out until the
     text fits, and what was left out is counted (``teacher/hindsight_lines_dropped``).
 
     Args:
-        analyser: who writes the lines.
+        analyzer: who writes the lines.
         budget_tokens: longest text, at least 1.
         header: its first line.
         position: see :class:`sdar.policy.chat.Position`.
@@ -159,31 +158,29 @@ class HindsightTeacher(Teacher):
 
     known_before = False
 
+    @checked
     def __init__(
         self,
-        analyser: Analyser,
-        budget_tokens: int = 192,
-        source: str = TeacherSource.OLD,
-        ema_decay: float = 0.99,
+        analyzer: Analyzer,
+        budget_tokens: AtLeastOne = 192,
+        source: TeacherSource = TeacherSource.OLD,
+        ema_decay: BelowOne = 0.99,
         other: LanguageModel | None = None,
         keep_hidden: bool = False,
         header: str = "[Privileged Hindsight]",
         position: Position = Position.USER_TURN,
     ) -> None:
-        check_source(source, has_other=other is not None, keep_hidden=keep_hidden)
-        if budget_tokens < 1:
-            raise UserError(f"teacher.budget_tokens is {budget_tokens}, but it must be at least 1")
-        self.analyser = analyser
+        self.analyzer = analyzer
         self.budget_tokens = budget_tokens
         self.header = header
         self.position = Position(position)
-        self.weights = TeacherWeights(TeacherSource(source), ema_decay, other, keep_hidden)
+        self.weights = TeacherWeights(source, ema_decay, other, keep_hidden)
         self._counts = (0, 0)
         self._figures: dict[str, float] = {}
 
     def use(self, policy: LanguageModel) -> None:
-        """The policy may be the analyser."""
-        self.analyser.use(policy)
+        """The policy may be the analyzer."""
+        self.analyzer.use(policy)
 
     def privileged_text(self, task: Task, member: int = 0) -> str:  # noqa: ARG002
         """Nothing is known before."""
@@ -195,7 +192,7 @@ class HindsightTeacher(Teacher):
 
     def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:  # noqa: ARG002
         """Hand on which iteration it is."""
-        self.analyser.begin(iteration, seed)
+        self.analyzer.begin(iteration, seed)
 
     def contexts(self, episodes: Sequence[Episode]) -> list[str]:
         """The lines about each episode; nothing about those that an error ended, and nothing of these to others."""
@@ -205,7 +202,7 @@ class HindsightTeacher(Teacher):
                 positions.setdefault(episode.task.task_id, []).append(i)
         texts, given, dropped = [""] * len(episodes), 0, 0
         groups = [[episodes[i] for i in members] for members in positions.values()]
-        for members, found in zip(positions.values(), self.analyser.lines(groups), strict=True):
+        for members, found in zip(positions.values(), self.analyzer.lines(groups), strict=True):
             for i, lines in zip(members, found, strict=True):
                 texts[i], kept = self._fitting(lines)
                 given += kept
@@ -230,7 +227,7 @@ class HindsightTeacher(Teacher):
         for name, column in zip(("lines", "lines_dropped"), zip(*gathered, strict=True), strict=True):
             self._figures[f"teacher/hindsight_{name}"] = float(sum(column))
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Lines that teachers read in the last iteration, and lines for which there was no room; over all ranks."""
         return dict(self._figures)
 

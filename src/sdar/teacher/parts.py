@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from sdar.environments.base import Environment
-from sdar.episode import Episode, Task, TaskOutcome
+from sdar.episode import Episode, Task
+from sdar.teacher.hooks import IterationHooks
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Item:
     text: str
 
 
-class ContextPart(ABC):
+class ContextPart(IterationHooks, ABC):
     """One kind of privileged text: skills, or a demonstration. The calls come as those of a teacher do.
 
     Items are listed by rank: the last is the first to be given up where there is no room.
@@ -31,11 +32,8 @@ class ContextPart(ABC):
     header: str
     """First line of the part's text."""
 
-    def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:  # noqa: B027 - optional
+    def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:
         """Get to know the environment, and how long a text is in tokens; called once, first."""
-
-    def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:  # noqa: B027 - optional
-        """Prepare an iteration with the tasks of all ranks; may be called again for the same one."""
 
     @abstractmethod
     def items(self, task: Task, member: int) -> list[Item]:
@@ -56,25 +54,3 @@ class ContextPart(ABC):
     def arrange(self, items: Sequence[Item]) -> list[Item]:
         """The order in which the items are read; the order of their rank unless a part says otherwise."""
         return list(items)
-
-    def gather(self, episodes: Sequence[Episode]) -> list[Any]:  # noqa: ARG002
-        """What the other ranks must know of this rank's episodes: plain values."""
-        return []
-
-    def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:  # noqa: B027 - optional
-        """Learn from an iteration; do not depend on the order of ``gathered``."""
-
-    def figures(self) -> dict[str, float]:
-        """What to log, by tag; the same on all ranks."""
-        return {}
-
-    def record(self) -> dict[str, Any]:
-        """What it remembers, to be read by people."""
-        return {}
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint must keep: plain values."""
-        return {}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - optional
-        """Go on from what ``state`` gave; UserError where it is another part's."""

@@ -66,9 +66,9 @@ class SkillPart(ContextPart):
         """Tell the strategy."""
         self.retrieval.observe(outcomes, self._solved_return)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Those of the strategy."""
-        return self.retrieval.figures()
+        return self.retrieval.metrics()
 
     def record(self) -> dict[str, Any]:
         """What the strategy remembers."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sdar.config.fields import BelowOne, Lax, settings
 from sdar.errors import UserError
 from sdar.objective.divergence import Divergence
 from sdar.policy.language_model import LanguageModel
@@ -33,59 +33,48 @@ class TeacherSource(StrEnum):
     """Those of another model, which never move."""
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class TeacherWeights:
     """Settings of the teacher's weights. UserError for settings that do not go together.
 
     ``source``       see :class:`TeacherSource`
     ``ema_decay``    in [0, 1): weight of the past in the average (ema)
-    ``other``        the other model (other)
+    ``other``        the other model (other), or a function that loads it
     ``keep_hidden``  keep the teacher's hidden states and output head of every iteration, which divergences of the whole
                      vocabulary need (old)
     """
 
-    source: TeacherSource = TeacherSource.OLD
-    ema_decay: float = 0.99
-    other: LanguageModel | None = None
+    source: Annotated[TeacherSource, Lax] = TeacherSource.OLD
+    ema_decay: BelowOne = 0.99
+    other: LanguageModel | Callable[[], LanguageModel] | None = None
     keep_hidden: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
-        check_source(self.source, has_other=self.other is not None, keep_hidden=self.keep_hidden)
-        if not 0 <= self.ema_decay < 1:
-            raise UserError(f"teacher.ema_decay is {self.ema_decay}, allowed are numbers from 0 to below 1.")
-
-
-def check_source(source: str, *, has_other: bool, keep_hidden: bool) -> None:
-    """UserError when the settings of a teacher contradict each other, naming the two."""
-    allowed = [name.value for name in TeacherSource]
-    if source not in allowed:
-        raise UserError(f"teacher.source is {source!r}, allowed is one of {', '.join(allowed)}.")
-    if source == TeacherSource.OTHER and not has_other:
-        raise UserError("teacher.source is 'other', but teacher.other names no model.")
-    if source != TeacherSource.OTHER and has_other:
-        raise UserError(
-            f"teacher.other names a model, but teacher.source is {source!r}; allowed is 'other', or teacher.other=null."
-        )
-    if keep_hidden and source != TeacherSource.OLD:
-        raise UserError(
-            f"teacher.keep_hidden is true, but teacher.source is {source!r}, whose weights are there when they are "
-            f"needed; allowed is false, or teacher.source=old."
-        )
+        """Refuse settings that contradict each other."""
+        source = self.source.value
+        if self.source is TeacherSource.OTHER and self.other is None:
+            raise UserError("teacher.source=other needs a model: set teacher.other")
+        if self.source is not TeacherSource.OTHER and self.other is not None:
+            raise UserError(f"teacher.other names a model, but teacher.source={source}; set teacher.source=other")
+        if self.keep_hidden and self.source is not TeacherSource.OLD:
+            raise UserError(
+                f"teacher.keep_hidden=true keeps what an old teacher needs, but teacher.source={source} has its "
+                "weights at hand; set it to false, or teacher.source=old"
+            )
 
 
 def check_needs(divergence: Divergence, source: TeacherSource, *, keep_hidden: bool) -> None:
     """UserError when the divergence needs more of the teacher than its source leaves, naming both settings."""
     if divergence.full_vocabulary and source is TeacherSource.OLD and not keep_hidden:
         raise UserError(
-            f"divergence={divergence.name}, over the whole vocabulary, but teacher.source=old, whose distributions are "
-            f"gone when the student is updated; allowed are divergence=sampled or sampled_rkl, teacher.source=current, "
-            f"ema, initial or other, and teacher.keep_hidden=true"
+            f"divergence={divergence.name} needs the teacher's whole distributions, but with teacher.source=old they "
+            "are gone when the student is updated; set divergence=sampled or sampled_rkl, teacher.source=current, ema, "
+            "initial or other, or teacher.keep_hidden=true"
         )
     if keep_hidden and not divergence.full_vocabulary:
         raise UserError(
-            f"teacher.keep_hidden=true, but divergence={divergence.name} needs no hidden states; allowed is "
-            f"teacher.keep_hidden=false, or a divergence over the whole vocabulary"
+            f"teacher.keep_hidden=true, but divergence={divergence.name} needs no hidden states; set it to false, or a "
+            "divergence over the whole vocabulary"
         )
 
 
@@ -93,13 +82,13 @@ def check_sharding(divergence: Divergence, source: TeacherSource) -> None:
     """UserError for what is not offered where weights are spread over processes (FSDP2)."""
     if divergence.full_vocabulary:
         raise UserError(
-            f"divergence={divergence.name} needs the output head whole, but trainer.strategy spreads the weights over "
-            f"the processes; allowed are divergence=sampled and sampled_rkl, or trainer=ddp"
+            f"divergence={divergence.name} needs the whole output head, but trainer.strategy shards the weights over "
+            "the processes; set divergence=sampled or sampled_rkl, or trainer=ddp"
         )
     if source is TeacherSource.EMA:
         raise UserError(
-            "teacher.source=ema is a copy of all weights, but trainer.strategy spreads them over the processes; "
-            "allowed are teacher.source=old, current and initial, or trainer=ddp"
+            "teacher.source=ema is a copy of all weights, but trainer.strategy shards them over the processes; set "
+            "teacher.source=old, current or initial, or trainer=ddp"
         )
 
 
@@ -134,8 +123,9 @@ class TeacherModel:
             _check_precision(policy.model)
             self.copies.append(_frozen(copy.deepcopy(policy.model)))
         elif settings.other is not None:
-            _check_other(settings.other, policy)
-            self.copies.append(_frozen(settings.other.model))
+            other = settings.other if isinstance(settings.other, LanguageModel) else settings.other()
+            _check_other(other, policy)
+            self.copies.append(_frozen(other.model))
 
     @property
     def is_student(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sdar.errors import UserError
+from sdar.errors import UserError, command
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import tiny_model
 from sdar.policy.tiny import build_model, build_tokenizer
@@ -42,9 +42,10 @@ class Command:
     mixture: Mixture = field(default_factory=Mixture)
 
 
-def main(arguments: list[str]) -> int:
+@command
+def main(arguments: Sequence[str]) -> int:
     """Train and save; returns the exit code."""
-    given = OmegaConf.from_cli(arguments)
+    given = OmegaConf.from_cli(list(arguments))
     domain = load_domain(str(given.get("environment", Command.environment)))
     defaults = Command(max_turns=domain.max_turns, training=domain.training())
     try:
@@ -147,8 +148,4 @@ def _write(out: Path, record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(sys.argv[1:]))

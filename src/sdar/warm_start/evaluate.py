@@ -10,7 +10,8 @@ from sdar.evaluation.panel import make_panel
 from sdar.evaluation.result import EvaluationResult
 from sdar.policy.language_model import LanguageModel
 from sdar.randomness import keyed_generator
-from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.rollout.collector import Collector
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.warm_start.domain import Domain
 
 PANEL_SIZE = 240
@@ -22,7 +23,7 @@ def evaluate_warm_start(policy: LanguageModel, domain: Domain, max_turns: int) -
     environment = domain.environment(max_turns)
     panel = make_panel(environment, domain.split, PANEL_SIZE, 0)
     sampling = SamplingConfig(temperature=TEMPERATURE, top_p=1.0, top_k=0, max_response_tokens=48)
-    collector = Collector(policy, environment, sampling, 64)
+    collector = Collector(policy, environment, RolloutSettings(max_concurrent_episodes=64, sampling=sampling))
     teacher = domain.teacher()
 
     def wrong(task: Task) -> str:

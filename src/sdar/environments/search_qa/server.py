@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,7 +28,7 @@ from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.closed_world import ClosedWorld
 from sdar.environments.search_qa.retriever import Hit, RetrievalFailure, Retriever
 from sdar.environments.search_qa.world import WorldSettings
-from sdar.errors import UserError
+from sdar.errors import UserError, command
 
 log = logging.getLogger(__name__)
 
@@ -171,25 +172,26 @@ class Command:
     cache_dir: str | None = None
 
 
-def main(arguments: list[str]) -> int:
+@command
+def main(arguments: Sequence[str]) -> int:
     """Serve until stopped by SIGINT or SIGTERM; returns the exit code."""
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Command), OmegaConf.from_cli(arguments))
+        merged = OmegaConf.merge(OmegaConf.structured(Command), OmegaConf.from_cli(list(arguments)))
     except OmegaConfBaseException as error:
         allowed = ", ".join(Command.__annotations__)
         raise UserError(f"{str(error).splitlines()[0]}; allowed settings: {allowed}") from error
-    command = OmegaConf.to_object(merged)
-    assert isinstance(command, Command)
-    if not 1 <= command.top_k <= wire.MAX_TOP_K:
-        raise UserError(f"top_k={command.top_k}: allowed is a whole number from 1 to {wire.MAX_TOP_K}")
-    if command.corpus is None:
+    settings = OmegaConf.to_object(merged)
+    assert isinstance(settings, Command)
+    if not 1 <= settings.top_k <= wire.MAX_TOP_K:
+        raise UserError(f"top_k={settings.top_k}: allowed is a whole number from 1 to {wire.MAX_TOP_K}")
+    if settings.corpus is None:
         retriever = ClosedWorld(WorldSettings(), (1, 1)).retriever
     else:
-        retriever = Bm25Retriever.open(command.corpus, cache_dir=command.cache_dir, k1=command.k1, b=command.b)
+        retriever = Bm25Retriever.open(settings.corpus, cache_dir=settings.cache_dir, k1=settings.k1, b=settings.b)
     try:
-        server = RetrievalServer(retriever, host=command.host, port=command.port, top_k=command.top_k)
+        server = RetrievalServer(retriever, host=settings.host, port=settings.port, top_k=settings.top_k)
     except (OSError, OverflowError) as error:
-        raise UserError(f"host={command.host} port={command.port}: it cannot be listened on ({error})") from error
+        raise UserError(f"host={settings.host} port={settings.port}: it cannot be listened on ({error})") from error
     for number in (signal.SIGINT, signal.SIGTERM):
         # shutdown() waits for the loop that this handler interrupts, so it is called from elsewhere
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
@@ -200,8 +202,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main(sys.argv[1:]))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sdar.environments.webshop.product import Product
-from sdar.errors import UserError
+from sdar.errors import UserError, command
 
 SOURCES = ("auto", "file", "spacy", "words")
 FILE_PATTERN = "title_nouns*.json"
@@ -117,6 +117,7 @@ def _load_model() -> Any:
     raise UserError("environment.nouns=spacy: spaCy's small English model is missing: pip install 'sdar[nouns]'")
 
 
+@command
 def main(arguments: Sequence[str]) -> int:
     """``python -m sdar.environments.webshop.nouns FOLDER``: write the nouns of the products in a folder."""
     from sdar.environments.webshop.dataset import read_products
@@ -125,13 +126,9 @@ def main(arguments: Sequence[str]) -> int:
         print("usage: python -m sdar.environments.webshop.nouns FOLDER [--full]", file=sys.stderr)
         return 2
     folder, small = Path(arguments[0]), arguments[1:] == []
-    try:
-        products = read_products(folder, use_small=small, human_goals=False)
-        nouns = _Tagger().all(product.title for product in products)
-        table = {product.asin: found for product, found in zip(products, nouns, strict=True)}
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    products = read_products(folder, use_small=small, human_goals=False)
+    nouns = _Tagger().all(product.title for product in products)
+    table = {product.asin: found for product, found in zip(products, nouns, strict=True)}
     file = folder / f"title_nouns{'_1000' if small else ''}.json"
     file.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
     print(f"nouns of {len(table)} titles are in {file}")

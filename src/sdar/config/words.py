@@ -1,0 +1,66 @@
+"""Annotations and values in the words of an error message."""
+
+from __future__ import annotations
+
+import collections.abc
+import types
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from annotated_types import Ge, Gt, Le, Lt
+
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    Path: "a path",
+    None: "null",
+    type(None): "null",
+    Any: "anything",
+}
+_BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
+
+
+def describe(hint: Any) -> str:
+    """What an annotation allows: "a whole number >= 1", "'append' or 'window'", "a number >= 0 or null"."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        known = [(_BOUNDS[type(extra)], extra) for extra in arguments[1:] if type(extra) in _BOUNDS]
+        bounds = [f"{sign} {getattr(extra, name)}" for (sign, name), extra in known]
+        inner, null, _ = describe(arguments[0]).partition(" or null")
+        return f"{inner} {' and '.join(bounds)}{null}" if bounds else f"{inner}{null}"
+    if origin in (Union, types.UnionType):
+        options = list(dict.fromkeys(describe(argument) for argument in arguments if argument is not type(None)))
+        plain = [option for option in options if not option.startswith("an object")] or options
+        return " or ".join(plain + (["null"] if type(None) in arguments else []))
+    if origin is Literal:
+        return " or ".join(repr(option) for option in arguments)
+    if hint in _WORDS:
+        return _WORDS[hint]
+    kind = origin or hint
+    if kind in (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):
+        return f"a list of {describe(arguments[0]).replace('a ', '', 1)}s" if _is_list_of_words(arguments) else "a list"
+    if kind in (dict, collections.abc.Mapping):
+        return "a mapping"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " or ".join(repr(member.value) for member in kind)
+    return f"an object ({getattr(kind, '__name__', kind)})"
+
+
+def _is_list_of_words(arguments: tuple[Any, ...]) -> bool:
+    return bool(arguments) and arguments[0] in (int, float, str)
+
+
+def shown(value: Any) -> str:
+    """A value as an error message shows it: short, texts in quotes, null and true as a configuration spells them."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping) and "_target_" in value:
+        return f"{{_target_: {value['_target_']}, ...}}"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,29 @@
+"""Environments by name, without a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from sdar.environments.base import Environment
+from sdar.errors import UserError
+
+ENVIRONMENTS = {
+    "alfworld": "sdar.environments.alfworld.environment.AlfworldEnvironment",
+    "webshop": "sdar.environments.webshop.environment.WebshopEnvironment",
+    "search_qa": "sdar.environments.search_qa.environment.SearchQAEnvironment",
+}
+
+
+def make(name: str, **settings: Any) -> Environment:
+    """An environment of ours, with the settings of its constructor; without any it needs no download.
+
+    Raises:
+        UserError: there is no such environment, or a setting of it is wrong.
+    """
+    if name not in ENVIRONMENTS:
+        raise UserError(f"there is no environment {name!r}; it must be one of {', '.join(ENVIRONMENTS)}")
+    module, _, cls = ENVIRONMENTS[name].rpartition(".")
+    constructor: Callable[..., Environment] = getattr(import_module(module), cls)
+    return constructor(**settings)

@@ -1,0 +1,55 @@
+"""How many episodes are played, and how: the group ``rollout``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+
+from sdar.config.fields import AtLeastOne, Count, NotNegative, settings
+
+Context = Literal["append", "window"]
+
+
+@settings(frozen=True)
+class SamplingConfig:
+    """Filters of the next-token distribution, all stated, none taken from a model's generation defaults.
+
+    ``temperature``          >= 0; 0 means greedy
+    ``top_p``                in (0, 1]; 1 keeps every token
+    ``top_k``                >= 0; 0 keeps every token
+    ``max_response_tokens``  >= 1, the limit of one response, end token included
+    """
+
+    temperature: NotNegative = 1.0
+    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
+    top_k: Count = 0
+    max_response_tokens: AtLeastOne = 512
+
+
+@settings(frozen=True)
+class RolloutSettings:
+    """How episodes are played; the defaults are those of ``configs/rollout/append.yaml``.
+
+    ``tasks_per_iteration``      >= 1, different tasks per iteration over all processes
+    ``group_size``               G >= 2, episodes per task, which are compared with each other
+    ``max_concurrent_episodes``  >= 1; bounds the memory of the KV cache and the pool, changes nothing that is sampled
+    ``context``                  append: one growing conversation per episode; window: a fresh prompt every turn
+    ``history_turns``            window only, H >= 0: past turns that a prompt shows
+    ``max_prompt_tokens``        window only: longest prompt, without a privileged block that the policy reads; prompts
+                                 that do not fit show fewer past turns. None: the model's context
+    ``resample_rounds``          dynamic sampling: how often groups whose returns are all equal are replaced by those of
+                                 other tasks; 0: never
+    ``keep_equal_groups``        whether groups whose returns are all equal in the end are learned from
+    ``sampling``                 temperature, filters and length of a response
+    """
+
+    tasks_per_iteration: AtLeastOne = 6
+    group_size: Annotated[int, Ge(2)] = 8
+    max_concurrent_episodes: AtLeastOne = 64
+    context: Context = "append"
+    history_turns: Count = 2
+    max_prompt_tokens: AtLeastOne | None = None
+    resample_rounds: Count = 0
+    keep_equal_groups: bool = True
+    sampling: SamplingConfig = SamplingConfig(max_response_tokens=48)

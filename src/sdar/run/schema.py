@@ -1,0 +1,69 @@
+"""The frame of a configuration: what stands at the top of ``configs/train.yaml``, and of which class each place is.
+
+It is read as source text (:mod:`sdar.config.signatures`), so that names and types are checked before anything heavy is
+imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le
+
+from sdar.config.fields import AtLeastOne
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from sdar.environments.base import Environment
+    from sdar.evaluation.settings import EvaluationSettings
+    from sdar.learning.method import LossAggregation, Method
+    from sdar.learning.optimizer import OptimizerSettings
+    from sdar.objective.divergence import Divergence
+    from sdar.objective.gate import Gate
+    from sdar.objective.schedule import Schedules
+    from sdar.policy.language_model import LanguageModel
+    from sdar.rollout.settings import RolloutSettings
+    from sdar.skills.retrieval import Retrieval
+    from sdar.teacher.base import Teacher
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The whole of a configuration.
+
+    ``name``       folder under ``logs_dir``
+    ``seed``       of tasks and sampled tokens; the same seed gives the same curve
+    ``train``      False: only evaluate ``ckpt_path``, or the start weights
+    ``ckpt_path``  a checkpoint, or ``last``: continue from it
+    ``domain``     names the shipped skills and the shipped tiny model that belong to the environment
+    ``skills``     the library that teachers read: a shipped one by its name, or a folder
+    ``run_dir``    folder of this run; null: ``<logs_dir>/<name>/<date>_<time>``
+    ``threads``    CPU threads of torch; null: as many as there are cores
+    """
+
+    name: str
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
+    train: bool
+    ckpt_path: str | None
+    logs_dir: str
+    domain: str
+    skills: str
+    run_dir: str | None
+    threads: AtLeastOne | None
+    trainer: Trainer
+    gate: Gate
+    divergence: Divergence
+    schedule: Schedules
+    retrieval: Retrieval
+    loss_aggregation: LossAggregation
+    rollout: RolloutSettings
+    optimizer: OptimizerSettings
+    evaluation: EvaluationSettings
+    environment: Environment
+    model: LanguageModel
+    teacher: Teacher | None
+    algorithm: Method
+    callbacks: dict[str, Any]
+    logger: dict[str, Any]
