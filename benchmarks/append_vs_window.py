@@ -32,8 +32,9 @@ from sdar.learning.batch import pack, pack_teacher
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import PRETRAINED, LanguageModel
 from sdar.randomness import keyed_generator
-from sdar.rollout.collector import Collector, EpisodeRequest, SamplingConfig
-from sdar.run.rules.validate import validate
+from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
+from sdar.run.validate import validate
 from sdar.teacher.context import SkillTeacher
 
 THOUGHT = "I look for what the task names and bring it where it belongs."

@@ -20,7 +20,7 @@ import torch
 
 from sdar.config.compose import compose_config
 from sdar.run.assembly import Assembly, assemble, build_trainer
-from sdar.run.rules.validate import validate
+from sdar.run.validate import validate
 
 PARTS = ("generate_s", "environment_s", "score_s", "update_s")
 

@@ -23,7 +23,7 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "no iteration": (["trainer.max_epochs=0"], ["trainer.max_epochs=0", "at least 1"]),
     "typo at the top": (["sed=3"], ["sed=3", "did you mean seed"]),
     "typo in a group's name": (["algoritm=grpo"], ["algoritm=grpo", "did you mean algorithm"]),
-    "typo in a constructor's setting": (["module.learn_rate=1"], ["module.learn_rate=1", "module.learning_rate"]),
+    "typo in a constructor's setting": (["module.learn_rate=1"], ["module.learn_rate=1", "optimizer.learning_rate"]),
     "typo in a callback's setting": (["callbacks.episodes.token_gap=true"], ["token_gap", "token_gaps"]),
     "typo deep inside": (["algorithm.objective.clip_hihg=0.3"], ["clip_hihg", "clip_high"]),
     "a fraction of a seed": (["seed=1.5"], ["seed=1.5", "a whole number"]),
@@ -31,21 +31,24 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "no thread": (["threads=0"], ["threads=0", "at least 1"]),
     "unknown context": (["rollout.context=sliding"], ["rollout.context=sliding", "append"]),
     "negative history": (["rollout.history_turns=-1"], ["rollout.history_turns=-1", "at least 0"]),
-    "the release's statistics of conversations": (["statistics=release"], ["statistics=release", "rollout=window"]),
+    "the release's statistics of conversations": (
+        ["loss_aggregation=reference_code"],
+        ["loss_aggregation=reference_code", "rollout=window"],
+    ),
     "steps counted twice": (
-        ["module.rows_per_step=4", "module.episodes_per_step=2"],
-        ["module.rows_per_step=4", "module.episodes_per_step=2"],
+        ["optimizer.rows_per_step=4", "optimizer.episodes_per_step=2"],
+        ["optimizer.rows_per_step=4", "optimizer.episodes_per_step=2"],
     ),
     "rows that do not divide": (
-        ["statistics=release", "rollout=window", "module.rows_per_step=100"],
-        ["module.rows_per_step=100", "statistics.micro_batch_rows=32"],
+        ["loss_aggregation=reference_code", "rollout=window", "optimizer.rows_per_step=100"],
+        ["optimizer.rows_per_step=100", "loss_aggregation.micro_batch_rows=32"],
     ),
     "no room for a prompt": (["rollout.max_prompt_tokens=0"], ["rollout.max_prompt_tokens=0", "at least 1"]),
     "greedy training": (["rollout.sampling.temperature=0"], ["rollout.sampling.temperature=0", "above 0"]),
     "filtered training": (["rollout.sampling.top_p=0.9"], ["rollout.sampling.top_p=0.9", "allowed is 1"]),
     "top k in training": (["rollout.sampling.top_k=50"], ["rollout.sampling.top_k=50", "allowed is 0"]),
     "a setting the program fills in": (["+collector.reserved_tokens=3"], ["collector.reserved_tokens"]),
-    "learning rate that is no number": (["module.learning_rate=nan"], ["module.learning_rate=nan", "above 0"]),
+    "learning rate that is no number": (["optimizer.learning_rate=nan"], ["optimizer.learning_rate=nan", "above 0"]),
     "gradient clipping in the trainer": (["trainer.gradient_clip_val=1"], ["gradient_clip_val", "max_grad_norm"]),
     "something else to build": (["trainer._target_=os.system"], ["os.system", "sdar"]),
     "nothing to build": (["trainer._target_=lightning.Trainr"], ["lightning.Trainr"]),
@@ -94,7 +97,7 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["gate=soft_or", "gate.entropy_scale=raw"],
         ["gate.entropy_scale", "gate.allow_raw_entropy=true"],
     ),
-    "unknown entropy scale": (["gate=entropy", "gate.entropy_scale=bits"], ["gate.entropy_scale=bits", "normalised"]),
+    "unknown entropy scale": (["gate=entropy", "gate.entropy_scale=bits"], ["gate.entropy_scale=bits", "normalized"]),
     "an empty top": (["algorithm=opsd", "divergence.top_k=0"], ["divergence.top_k=0", "at least 1"]),
     "a slope for no gate": (
         ["gate=none", "schedule.beta.value=2"],
@@ -133,16 +136,16 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "a constant length for means of micro-batches": (
         [
             "algorithm=grpo",
-            "statistics=release",
+            "loss_aggregation=reference_code",
             "rollout=window",
             "algorithm.objective.policy_length={_target_: "
             "sdar.objective.objective.ConstantLength, turns: 3, response_tokens: 4}",
         ],
-        ["policy_length", "statistics=release"],
+        ["policy_length", "loss_aggregation=reference_code"],
     ),
     "the release's statistics of another advantage": (
-        ["algorithm=gigpo", "statistics=release", "rollout=window"],
-        ["statistics=release", "StepGroupAdvantage", "algorithm=grpo"],
+        ["algorithm=gigpo", "loss_aggregation=reference_code", "rollout=window"],
+        ["loss_aggregation=reference_code", "StepGroupAdvantage", "algorithm=grpo"],
     ),
     "shaping without a scored teacher": (
         ["algorithm=rlsd", "algorithm.score_teacher=false"],
@@ -169,13 +172,13 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["gate._target_=sdar.objective.divergence.Sampled"],
         ["gate._target_", "sdar.objective.gate.Gate"],
     ),
-    "an analyser as the teacher": (
-        ["algorithm=hindsight", "teacher._target_=sdar.teacher.hindsight.RuleAnalyser"],
+    "an analyzer as the teacher": (
+        ["algorithm=hindsight", "teacher._target_=sdar.teacher.hindsight.RuleAnalyzer"],
         ["teacher._target_", "sdar.teacher.base.Teacher"],
     ),
-    "a teacher as its own analyser": (
-        ["algorithm=hindsight", "teacher.analyser._target_=sdar.teacher.hindsight.HindsightTeacher"],
-        ["teacher.analyser._target_", "sdar.teacher.hindsight.Analyser"],
+    "a teacher as its own analyzer": (
+        ["algorithm=hindsight", "teacher.analyzer._target_=sdar.teacher.hindsight.HindsightTeacher"],
+        ["teacher.analyzer._target_", "sdar.teacher.hindsight.Analyzer"],
     ),
     "nobody to score": (
         ["algorithm=grpo", "algorithm.score_teacher=true", "teacher=none"],
@@ -194,8 +197,8 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["skills_in_prompt=true", "only known after the episode"],
     ),
     "hindsight of no action": (
-        ["algorithm=hindsight", "teacher.analyser.at_most=0"],
-        ["teacher.analyser.at_most=0", "at least 1"],
+        ["algorithm=hindsight", "teacher.analyzer.at_most=0"],
+        ["teacher.analyzer.at_most=0", "at least 1"],
     ),
     "skills in the prompt and a teacher with the same": (
         ["algorithm=skill_grpo", "algorithm.score_teacher=true"],
@@ -217,8 +220,8 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["rollout.tasks_per_iteration=6", "8 processes"],
     ),
     "steps that processes cannot share": (
-        ["trainer=ddp", "trainer.accelerator=cpu", "module.episodes_per_step=9"],
-        ["module.episodes_per_step=9", "2 processes"],
+        ["trainer=ddp", "trainer.accelerator=cpu", "optimizer.episodes_per_step=9"],
+        ["optimizer.episodes_per_step=9", "2 processes"],
     ),
     "no device": (["trainer.devices=0"], ["trainer.devices=0", "at least 1"]),
     "devices in words": (["trainer.devices=two"], ["trainer.devices=two", "a number"]),

@@ -5,7 +5,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.evaluation.panel import make_panel
-from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.rollout.collector import Collector
+from sdar.rollout.settings import SamplingConfig
 from toys.training import (
     LIMIT,
     HintTeacher,

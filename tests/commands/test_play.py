@@ -13,7 +13,7 @@ from sdar.config.compose import compose_config
 from sdar.environments.alfworld.environment import AlfworldEnvironment
 from sdar.policy.checkpoint import CHECKPOINT_KEY, origin
 from sdar.rollout.collector import Collector, EpisodeRequest
-from sdar.rollout.sampling import SamplingConfig
+from sdar.rollout.settings import SamplingConfig
 
 SMALL = ("environment=alfworld", "environment.num_tasks=[6,6,6]", "environment.data_dir=null")
 

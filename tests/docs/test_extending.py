@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import torch
 
-from sdar.objective.tokens import DistillationTokens
 from toys.training import LettersEnvironment, toy_datamodule, toy_module, toy_policy, train
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from sdar.config.command_line import parse_command_line
 from sdar.config.compose import compose_config
 from sdar.config.sources import config_folder
 from sdar.run.rules import processes as parallel
-from sdar.run.rules.validate import validate
+from sdar.run.validate import validate
 
 ROOT = Path(__file__).parents[2]
 EXECUTED = ("extending.md", "custom_environment.md")  # by tests of their own, with the files of those pages

@@ -9,7 +9,8 @@ from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import make_panel
 from sdar.evaluation.report import EvaluationResult, TaskRecord, final_table, merge, summarise
 from sdar.evaluation.statistics import wilson_interval
-from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.rollout.collector import Collector
+from sdar.rollout.settings import SamplingConfig
 from toys.rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests
 
 SAMPLING = SamplingConfig(temperature=0.4, max_response_tokens=4)
@@ -104,8 +105,8 @@ def test_named_scores_are_means_over_the_episodes_that_count() -> None:
     assert found.scores_by_type == {"a": {"f1": 0.625}, "b": {"f1": 0.0}}
     assert found.metrics("val")["val/score/f1"] == 1.25 / 3
     assert "41.7 %" in final_table([found])
-    assert EvaluationResult.from_plain(found.plain()) == found
-    assert [TaskRecord.from_plain(record.plain()[:6]).scores for record in found.records] == [{}] * 4
+    assert EvaluationResult.from_dict(found.to_dict()) == found
+    assert [TaskRecord.from_dict(record.to_dict()[:6]).scores for record in found.records] == [{}] * 4
 
 
 def test_without_a_valid_episode_nothing_is_claimed() -> None:

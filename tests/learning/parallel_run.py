@@ -23,7 +23,8 @@ from sdar.learning.strategies import fully_sharded
 from sdar.learning.supervision import SolvedEpisodes
 from sdar.objective.full_vocabulary import ReverseKL
 from sdar.objective.gate import NoGate
-from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.rollout.collector import Collector
+from sdar.rollout.settings import SamplingConfig
 from sdar.teacher.weights import TeacherSource
 from toys.methods import TRAINED, method_run
 from toys.training import (
@@ -37,7 +38,7 @@ from toys.training import (
     toy_trainer,
 )
 
-SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "token_budget": 300, "entropy_coefficient": 0.01}
+SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "max_tokens_per_micro_batch": 300, "entropy_coefficient": 0.01}
 TAUGHT: dict[str, dict[str, Any]] = {
     # Two optimiser steps an iteration: in the second the teacher has moved and is asked again.
     "sampled": {"distillation_coefficient": 0.5},
@@ -48,7 +49,7 @@ STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambd
 PRECISIONS = ("bf16-mixed", "bf16-true")
 BY_ROWS: dict[str, dict[str, Any]] = {
     "rows": {"episodes_per_step": None, "rows_per_step": 3},
-    "release": {"episodes_per_step": None, "rows_per_step": 4, "statistics": "release", "micro_batch_rows": 1},
+    "release": {"episodes_per_step": None, "rows_per_step": 4, "micro_batch_rows": 1},
 }
 """Optimiser steps counted in rows: those of both ranks, of which one has none."""
 SUPERVISED = {"supervision": SolvedEpisodes(0.5)}
@@ -117,7 +118,7 @@ def fit(
     ``save``: where the last checkpoint goes; ``steps``: settings of the module.
     """
     if method is not None:
-        module, data = method_run(method, context=context, learning_rate=1e-3, token_budget=300)
+        module, data = method_run(method, context=context, learning_rate=1e-3, max_tokens_per_micro_batch=300)
         return _fit(module, data, iterations, save=save, ckpt_path=ckpt_path, **trainer)
     policy = toy_policy()
     source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT

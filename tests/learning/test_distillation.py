@@ -94,8 +94,8 @@ def test_with_an_empty_block_the_present_teacher_agrees_with_the_student_in_ever
 @pytest.mark.parametrize("method", ["opsd", "jsd", "kept", "soft_or"])
 def test_the_cut_into_micro_batches_does_not_change_the_update(method, context):
     settings = {"distillation_coefficient": 0.5, "episodes_per_step": None, "context": context}
-    first, one = run(method, token_budget=200, **settings)
-    second, other = run(method, token_budget=100_000, **settings)
+    first, one = run(method, max_tokens_per_micro_batch=200, **settings)
+    second, other = run(method, max_tokens_per_micro_batch=100_000, **settings)
     assert one[0]["loss/distillation"] == pytest.approx(other[0]["loss/distillation"], rel=1e-4)
     assert one[0]["train/grad_norm"] == pytest.approx(other[0]["train/grad_norm"], rel=1e-3)
     for name, tensor in weights(first).items():

@@ -49,7 +49,7 @@ def test_the_first_ratio_is_exactly_one_with_adapters(precision):
         iterations=1,
         policy=adapters(),
         episodes_per_step=None,
-        token_budget=150,
+        max_tokens_per_micro_batch=150,
         trainer={"precision": precision},
         **GRPO,
     )

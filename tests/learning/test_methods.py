@@ -138,7 +138,12 @@ def test_a_constant_length_changes_the_scale_of_the_policy_term_alone(context):
     for length in (None, ConstantLength(3, 6)):
         policy = toy_policy()
         module = toy_module(
-            policy, policy_length=length, context=context, episodes_per_step=None, token_budget=200, **alone
+            policy,
+            policy_length=length,
+            context=context,
+            episodes_per_step=None,
+            max_tokens_per_micro_batch=200,
+            **alone,
         )
         curve = train(module, toy_datamodule(policy, context=context), 1).curve()
         norms[length] = curve[0]["train/grad_norm"]
@@ -159,14 +164,14 @@ def test_a_pooled_ratio_does_not_depend_on_the_cut_into_micro_batches(ratio, con
     found = []
     for budget in (150, 100_000):
         policy = toy_policy()
-        module = toy_module(policy, token_budget=budget, **settings)
+        module = toy_module(policy, max_tokens_per_micro_batch=budget, **settings)
         curve = train(module, toy_datamodule(policy, context=context), 1).curve()
         found.append((weights(module), curve[0]))
     for name, tensor in found[0][0].items():
         torch.testing.assert_close(tensor, found[1][0][name], rtol=0, atol=2e-4)
     assert found[0][1]["train/clip_fraction"] == pytest.approx(found[1][1]["train/clip_fraction"], abs=1e-6)
     policy = toy_policy()
-    tokens = toy_module(policy, token_budget=150, **(settings | {"ratio": "token"}))
+    tokens = toy_module(policy, max_tokens_per_micro_batch=150, **(settings | {"ratio": "token"}))
     train(tokens, toy_datamodule(policy, context=context), 1)
     assert not same_weights(weights(tokens), found[0][0])
 
@@ -183,7 +188,7 @@ def test_the_release_has_its_own_form_of_grpos_advantage_and_of_no_other():
     }  # fmt: skip
     module = toy_module(toy_policy(), advantage=GroupAdvantage(invalid_penalty=0.3), **settings)
     assert module.advantage.invalid_penalty == 0.3
-    with pytest.raises(UserError, match="statistics=release"):
+    with pytest.raises(UserError, match="loss_aggregation=reference_code"):
         toy_module(toy_policy(), advantage=StepGroupAdvantage(), **settings)
 
 

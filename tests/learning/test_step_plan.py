@@ -128,14 +128,14 @@ GOOD = {
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"context": "append"}, "statistics=release.*rollout.context=append; allowed is rollout=window"),
-        ({"rows_per_step": None}, "module.rows_per_step=None.*multiple of statistics.micro_batch_rows=4"),
-        ({"rows_per_step": 6}, "module.rows_per_step=6.*multiple of statistics.micro_batch_rows=4"),
-        ({"micro_batch_rows": None}, "multiple of statistics.micro_batch_rows=None"),
-        ({"episodes_per_step": 2}, "module.rows_per_step=8: allowed is null beside module.episodes_per_step=2"),
-        ({"statistics": "episode"}, "statistics.micro_batch_rows=4: only statistics=release"),
+        ({"context": "append"}, "loss_aggregation=reference_code.*rollout.context=append; allowed is rollout=window"),
+        ({"rows_per_step": None}, "optimizer.rows_per_step=None.*multiple of loss_aggregation.micro_batch_rows=4"),
+        ({"rows_per_step": 6}, "optimizer.rows_per_step=6.*multiple of loss_aggregation.micro_batch_rows=4"),
+        ({"micro_batch_rows": None}, "multiple of loss_aggregation.micro_batch_rows=None"),
+        ({"episodes_per_step": 2}, "optimizer.rows_per_step=8: allowed is null beside optimizer.episodes_per_step=2"),
+        ({"statistics": "episode"}, "loss_aggregation.micro_batch_rows=4: only loss_aggregation=reference_code"),
         ({"statistics": "mine"}, "statistics.kind=mine: allowed are episode and release"),
-        ({"rows_per_step": 0}, "module.rows_per_step=0"),
+        ({"rows_per_step": 0}, "optimizer.rows_per_step=0"),
     ],
 )
 def test_steps_that_make_no_sense_are_refused(changes, message):

@@ -47,7 +47,7 @@ def test_the_shortest_solved_attempt_of_each_group_is_imitated(context):
 @both_contexts
 def test_their_loss_is_minus_the_mean_log_prob_over_their_own_tokens(context):
     """Alone, with a coefficient of 2, in one step of many micro-batches: value and gradient of the plain mean."""
-    _, curve, _ = run(context, supervision=SolvedEpisodes(2.0), token_budget=130, **NOTHING_ELSE)
+    _, curve, _ = run(context, supervision=SolvedEpisodes(2.0), max_tokens_per_micro_batch=130, **NOTHING_ELSE)
     policy = toy_policy()
     rows = SolvedEpisodes().rows(toy_datamodule(policy, context=context).collect(0).episodes, context, 0)
     log_probs = score_tokens(policy.model, *rows).log_probs[rows.response_mask]

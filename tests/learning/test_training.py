@@ -149,7 +149,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path):
 def test_the_ratio_of_the_first_step_is_exactly_one(precision, context):
     """Every row is scored in the same micro-batch before and during the update, and by the reference."""
     settings = {"trainer": {"precision": precision}, "context": context}
-    _, curve = run(iterations=1, episodes_per_step=None, token_budget=150, **settings, **GRPO)
+    _, curve = run(iterations=1, episodes_per_step=None, max_tokens_per_micro_batch=150, **settings, **GRPO)
     assert curve[0]["train/approx_kl"] == 0
     assert curve[0]["train/clip_fraction"] == 0
     assert curve[0]["loss/kl"] == 0
@@ -171,15 +171,15 @@ def test_later_steps_leave_the_old_policy():
 @both_contexts
 @pytest.mark.parametrize("budget", [10, 150])  # 10: less than any row
 def test_the_cut_into_micro_batches_does_not_change_the_update(context, budget, caplog):
-    first, _ = run(iterations=1, token_budget=budget, teacher=HintTeacher(), context=context)
-    assert ("module.token_budget=10: " in caplog.text) == (budget == 10)
-    second, _ = run(iterations=1, token_budget=100_000, teacher=HintTeacher(), context=context)
+    first, _ = run(iterations=1, max_tokens_per_micro_batch=budget, teacher=HintTeacher(), context=context)
+    assert ("module.max_tokens_per_micro_batch=10: " in caplog.text) == (budget == 10)
+    second, _ = run(iterations=1, max_tokens_per_micro_batch=100_000, teacher=HintTeacher(), context=context)
     for name, tensor in weights(first).items():
         torch.testing.assert_close(tensor, weights(second)[name], rtol=0, atol=2e-4)
 
 
 def test_an_empty_privileged_block_has_a_gap_of_exactly_zero():
-    _, curve = run(iterations=2, teacher=HintTeacher(""), token_budget=150)
+    _, curve = run(iterations=2, teacher=HintTeacher(""), max_tokens_per_micro_batch=150)
     for figures in curve.values():
         assert figures["curriculum/gap_mean"] == figures["curriculum/gap_std"] == 0
         assert figures["curriculum/neutral_fraction"] == 1

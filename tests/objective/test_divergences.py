@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from sdar.errors import UserError
 from sdar.objective.divergence import ImportanceWeightedK3, Sampled, SampledReverseKL
-from sdar.objective.tokens import DistillationTokens
 from sdar.objective.full_vocabulary import ForwardKL, JensenShannon, ReverseKL, bounded
 from sdar.objective.gate import GapGate, NoGate
 from sdar.objective.tokens import DistillationTokens, gap

@@ -153,7 +153,7 @@ def test_turns_of_a_step_group_sum_to_zero():
 def test_only_grpo_has_a_form_over_turn_rows():
     assert GroupAdvantage(invalid_penalty=0.3).over_turn_rows() == ReleaseAdvantage(0.3)
     for estimator in (CentredAdvantage(), StepGroupAdvantage()):
-        with pytest.raises(UserError, match=r"statistics=release.*algorithm=grpo"):
+        with pytest.raises(UserError, match=r"loss_aggregation=reference_code.*algorithm=grpo"):
             estimator.over_turn_rows()
 
 

@@ -7,12 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-
 from sdar.objective.distillation import distillation_loss
+
 from sdar.objective.divergence import Sampled
-from sdar.objective.tokens import DistillationTokens
 from sdar.objective.gate import GapGate
-from sdar.objective.tokens import gap
+from sdar.objective.tokens import DistillationTokens, gap
 
 gaps = st.floats(-1e4, 1e4, width=32)
 betas = st.floats(0, 100, width=32)

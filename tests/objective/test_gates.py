@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from sdar.errors import UserError
 from sdar.objective.divergence import Sampled
-from sdar.objective.tokens import DistillationTokens
 from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate
 from sdar.objective.tokens import DistillationTokens, gap
 

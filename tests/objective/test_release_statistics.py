@@ -1,4 +1,4 @@
-"""``statistics=release`` in a run: the loss of every micro-batch is the one that the paper's code would take."""
+"""``loss_aggregation=reference_code`` in a run: the loss of every micro-batch is the one that the paper's code would take."""
 
 from __future__ import annotations
 

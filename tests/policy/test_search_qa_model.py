@@ -8,7 +8,8 @@ from sdar.environments.search_qa import names
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import make_panel
 from sdar.policy.language_model import LanguageModel, tiny_model
-from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.rollout.collector import Collector
+from sdar.rollout.settings import SamplingConfig
 from sdar.warm_start.domains import load_domain
 
 

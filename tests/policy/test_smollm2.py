@@ -174,14 +174,14 @@ def run_three_iterations(context: str, numbers: str, folder: str) -> dict[str, o
     settings = {
         "float32": ["trainer.precision=32-true"],
         "bf16-mixed": ["trainer.precision=bf16-mixed"],
-        "bfloat16 with adapters": ["model.dtype=bfloat16", "model.lora.rank=8", "module.learning_rate=1e-4"],
+        "bfloat16 with adapters": ["model.dtype=bfloat16", "model.lora.rank=8", "optimizer.learning_rate=1e-4"],
     }[numbers]
     overrides = [
         "model=smollm2_135m", f"rollout={context}", "trainer.max_epochs=3", f"run_dir={folder}/run",
         # Small rooms, short skills and no list of commands: on a CPU every token of a prompt counts.
         "skills=alfworld", "environment.num_tasks=[6,6,6]", "environment.max_turns=2", "environment.list_actions=false",
         "environment.generator.distractors=[2,3]", "rollout.tasks_per_iteration=1", "rollout.group_size=2",
-        "rollout.sampling.max_response_tokens=16", "module.token_budget=2048", "evaluation.panel_size=1",
+        "rollout.sampling.max_response_tokens=16", "module.max_tokens_per_micro_batch=2048", "evaluation.panel_size=1",
         "evaluation.every_n_iterations=3", "evaluation.baselines=false", "seed=3",
     ]  # fmt: skip
     started = time.perf_counter()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sdar.episode import EndReason, Episode
 from sdar.errors import UserError
 from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest, waves
-from sdar.rollout.sampling import SamplingConfig
+from sdar.rollout.settings import SamplingConfig
 from toys.rollouts import END, CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests, text_ids
 
 LIMIT = 5

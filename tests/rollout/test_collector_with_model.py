@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from sdar.episode import EndReason, Episode
-from sdar.rollout.collector import Collector, EpisodeRequest, SamplingConfig
+from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.settings import SamplingConfig
 from toys.training import LettersEnvironment, toy_policy
 
 POLICY = toy_policy()

@@ -11,7 +11,7 @@ from sdar.episode import EndReason, Episode, StepOutcome
 from sdar.errors import UserError
 from sdar.rollout.collector import Collector
 from sdar.rollout.guard import NOTHING, error_outcome
-from sdar.rollout.sampling import SamplingConfig
+from sdar.rollout.settings import SamplingConfig
 from toys.rollouts import CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests
 
 

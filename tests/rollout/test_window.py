@@ -14,7 +14,7 @@ from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Tur
 from sdar.errors import UserError
 from sdar.rollout.collector import Collector
 from sdar.rollout.play import last_turns
-from sdar.rollout.sampling import SamplingConfig
+from sdar.rollout.settings import SamplingConfig
 from toys.rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests, text_ids
 
 LIMIT = 5

@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from sdar.config.ranges import Range
+from sdar.config.targets import check_arguments, locate
+from sdar.config.types import describe, fits
+from sdar.run.rules.mirrors import MIRRORS
+from sdar.run.rules.schema import AlgorithmSettings
 
 from config_cases import WRONG_SETTINGS
 from sdar.config.compose import compose_config, sweep
-from sdar.config.ranges import Range
 from sdar.config.sources import config_folder, groups
-from sdar.config.targets import check_arguments, locate
-from sdar.config.types import describe, fits
 from sdar.errors import UserError
 from sdar.run.folder import config_hash, find_last, git_revision, new_run_folder, read_config, write_run_folder
-from sdar.run.rules.mirrors import MIRRORS
-from sdar.run.rules.schema import AlgorithmSettings
-from sdar.run.rules.validate import validate
+from sdar.run.validate import validate
 
 CHOICES = [
     (group, option)

@@ -13,7 +13,7 @@ from sdar.config.compose import compose_config
 from sdar.config.sources import config_folder, groups
 from sdar.errors import UserError
 from sdar.run.assembly import assemble
-from sdar.run.rules.validate import validate
+from sdar.run.validate import validate
 from toys.models import tiny_random_model, toy_tokenizer
 
 MODELS = {
@@ -35,12 +35,12 @@ SCRIPTS: dict[str, Any] = {
     "rollout.sampling.temperature": 1.0,
     "rollout.sampling.top_p": 1.0,
     "rollout.sampling.top_k": 0,
-    "module.rows_per_step": 256,
-    "module.episodes_per_step": None,
-    "module.learning_rate": 1e-6,
-    "module.warmup_steps": 0,
-    "module.weight_decay": 0.01,
-    "module.max_grad_norm": 1.0,
+    "optimizer.rows_per_step": 256,
+    "optimizer.episodes_per_step": None,
+    "optimizer.learning_rate": 1e-6,
+    "optimizer.warmup_steps": 0,
+    "optimizer.weight_decay": 0.01,
+    "optimizer.max_grad_norm": 1.0,
     "module.temperature": 1.0,
     "model.gradient_checkpointing": True,
     "model.enable_thinking": False,
@@ -67,7 +67,7 @@ WEBSHOP = SCRIPTS | {
     "environment.use_small": True,
     "environment.human_goals": False,
     "rollout.max_prompt_tokens": 4096,
-    "module.rows_per_step": 64,
+    "optimizer.rows_per_step": 64,
     "evaluation.split": "test",
 }
 """WebShop's column."""
@@ -81,7 +81,7 @@ SEARCH_QA = {name: value for name, value in SCRIPTS.items() if name != "environm
     "environment.search_engine.timeout_s": 60,
     "rollout.history_turns": 4,
     "rollout.max_prompt_tokens": 4096,
-    "module.warmup_steps": 150,
+    "optimizer.warmup_steps": 150,
     "algorithm.objective.kl_coefficient": 0.001,
     "algorithm.advantage.invalid_penalty": 0.01,
     "evaluation.split": "test",
@@ -158,7 +158,7 @@ def test_every_value_of_search_qa_is_that_of_the_scripts(experiment: str) -> Non
     assert {path: at(settings, path) for path in SDAR} == SDAR
     assert settings["model"]["name"] == MODELS[experiment]
     assert settings["teacher"]["library"]["folder"] == "search_qa_open"
-    assert settings_of(*given, "statistics=release", "statistics.micro_batch_rows=16", "trainer=cpu")
+    assert settings_of(*given, "loss_aggregation=reference_code", "loss_aggregation.micro_batch_rows=16", "trainer=cpu")
 
 
 def test_search_qa_without_questions_is_told() -> None:
@@ -183,7 +183,9 @@ def test_webshop_is_built_up_to_the_weights(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("experiment", MODELS)
 def test_the_releases_statistics_and_other_methods_go_with_them(experiment: str) -> None:
-    settings = settings_of(f"experiment={experiment}", "trainer=cpu", "statistics=release", "algorithm=grpo")
+    settings = settings_of(
+        f"experiment={experiment}", "trainer=cpu", "loss_aggregation=reference_code", "algorithm=grpo"
+    )
     assert {path: at(settings, path) for path in SCRIPTS} == SCRIPTS
     assert settings["module"]["statistics"] == "release"
     assert settings["module"]["micro_batch_rows"] == 32
@@ -241,14 +243,14 @@ def test_an_iteration_of_the_papers_run_with_a_tiny_model(
         "rollout.tasks_per_iteration=2",
         "rollout.group_size=3",
         "rollout.sampling.max_response_tokens=16",
-        "module.learning_rate=1e-4",
-        "module.rows_per_step=8",
+        "optimizer.learning_rate=1e-4",
+        "optimizer.rows_per_step=8",
         "trainer.max_epochs=1",
         "evaluation.panel_size=6",
         "run_dir=run",
     ]
     if statistics == "release":
-        arguments.append("statistics.micro_batch_rows=4")
+        arguments.append("loss_aggregation.micro_batch_rows=4")
     assert main(arguments) == 0
     assert (tmp_path / "run" / "results.json").is_file()
 

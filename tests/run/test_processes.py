@@ -9,7 +9,7 @@ from sdar.errors import UserError
 from sdar.learning.strategies import fully_sharded
 from sdar.processes import Launched, count_devices, is_first_process, launched_from_outside, world_size
 from sdar.run.rules import processes as parallel
-from sdar.run.rules.validate import validate
+from sdar.run.validate import validate
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_RANK": "1"}
 SLURM = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "train"}
@@ -83,7 +83,7 @@ def test_one_process_may_be_sharded() -> None:
 
 
 def test_the_releases_micro_batches_must_be_shared_evenly() -> None:
-    release = ["statistics=release", "rollout=window", "trainer=ddp", "trainer.accelerator=cpu"]
-    check(*release, "statistics.micro_batch_rows=8", "module.rows_per_step=32")
+    release = ["loss_aggregation=reference_code", "rollout=window", "trainer=ddp", "trainer.accelerator=cpu"]
+    check(*release, "loss_aggregation.micro_batch_rows=8", "optimizer.rows_per_step=32")
     with pytest.raises(UserError, match=r"module\.rows_per_step=24.*2 processes.*8 rows"):
-        check(*release, "statistics.micro_batch_rows=8", "module.rows_per_step=24")
+        check(*release, "loss_aggregation.micro_batch_rows=8", "optimizer.rows_per_step=24")

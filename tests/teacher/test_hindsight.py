@@ -1,4 +1,4 @@
-"""The hindsight teacher: what its analysers say about hand-made episodes, and that it says it deterministically."""
+"""The hindsight teacher: what its analyzers say about hand-made episodes, and that it says it deterministically."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from sdar.environments.alfworld.environment import AlfworldEnvironment
 from sdar.episode import EndReason, Episode, Observation, Task, Turn
 from sdar.errors import UserError
-from sdar.teacher.hindsight import HindsightTeacher, PolicyAnalyser, RuleAnalyser
+from sdar.teacher.hindsight import HindsightTeacher, PolicyAnalyzer, RuleAnalyzer
 from toys.methods import method_run
 from toys.training import same_weights, toy_datamodule, toy_policy, train, weights
 
@@ -30,13 +30,13 @@ BROKEN = episode([("hall", "crash")], end=EndReason.ERROR_TOOL, member=2)
 
 
 def teacher(budget=1000, **rules):
-    it = HindsightTeacher(RuleAnalyser(**rules), budget_tokens=budget, header="[H]")
+    it = HindsightTeacher(RuleAnalyzer(**rules), budget_tokens=budget, header="[H]")
     it.connect(None, len)
     return it
 
 
 def test_rules_by_hand():
-    solved, lost = RuleAnalyser().lines([[SOLVED, LOST]])[0]
+    solved, lost = RuleAnalyzer().lines([[SOLVED, LOST]])[0]
     assert solved == [
         "This attempt solves the task: go in, then take mug.",
         "Avoid what changes nothing here: look.",
@@ -64,14 +64,14 @@ def test_a_command_of_a_real_household_that_could_not_be_carried_out_is_no_part_
     assert outcome.success
     it = Episode(task, 0, turns, EndReason.SUCCESS, True)
     it.last_observation = seen
-    solution, avoid = RuleAnalyser().lines([[it]])[0][0]
+    solution, avoid = RuleAnalyzer().lines([[it]])[0][0]
     assert solution == f"This attempt solves the task: {', then '.join(commands)}."
     assert avoid == f"Avoid what changes nothing here: {useless}."
 
 
 def test_siblings_may_be_left_out_of_it_and_lines_are_short():
-    assert RuleAnalyser(siblings=False).lines([[SOLVED, LOST]])[0][1][0] == "Avoid what changes nothing here: look."
-    assert RuleAnalyser(at_most=1).lines([[SOLVED]])[0][0][0] == "This attempt solves the task: take mug."
+    assert RuleAnalyzer(siblings=False).lines([[SOLVED, LOST]])[0][1][0] == "Avoid what changes nothing here: look."
+    assert RuleAnalyzer(at_most=1).lines([[SOLVED]])[0][0][0] == "This attempt solves the task: take mug."
 
 
 def test_every_episode_has_a_text_of_its_own_and_broken_ones_none():
@@ -103,10 +103,10 @@ def test_nothing_is_known_before_an_episode_and_room_is_left_for_it():
 
 
 def asked(policy, episodes, iteration=0, **settings):
-    analyser = PolicyAnalyser(instruction="?", max_tokens=5, **settings)
-    analyser.use(policy)
-    analyser.begin(iteration, seed=1)
-    return analyser.lines(episodes)
+    analyzer = PolicyAnalyzer(instruction="?", max_tokens=5, **settings)
+    analyzer.use(policy)
+    analyzer.begin(iteration, seed=1)
+    return analyzer.lines(episodes)
 
 
 def test_the_policy_is_asked_about_every_episode_by_its_own_draw():
@@ -120,13 +120,13 @@ def test_the_policy_is_asked_about_every_episode_by_its_own_draw():
 def test_an_episode_that_is_too_long_is_told_from_its_later_turns_on():
     policy = toy_policy()
     long = episode([("hall", "x" * 100), ("hall", "y" * 100), ("hall", "z" * 100)])
-    analyser = PolicyAnalyser(instruction="?", max_tokens=5)
-    analyser.use(policy)
-    text = policy.chat.decode(analyser._prompt(long))
+    analyzer = PolicyAnalyzer(instruction="?", max_tokens=5)
+    analyzer.use(policy)
+    text = policy.chat.decode(analyzer._prompt(long))
     assert "z" * 100 in text
     assert "x" * 100 not in text
     assert asked(policy, [[episode([("hall", "a")], task="a")]])[0][0] is not None
-    silent = PolicyAnalyser(instruction="?" * 300, max_tokens=5)
+    silent = PolicyAnalyzer(instruction="?" * 300, max_tokens=5)
     silent.use(policy)
     assert silent.lines([[long]]) == [[[]]]
 
@@ -142,10 +142,10 @@ def test_teachers_score_each_episode_with_its_own_lines(context):
 
 def test_an_episode_about_which_there_is_nothing_to_say_has_a_gap_of_exactly_zero():
     """Also where its neighbours in the batch have longer rows."""
-    module, data = method_run("hindsight", token_budget=100_000)
-    lines = RuleAnalyser.lines
-    module.teacher.analyser.lines = lambda groups: [
-        [found if n % 2 else [] for n, found in enumerate(group)] for group in lines(RuleAnalyser(), groups)
+    module, data = method_run("hindsight", max_tokens_per_micro_batch=100_000)
+    lines = RuleAnalyzer.lines
+    module.teacher.analyzer.lines = lambda groups: [
+        [found if n % 2 else [] for n, found in enumerate(group)] for group in lines(RuleAnalyzer(), groups)
     ]
     train(module, data, 1)
     prepared = module.report.prepared
@@ -159,10 +159,10 @@ def test_an_episode_about_which_there_is_nothing_to_say_has_a_gap_of_exactly_zer
     )
 
 
-def test_the_policy_as_analyser_trains_the_same_twice():
+def test_the_policy_as_analyzer_trains_the_same_twice():
     found = []
     for _ in range(2):
-        short = ["teacher.analyser.max_tokens=6", "teacher.analyser.instruction=why"]
+        short = ["teacher.analyzer.max_tokens=6", "teacher.analyzer.instruction=why"]
         module, data = method_run("hindsight", "teacher=hindsight_by_policy", *short)
         curve = train(module, data, 2).curve()
         found.append((weights(module), curve))
@@ -174,9 +174,9 @@ def test_the_policy_as_analyser_trains_the_same_twice():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HindsightTeacher(RuleAnalyser(), budget_tokens=0), "budget_tokens is 0"),
-        (lambda: RuleAnalyser(at_most=0), "at_most is 0"),
-        (lambda: PolicyAnalyser(max_concurrent=0), "max_concurrent is 0"),
+        (lambda: HindsightTeacher(RuleAnalyzer(), budget_tokens=0), "budget_tokens is 0"),
+        (lambda: RuleAnalyzer(at_most=0), "at_most is 0"),
+        (lambda: PolicyAnalyzer(max_concurrent=0), "max_concurrent is 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message):

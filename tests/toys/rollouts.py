@@ -12,7 +12,7 @@ import numpy as np
 from sdar.environments.base import Environment, EnvironmentPool, Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.rollout.collector import EpisodeRequest
-from sdar.rollout.sampling import SamplingConfig
+from sdar.rollout.settings import SamplingConfig
 
 END = 0
 ALPHABET = 8

@@ -13,12 +13,15 @@ from lightning.pytorch.loggers.logger import DummyLogger
 from sdar.environments.base import Environment, EnvironmentPool, Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.learning.datamodule import RolloutDataModule
+from sdar.learning.method import LossAggregation, Method
 from sdar.learning.module import SDARModule
+from sdar.learning.optimizer import OptimizerSettings
 from sdar.objective.objective import ObjectiveConfig
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import LoraSettings, add_adapters
-from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.rollout.collector import Collector
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherWeights
 from toys.models import tiny_random_model, toy_tokenizer
@@ -106,28 +109,60 @@ def toy_policy(
     )
 
 
+def toy_rollout(*, tasks: int = 4, group_size: int = 3, temperature: float = 1.0, **settings: Any) -> RolloutSettings:
+    """How toy episodes are played; the same for module and data module."""
+    return RolloutSettings(
+        tasks_per_iteration=tasks,
+        group_size=group_size,
+        max_concurrent_episodes=5,
+        sampling=SamplingConfig(temperature=temperature, max_response_tokens=LIMIT),
+        **settings,
+    )
+
+
 def toy_datamodule(
     policy: LanguageModel,
     *,
     environment: Environment | None = None,
-    tasks: int = 4,
-    group_size: int = 3,
     seed: int = 1,
-    context: str = "append",
+    teacher: Teacher | None = None,
+    skills_in_prompt: bool = False,
     **settings: Any,
 ) -> RolloutDataModule:
     environment = environment or LettersEnvironment()
-    sampling = SamplingConfig(1.0, 1.0, 0, LIMIT)
-    collector = Collector(policy, environment, sampling, max_concurrent_episodes=5, context=context)
-    return RolloutDataModule(
-        collector, environment, tasks_per_iteration=tasks, group_size=group_size, seed=seed, **settings
+    rollout = toy_rollout(**settings)
+    method = Method(
+        objective=ObjectiveConfig(distillation_coefficient=0), score_teacher=False, skills_in_prompt=skills_in_prompt
     )
+    collector = Collector(policy, environment, rollout)
+    return RolloutDataModule(collector, environment, method, rollout, seed, teacher)
 
 
-def toy_module(policy: LanguageModel, teacher: Any = None, **settings: Any) -> SDARModule:
-    objective = {name: settings.pop(name) for name in list(settings) if name in ObjectiveConfig.__dataclass_fields__}
-    defaults: dict[str, Any] = {"learning_rate": 3e-3, "episodes_per_step": 6, "token_budget": 600}
-    return SDARModule(policy, ObjectiveConfig(**objective), teacher, **(defaults | settings))
+OBJECTIVE = tuple(ObjectiveConfig.__dataclass_fields__)
+METHOD = ("advantage", "shaping", "supervision", "schedules", "score_teacher", "skills_in_prompt")
+ROLLOUT = ("context", "temperature")
+
+
+def toy_module(
+    policy: LanguageModel, teacher: Any = None, *, micro_batch_rows: int | None = None, **settings: Any
+) -> SDARModule:
+    """A module whose settings are named alone, whichever group they belong to.
+
+    With ``micro_batch_rows`` it averages as the paper's code does.
+    """
+
+    def some(names: Sequence[str]) -> dict[str, Any]:
+        return {name: settings.pop(name) for name in names if name in settings}
+
+    scored = {"score_teacher": teacher is not None} | some(METHOD)
+    kind = "token_mean" if micro_batch_rows is None else "reference_code"
+    method = Method(
+        objective=ObjectiveConfig(**some(OBJECTIVE)), aggregation=LossAggregation(kind, micro_batch_rows), **scored
+    )
+    rollout = toy_rollout(**some(ROLLOUT))
+    steps: dict[str, Any] = {} if "rows_per_step" in settings else {"episodes_per_step": 6}
+    optimizer = {"learning_rate": 3e-3, "max_tokens_per_micro_batch": 600} | steps | settings
+    return SDARModule(policy, method, teacher, OptimizerSettings(**optimizer), rollout)
 
 
 class Memory(DummyLogger):

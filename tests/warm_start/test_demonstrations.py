@@ -14,7 +14,8 @@ from sdar.episode import EndReason
 from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import CONTEXT_TOKENS, build_tokenizer
-from sdar.rollout.collector import Collector, EpisodeRequest, SamplingConfig
+from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.settings import SamplingConfig
 from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domains import load_domain
 

@@ -12,7 +12,8 @@ from sdar.environments.webshop.world import CATEGORIES
 from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import CONTEXT_TOKENS, build_tokenizer
 from sdar.randomness import keyed_generator
-from sdar.rollout.collector import Collector, EpisodeRequest, SamplingConfig
+from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.settings import SamplingConfig
 from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domains import load_domain
 

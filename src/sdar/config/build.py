@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 from sdar.config.check import DIRECTIVES, defined, is_node, kinds, plain_source
 from sdar.config.signatures import Source, signature
@@ -57,8 +57,7 @@ def locate(source: Source, path: str) -> Callable[..., Any]:
         ) from error
     for name in source.qualname.split("."):
         found = getattr(found, name)
-    assert callable(found)
-    return found
+    return cast("Callable[..., Any]", found)
 
 
 def _arguments(source: Source, node: Mapping[str, Any], path: str, later: Collection[str]) -> dict[str, Any]:

@@ -21,6 +21,19 @@ from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 from sdar.config.words import describe, shown
 from sdar.errors import UserError
 
+__all__ = [
+    "AtLeastOne",
+    "BelowOne",
+    "Count",
+    "Fraction",
+    "Lax",
+    "NotNegative",
+    "Positive",
+    "checked",
+    "fits",
+    "settings",
+]
+
 AtLeastOne = Annotated[int, Ge(1)]
 Count = Annotated[int, Ge(0)]
 NotNegative = Annotated[float, Ge(0)]

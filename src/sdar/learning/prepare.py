@@ -150,15 +150,17 @@ def prepare(
         if method.shaping is not None:
             unshaped = batch.advantage
             batch = _shaped(batch, episodes, method.shaping)
-    supervised = method.supervision and supervised_steps(
-        method.supervision,
-        episodes,
-        context=context,
-        pad_id=policy.pad_id,
-        steps=len(steps),
-        max_tokens=optimizer.max_tokens_per_micro_batch,
-        ranks=ranks,
-    )
+    supervised = None
+    if method.supervision is not None:
+        supervised = supervised_steps(
+            method.supervision,
+            episodes,
+            context=context,
+            pad_id=policy.pad_id,
+            steps=len(steps),
+            max_tokens=optimizer.max_tokens_per_micro_batch,
+            ranks=ranks,
+        )
     return Prepared(
         batch=batch,
         advantages=advantages,

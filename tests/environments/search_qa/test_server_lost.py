@@ -17,7 +17,8 @@ from sdar.environments.search_qa.world import WorldSettings
 from sdar.episode import EndReason, Episode
 from sdar.learning.datamodule import Iteration, RolloutDataModule
 from sdar.policy.language_model import LanguageModel
-from sdar.rollout.collector import Collector, SamplingConfig
+from sdar.rollout.collector import Collector
+from sdar.rollout.settings import SamplingConfig
 from toys.training import HintTeacher, Memory, toy_module, toy_policy, toy_trainer
 
 pytestmark = pytest.mark.e2e
@@ -112,7 +113,7 @@ def test_a_server_killed_and_started_again_costs_no_finished_episode_and_stops_n
     memory = Memory()
     try:
         trainer = toy_trainer(3, logger=memory)
-        trainer.fit(toy_module(policy, HintTeacher(), token_budget=8000), datamodule=data)
+        trainer.fit(toy_module(policy, HintTeacher(), max_tokens_per_micro_batch=8000), datamodule=data)
     finally:
         server.kill()
         engine.close()
