@@ -25,7 +25,6 @@ from typing import Any, cast
 from transformers import AutoTokenizer
 
 from sdar.config.build import build
-from sdar.config.compose import compose_config
 from sdar.environments.base import Environment
 from sdar.episode import Observation, Task
 from sdar.learning.batch import pack, pack_teacher
@@ -33,12 +32,12 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import PRETRAINED, LanguageModel
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, EpisodeRequest
-from sdar.rollout.settings import RolloutSettings, SamplingConfig
-from sdar.run.validate import validate
-from sdar.teacher.context import SkillTeacher
+from sdar.rollout.settings import Context, RolloutSettings
+from sdar.run.settings import RunSettings
+from sdar.run.validate import compose
 
 THOUGHT = "I look for what the task names and bring it where it belongs."
-CONTEXTS = ("append", "window")
+CONTEXTS: tuple[Context, ...] = ("append", "window")
 SCORINGS = ("old", "reference", "update")
 
 
@@ -50,8 +49,9 @@ def main() -> None:
     """Play, count, and print the ratios."""
     options = _options()
     settings = _settings(options)
-    environment: Environment = build(settings["environment"], "environment")
-    teacher: SkillTeacher = build(settings["teacher"], "teacher")
+    environment: Environment = build(settings.config["environment"], "environment")
+    teacher = settings.teacher
+    assert teacher is not None
     chat = ChatFormat.from_tokenizer(AutoTokenizer.from_pretrained(options.tokenizer))
     tasks = _tasks(environment, options.games)
     blocks = [chat.privileged(teacher.privileged_text(task)) for task in tasks]
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def count(
-    context: str,
+    context: Context,
     environment: Environment,
     chat: ChatFormat,
     tasks: Sequence[Task],
@@ -78,10 +78,7 @@ def count(
     collector = Collector(
         cast("LanguageModel", SimpleNamespace(chat=chat, context_tokens=10**9)),
         environment,
-        SamplingConfig(),
-        max_concurrent_episodes=len(tasks),
-        context=context,
-        history_turns=history,
+        RolloutSettings(max_concurrent_episodes=len(tasks), context=context, history_turns=history),
         generator_factory=lambda *_: generator,
     )
     requests = [EpisodeRequest(task, member=0) for task in tasks]
@@ -133,8 +130,8 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    overrides = ["run_dir=unused", "environment.prompt_style=full", "environment.max_turns=50"]
+def _settings(options: argparse.Namespace) -> RunSettings:
+    overrides = ["environment.prompt_style=full", "environment.max_turns=50"]
     overrides.append(f"skills={options.skills}")
     overrides.append(f"environment.list_actions={str(not options.no_list).lower()}")
     if options.data is None:
@@ -145,7 +142,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         ]
     else:
         overrides.append(f"environment.data_dir={options.data}")
-    return validate(compose_config(overrides))
+    return compose(overrides)
 
 
 def _tasks(environment: Environment, number: int) -> list[Task]:

@@ -37,7 +37,7 @@ METHODS: dict[str, list[str]] = {
     "release_hybrid": ["algorithm=grpo_opsd_release"],
     "opsd": ["algorithm=opsd"],
 }
-COLOURS = {
+COLORS = {
     "grpo": "tab:gray",
     "sdar": "tab:blue",
     "naive_hybrid": "tab:red",
@@ -86,7 +86,7 @@ def _check_drawing() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise SystemExit("error: --picture needs matplotlib; allowed is pip install 'sdar[plot]'") from None
+        raise SystemExit("error: --picture needs matplotlib; run pip install 'sdar[plot]'") from None
 
 
 def _draw(picture: Path, out: Path, methods: list[str], seeds: list[int]) -> None:
@@ -97,10 +97,10 @@ def _draw(picture: Path, out: Path, methods: list[str], seeds: list[int]) -> Non
         for method in methods:
             curves = [curve(out / f"{method}-seed{seed}", tag) for seed in seeds]
             for steps, values in curves:
-                axes.plot(steps, values, color=COLOURS[method], alpha=0.25, lw=0.8)
+                axes.plot(steps, values, color=COLORS[method], alpha=0.25, lw=0.8)
             means = [statistics.fmean(values) for values in zip(*(values for _, values in curves), strict=True)]
             label = f"{method.replace('_', ' ')} ({len(seeds)} seeds)"
-            axes.plot(curves[0][0], means, color=COLOURS[method], lw=1.8, label=label)
+            axes.plot(curves[0][0], means, color=COLORS[method], lw=1.8, label=label)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("iteration")
         axes.grid(alpha=0.3)

@@ -14,13 +14,11 @@ import argparse
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from sdar.config.compose import compose_config
-from sdar.run.assembly import Assembly, assemble, build_trainer
-from sdar.run.validate import validate
+from sdar.run.assembly import assemble, build_trainer
+from sdar.run.validate import compose
 
 PARTS = ("generate_s", "environment_s", "score_s", "update_s")
 
@@ -54,21 +52,20 @@ class _Run:
     """One method, advanced an iteration at a time by continuing its own checkpoint."""
 
     def __init__(self, method: str, overrides: list[str], folder: Path) -> None:
-        config = compose_config([f"algorithm={method}", "logger=none", f"run_dir={folder}", *overrides])
-        self.settings: dict[str, Any] = validate(config)
-        if self.settings["threads"] is not None:
-            torch.set_num_threads(self.settings["threads"])
-        self.settings["callbacks"] = {}
+        settings = compose([f"algorithm={method}", "logger=none", f"run_dir={folder}", *overrides])
+        if settings.config["threads"] is not None:
+            torch.set_num_threads(settings.config["threads"])
+        self.config = {**settings.config, "callbacks": {}}
         self.checkpoint: Path | None = None
         self.folder = folder
         self.finished = 0
-        self.assembly: Assembly = assemble(self.settings)
+        self.assembly = assemble(settings)
 
     def iterate(self) -> dict[str, float]:
         """One more iteration; seconds of its parts."""
         self.finished += 1
-        self.settings["trainer"]["max_epochs"] = self.finished
-        trainer = build_trainer(self.settings, [])
+        config = {**self.config, "trainer": {**self.config["trainer"], "max_epochs": self.finished}}
+        trainer = build_trainer(config, [])
         trainer.fit(
             self.assembly.module, datamodule=self.assembly.datamodule, ckpt_path=self.checkpoint, weights_only=True
         )

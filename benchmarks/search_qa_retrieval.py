@@ -53,7 +53,7 @@ def rows(folder: Path, name: str) -> list[dict[str, object]]:
 
 
 def queries_per_second(texts: list[str], queries: list[str]) -> float:
-    """The median of five passes over all queries, tokenising included."""
+    """The median of five passes over all queries, tokenizing included."""
     retriever = Bm25Retriever([Passage(str(n), text) for n, text in enumerate(texts)])
     retriever.search(queries[:50], 3)
     times = []

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 
 from sdar.callbacks.episode_log import EpisodeLog
+from sdar.learning.datamodule import Iteration
 from toys.training import HintTeacher, LettersEnvironment, toy_datamodule, toy_module, toy_policy, train
 
 
@@ -56,10 +58,27 @@ def test_an_episode_ended_by_an_error_says_which(tmp_path):
     assert all("this task is broken" in line["error"] for line in errors)
 
 
+@pytest.fixture(scope="module")
+def trained():
+    """A module after one iteration of 12 episodes, and these."""
+    policy = toy_policy()
+    module, data = toy_module(policy, distillation_coefficient=0.0), toy_datamodule(policy)
+    train(module, data, 1)
+    return module, data.collect(0)
+
+
 @pytest.mark.parametrize("count", [0, 1, 5, 50])
-def test_positions_are_different_and_exist(count):
-    log = EpisodeLog(episodes_per_iteration=count)
-    for iteration in range(20):
-        positions = log._positions(iteration, 12)
-        assert len(positions) == min(count, 12)
-        assert all(0 <= position < 12 for position in positions)
+def test_the_episodes_of_an_iteration_are_different_and_others_follow_in_the_next(count, trained, tmp_path):
+    module, played = trained
+    log = EpisodeLog(tmp_path, episodes_per_iteration=count)
+    for index in range(20):
+        log.on_iteration(module.trainer, module, Iteration(index, played.episodes, {}, played.tasks))
+    lines = [json.loads(line) for line in (tmp_path / "episodes.jsonl").read_text().splitlines()]
+    known = {(e.task.task_id, e.member) for e in played.episodes}
+    written = [{(x["task"], x["member"]) for x in lines if x["iteration"] == index} for index in range(20)]
+    assert len(lines) == 20 * min(count, 12)
+    assert [len(each) for each in written] == [min(count, 12)] * 20
+    assert all(each <= known for each in written)
+    if 0 < count < 12:
+        assert all(each != later for each, later in pairwise(written))
+        assert set().union(*written) == known

@@ -6,15 +6,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.evaluation.panel import make_panel
 from sdar.rollout.collector import Collector
-from sdar.rollout.settings import SamplingConfig
 from toys.training import (
-    LIMIT,
     HintTeacher,
     LettersEnvironment,
     same_weights,
     toy_datamodule,
     toy_module,
     toy_policy,
+    toy_rollout,
     train,
     weights,
 )
@@ -22,7 +21,7 @@ from toys.training import (
 
 def panel_evaluation(policy, **settings):
     environment = LettersEnvironment()
-    collector = Collector(policy, environment, SamplingConfig(0.4, 1.0, 0, LIMIT), max_concurrent_episodes=4)
+    collector = Collector(policy, environment, toy_rollout(temperature=0.4))
     settings = {"seed": 0, "every_n_iterations": 2, "privileged": HintTeacher().privileged_text} | settings
     return PanelEvaluation(collector, make_panel(environment, "valid", 6, 0), **settings)
 

@@ -15,6 +15,7 @@ import sdar.commands.export as exporting
 from sdar.commands.export import main
 from sdar.policy.language_model import hf_model
 from sdar.policy.log_probs import score_tokens
+from sdar.policy.lora import LoraSettings
 from toys.models import tiny_random_model, toy_tokenizer
 from toys.training import toy_datamodule, toy_module, train
 
@@ -27,7 +28,7 @@ def make_run(folder: Path, lora: dict[str, object] | None = None) -> Path:
     base = folder / "base"
     tiny_random_model(vocab_size=259, hidden_size=16, context_tokens=256).save_pretrained(base)
     toy_tokenizer().save_pretrained(base)
-    policy = hf_model(str(base), lora=lora)
+    policy = hf_model(str(base), lora=None if lora is None else LoraSettings(**lora))
     saver = ModelCheckpoint(
         dirpath=folder / "run/checkpoints", save_last=True, save_top_k=0, save_on_train_epoch_end=True
     )

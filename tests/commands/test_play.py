@@ -13,7 +13,7 @@ from sdar.config.compose import compose_config
 from sdar.environments.alfworld.environment import AlfworldEnvironment
 from sdar.policy.checkpoint import CHECKPOINT_KEY, origin
 from sdar.rollout.collector import Collector, EpisodeRequest
-from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
 
 SMALL = ("environment=alfworld", "environment.num_tasks=[6,6,6]", "environment.data_dir=null")
 
@@ -111,18 +111,18 @@ def test_leaving_is_quiet(end):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "test"], "--split test: allowed are train, valid_seen, valid_unseen"),
-        (["--index", "6"], "--index 6: train has 6 tasks, so 0 to 5 are allowed"),
-        (["--index", "-1"], "--index -1"),
+        (["--split", "test"], "--split must be one of train, valid_seen, valid_unseen, got test"),
+        (["--index", "6"], "--index must be 0 to 5, as train has 6 tasks, got 6"),
+        (["--index", "-1"], "got -1"),
         (["--index", "first"], "--index"),
         (["--turns", "3"], "--turns"),
-        (["model=tiny"], "model=tiny: only settings of the environment"),
+        (["model=tiny"], "model=tiny: only settings of environment, "),
         (["environment=moon"], "environment=moon"),
         (["environment.max_turn=3"], "max_turn"),
         (["environment.max_turns=0"], "max_turns"),
         (["--data-dir", "/no/such/folder"], "/no/such/folder"),
         (["--policy", "moon"], "moon"),
-        (["--policy", __file__], "allowed is a checkpoint inside its run folder"),
+        (["--policy", __file__], "must be a checkpoint inside its run folder"),
         (["--policy", "alfworld", "--expert"], "only one of them can play"),
         (["--policy", "alfworld", "--temperature", "-1"], "temperature"),
         (["--skills"], "--skills"),
@@ -167,9 +167,9 @@ def test_a_model_plays_while_one_watches_and_repeats_itself():
 def test_a_model_plays_what_a_rollout_plays(environment):
     task = environment.tasks("train")[1]
     policy = load_policy("alfworld")
-    sampling = SamplingConfig(0.4, 1.0, 0, 48)
-    episode = Collector(policy, environment, sampling, 1).collect([EpisodeRequest(task, 0)], seed=5, key=("play",))
-    player = PolicyPlayer(policy, environment, task, sampling, window=False, seed=5)
+    settings = RolloutSettings(sampling=SamplingConfig(0.4, 1.0, 0, 48))
+    episode = Collector(policy, environment, settings).collect([EpisodeRequest(task, 0)], seed=5, key=("play",))
+    player = PolicyPlayer(policy, environment, task, settings.sampling, window=False, seed=5)
     terminal = Terminal()
     play(environment, task, player, terminal.write)
     for turn in episode.episodes[0].turns:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sdar.compare import app, launcher
+from sdar.processes import cores
 from toys.models import tiny_random_model, toy_tokenizer
 
 SETTINGS = ["experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "model.path=tiny"]
@@ -35,7 +36,7 @@ def test_two_methods_on_two_seeds_share_tasks_and_warm_start_and_are_reused(
 
     # Real runs through the other launcher; the basic one is tested in test_launching.py.
     pytest.importorskip("joblib")
-    assert app.main(["algorithm=grpo,sdar", "seed=0..1", *fixed, *(["jobs=2"] if app.cores() > 1 else [])]) == 0
+    assert app.main(["algorithm=grpo,sdar", "seed=0..1", *fixed, *(["jobs=2"] if cores() > 1 else [])]) == 0
     shown = capsys.readouterr().out
     assert "4 of 4 runs" in shown
     assert shown.count("done after") == 4

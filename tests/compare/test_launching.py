@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from sdar.compare import app, launcher
+from sdar.compare import app, launcher, launching, terms
 from sdar.compare.plan import make_plan
 from sdar.compare.request import read_request
 from sdar.compare.terms import Terms
@@ -40,7 +40,7 @@ class Fake:
         plan = make_plan(read_request([text for text in arguments if not text.startswith(("hydra", "jobs="))]))
         file = self.folder / "settings.json"
         known = json.loads(file.read_text()) if file.exists() else {}
-        known |= {fake_train.key_of(list(job.overrides)): job.settings for job in plan.jobs}
+        known |= {fake_train.key_of(list(job.arguments)): dict(job.config) for job in plan.jobs}
         file.write_text(json.dumps(known))
 
     def behave(self, **what: str) -> None:
@@ -57,8 +57,8 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "fake").mkdir()
     made = Fake(tmp_path / "fake")
-    monkeypatch.setattr(app, "TRAIN", made.command)
-    monkeypatch.setattr(app, "present_terms", lambda settings: Terms("p" * 64, (12, "t" * 64)))
+    monkeypatch.setattr(launching, "TRAIN", made.command)
+    monkeypatch.setattr(terms, "present_terms", lambda settings: Terms("p" * 64, (12, "t" * 64)))
     return made
 
 
@@ -167,7 +167,7 @@ def test_a_panel_that_has_changed_since_is_told_before_anything_starts(
     compare: Callable[..., tuple[int, str]], fake: Fake, monkeypatch: pytest.MonkeyPatch, now: Terms, mentioned: str
 ) -> None:
     assert compare(*PAIR)[0] == 0
-    monkeypatch.setattr(app, "present_terms", lambda settings: now)
+    monkeypatch.setattr(terms, "present_terms", lambda settings: now)
     assert compare(*PAIR)[0] == 0  # nothing is to be made
     code, shown = compare("algorithm=grpo,sdar", "seed=0..1", "logs_dir=logs")
     assert (code, len(fake.calls())) == (2, 2)
@@ -182,7 +182,7 @@ def test_files_that_lie_elsewhere_keep_nobody_from_comparing(
     def lost(settings: Any) -> Terms:
         raise UserError("environment.data_dir=here has no games")
 
-    monkeypatch.setattr(app, "present_terms", lost)
+    monkeypatch.setattr(terms, "present_terms", lost)
     code, shown = compare("algorithm=grpo,sdar", "seed=0..1", "logs_dir=logs")
     assert code == 0
     assert "cannot be seen here: environment.data_dir=here has no games" in shown
@@ -202,8 +202,8 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(
     script = (
         # A shell starts what runs in its background with SIGINT ignored, and children inherit that.
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from sdar.compare import app; app.cores = lambda: 2; "
-        f"app.TRAIN = {fake.command!r}; sys.exit(app.main(sys.argv[1:]))"
+        "from sdar.compare import app, launching; launching.cores = lambda: 2; "
+        f"launching.TRAIN = {fake.command!r}; sys.exit(app.main(sys.argv[1:]))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script, *SWEEP, *launched], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -259,7 +259,7 @@ def test_a_checkpoint_that_is_refused_is_no_reason_to_give_up(
 def test_runs_side_by_side_share_the_cores(
     compare: Callable[..., tuple[int, str]], fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(app, "cores", lambda: 4)
+    monkeypatch.setattr(launching, "cores", lambda: 4)
     assert compare(*PAIR, "jobs=2")[0] == 0
     assert {call["threads"] for call in fake.calls()} == {"2"}
     assert all("threads=2" in call["overrides"] for call in fake.calls())
@@ -268,14 +268,14 @@ def test_runs_side_by_side_share_the_cores(
 @pytest.mark.parametrize(
     ("arguments", "mentioned"),
     [
-        (["jobs=3"], "allowed is jobs x threads up to 2"),
-        (["jobs=2", "threads=2"], "4 threads would share 2 cores"),
+        (["jobs=3"], "jobs x threads must be <= 2"),
+        (["jobs=2", "threads=2"], "4 threads share 2 cores"),
         (["jobs=2", "hydra/launcher=basic"], "one at a time"),
-        (["hydra/launcher=nonsense"], "there is no such launcher; allowed is one of basic, joblib"),
-        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"], "jobs=N"),
+        (["hydra/launcher=nonsense"], "there is no such launcher"),
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "jobs=2"], "set jobs alone"),
         (["hydra/launcher=joblib", "hydra.launcher.nonsense=2"], "do not fit hydra/launcher=joblib"),
         (["hydra/launcher=submitit_local", "jobs=2"], "settings of its own"),
-        (["--nonsense"], "no such option"),
+        (["--nonsense"], "--nonsense"),
     ],
 )
 def test_a_wrong_launcher_is_told_in_one_sentence(
@@ -286,7 +286,7 @@ def test_a_wrong_launcher_is_told_in_one_sentence(
     tmp_path: Path,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(app, "cores", lambda: 2)
+    monkeypatch.setattr(launching, "cores", lambda: 2)
     assert app.main([*SWEEP, *arguments]) == 2
     shown = capsys.readouterr().err
     assert mentioned in shown
@@ -299,7 +299,7 @@ def test_a_launcher_that_is_not_installed_names_its_extra(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(launcher.ConfigStore, "list", lambda self, path: ["basic.yaml"])
-    monkeypatch.setattr(app, "cores", lambda: 2)
+    monkeypatch.setattr(launching, "cores", lambda: 2)
     for name, extra in (("joblib", "sdar[compare]"), ("submitit_slurm", "sdar[slurm]")):
         assert app.main([*SWEEP, f"hydra/launcher={name}"]) == 2
         assert extra in capsys.readouterr().err

@@ -178,7 +178,7 @@ def test_adapters_of_different_ranks_start_from_the_same_weights() -> None:
 
 
 def test_one_mistake_in_a_sweep_is_told_before_anything_starts() -> None:
-    with pytest.raises(UserError, match=r"gate\.beta=-1"):
+    with pytest.raises(UserError, match=r"gate\.beta must be a number >= 0, got -1"):
         make_plan(read_request(["gate.beta=1,-1", "seed=1,2"]))
 
 

@@ -14,12 +14,11 @@ from sdar.compare.request import read_request
 from sdar.config.sources import config_folder, groups
 
 DOCS = Path(__file__).parents[2] / "docs"
+COMMAND = r"^    (?:sdar compare|python -m sdar\.compare) (.*)$"  # the second: as it was typed for docs/results.md
 LINES = [
     line.partition("#")[0]
     for page in ("comparing.md", "skills.md", "results.md")
-    for line in re.findall(
-        r"^    python -m sdar\.compare (.*)$", (DOCS / page).read_text(encoding="utf-8").replace("\\\n", " "), re.M
-    )
+    for line in re.findall(COMMAND, (DOCS / page).read_text(encoding="utf-8").replace("\\\n", " "), re.M)
 ]
 ALL = next(line for line in LINES if "comparison/" in line)
 

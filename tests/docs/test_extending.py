@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import torch
 
+from sdar.errors import UserError
+from sdar.objective.tokens import DistillationTokens
 from toys.training import LettersEnvironment, toy_datamodule, toy_module, toy_policy, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +41,12 @@ def test_there_are_three_pairs_of_files_and_none_is_long() -> None:
 
 
 def test_the_gate_praises_successes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = names_of("src/sdar/objective/praise.py", monkeypatch).PraiseGate()
-    values = gate.value(GateTokens(torch.zeros(3), advantage=torch.tensor([2.0, 0.0, -2.0])))
+    gate = names_of("src/sdar/objective/praise.py", monkeypatch).PraiseGate
+    scores = torch.zeros(3)
+    values = gate().value(DistillationTokens(scores, scores, advantage=torch.tensor([2.0, 0.0, -2.0])))
     assert values.tolist() == [0.5, 0.0, 0.0]
+    with pytest.raises(UserError, match=r"PraiseGate\.beta must be a number >= 0, got -1"):
+        gate(beta=-1.0)
 
 
 def test_the_advantage_leaves_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,12 +63,13 @@ def test_the_advantage_leaves_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("context", ["append", "window"])
 def test_the_teacher_scores_each_episode_by_its_ending(context: str, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = toy_policy()
-    teacher = names_of("src/sdar/teacher/ending.py", monkeypatch).EndingTeacher()
+    teacher = names_of("src/sdar/teacher/ending.py", monkeypatch).EndingTeacher("old")
     teacher.connect(LettersEnvironment(), len)
     module = toy_module(policy, teacher, context=context)
     data = toy_datamodule(policy, context=context, teacher=teacher)
     curve = train(module, data, 1).curve()
     assert curve[0]["curriculum/gap_std"] > 0
+    assert curve[0]["teacher/tasks_solved"] == teacher.solved
     episodes = data.collect(0).episodes
     assert len(set(teacher.contexts(episodes))) > 1
     assert all(len(text) <= teacher.reserved_tokens(episodes[0].task) for text in teacher.contexts(episodes))

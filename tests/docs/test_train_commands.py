@@ -10,10 +10,10 @@ import pytest
 
 from sdar import processes
 from sdar.config.command_line import parse_command_line
-from sdar.config.compose import compose_config
-from sdar.config.sources import config_folder
+from sdar.config.compose import sweep
 from sdar.run.rules import processes as parallel
-from sdar.run.validate import validate
+from sdar.run.rules.renamed import RENAMED
+from sdar.run.validate import compose
 
 ROOT = Path(__file__).parents[2]
 EXECUTED = ("extending.md", "custom_environment.md")  # by tests of their own, with the files of those pages
@@ -45,6 +45,14 @@ def test_a_documented_command_is_accepted(line: str, tmp_path: Path, monkeypatch
         monkeypatch.setenv(*variable.split("=", 1))
     for module in (processes, parallel):
         monkeypatch.setattr(module, "available_gpus", lambda: 8)
-    config = compose_config(parse_command_line(words[words.index("train.py") + 1 :]).overrides, config_folder())
-    config["run_dir"] = str(tmp_path / "run")
-    validate(config)
+    command = parse_command_line([_renamed(word) for word in words[words.index("train.py") + 1 :]])
+    settings = [word for word in command.overrides if not word.startswith(("hydra/launcher=", "hydra.launcher."))]
+    combinations = sweep(settings) if command.multirun else [settings]
+    for overrides in combinations:
+        compose([*overrides, f"run_dir={tmp_path / 'run'}"])
+
+
+def _renamed(word: str) -> str:
+    """What is typed today for an override of an earlier revision: results.md keeps those it was made with."""
+    name, equals, value = word.partition("=")
+    return f"{RENAMED.get(name, name)}{equals}{value}"

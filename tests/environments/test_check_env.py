@@ -15,6 +15,7 @@ from sdar.environments import CheckReport, Environment, EnvironmentCheckError, E
 from sdar.environments.alfworld.environment import AlfworldEnvironment
 from sdar.environments.alfworld.game import Game
 from sdar.episode import EndReason, Observation, StepOutcome
+from sdar.errors import UserError
 
 CALLS = itertools.count()
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "environments.md"
@@ -74,18 +75,21 @@ def changed_steps(toy: type[Environment], change: Callable[[StepOutcome], StepOu
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda o: replace(o, reward=float("nan")), "a reward is nan"),
-        (lambda o: replace(o, end=None), "'end' must be set exactly when 'done'"),
+        (lambda o: replace(o, reward=float("nan")), "a reward must be a finite number, got nan"),
+        (lambda o: replace(o, end=None), "'end' must be set if and only if 'done'"),
         (lambda o: replace(o, end=EndReason.FAILURE) if o.done else o, "'success' must agree with 'end'"),
         (lambda o: replace(o, success=True), "'success' must agree with 'end'"),
-        (lambda o: replace(o, end=EndReason.CONTEXT_FULL, success=False) if o.done else o, "not for an environment"),
-        (lambda o: replace(o, scores={"f1": 1.5}), "the score 'f1' is 1.5"),
-        (lambda o: replace(o, error="oh"), "'error' must be told exactly"),
+        (
+            lambda o: replace(o, end=EndReason.CONTEXT_FULL, success=False) if o.done else o,
+            "is reserved for the collector",
+        ),
+        (lambda o: replace(o, scores={"f1": 1.5}), "the score 'f1' must be a number in [0, 1], got 1.5"),
+        (lambda o: replace(o, error="oh"), "'error' must be set if and only if"),
         (
             lambda o: replace(o, end=EndReason.ERROR_TOOL, success=False) if o.done else o,
-            "an error came with the reward",
+            "an error must have reward 0, got",
         ),
-        (lambda o: replace(o, observation=replace(o.observation, actions=["5"])), "a tuple of texts, or None"),
+        (lambda o: replace(o, observation=replace(o.observation, actions=["5"])), "must be a tuple of strings or None"),
         (lambda o: replace(o, observation="Right."), "is not an Observation"),
     ],
 )
@@ -97,7 +101,7 @@ def test_play_that_depends_on_the_call_order_is_found(toy: type[Environment]) ->
     environment = changed_steps(
         toy, lambda outcome: replace(outcome, observation=Observation(f"{next(CALLS)}", None, ""))
     )
-    assert "the same actions have other outcomes" in problems(environment)
+    assert "the same actions have different outcomes" in problems(environment)
 
 
 def test_episodes_that_share_their_state_are_found(toy: type[Environment]) -> None:
@@ -105,7 +109,7 @@ def test_episodes_that_share_their_state_are_found(toy: type[Environment]) -> No
         self.numbers = dict.fromkeys(range(len(tasks)), tasks[0].payload)
         return [Observation("Guess.", None, "") for _ in tasks]
 
-    assert "other outcomes in another pool and order" in problems(broken_pool(toy, reset=reset))
+    assert "different outcomes in another pool and order" in problems(broken_pool(toy, reset=reset))
 
 
 def test_a_slot_that_goes_on_after_its_end_is_found(toy: type[Environment]) -> None:
@@ -125,7 +129,7 @@ def test_a_step_that_raises_for_an_odd_action_is_found(toy: type[Environment]) -
         outcome: StepOutcome = original(self, slot, guess)
         return outcome
 
-    assert "step raises ValueError" in problems(broken_pool(toy, answer=answer))
+    assert "step() raises ValueError" in problems(broken_pool(toy, answer=answer))
 
 
 def test_a_step_that_answers_for_other_slots_is_found(toy: type[Environment]) -> None:
@@ -134,22 +138,22 @@ def test_a_step_that_answers_for_other_slots_is_found(toy: type[Environment]) ->
     def step(self: Any, actions: Any) -> dict[int, StepOutcome]:
         return dict(list(original(self, actions).items())[:1])
 
-    assert "answers for [0]" in problems(broken_pool(toy, step=step))
+    assert "returns slots [0]" in problems(broken_pool(toy, step=step))
 
 
 @pytest.mark.parametrize(
     ("attributes", "problem"),
     [
-        ({"max_turns": 0}, "max_turns is 0"),
-        ({"name": ""}, "name is ''"),
-        ({"splits": lambda self: ("train", "train")}, "a tuple of different names"),
+        ({"max_turns": 0}, "max_turns must be an integer >= 1, got 0"),
+        ({"name": ""}, "name must be a non-empty string, got ''"),
+        ({"splits": lambda self: ("train", "train")}, "a tuple of distinct names"),
         ({"tasks": lambda self, split: []}, "split 'train' has no tasks"),
         ({"expert": lambda self, task: ["1"]}, "does not succeed with its last action"),
-        ({"expert": lambda self, task: ["1"] * 5 + [task.payload]}, "needs 6 of 5 turns"),
+        ({"expert": lambda self, task: ["1"] * 5 + [task.payload]}, "needs 6 turns, but max_turns is 5"),
         ({"project": lambda self, response: Projection(f"{next(CALLS)}", True)}, "is not pure"),
         ({"project": lambda self, response: Projection(response[0], True)}, "raises IndexError"),
-        ({"project": lambda self, response: response}, "a Projection is needed"),
-        ({"reply": lambda self, observation: None}, "reply() gives something that is not a text"),
+        ({"project": lambda self, response: response}, "must return a Projection"),
+        ({"reply": lambda self, observation: None}, "reply() must return a string"),
     ],
 )
 def test_an_environment_that_breaks_the_protocol_is_named(
@@ -178,5 +182,5 @@ def test_all_problems_are_told_at_once(toy: type[Environment]) -> None:
 
 
 def test_settings_out_of_range_are_refused(toy: type[Environment]) -> None:
-    with pytest.raises(ValueError, match="tasks_per_split=0"):
+    with pytest.raises(UserError, match="tasks_per_split must be a whole number >= 1, got 0"):
         check_env(toy(), tasks_per_split=0)

@@ -9,19 +9,11 @@ from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import make_panel
 from sdar.evaluation.report import EvaluationResult, TaskRecord, final_table, merge, summarise
 from sdar.evaluation.statistics import wilson_interval
-from sdar.rollout.collector import Collector
-from sdar.rollout.settings import SamplingConfig
-from toys.rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests
-
-SAMPLING = SamplingConfig(temperature=0.4, max_response_tokens=4)
+from toys.rollouts import CountingEnvironment, fake_collector, requests
 
 
 def crash() -> StepOutcome:
     raise RuntimeError("gone")
-
-
-def collector(environment: CountingEnvironment, concurrent: int = 64) -> Collector:
-    return Collector(fake_policy(), environment, SAMPLING, concurrent, generator_factory=FactoryOfFakes())
 
 
 def result(name: str, *ends: EndReason) -> EvaluationResult:
@@ -35,7 +27,7 @@ S, F, L, E = EndReason.SUCCESS, EndReason.FAILURE, EndReason.TURN_LIMIT, EndReas
 def test_every_task_of_the_panel_is_played_once() -> None:
     environment = CountingEnvironment(max_turns=4)
     panel = make_panel(environment, "valid", 12, 0)
-    found = evaluate(collector(environment), panel, seed=0)
+    found = evaluate(fake_collector(environment), panel, seed=0)
     assert sorted(record.task_id for record in found.records) == sorted(task.task_id for task in panel.tasks)
     assert (found.n, found.successes, found.errors) == (12, 9, 0)
     assert found.by_type == {"alpha": (4, 3), "beta": (4, 3), "gamma": (4, 3)}
@@ -47,10 +39,10 @@ def test_every_task_of_the_panel_is_played_once() -> None:
 def test_evaluation_is_repeatable_and_disturbs_no_training() -> None:
     environment = CountingEnvironment()
     panel = make_panel(environment, "valid", 12, 0)
-    plays = collector(environment)
+    plays = fake_collector(environment)
     train = plays.collect(requests(environment), seed=0, key=("train", 0)).episodes
     one = evaluate(plays, panel, seed=0)
-    assert evaluate(collector(environment, 5), panel, seed=0).episodes == one.episodes
+    assert evaluate(fake_collector(environment, max_concurrent_episodes=5), panel, seed=0).episodes == one.episodes
     assert plays.collect(requests(environment), seed=0, key=("train", 0)).episodes == train
     assert evaluate(plays, panel, seed=0, name="other").episodes != one.episodes
 
@@ -59,7 +51,7 @@ def test_skills_reach_the_prompt() -> None:
     environment = CountingEnvironment()
     panel = make_panel(environment, "valid", 2, 0)
     plain, helped = (
-        evaluate(collector(environment), panel, seed=0, privileged=text) for text in (None, lambda task: "hint")
+        evaluate(fake_collector(environment), panel, seed=0, privileged=text) for text in (None, lambda task: "hint")
     )
     for before, after in zip(plain.episodes, helped.episodes, strict=True):
         assert len(after.turns[0].context_ids) == len(before.turns[0].context_ids) + len("hint")
@@ -67,7 +59,7 @@ def test_skills_reach_the_prompt() -> None:
 
 def test_an_error_is_no_failure() -> None:
     environment = CountingEnvironment(faults={"valid-0": (1, crash)})
-    found = evaluate(collector(environment), make_panel(environment, "valid", 12, 0), seed=0)
+    found = evaluate(fake_collector(environment), make_panel(environment, "valid", 12, 0), seed=0)
     assert (found.n, found.successes, found.errors) == (11, 8, 1)
     assert found.by_type["alpha"] == (3, 2)
     assert found.ends[EndReason.ERROR_ENVIRONMENT] == 1
@@ -121,8 +113,8 @@ def test_without_a_valid_episode_nothing_is_claimed() -> None:
 def test_shares_of_several_processes_make_the_whole() -> None:
     environment = CountingEnvironment()
     panel = make_panel(environment, "valid", 11, 0)
-    whole = evaluate(collector(environment), panel, seed=0)
-    shares = [evaluate(collector(environment), panel, seed=0, rank=rank, world_size=3) for rank in range(3)]
+    whole = evaluate(fake_collector(environment), panel, seed=0)
+    shares = [evaluate(fake_collector(environment), panel, seed=0, rank=rank, world_size=3) for rank in range(3)]
     merged = merge(shares)
     assert set(merged.records) == set(whole.records)
     assert (merged.n, merged.by_type, merged.panel_hash) == (whole.n, whole.by_type, whole.panel_hash)
@@ -135,7 +127,7 @@ def test_shares_of_several_processes_make_the_whole() -> None:
 
 def test_episodes_are_summarised_as_they_are() -> None:
     environment = CountingEnvironment(num_tasks=3)
-    episodes = collector(environment).collect(requests(environment, 1), seed=0, key=("val", "x")).episodes
+    episodes = fake_collector(environment).collect(requests(environment, 1), seed=0, key=("val", "x")).episodes
     found = summarise("x", episodes)
     assert [record.num_turns for record in found.records] == [2, 3, 4]
     assert [record.episode_return for record in found.records] == [10.0, 10.0, 10.0]

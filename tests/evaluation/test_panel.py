@@ -66,9 +66,9 @@ def test_shares_cover_the_panel_once() -> None:
 @pytest.mark.parametrize(
     ("split", "size", "words"),
     [
-        ("valid", 32, "evaluation.panel_size is 32, but the split 'valid' has only 31 tasks"),
-        ("valid", 0, "evaluation.panel_size is 0"),
-        ("test", 3, "evaluation.split is 'test', but it must be one of train, valid"),
+        ("valid", 32, "evaluation.panel_size must be <= 31, the number of tasks of the split 'valid', got 32"),
+        ("valid", 0, "evaluation.panel_size must be >= 1, got 0"),
+        ("test", 3, "evaluation.split must be 'train' or 'valid', got 'test'"),
     ],
 )
 def test_what_cannot_be_had_is_named(split: str, size: int, words: str) -> None:
@@ -78,7 +78,7 @@ def test_what_cannot_be_had_is_named(split: str, size: int, words: str) -> None:
 
 def test_a_panel_of_training_tasks_is_refused() -> None:
     assert_disjoint(make_panel(ENVIRONMENT, "valid", 6, 0), ENVIRONMENT.tasks("train"))
-    with pytest.raises(UserError, match=r"evaluation.split is 'train'.* 6 of the panel's 6 tasks .*train-\d+"):
+    with pytest.raises(UserError, match=r"evaluation.split .* got 'train': 6 of the panel's 6 tasks .*train-\d+"):
         assert_disjoint(make_panel(ENVIRONMENT, "train", 6, 0), ENVIRONMENT.tasks("train"))
 
 

@@ -1,4 +1,4 @@
-"""What ``tests/test_parallel.py`` has two processes do; started by torchrun, all cases in one start.
+"""What ``test_parallel.py`` has two processes do; started by torchrun, all cases in one start.
 
     parallel_run.py FOLDER
 
@@ -24,23 +24,23 @@ from sdar.learning.supervision import SolvedEpisodes
 from sdar.objective.full_vocabulary import ReverseKL
 from sdar.objective.gate import NoGate
 from sdar.rollout.collector import Collector
-from sdar.rollout.settings import SamplingConfig
 from sdar.teacher.weights import TeacherSource
 from toys.methods import TRAINED, method_run
 from toys.training import (
-    LIMIT,
+    PLAIN_GRPO,
     HintTeacher,
     LettersEnvironment,
     Memory,
     toy_datamodule,
     toy_module,
     toy_policy,
+    toy_rollout,
     toy_trainer,
 )
 
 SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "max_tokens_per_micro_batch": 300, "entropy_coefficient": 0.01}
 TAUGHT: dict[str, dict[str, Any]] = {
-    # Two optimiser steps an iteration: in the second the teacher has moved and is asked again.
+    # Two optimizer steps an iteration: in the second the teacher has moved and is asked again.
     "sampled": {"distillation_coefficient": 0.5},
     "whole": {"distillation_coefficient": 0.5, "gate": NoGate(), "divergence": ReverseKL()},
 }
@@ -49,10 +49,10 @@ STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambd
 PRECISIONS = ("bf16-mixed", "bf16-true")
 BY_ROWS: dict[str, dict[str, Any]] = {
     "rows": {"episodes_per_step": None, "rows_per_step": 3},
-    "release": {"episodes_per_step": None, "rows_per_step": 4, "micro_batch_rows": 1},
+    "reference_code": {"episodes_per_step": None, "rows_per_step": 4, "micro_batch_rows": 1},
 }
-"""Optimiser steps counted in rows: those of both ranks, of which one has none."""
-SUPERVISED = {"supervision": SolvedEpisodes(0.5)}
+"""Optimizer steps counted in rows: those of both ranks, of which one has none."""
+SUPERVISED = {"supervision": SolvedEpisodes(coefficient=0.5)}
 METHODS_TO_SHARE = {method: ("append", "window")[number % 2] for number, method in enumerate(TRAINED)}
 """Every method that is trained, and how it plays: the two ways in turn."""
 RECORDED = 3
@@ -66,7 +66,7 @@ class Replay(RolloutDataModule):
 
     def __init__(self, recorded: list[list[Any]]) -> None:
         live = toy_datamodule(toy_policy())
-        super().__init__(live.collector, live.environment, tasks_per_iteration=4, group_size=3, seed=1)
+        super().__init__(live.collector, live.environment, PLAIN_GRPO, live.rollout, live.seed)
         self.recorded = recorded
 
     def collect(self, iteration: int, *, rank: int = 0, world_size: int = 1) -> Iteration:
@@ -94,8 +94,8 @@ def live_datamodule(policy: Any, *, broken: bool, context: str) -> RolloutDataMo
 def panel_evaluation(policy: Any) -> PanelEvaluation:
     """Five tasks: the shares of two ranks differ, and so do their turns."""
     environment = LettersEnvironment()
-    judge = Collector(policy, environment, SamplingConfig(0.4, 1.0, 0, LIMIT), max_concurrent_episodes=2)
-    return PanelEvaluation(judge, make_panel(environment, "valid", 5, 0), seed=0, every_n_iterations=5)
+    collector = Collector(policy, environment, toy_rollout(temperature=0.4, max_concurrent_episodes=2))
+    return PanelEvaluation(collector, make_panel(environment, "valid", 5, 0), seed=0, every_n_iterations=5)
 
 
 def fit(

@@ -61,8 +61,8 @@ def test_the_loader_has_one_item_which_is_the_trainers_epoch():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"group_size": 1}, "group_size is 1"),
-        ({"tasks": 0}, "tasks_per_iteration is 0"),
+        ({"group_size": 1}, "group_size must be a whole number >= 2, got 1"),
+        ({"tasks": 0}, "tasks_per_iteration must be a whole number >= 1, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -71,5 +71,5 @@ def test_settings_out_of_range_are_refused(settings, message):
 
 
 def test_more_tasks_than_there_are_is_refused():
-    with pytest.raises(UserError, match="only 9 training tasks"):
+    with pytest.raises(UserError, match=r"tasks_per_iteration must be <= 9, the number of training tasks, got 10"):
         toy_datamodule(toy_policy(), tasks=10).setup("fit")

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.errors import UserError
+from sdar.learning.module import TEACHER_KEY
 from sdar.objective.divergence import Sampled, SampledReverseKL
 from sdar.objective.full_vocabulary import ForwardKL, JensenShannon, ReverseKL
 from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate
@@ -25,7 +26,7 @@ METHODS = {
     "forward_kl": {"gate": GapGate(), "divergence": ForwardKL(), "source": "ema"},
     "jsd": {"gate": NoGate(), "divergence": JensenShannon(top_k=20), "source": "initial"},
     "kept": {"gate": NoGate(), "divergence": ReverseKL(), "source": "old", "keep_hidden": True},
-    "release": {"gate": GapGate(beta=0.0), "divergence": Sampled(), "source": "old"},
+    "half_gate": {"gate": GapGate(beta=0.0), "divergence": Sampled(), "source": "old"},
 }
 
 
@@ -109,7 +110,7 @@ def test_a_kept_teacher_is_the_present_one_for_a_single_step_and_stays_for_later
     assert not same_weights(weights(run("kept", **several)[0]), weights(run("opsd", **several)[0]))
 
 
-def test_only_the_present_teacher_moves_with_the_optimiser():
+def test_only_the_present_teacher_moves_with_the_optimizer():
     settings = {"distillation_coefficient": 0.5, "gate": GapGate(), "divergence": Sampled()}
     figures = {}
     for source in ("old", "current"):
@@ -138,7 +139,9 @@ def test_the_average_follows_the_student_by_its_decay():
     before = weights(toy_module(policy, distillation_coefficient=0.0))
     module = toy_module(policy, HintTeacher(source=TeacherSource.EMA, ema_decay=0.75))
     train(module, toy_datamodule(policy), 1)
-    averaged = module._teacher_model.state()
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    averaged = checkpoint[TEACHER_KEY]
     assert averaged
     for name, value in averaged.items():
         expected = 0.75 * before[f"model.{name}"] + 0.25 * weights(module)[f"model.{name}"]
@@ -218,13 +221,13 @@ def test_another_model_with_another_tokenizer_is_refused():
     other = toy_policy()
     other.tokenizer = toy_tokenizer()
     other.tokenizer.add_tokens(["mug"])
-    with pytest.raises(UserError, match=r"teacher\.other is 'toy', whose tokenizer"):
+    with pytest.raises(UserError, match=r"teacher\.other must have the tokenizer of the student 'toy'"):
         toy_module(toy_policy(), HintTeacher(source=TeacherSource.OTHER, other=other))
     assert same_tokenizer(toy_tokenizer(), toy_tokenizer())
 
 
 def test_an_average_of_sixteen_bit_weights_is_refused():
-    with pytest.raises(UserError, match=r"teacher\.source is 'ema'.*bfloat16.*float32"):
+    with pytest.raises(UserError, match=r"teacher\.source=ema needs float32.*bfloat16.*model\.dtype=float32"):
         toy_module(toy_policy(dtype=torch.bfloat16), HintTeacher(source=TeacherSource.EMA))
 
 

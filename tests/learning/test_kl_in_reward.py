@@ -68,5 +68,5 @@ def test_the_charge_reaches_the_weights_and_a_reference_that_was_not_left_charge
 
 
 def test_a_charge_needs_a_policy_term():
-    with pytest.raises(UserError, match=r"kl_kind is 'k1_in_reward', but policy_coefficient is 0"):
+    with pytest.raises(UserError, match="kl_kind=k1_in_reward charges rewards, but policy_coefficient=0"):
         ObjectiveConfig(policy_coefficient=0.0, kl_kind="k1_in_reward")

@@ -8,7 +8,8 @@ from test_training import GRPO, last_checkpoint, run
 
 from sdar.errors import UserError
 from sdar.policy.checkpoint import CHECKPOINT_KEY, check_origin, load_student, origin
-from toys.training import HintTeacher, same_weights, toy_module, toy_policy, weights
+from sdar.policy.log_probs import score_tokens
+from toys.training import HintTeacher, models_alive, same_weights, toy_module, toy_policy, weights
 
 LORA = {"rank": 4}
 
@@ -22,11 +23,13 @@ def trained(module):
 
 
 def test_adapters_move_and_the_frozen_weights_stay():
-    module, curve = run(iterations=2, policy=adapters(), teacher=HintTeacher())
+    policy = adapters()
+    alive = models_alive()
+    module, curve = run(iterations=2, policy=policy, teacher=HintTeacher())
+    assert models_alive() == alive, "the reference is the model itself, and no copy"
     before, after = weights(toy_module(adapters(), **GRPO)), weights(module)
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved == set(trained(module))
-    assert module._reference == []
     assert curve[1]["loss/kl"] > 0
 
 
@@ -35,8 +38,6 @@ def test_the_reference_is_the_model_with_its_adapters_off():
     module, _ = run(iterations=2, policy=adapters(), **GRPO)
     batch = module.report.prepared.batch
     frozen = toy_policy().model
-    from sdar.policy.log_probs import score_tokens
-
     with torch.no_grad():
         expected = score_tokens(frozen, batch.ids, batch.attention_mask, batch.response_mask).log_probs
     torch.testing.assert_close(batch.reference_log_probs, expected, atol=1e-5, rtol=1e-5)
@@ -118,7 +119,7 @@ def test_adapters_that_are_missing_from_a_checkpoint_are_noticed(tmp_path):
     checkpoint["state_dict"].popitem()
     torch.save(checkpoint, path)
     module = toy_module(adapters(), **GRPO)
-    with pytest.raises(UserError, match="adapters are not those"):
+    with pytest.raises(UserError, match="adapters do not match those of 'toy'"):
         load_student(module, module.policy, path)
 
 
@@ -135,6 +136,6 @@ def test_a_first_step_that_moves_nothing_stops_the_run():
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.copy_(parameter.abs() + 1)  # no number so small that the step would count
-    with pytest.raises(UserError, match=r"module\.learning_rate=1e-09.*moved none of the .*bfloat16") as caught:
+    with pytest.raises(UserError, match=r"optimizer\.learning_rate=1e-09.*moved none of the .*bfloat16") as caught:
         run(iterations=1, policy=policy, learning_rate=1e-9, weight_decay=0.0, **GRPO)
     assert "\n" not in str(caught.value)

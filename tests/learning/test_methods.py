@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from sdar.errors import UserError
-from sdar.objective.estimator import GroupAdvantage
+from sdar.objective.estimator import GroupAdvantage, ReleaseAdvantage
 from sdar.objective.gigpo import StepGroupAdvantage
 from sdar.objective.objective import ConstantLength
+from sdar.objective.shaping import RLSD
 from toys.methods import METHODS, TRAINED, method_run, method_settings
 from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
@@ -119,15 +120,15 @@ def test_skills_in_the_prompt_are_read_by_the_student_while_it_plays():
 
 
 def test_skills_cannot_be_read_where_there_are_none():
-    with pytest.raises(UserError, match=r"skills_in_prompt is true, but there is no teacher"):
-        toy_datamodule(toy_policy(), skills_in_prompt=True)
+    with pytest.raises(UserError, match=r"skills_in_prompt=true needs a teacher's skills, but teacher=none"):
+        toy_module(toy_policy(), skills_in_prompt=True, distillation_coefficient=0.0)
 
 
 def test_skill_prompt_has_nothing_to_train():
     module, data = method_run("skill_prompt")
     with pytest.raises(UserError, match=r"every coefficient is 0.*train=false"):
         train(module, data, 1)
-    assert method_settings("skill_prompt")["train"] is False
+    assert method_settings("skill_prompt").config["train"] is False
 
 
 @both_contexts
@@ -162,9 +163,9 @@ def test_a_pooled_ratio_does_not_depend_on_the_cut_into_micro_batches(ratio, con
             toy_module(toy_policy(), **settings)
         return
     found = []
-    for budget in (150, 100_000):
+    for limit in (150, 100_000):
         policy = toy_policy()
-        module = toy_module(policy, max_tokens_per_micro_batch=budget, **settings)
+        module = toy_module(policy, max_tokens_per_micro_batch=limit, **settings)
         curve = train(module, toy_datamodule(policy, context=context), 1).curve()
         found.append((weights(module), curve[0]))
     for name, tensor in found[0][0].items():
@@ -181,24 +182,19 @@ def test_gigpo_says_how_many_turns_have_company():
     assert 0 < curve[0]["rollout/step_group_fraction"] <= 1
 
 
-def test_the_release_has_its_own_form_of_grpos_advantage_and_of_no_other():
-    settings = {
-        "statistics": "release", "context": "window", "rows_per_step": 4, "micro_batch_rows": 2,
-        "episodes_per_step": None, "distillation_coefficient": 0.0,
-    }  # fmt: skip
+def test_the_reference_code_has_its_own_form_of_grpos_advantage_and_of_no_other():
+    settings = {"context": "window", "rows_per_step": 4, "micro_batch_rows": 2, "distillation_coefficient": 0.0}
     module = toy_module(toy_policy(), advantage=GroupAdvantage(invalid_penalty=0.3), **settings)
-    assert module.advantage.invalid_penalty == 0.3
+    assert module.method.estimator == ReleaseAdvantage(invalid_penalty=0.3)
     with pytest.raises(UserError, match="loss_aggregation=reference_code"):
         toy_module(toy_policy(), advantage=StepGroupAdvantage(), **settings)
 
 
 def test_shaping_needs_a_scored_teacher():
-    from sdar.objective.shaping import RLSD
-
-    with pytest.raises(UserError, match=r"the weight of the shaping is 0\.5, but no teacher is scored"):
+    with pytest.raises(UserError, match=r"algorithm\.shaping\.weight=0\.5 needs a scored teacher"):
         toy_module(toy_policy(), shaping=RLSD(), distillation_coefficient=0.0)
 
 
 def test_every_method_has_a_file_of_its_name():
     for method in METHODS:
-        assert method_settings(method)["algorithm"]["name"] == method
+        assert method_settings(method).method.name == method

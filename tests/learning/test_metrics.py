@@ -1,39 +1,40 @@
+"""Sums of metrics: added over micro-batches and ranks, and only then divided."""
+
 from __future__ import annotations
 
 import math
 import statistics
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar.learning.metrics import Tally
+from sdar.learning.metrics import MetricSums
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 
 
-def tally_of(values):
-    tally = Tally()
-    tally.mean("x_mean", math.fsum(values), len(values))
-    tally.spread("x_mean", math.fsum(v * v for v in values))
-    tally.maximum("x_max", max(values, default=-math.inf))
-    tally.total("count", len(values))
-    return tally
+def sums_of(values):
+    sums = MetricSums()
+    sums.mean("x_mean", math.fsum(values), len(values))
+    sums.spread("x_mean", math.fsum(v * v for v in values))
+    sums.maximum("x_max", max(values, default=-math.inf))
+    sums.total("count", len(values))
+    return sums
 
 
 @given(first=VALUES, second=st.lists(st.floats(-100, 100), max_size=30))
 def test_ranks_are_summed_and_then_divided(first, second):
     """Not a mean of means: a rank with more observations weighs more, one with none weighs nothing."""
-    other = tally_of(second)
-    answers = {}
-    other.reduced(lambda tensor, operation: answers.setdefault(operation, tensor))
+    own, other = sums_of(first), sums_of(second)
 
-    def reduce(tensor, operation):
-        return tensor + answers["sum"] if operation == "sum" else torch.maximum(tensor, answers["max"])
+    def gather(state, group=None):
+        """What a gather over two ranks gives: this rank's state and the other's."""
+        return [state, other.sums if state is own.sums else other.peaks]
 
+    own.dist_sync_fn, own.distributed_available_fn = gather, lambda: True
     everything = first + second
-    metrics = tally_of(first).reduced(reduce).metrics()
+    metrics = own.compute()
     assert metrics["x_mean"] == pytest.approx(statistics.fmean(everything), abs=1e-9)
     assert metrics["x_std"] == pytest.approx(statistics.pstdev(everything), abs=1e-4)
     assert metrics["x_max"] == max(everything)
@@ -41,15 +42,14 @@ def test_ranks_are_summed_and_then_divided(first, second):
 
 
 def test_a_mean_of_nothing_is_left_out():
-    tally = Tally()
-    tally.mean("nothing", 0, 0)
-    tally.maximum("none", -math.inf)
-    assert tally.metrics() == {}
+    sums = MetricSums()
+    sums.mean("nothing", 0, 0)
+    sums.maximum("none", -math.inf)
+    assert sums.compute() == {}
 
 
 def test_micro_batches_add_up():
-    parts = [[1.0, 2.0], [6.0]]
-    tally = Tally()
-    for part in parts:
-        tally.mean("mean", sum(part), len(part))
-    assert tally.metrics() == {"mean": 3.0}
+    sums = MetricSums()
+    for part in ([1.0, 2.0], [6.0]):
+        sums.mean("mean", sum(part), len(part))
+    assert sums.compute() == {"mean": 3.0}

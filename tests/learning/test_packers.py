@@ -153,7 +153,7 @@ def test_episodes_packed_both_ways_have_equal_advantages_masks_and_denominators(
     counts = {}
     for context, batch in both.items():
         plan = plan_steps(
-            batch.lengths(), episodes_per_step=per_step, token_budget=1000, episode_index=batch.episode_index.tolist()
+            batch.lengths(), episodes_per_step=per_step, max_tokens=1000, episode_index=batch.episode_index.tolist()
         )
         counts[context] = [denominators(batch.select(step.rows), config) for step in plan]
         rows = pack_teacher(episodes, blocks[: len(episodes)], PAD, context_tokens=1000, context=context)

@@ -144,7 +144,7 @@ def test_a_teacher_that_is_asked_again_is_asked_by_all_ranks(folder: Path, strat
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_imitated_rows_are_shared_by_the_ranks(folder: Path, strategy: str) -> None:
+def test_supervised_rows_are_shared_by_the_ranks(folder: Path, strategy: str) -> None:
     assert_same_curve(curve(folder, f"{strategy}-supervised"), curve(folder, "alone-supervised"))
     assert_same_weights(folder, f"{strategy}-supervised", "alone-supervised")
     assert curve(folder, "alone-supervised")[1]["loss/supervised"] > 0
@@ -184,7 +184,7 @@ def test_a_checkpoint_of_one_rank_is_continued_by_two(folder: Path, strategy: st
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_checkpoint_of_two_ranks_is_continued_by_one(folder: Path, tmp_path: Path, strategy: str) -> None:
-    """Weights and the optimiser's moments: a loss of the moments would show in the weights."""
+    """Weights and the optimizer's moments: a loss of the moments would show in the weights."""
     continued, _ = fit(3, save=tmp_path / "continued.ckpt", ckpt_path=folder / f"{strategy}-first.ckpt")
     assert_same_curve(continued, curve(folder, f"{strategy}-resumed"))
     assert_same_weights(tmp_path, "continued", str(folder / f"{strategy}-resumed"))
@@ -214,7 +214,7 @@ def test_torchrun_trains_sharded_into_one_run_folder_whose_checkpoint_one_proces
     two_processes(HERE.parents[1] / "train.py", *small, "trainer=fsdp2", "trainer.accelerator=cpu", cwd=tmp_path)
     (run,) = (tmp_path / "logs" / "smoke").iterdir()
     trained = json.loads((run / "results.json").read_text())["results"]
-    assert main([*small, "train=false", f"ckpt_path={run / 'checkpoints' / 'last.ckpt'}", "run_dir=judged"]) == 0
-    judged = json.loads((tmp_path / "judged" / "results.json").read_text())["results"]
-    assert judged[-1]["tasks"] == trained[-1]["tasks"]
-    assert judged[-1]["turns_mean"] == trained[-1]["turns_mean"]
+    assert main([*small, "train=false", f"ckpt_path={run / 'checkpoints' / 'last.ckpt'}", "run_dir=evaluated"]) == 0
+    evaluated = json.loads((tmp_path / "evaluated" / "results.json").read_text())["results"]
+    assert evaluated[-1]["tasks"] == trained[-1]["tasks"]
+    assert evaluated[-1]["turns_mean"] == trained[-1]["turns_mean"]

@@ -1,4 +1,4 @@
-"""Rows that are imitated beside: their own mask and denominator, and nothing else changes."""
+"""Extra supervised rows: a mask and a denominator of their own, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(context="append", iterations=1, supervision=None, **settings):
 
 
 @both_contexts
-def test_the_shortest_solved_attempt_of_each_group_is_imitated(context):
+def test_the_shortest_solved_attempt_of_each_group_is_supervised(context):
     _, _, data = run(context=context)
     episodes = data.collect(0).episodes
     rows = SolvedEpisodes().rows(episodes, context, 0)
@@ -47,7 +47,9 @@ def test_the_shortest_solved_attempt_of_each_group_is_imitated(context):
 @both_contexts
 def test_their_loss_is_minus_the_mean_log_prob_over_their_own_tokens(context):
     """Alone, with a coefficient of 2, in one step of many micro-batches: value and gradient of the plain mean."""
-    _, curve, _ = run(context, supervision=SolvedEpisodes(2.0), max_tokens_per_micro_batch=130, **NOTHING_ELSE)
+    _, curve, _ = run(
+        context, supervision=SolvedEpisodes(coefficient=2.0), max_tokens_per_micro_batch=130, **NOTHING_ELSE
+    )
     policy = toy_policy()
     rows = SolvedEpisodes().rows(toy_datamodule(policy, context=context).collect(0).episodes, context, 0)
     log_probs = score_tokens(policy.model, *rows).log_probs[rows.response_mask]
@@ -60,8 +62,8 @@ def test_their_loss_is_minus_the_mean_log_prob_over_their_own_tokens(context):
 @both_contexts
 def test_coefficient_zero_leaves_every_bit_and_another_does_not(context):
     plain, curve, _ = run(context, iterations=2)
-    off, same, _ = run(context, iterations=2, supervision=SolvedEpisodes(0.0))
-    on, other, _ = run(context, iterations=2, supervision=SolvedEpisodes(0.1))
+    off, same, _ = run(context, iterations=2, supervision=SolvedEpisodes(coefficient=0.0))
+    on, other, _ = run(context, iterations=2, supervision=SolvedEpisodes(coefficient=0.1))
     assert same_weights(weights(plain), weights(off))
     assert curve == same
     assert not same_weights(weights(plain), weights(on))
@@ -71,29 +73,31 @@ def test_coefficient_zero_leaves_every_bit_and_another_does_not(context):
     }
 
 
-def test_imitation_makes_what_was_said_likelier():
-    module, curve, _ = run(iterations=1, supervision=SolvedEpisodes(1.0), **(NOTHING_ELSE | {"learning_rate": 1e-2}))
+def test_supervision_makes_what_was_said_likelier():
+    module, curve, _ = run(
+        iterations=1, supervision=SolvedEpisodes(coefficient=1.0), **(NOTHING_ELSE | {"learning_rate": 1e-2})
+    )
     rows = module.report.prepared.supervised.rows
     with torch.no_grad():
         now = -score_tokens(module.model, *rows).log_probs[rows.response_mask].mean().item()
     assert now < curve[0]["loss/supervised"]
 
 
-def test_an_iteration_without_a_solved_attempt_has_nothing_to_imitate(monkeypatch):
+def test_an_iteration_without_a_solved_attempt_has_no_supervised_rows(monkeypatch):
     monkeypatch.setattr(SolvedEpisodes, "rows", lambda self, episodes, *rest, _=SolvedEpisodes.rows: _(self, [], *rest))
-    module, curve, _ = run(supervision=SolvedEpisodes(1.0))
+    module, curve, _ = run(supervision=SolvedEpisodes(coefficient=1.0))
     assert "loss/supervised" not in curve[0]
     assert same_weights(weights(module), weights(run()[0]))
 
 
 @both_contexts
-def test_rows_are_imitated_in_steps_that_have_no_other(context):
+def test_supervised_rows_are_learned_in_steps_that_have_no_other(context):
     """Groups that are left out leave steps without a row of their own; what is dealt out to these counts the same."""
     alone = NOTHING_ELSE | {"episodes_per_step": 3}
     found = {}
     for keep in (True, False):
         policy = toy_policy()
-        module = toy_module(policy, context=context, supervision=EverySolved(1.0), **alone)
+        module = toy_module(policy, context=context, supervision=EverySolved(coefficient=1.0), **alone)
         data = toy_datamodule(policy, context=context, keep_equal_groups=keep)
         curve = train(module, data, 1).curve()
         prepared = module.report.prepared
@@ -119,21 +123,21 @@ class EverySolved(SolvedEpisodes):
 
 
 @both_contexts
-def test_what_is_imitated_is_learned_when_a_schedule_has_taken_out_the_only_term(context, monkeypatch):
-    """As the supervised rows alone, beside a term too small to be seen."""
+def test_supervised_rows_are_learned_when_a_schedule_has_taken_out_the_only_term(context, monkeypatch):
+    """As the supervised rows alone, next to a term too small to be seen."""
     alone = NOTHING_ELSE | {"entropy_coefficient": 0.0, "distillation_coefficient": 0.1}
     policy = toy_policy()
     down = Schedules(coefficient=WarmDown(zero_at=1))
     monkeypatch.setattr(WarmDown, "factor", lambda self, iteration: 0.0)
-    settings = alone | {"schedules": down, "supervision": SolvedEpisodes(1.0)}
+    settings = alone | {"schedules": down, "supervision": SolvedEpisodes(coefficient=1.0)}
     module = toy_module(policy, HintTeacher(), context=context, **settings)
     curve = train(module, toy_datamodule(policy, context=context), 1).curve()
-    beside, other, _ = run(context, supervision=SolvedEpisodes(1.0), **NOTHING_ELSE)
+    alike, other, _ = run(context, supervision=SolvedEpisodes(coefficient=1.0), **NOTHING_ELSE)
     assert curve[0]["loss/supervised"] == other[0]["loss/supervised"]
     for name, tensor in weights(module).items():
-        torch.testing.assert_close(tensor, weights(beside)[name], rtol=0, atol=1e-6)
+        torch.testing.assert_close(tensor, weights(alike)[name], rtol=0, atol=1e-6)
 
 
 def test_a_coefficient_below_zero_is_refused():
-    with pytest.raises(UserError, match=r"supervision\.coefficient is -1"):
-        SolvedEpisodes(-1.0)
+    with pytest.raises(UserError, match=r"SolvedEpisodes\.coefficient must be a number >= 0, got -1\.0"):
+        SolvedEpisodes(coefficient=-1.0)

@@ -7,18 +7,20 @@ import math
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
 
 from sdar.errors import UserError
+from sdar.objective.estimator import AdvantageEstimator
 from sdar.policy.checkpoint import load_student
 from sdar.policy.log_probs import score_tokens
 from toys.training import (
     HintTeacher,
     LettersEnvironment,
+    models_alive,
     same_weights,
     toy_datamodule,
     toy_module,
     toy_policy,
-    toy_trainer,
     train,
     weights,
 )
@@ -169,10 +171,10 @@ def test_later_steps_leave_the_old_policy():
 
 
 @both_contexts
-@pytest.mark.parametrize("budget", [10, 150])  # 10: less than any row
-def test_the_cut_into_micro_batches_does_not_change_the_update(context, budget, caplog):
-    first, _ = run(iterations=1, max_tokens_per_micro_batch=budget, teacher=HintTeacher(), context=context)
-    assert ("module.max_tokens_per_micro_batch=10: " in caplog.text) == (budget == 10)
+@pytest.mark.parametrize("limit", [10, 150])  # 10: less than any row
+def test_the_cut_into_micro_batches_does_not_change_the_update(context, limit, caplog):
+    first, _ = run(iterations=1, max_tokens_per_micro_batch=limit, teacher=HintTeacher(), context=context)
+    assert ("optimizer.max_tokens_per_micro_batch=10: " in caplog.text) == (limit == 10)
     second, _ = run(iterations=1, max_tokens_per_micro_batch=100_000, teacher=HintTeacher(), context=context)
     for name, tensor in weights(first).items():
         torch.testing.assert_close(tensor, weights(second)[name], rtol=0, atol=2e-4)
@@ -188,27 +190,39 @@ def test_an_empty_privileged_block_has_a_gap_of_exactly_zero():
 
 
 def test_without_kl_there_is_no_reference():
-    module = toy_module(toy_policy(), kl_coefficient=0.0, **GRPO)
-    assert module._reference == []
+    policy = toy_policy()
+    before = models_alive()
+    module = toy_module(policy, kl_coefficient=0.0, **GRPO)
+    assert models_alive() == before
+    with module.reference() as reference:
+        assert reference is None
+    del module
+    with_reference = toy_module(policy, **GRPO)
+    assert models_alive() == before + 1
+    with with_reference.reference() as reference:
+        assert reference is not policy.model
     _, curve = run(iterations=1, kl_coefficient=0.0, **GRPO)
     assert "loss/kl" not in curve[0]
 
 
 def test_the_reference_stays_at_the_initial_weights():
     module, curve = run(**GRPO)
-    (reference,) = module._reference
     initial = toy_policy().model.state_dict()
-    assert all(torch.equal(tensor, initial[name]) for name, tensor in reference.state_dict().items())
+    with module.reference() as reference:
+        assert all(torch.equal(tensor, initial[name]) for name, tensor in reference.state_dict().items())
     assert curve[2]["loss/kl"] > 0
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_optimiser_moves():
+class NotANumber(AdvantageEstimator):
+    def turns(self, episodes):
+        return [[math.nan] * len(episode.turns) for episode in episodes]
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_optimizer_moves():
     policy = toy_policy()
-    module = toy_module(policy, **GRPO)
+    module = toy_module(policy, advantage=NotANumber(), **GRPO)
     before = weights(module)
-    total = module._loss
-    module._loss = lambda *args: total(*args) * float("nan")
-    with pytest.raises(FloatingPointError, match="iteration 0, optimiser step 1 of 2"):
+    with pytest.raises(FloatingPointError, match="iteration 0, optimizer step 1 of 2: the loss is nan"):
         train(module, toy_datamodule(policy), 1)
     assert same_weights(before, weights(module))
 
@@ -259,12 +273,12 @@ def test_autocast_trains_on_the_weights_of_each_step():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": 0.0}, "learning_rate is 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan"),
-        ({"temperature": 0.0}, "temperature is 0.0"),
-        ({"max_grad_norm": -1.0}, "max_grad_norm is -1.0"),
-        ({"warmup_steps": -1}, "warmup_steps is -1"),
-        ({"distillation_coefficient": 0.1}, "no teacher is scored"),
+        ({"learning_rate": 0.0}, "learning_rate must be a number > 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number > 0, got nan"),
+        ({"temperature": 0.0}, "temperature must be > 0, got 0"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm must be a number > 0 or null, got -1.0"),
+        ({"warmup_steps": -1}, "warmup_steps must be a whole number >= 0, got -1"),
+        ({"distillation_coefficient": 0.1}, "needs a scored teacher, but algorithm.score_teacher=false"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):
@@ -272,10 +286,8 @@ def test_settings_out_of_range_are_refused(settings, message):
         toy_module(toy_policy(), **(GRPO | settings))
 
 
-def test_half_precision_with_loss_scaling_is_refused():
-    trainer = toy_trainer(1)
-    module = toy_module(toy_policy(), **GRPO)
-    module.trainer = trainer
-    trainer._accelerator_connector.precision_plugin.precision = "16-mixed"
-    with pytest.raises(UserError, match="16-mixed"):
-        module.on_fit_start()
+@pytest.mark.parametrize("plugin", [HalfPrecision("16-true"), MixedPrecision("16-mixed", "cpu")])
+def test_half_precision_without_the_range_of_bfloat16_is_refused(plugin):
+    policy = toy_policy()
+    with pytest.raises(UserError, match=rf"trainer\.precision must be .*, got '{plugin.precision}'"):
+        train(toy_module(policy, **GRPO), toy_datamodule(policy), 1, plugins=[plugin])

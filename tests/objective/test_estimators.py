@@ -1,6 +1,7 @@
 """Advantage estimators: Dr. GRPO and GiGPO against hand-made episodes and plain loops."""
 
 import math
+import re
 import statistics
 
 import pytest
@@ -158,13 +159,19 @@ def test_only_grpo_has_a_form_over_turn_rows():
 
 
 @pytest.mark.parametrize(
-    ("kind", "setting", "value"),
+    ("kind", "setting", "value", "allowed"),
     [
-        (GroupAdvantage, "std_floor", 0.0), (CentredAdvantage, "invalid_penalty", -1.0),
-        (StepGroupAdvantage, "gamma", 1.5), (StepGroupAdvantage, "step_weight", math.inf),
-        (StepGroupAdvantage, "mode", "none"), (ReleaseAdvantage, "invalid_penalty", -1.0),
+        (GroupAdvantage, "std_floor", 0.0, "a number > 0"),
+        (GroupAdvantage, "std_floor", math.nan, "a number > 0"),
+        (GroupAdvantage, "invalid_penalty", -0.1, "a number >= 0"),
+        (CentredAdvantage, "invalid_penalty", -1.0, "a number >= 0"),
+        (StepGroupAdvantage, "gamma", 1.5, "a number >= 0 and <= 1"),
+        (StepGroupAdvantage, "step_weight", math.inf, "a number >= 0"),
+        (StepGroupAdvantage, "mode", "none", "'mean_norm' or 'mean_std_norm'"),
+        (ReleaseAdvantage, "invalid_penalty", -1.0, "a number >= 0"),
     ],
-)  # fmt: skip
-def test_a_setting_out_of_range_is_named(kind, setting, value):
-    with pytest.raises(UserError, match=f"{setting} is '?{value}'?, allowed"):
+)
+def test_a_setting_out_of_range_is_named_with_its_value(kind, setting, value, allowed):
+    message = f"{kind.__name__}.{setting} must be {allowed}, got {value!r}"
+    with pytest.raises(UserError, match=re.escape(message)):
         kind(**{setting: value})

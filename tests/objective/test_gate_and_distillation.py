@@ -1,16 +1,17 @@
 """The gate is detached, bounded and monotone; the SDAR term is a gated likelihood and always finite."""
 
 import math
+from types import SimpleNamespace
 
 import plain_loops
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from sdar.objective.distillation import distillation_loss
 
-from sdar.objective.divergence import Sampled
+from sdar.errors import UserError
 from sdar.objective.gate import GapGate
+from sdar.objective.objective import ObjectiveConfig, token_losses
 from sdar.objective.tokens import DistillationTokens, gap
 
 gaps = st.floats(-1e4, 1e4, width=32)
@@ -18,14 +19,36 @@ betas = st.floats(0, 100, width=32)
 log_probs = st.floats(-1e4, 0, width=32)
 
 
-def gated_distillation_loss(student, teacher, beta):
-    """The paper's term: gap gate, sampled surrogate."""
-    return distillation_loss(DistillationTokens(student, teacher), GapGate(beta=beta), Sampled())
+def gap_gate(difference, beta):
+    return GapGate(beta=beta).value(DistillationTokens(student=torch.zeros(()), teacher=difference))
+
+
+def distillation_term(student, teacher, beta):
+    """The paper's term, gap gate and sampled surrogate: loss, gate and gap of every token, all of the student's shape.
+
+    The loss is that of the objective; gate and gap are those of the view that it is computed from.
+    """
+    config = ObjectiveConfig(
+        0, kl_coefficient=0, entropy_coefficient=0, distillation_coefficient=1, gate=GapGate(beta=beta)
+    )
+    row = student[None]
+    scores = SimpleNamespace(log_probs=row, entropy=None, divergence=None, max_entropy=1.0)
+    batch = SimpleNamespace(
+        response_mask=torch.ones(row.shape, dtype=torch.bool),
+        advantage=torch.zeros(row.shape),
+        turn_index=torch.zeros(row.shape, dtype=torch.long),
+        old_log_probs=None,
+        teacher_log_probs=teacher[None],
+        reference_log_probs=None,
+    )
+    loss = token_losses(scores, batch, config).terms["distillation"].loss[0]
+    tokens = DistillationTokens(student, teacher)
+    return SimpleNamespace(loss=loss, gate=config.gate.value(tokens), gap=tokens.gap)
 
 
 def term_and_gradient(student, teacher, beta, dtype=torch.float32):
     student = torch.tensor(student, dtype=dtype, requires_grad=True)
-    term = gated_distillation_loss(student, torch.tensor(teacher, dtype=dtype), beta)
+    term = distillation_term(student, torch.tensor(teacher, dtype=dtype), beta)
     (gradient,) = torch.autograd.grad(term.loss.sum(), student)
     return term, gradient
 
@@ -58,8 +81,8 @@ def test_beta_zero_opens_every_gate_by_half_whatever_the_teacher_says():
 
 
 def test_negative_beta_is_refused():
-    with pytest.raises(ValueError, match="beta is -1"):
-        gap_gate(torch.zeros(1), -1.0)
+    with pytest.raises(UserError, match=r"GapGate\.beta must be a number >= 0, got -1\.0"):
+        GapGate(beta=-1.0)
 
 
 @given(difference=gaps, beta=betas)
@@ -114,7 +137,7 @@ def test_nan_is_not_hidden():
 def test_bfloat16_inputs_give_float32_numbers():
     student = torch.tensor([-1.0, -2.0], dtype=torch.bfloat16, requires_grad=True)
     teacher = torch.tensor([-0.5, -3.0], dtype=torch.bfloat16)
-    term = gated_distillation_loss(student, teacher, 5.0)
+    term = distillation_term(student, teacher, 5.0)
     assert {term.loss.dtype, term.gate.dtype, term.gap.dtype, gap(teacher, student).dtype} == {torch.float32}
     assert not term.gate.requires_grad
     assert not term.gap.requires_grad
@@ -123,7 +146,7 @@ def test_bfloat16_inputs_give_float32_numbers():
 def test_teacher_receives_no_gradient():
     teacher = torch.tensor([-0.5], requires_grad=True)
     student = torch.tensor([-1.0], requires_grad=True)
-    gated_distillation_loss(student, teacher, 5.0).loss.sum().backward()
+    distillation_term(student, teacher, 5.0).loss.sum().backward()
     assert teacher.grad is None
 
 
@@ -134,7 +157,7 @@ def test_gradient_through_the_softmax_is_the_gated_likelihood_gradient():
     tokens = torch.randint(0, 11, (5, 1), generator=generator)
     teacher = -torch.rand(5, generator=generator) * 4
     student = logits.log_softmax(-1).gather(1, tokens).squeeze(1)
-    term = gated_distillation_loss(student, teacher, 5.0)
+    term = distillation_term(student, teacher, 5.0)
     (gradient,) = torch.autograd.grad(term.loss.sum(), logits)
     one_hot = torch.zeros(5, 11).scatter(1, tokens, 1.0)
     expected = -term.gate[:, None] * (one_hot - logits.detach().softmax(-1))

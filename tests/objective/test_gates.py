@@ -1,6 +1,7 @@
 """Every gate: golden values by a plain loop, range, monotonicity, no gradient; and what Proposition 5 warns of."""
 
 import math
+import re
 
 import plain_loops
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sdar.errors import UserError
 from sdar.objective.divergence import Sampled
 from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate
-from sdar.objective.tokens import DistillationTokens, gap
+from sdar.objective.tokens import DistillationTokens
 
 V = 50
 LOG_V = math.log(V)
@@ -29,8 +30,15 @@ entropies = st.floats(0, LOG_V - 1e-3)
 betas = st.floats(0, 100, width=32)
 
 
+def tokens_of(difference, entropy=None):
+    """Tokens whose gap is exactly this, nats."""
+    return DistillationTokens(
+        student=torch.zeros_like(difference), teacher=difference, entropy=entropy, max_entropy=LOG_V
+    )
+
+
 def value_of(name, beta, difference, entropy=1.0):
-    return GATES[name](beta).value(GateTokens(torch.tensor(difference), torch.tensor(entropy), LOG_V))
+    return GATES[name](beta).value(tokens_of(torch.tensor(difference), torch.tensor(entropy)))
 
 
 @pytest.mark.parametrize("name", GATES)
@@ -39,7 +47,7 @@ def test_values_equal_the_plain_loop(name, beta):
     generator = torch.Generator().manual_seed(3)
     differences = 2 * torch.randn(200, generator=generator)
     entropy = LOG_V * torch.rand(200, generator=generator)
-    values = GATES[name](beta).value(GateTokens(differences, entropy, LOG_V))
+    values = GATES[name](beta).value(tokens_of(differences, entropy))
     expected = [
         plain_loops.gates(d, h, LOG_V, beta)[name] for d, h in zip(differences.tolist(), entropy.tolist(), strict=True)
     ]
@@ -50,8 +58,8 @@ def test_values_equal_the_plain_loop(name, beta):
 @pytest.mark.parametrize("name", GATES)
 @given(difference=gaps, entropy=entropies, beta=betas)
 def test_every_gate_lies_between_zero_and_one_and_carries_no_gradient(name, difference, entropy, beta):
-    inputs = torch.tensor(difference, requires_grad=True), torch.tensor(entropy, requires_grad=True)
-    value = GATES[name](beta).value(GateTokens(*inputs, LOG_V))
+    student, teacher, nats = (torch.tensor(value, requires_grad=True) for value in (0.0, difference, entropy))
+    value = GATES[name](beta).value(DistillationTokens(student, teacher, entropy=nats, max_entropy=LOG_V))
     assert 0.0 <= value.item() <= 1.0
     assert not value.requires_grad
 
@@ -82,7 +90,7 @@ def test_raw_entropies_above_one_nat_turn_the_soft_or_round():
 
 
 def test_raw_entropy_in_the_soft_or_must_be_asked_for():
-    with pytest.raises(UserError, match=r"gate\.entropy_scale is 'raw'.*gate\.allow_raw_entropy=true"):
+    with pytest.raises(UserError, match=r"gate\.entropy_scale='raw'.*gate\.allow_raw_entropy=true"):
         SoftOrGate(entropy_scale="raw")
 
 
@@ -101,15 +109,20 @@ def test_golden_values_by_hand():
 
 @pytest.mark.parametrize("name", ["gap", "entropy", "soft_or"])
 def test_a_teacher_that_rules_the_token_out_gives_a_finite_gate(name):
-    difference = gap(torch.tensor([-math.inf]), torch.tensor([-1.0]))
-    value = GATES[name](5.0).value(GateTokens(difference, torch.tensor([1.0]), LOG_V))
+    tokens = DistillationTokens(
+        student=torch.tensor([-1.0]),
+        teacher=torch.tensor([-math.inf]),
+        entropy=torch.tensor([1.0]),
+        max_entropy=LOG_V,
+    )
+    value = GATES[name](5.0).value(tokens)
     assert torch.isfinite(value).all()
 
 
 def test_entropy_is_needed_where_it_is_said_and_nowhere_else():
     assert [GATES[name](1.0).needs_entropy for name in ("gap", "none", "entropy", "soft_or")] == [0, 0, 1, 1]
     with pytest.raises(ValueError, match="entropy"):
-        EntropyGate().value(GateTokens(torch.zeros(1), None, LOG_V))
+        EntropyGate().value(tokens_of(torch.zeros(1)))
 
 
 def test_scaling_changes_the_slope_alone():
@@ -118,11 +131,21 @@ def test_scaling_changes_the_slope_alone():
 
 
 @pytest.mark.parametrize(
-    ("settings", "named"), [({"beta": -1.0}, "gate.beta is -1"), ({"threshold": 2.0}, "threshold")]
+    ("kind", "settings", "message"),
+    [
+        (GapGate, {"beta": -1.0}, "GapGate.beta must be a number >= 0, got -1.0"),
+        (GapGate, {"beta": math.inf}, "GapGate.beta must be a number >= 0, got inf"),
+        (GapGate, {"threshold": 2.0}, "GapGate.threshold must be a number >= 0 and <= 1, got 2.0"),
+        (
+            EntropyGate,
+            {"entropy_scale": "nats"},
+            "EntropyGate.entropy_scale must be 'normalized' or 'raw', got 'nats'",
+        ),
+    ],
 )
-def test_settings_out_of_range_are_refused(settings, named):
-    with pytest.raises(UserError, match=named):
-        GapGate(**settings)
+def test_settings_out_of_range_are_refused(kind, settings, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        kind(**settings)
 
 
 @given(student=st.floats(-3, -0.1), difference=st.floats(-3, 3), beta=st.floats(0.5, 10))
@@ -139,8 +162,7 @@ def test_the_undetached_gate_flips_the_sign_where_proposition_5_says(student, di
     # ... while the term as it is never turns round.
     single = torch.tensor(student.item(), requires_grad=True)
     tokens = DistillationTokens(single, torch.tensor(teacher.item()))
-    value = GapGate(beta=beta).value(GateTokens(gap(tokens.teacher, tokens.student), None, LOG_V))
-    (kept,) = torch.autograd.grad(value * Sampled().token_loss(tokens), single)
+    (kept,) = torch.autograd.grad(GapGate(beta=beta).value(tokens) * Sampled().token_loss(tokens), single)
     assert kept.item() <= 0
 
 

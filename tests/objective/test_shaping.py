@@ -1,6 +1,7 @@
 """Shaped advantages: golden against plain loops, bounded, sign-preserving, and off when they are off."""
 
 import math
+import re
 import statistics
 
 import pytest
@@ -165,6 +166,7 @@ def test_the_schedule_multiplies_the_weight_and_never_leaves_its_range():
     ("kind", "setting", "value"),
     [(RLSD, "weight", 1.5), (RLSD, "clip", -0.1), (AgentOPSD, "spread", 2.0), (AgentOPSD, "gamma", -1.0)],
 )
-def test_a_setting_out_of_range_is_named(kind, setting, value):
-    with pytest.raises(UserError, match=f"shaping {setting} is {value}, allowed"):
+def test_a_setting_out_of_range_is_named_with_its_value(kind, setting, value):
+    message = f"{kind.__name__}.{setting} must be a number >= 0 and <= 1, got {value}"
+    with pytest.raises(UserError, match=re.escape(message)):
         kind(**{setting: value})

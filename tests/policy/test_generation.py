@@ -202,7 +202,7 @@ def test_bad_calls_are_named() -> None:
     generator.start(1)
     with pytest.raises(ValueError, match="at least one token"):
         generator.respond({0: []}, {0: np.full(10, 0.5)})
-    with pytest.raises(ValueError, match="10 uniforms"):
+    with pytest.raises(ValueError, match="uniforms must have 10 numbers"):
         generator.respond({0: [5]}, {0: np.full(3, 0.5)})
     with pytest.raises(ValueError, match="max_response_tokens"):
         _generator(model, limit=0)

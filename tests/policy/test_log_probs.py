@@ -124,7 +124,7 @@ def test_the_logits_of_the_batch_never_exist_at_once() -> None:
 def test_bad_requests_are_named() -> None:
     model = tiny_random_model()
     ids, attention, mask = _batch()
-    with pytest.raises(ValueError, match="temperature must be positive"):
+    with pytest.raises(ValueError, match="temperature must be > 0"):
         score_tokens(model, ids, attention, mask, temperature=0.0)
     mask[0, 0] = True
     with pytest.raises(ValueError, match="first token"):

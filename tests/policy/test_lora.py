@@ -1,9 +1,10 @@
-"""Adapters are trained beside a frozen model, which is the model that was loaded whenever they are off."""
+"""Adapters are trained on a frozen model, which is the loaded model whenever they are off."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from sdar.errors import UserError
 from sdar.policy.language_model import hf_model, weights_hash
 from sdar.policy.log_probs import naive_score_tokens, score_tokens
-from sdar.policy.lora import LoraSettings, adapters_off, add_adapters, lora_settings, merge_adapters
+from sdar.policy.lora import LoraSettings, adapters_off, add_adapters, merge_adapters
 from sdar.policy.trainable import trainable
 from toys.models import tiny_random_model, toy_tokenizer
 
@@ -26,18 +27,18 @@ def scores(model: torch.nn.Module) -> torch.Tensor:
         return score_tokens(model, IDS, REAL, SCORED).log_probs  # type: ignore[arg-type]
 
 
-def adapted(dtype: torch.dtype = torch.float32, **settings: object) -> torch.nn.Module:
+def adapted(dtype: torch.dtype = torch.float32, **settings: Any) -> torch.nn.Module:
     model = tiny_random_model(dtype=dtype)
-    add_adapters(model, lora_settings({"rank": 4, **settings}) or LoraSettings(), "toy")
+    add_adapters(model, LoraSettings(**{"rank": 4, **settings}), "toy")
     return model
 
 
 def learn(model: torch.nn.Module, steps: int = 3) -> None:
-    optimiser = torch.optim.AdamW(trainable(model), lr=1e-2)
+    optimizer = torch.optim.AdamW(trainable(model), lr=1e-2)
     for _ in range(steps):
         (-score_tokens(model, IDS, REAL, SCORED).log_probs.sum()).backward()  # type: ignore[arg-type]
-        optimiser.step()
-        optimiser.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -102,9 +103,8 @@ def test_targets_choose_the_layers() -> None:
 
 @pytest.mark.parametrize("targets", [["q_proj", "query"], "query", [], ["lm_head"], ["embed_tokens"]])
 def test_a_target_that_matches_nothing_is_one_sentence_with_what_there_is(targets: object) -> None:
-    with pytest.raises(
-        UserError, match=r"^model\.lora\.target_modules=.*'toy', which has .*q_proj.*all-linear$"
-    ) as caught:
+    message = r"^model\.lora\.target_modules must be all-linear or .* of 'toy' \(.*q_proj.*\), got .* matches none$"
+    with pytest.raises(UserError, match=message) as caught:
         adapted(target_modules=targets)
     assert "\n" not in str(caught.value)
 
@@ -119,7 +119,7 @@ def test_a_loaded_model_keeps_the_hash_of_its_base(tmp_path: Path) -> None:
     base = tiny_random_model()
     base.save_pretrained(tmp_path)
     toy_tokenizer().save_pretrained(tmp_path)
-    policy = hf_model(str(tmp_path), lora={"rank": 2, "alpha": 4, "dropout": 0.0, "target_modules": ["v_proj"]})
+    policy = hf_model(str(tmp_path), lora=LoraSettings(2, 4, 0.0, ["v_proj"]))
     assert policy.content_hash == weights_hash(base) == hf_model(str(tmp_path)).content_hash
     assert policy.lora == LoraSettings(2, 4, 0.0, ["v_proj"])
     assert policy.architecture == "Qwen3ForCausalLM"

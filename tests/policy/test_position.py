@@ -86,9 +86,11 @@ def test_a_system_message_of_white_space_is_none(block: str) -> None:
 
 
 def test_a_template_without_system_messages_and_a_wrong_position_are_refused() -> None:
-    with pytest.raises(UserError, match="has no place for a system message; allowed are user_turn and before_template"):
+    with pytest.raises(UserError, match=r"has no place for one; set teacher\.position=user_turn or before_template$"):
         chat_of(USERS_OWN + CHATML, "system")
-    with pytest.raises(UserError, match=r"teacher\.position is 'behind', allowed is one of before_template, user_turn"):
+    with pytest.raises(
+        UserError, match=r"^teacher\.position must be 'before_template' or 'user_turn' or 'system', got 'behind'$"
+    ):
         chat_of(CHATML, "behind")
 
 

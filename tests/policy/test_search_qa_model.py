@@ -9,7 +9,7 @@ from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import make_panel
 from sdar.policy.language_model import LanguageModel, tiny_model
 from sdar.rollout.collector import Collector
-from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.warm_start.domains import load_domain
 
 
@@ -28,9 +28,10 @@ def test_with_its_skills_it_answers_questions_about_a_world_it_never_read() -> N
     domain = load_domain("search_qa")
     environment = domain.environment(max_turns=4)
     panel = make_panel(environment, domain.split, 32, 0)
-    judge = Collector(shipped(), environment, SamplingConfig(0.4, 1.0, 0, 48), max_concurrent_episodes=32)
-    plain = evaluate(judge, panel, seed=0)
-    helped = evaluate(judge, panel, seed=0, name="val_with_skills", privileged=domain.teacher().privileged_text)
+    settings = RolloutSettings(max_concurrent_episodes=32, sampling=SamplingConfig(0.4, 1.0, 0, 48))
+    collector = Collector(shipped(), environment, settings)
+    plain = evaluate(collector, panel, seed=0)
+    helped = evaluate(collector, panel, seed=0, name="val_with_skills", privileged=domain.teacher().privileged_text)
     assert 4 <= plain.successes <= 20
     assert helped.successes >= 20
     assert plain.errors == helped.errors == 0

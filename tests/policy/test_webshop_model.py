@@ -9,7 +9,7 @@ from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import make_panel
 from sdar.policy.language_model import LanguageModel, tiny_model
 from sdar.rollout.collector import Collector
-from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.warm_start.domains import load_domain
 
 
@@ -28,8 +28,9 @@ def test_with_its_skills_it_buys_more_than_without() -> None:
     domain = load_domain("webshop")
     environment = domain.environment(domain.max_turns)
     panel = make_panel(environment, domain.split, 48, 0)
-    judge = Collector(shipped(), environment, SamplingConfig(0.4, 1.0, 0, 48), max_concurrent_episodes=48)
-    plain = evaluate(judge, panel, seed=0)
-    helped = evaluate(judge, panel, seed=0, name="val_with_skills", privileged=domain.teacher().privileged_text)
+    settings = RolloutSettings(max_concurrent_episodes=48, sampling=SamplingConfig(0.4, 1.0, 0, 48))
+    collector = Collector(shipped(), environment, settings)
+    plain = evaluate(collector, panel, seed=0)
+    helped = evaluate(collector, panel, seed=0, name="val_with_skills", privileged=domain.teacher().privileged_text)
     assert 4 <= plain.successes <= helped.successes - 6
     assert plain.errors == helped.errors == 0

@@ -13,17 +13,13 @@ from sdar.episode import EndReason, Episode
 from sdar.errors import UserError
 from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest, waves
 from sdar.rollout.settings import SamplingConfig
-from toys.rollouts import END, CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests, text_ids
+from toys.rollouts import END, CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_collector, requests, text_ids
 
 LIMIT = 5
 
 
-def collector(
-    environment: CountingEnvironment, concurrent: int = 64, context_tokens: int = 10_000, factory: Any = None
-) -> Collector:
-    sampling = SamplingConfig(max_response_tokens=LIMIT)
-    factory = factory or FactoryOfFakes()
-    return Collector(fake_policy(context_tokens), environment, sampling, concurrent, generator_factory=factory)
+def collector(environment: CountingEnvironment, **settings: Any) -> Collector:
+    return fake_collector(environment, limit=LIMIT, **settings)
 
 
 def sampled(episode: Episode) -> list[list[int]]:
@@ -38,7 +34,8 @@ def test_tokens_do_not_depend_on_waves_neighbours_or_order(concurrent: int, data
     expected = {(e.task.task_id, e.member): e for e in whole}
 
     part = data.draw(st.lists(st.sampled_from(everything), unique=True, min_size=1))
-    episodes = collector(CountingEnvironment(), concurrent).collect(part, seed=1, key=("train", 0)).episodes
+    some = collector(CountingEnvironment(), max_concurrent_episodes=concurrent)
+    episodes = some.collect(part, seed=1, key=("train", 0)).episodes
 
     assert [(e.task, e.member) for e in episodes] == [(r.task, r.member) for r in part]
     for episode in episodes:
@@ -71,7 +68,8 @@ def test_waves_are_few_even_and_in_order(total: int, limit: int) -> None:
 
 def test_no_more_than_the_allowed_episodes_are_alive_at_once() -> None:
     environment, factory = CountingEnvironment(), FactoryOfFakes()
-    collector(environment, 5, factory=factory).collect(requests(environment), seed=0, key=("train", 0))
+    few = collector(environment, max_concurrent_episodes=5, factory=factory)
+    few.collect(requests(environment), seed=0, key=("train", 0))
     assert max(len(call) for call in factory.made[0].calls) == 5
 
 
@@ -166,8 +164,12 @@ def test_room_for_the_teachers_block_is_left_free_unless_the_prompt_holds_it_alr
     lengths = [len(turn.context_ids) + len(turn.response_ids) for turn in free.turns]
     needed = sum(lengths[:2]) + len(free.turns[2].context_ids) + LIMIT
     for reserved, turns in ((7, 3), (8, 2)):
-        tight = collector(environment, context_tokens=needed + 7, factory=scripted([3, END]))
-        tight.reserved_tokens = lambda task, reserved=reserved: reserved
+        tight = collector(
+            environment,
+            context_tokens=needed + 7,
+            reserved_tokens=lambda task, reserved=reserved: reserved,
+            factory=scripted([3, END]),
+        )
         (episode,) = tight.collect(request, seed=0, key=("train", 0)).episodes
         assert (episode.end, len(episode.turns)) == (EndReason.CONTEXT_FULL, turns)
         (helped,) = tight.collect(request, seed=0, key=("train", 0), privileged=lambda task, member: "").episodes
@@ -205,7 +207,8 @@ def test_privileged_text_is_spliced_into_the_rollout_prompt() -> None:
 
 def test_progress_counts_every_turn() -> None:
     environment, seen = CountingEnvironment(), list[CollectProgress]()
-    played = collector(environment, 7).collect(requests(environment), seed=0, key=("train", 0), progress=seen.append)
+    plays = collector(environment, max_concurrent_episodes=7)
+    played = plays.collect(requests(environment), seed=0, key=("train", 0), progress=seen.append)
     last = seen[-1]
     assert (last.finished, last.total, last.live) == (24, 24, 0)
     assert last.turns == sum(len(e.turns) for e in played.episodes)
@@ -229,26 +232,21 @@ def test_nothing_asked_for_gives_nothing() -> None:
 def test_one_request_twice_is_refused() -> None:
     environment = CountingEnvironment()
     request = EpisodeRequest(environment.tasks("train")[0], 0)
-    with pytest.raises(ValueError, match="only once"):
+    with pytest.raises(ValueError, match="requests must be pairwise different"):
         collector(environment).collect([request, request], seed=0, key=("train", 0))
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("settings", "words"),
     [
-        ({"max_concurrent_episodes": 0}, "rollout.max_concurrent_episodes is 0"),
-        ({"context": "sliding"}, "rollout.context is 'sliding'"),
-        ({"policy": fake_policy(LIMIT)}, f"rollout.sampling.max_response_tokens is {LIMIT}"),
+        ({"max_concurrent_episodes": 0}, "max_concurrent_episodes must be a whole number >= 1, got 0"),
+        ({"context": "sliding"}, "context must be 'append' or 'window', got 'sliding'"),
+        ({"context_tokens": LIMIT}, f"max_response_tokens must be < {LIMIT}, .*, got {LIMIT}"),
     ],
 )
-def test_settings_out_of_range_are_named(arguments: dict[str, Any], words: str) -> None:
-    defaults: dict[str, Any] = {"policy": fake_policy(), "max_concurrent_episodes": 4}
+def test_settings_out_of_range_are_named(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
-        Collector(
-            environment=CountingEnvironment(),
-            sampling=SamplingConfig(max_response_tokens=LIMIT),
-            **defaults | arguments,
-        )
+        collector(CountingEnvironment(), **settings)
 
 
 @pytest.mark.parametrize(
@@ -256,5 +254,5 @@ def test_settings_out_of_range_are_named(arguments: dict[str, Any], words: str) 
     [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}],
 )
 def test_sampling_settings_out_of_range_are_named(arguments: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=f"^{next(iter(arguments))} is "):
+    with pytest.raises(UserError, match=rf"^SamplingConfig\.{next(iter(arguments))} must be a .*number "):
         SamplingConfig(**arguments)  # type: ignore[arg-type]

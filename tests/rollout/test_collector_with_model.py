@@ -7,8 +7,7 @@ import torch
 
 from sdar.episode import EndReason, Episode
 from sdar.rollout.collector import Collector, EpisodeRequest
-from sdar.rollout.settings import SamplingConfig
-from toys.training import LettersEnvironment, toy_policy
+from toys.training import LettersEnvironment, toy_policy, toy_rollout
 
 POLICY = toy_policy()
 
@@ -16,7 +15,8 @@ POLICY = toy_policy()
 def collect(concurrent: int = 64, reverse: bool = False, temperature: float = 1.0, members: int = 3) -> list[Episode]:
     environment = LettersEnvironment(tasks=4)
     asked = [EpisodeRequest(task, member) for task in environment.tasks("train") for member in range(members)]
-    collector = Collector(POLICY, environment, SamplingConfig(temperature, max_response_tokens=6), concurrent)
+    settings = toy_rollout(temperature=temperature, max_concurrent_episodes=concurrent)
+    collector = Collector(POLICY, environment, settings)
     episodes = collector.collect(asked[::-1] if reverse else asked, seed=5, key=("train", 0)).episodes
     return episodes[::-1] if reverse else episodes
 

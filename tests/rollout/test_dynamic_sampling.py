@@ -83,8 +83,13 @@ def test_the_first_round_is_what_is_drawn_without_further_ones():
     drawn = sample_tasks(tasks, 4, seed=1, iteration=3, rounds=4)
     assert drawn[:4] == sample_tasks(tasks, 4, seed=1, iteration=3)
     assert len({each.task_id for each in drawn}) == 16
-    with pytest.raises(UserError, match=r"resample_rounds is 4, which may take 20 .* at most 3 rounds"):
+    with pytest.raises(UserError, match=r"4 x 5 different tasks are needed, but there are only 17"):
         sample_tasks(tasks, 4, seed=1, iteration=3, rounds=5)
+
+
+def test_more_rounds_than_there_are_tasks_for_are_refused():
+    with pytest.raises(UserError, match=r"resample_rounds=4 may take 20 .* only 17 .* it must be <= 3"):
+        toy_datamodule(toy_policy(), environment=LettersEnvironment(tasks=17), resample_rounds=4).setup("fit")
 
 
 def data(policy, **settings):
@@ -135,8 +140,7 @@ def test_a_teacher_is_told_of_every_group_that_was_played_also_of_those_that_wer
     policy = toy_policy()
     library = SkillLibrary((Skill("basics", SkillKind.GENERAL, (), (), "Look first."),))
     teacher = SkillTeacher(library, Listening())
-    sampler = data(policy, **ON)
-    sampler.teacher = teacher
+    sampler = data(policy, teacher=teacher, **ON)
     join(teacher, sampler.environment, policy)
     module = toy_module(policy, teacher, distillation_coefficient=0.5, episodes_per_step=4)
     curve = train(module, sampler, 1).curve()
@@ -167,5 +171,5 @@ def test_a_resumed_run_has_the_curve_of_the_run_that_was_not_stopped(tmp_path):
 
 
 def test_rounds_below_zero_are_refused():
-    with pytest.raises(UserError, match="resample_rounds is -1"):
+    with pytest.raises(UserError, match="resample_rounds must be a whole number >= 0, got -1"):
         data(toy_policy(), resample_rounds=-1)

@@ -9,15 +9,12 @@ import pytest
 
 from sdar.episode import EndReason, Episode, StepOutcome
 from sdar.errors import UserError
-from sdar.rollout.collector import Collector
 from sdar.rollout.guard import NOTHING, error_outcome
-from sdar.rollout.settings import SamplingConfig
-from toys.rollouts import CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_policy, requests
+from toys.rollouts import CountingEnvironment, FakeGenerator, fake_collector, requests
 
 
 def collect(environment: CountingEnvironment, concurrent: int = 64) -> list[Episode]:
-    sampling = SamplingConfig(max_response_tokens=4)
-    collector = Collector(fake_policy(), environment, sampling, concurrent, generator_factory=FactoryOfFakes())
+    collector = fake_collector(environment, max_concurrent_episodes=concurrent)
     return collector.collect(requests(environment, 1), seed=0, key=("train", 0)).episodes
 
 
@@ -42,7 +39,7 @@ FAULTS: list[tuple[Callable[[], StepOutcome], EndReason, str]] = [
     (crash, EndReason.ERROR_ENVIRONMENT, "RuntimeError: the simulator is gone"),
     (tool_error, EndReason.ERROR_TOOL, "the search server is gone"),
     (rewarded_error, EndReason.ERROR_ENVIRONMENT, "half a win"),
-    (endless_reward, EndReason.ERROR_ENVIRONMENT, "the environment gave the reward nan"),
+    (endless_reward, EndReason.ERROR_ENVIRONMENT, "the reward must be finite, got nan"),
 ]
 
 
@@ -137,10 +134,7 @@ class OutOfMemory(FakeGenerator):
 
 def test_errors_of_the_model_are_raised() -> None:
     environment = CountingEnvironment()
-    sampling = SamplingConfig(max_response_tokens=4)
-    collector = Collector(
-        fake_policy(), environment, sampling, 4, generator_factory=lambda policy, sampling: OutOfMemory(sampling)
-    )
+    collector = fake_collector(environment, factory=lambda policy, sampling: OutOfMemory(sampling))
     with pytest.raises(MemoryError):
         collector.collect(requests(environment), seed=0, key=("train", 0))
     assert environment.pools[0].closed

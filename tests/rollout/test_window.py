@@ -12,10 +12,8 @@ from hypothesis import strategies as st
 from sdar.environments.base import PastTurn
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.errors import UserError
-from sdar.rollout.collector import Collector
 from sdar.rollout.play import last_turns
-from sdar.rollout.settings import SamplingConfig
-from toys.rollouts import CountingEnvironment, FactoryOfFakes, fake_policy, requests, text_ids
+from toys.rollouts import CountingEnvironment, FactoryOfFakes, fake_collector, requests, text_ids
 
 LIMIT = 5
 
@@ -29,11 +27,7 @@ class Spoken(CountingEnvironment):
 
 def collect(environment: CountingEnvironment, asked: Any, *, key: Any = ("train", 0), **settings: Any) -> list[Episode]:
     privileged = settings.pop("privileged", None)
-    policy = fake_policy(settings.pop("context_tokens", 10_000))
-    sampling = SamplingConfig(max_response_tokens=LIMIT)
-    factory = settings.pop("factory", None) or FactoryOfFakes()
-    defaults: dict[str, Any] = {"max_concurrent_episodes": 64, "context": "window", "generator_factory": factory}
-    collector = Collector(policy, environment, sampling, **(defaults | settings))
+    collector = fake_collector(environment, limit=LIMIT, **({"context": "window"} | settings))
     return collector.collect(asked, seed=0, key=key, privileged=privileged).episodes
 
 
@@ -178,9 +172,9 @@ def test_last_turns_are_the_last_and_none_when_none_are_wanted() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"history_turns": -1}, "rollout.history_turns is -1"),
-        ({"max_prompt_tokens": 0}, "rollout.max_prompt_tokens is 0"),
-        ({"context": "both"}, "rollout.context is 'both', but it must be 'append' or 'window'"),
+        ({"history_turns": -1}, "history_turns must be a whole number >= 0, got -1"),
+        ({"max_prompt_tokens": 0}, "max_prompt_tokens must be a whole number >= 1 or null, got 0"),
+        ({"context": "both"}, "context must be 'append' or 'window', got 'both'"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from omegaconf import OmegaConf
-from sdar.config.ranges import Range
-from sdar.config.targets import check_arguments, locate
-from sdar.config.types import describe, fits
-from sdar.run.rules.mirrors import MIRRORS
-from sdar.run.rules.schema import AlgorithmSettings
 
 from config_cases import WRONG_SETTINGS
-from sdar.config.compose import compose_config, sweep
+from sdar.config.check import defined
+from sdar.config.compose import sweep
+from sdar.config.signatures import find, signature
 from sdar.config.sources import config_folder, groups
 from sdar.errors import UserError
 from sdar.run.folder import config_hash, find_last, git_revision, new_run_folder, read_config, write_run_folder
-from sdar.run.validate import validate
+from sdar.run.rules.renamed import RENAMED
+from sdar.run.validate import compose
 
 CHOICES = [
     (group, option)
@@ -32,10 +27,7 @@ CHOICES = [
 
 
 def settings_of(*overrides: str) -> dict[str, Any]:
-    config = compose_config(list(overrides))
-    if config.get("run_dir") is None:
-        config["run_dir"] = "somewhere"
-    return validate(config)
+    return dict(compose(overrides).config)
 
 
 def needed_beside(group: str, option: str) -> list[str]:
@@ -43,7 +35,7 @@ def needed_beside(group: str, option: str) -> list[str]:
     return {
         ("model", "hf"): ["model.name=some/model"],
         ("teacher", "none"): ["algorithm=grpo"],
-        ("statistics", "release"): ["rollout=window"],
+        ("loss_aggregation", "reference_code"): ["rollout=window"],
         ("divergence", "skill_sd"): ["gate=none"],
         ("divergence", "reverse_kl"): ["teacher.source=current"],
         ("divergence", "forward_kl"): ["teacher.source=ema"],
@@ -90,8 +82,7 @@ def test_the_models_file_sets_the_response_limit_of_either_way_to_play() -> None
     for rollout in ("append", "window"):
         settings = settings_of(f"rollout={rollout}", "model=hf", "model.name=some/model")
         assert settings["rollout"]["sampling"]["max_response_tokens"] == 512
-        assert settings["rollout"]["context"] == settings["collector"]["context"] == rollout
-        assert settings["module"]["context"] == rollout
+        assert settings["rollout"]["context"] == rollout
 
 
 def test_a_sweep_is_every_combination() -> None:
@@ -102,72 +93,86 @@ def test_a_sweep_is_every_combination() -> None:
 
 def test_every_method_file_states_every_coefficient() -> None:
     """The files are the table of methods: none may leave a cell to a default."""
+
+    def assert_complete(node: dict[str, Any], target: str) -> None:
+        source = find(node.get("_target_", target))
+        assert source is not None
+        assert set(node) - {"_target_"} == set(signature(source).parameters), (name, target)
+
     for name in groups(config_folder())["algorithm"]:
         table = settings_of(f"algorithm={name}")["algorithm"]
-        assert set(table) == set(inspect.signature(AlgorithmSettings).parameters), name
-        pieces = [table["objective"], table["advantage"], table["shaping"], table["supervision"]]
-        nodes = [*pieces, table["objective"]["policy_length"]]
-        for node in filter(None, nodes):
-            known = set(inspect.signature(locate(node["_target_"], name)).parameters)
-            assert set(node) - {"_target_"} == known, name
+        assert_complete(table, "")
+        assert_complete(table["objective"], "sdar.objective.objective.ObjectiveConfig")
+        for part in filter(None, (table["advantage"], table["shaping"], table["supervision"])):
+            assert_complete(part, "")
+        if table["objective"]["policy_length"] is not None:
+            assert_complete(table["objective"]["policy_length"], "sdar.objective.objective.ConstantLength")
 
 
-def test_only_allowed_packages_are_built() -> None:
+def test_only_what_is_defined_in_allowed_packages_is_built() -> None:
     for target in ("os.system", "subprocess.run", "torch.load", "sdar_evil.thing", 3):
         with pytest.raises(UserError, match="only objects of"):
-            locate(target, "here")
-
-
-def test_signature_checks_see_through_nested_objects() -> None:
-    node = {"_target_": "sdar.objective.objective.ObjectiveConfig", "clip_low": "x"}
-    with pytest.raises(UserError, match=r"outer\.objective\.clip_low=x: allowed is a number"):
-        check_arguments(_holder, {"objective": node}, "outer")
-
-
-def _holder(objective: Any) -> Any:
-    return objective
+            defined(target, "here")
 
 
 @pytest.mark.parametrize(
-    ("value", "hint", "expected"),
+    "target",
     [
-        (1, int, True),
-        (True, int, False),
-        (1.0, int, False),
-        (1, float, True),
-        ("1", float, False),
-        (None, int | None, True),
-        ([1, 2], tuple[int, int], True),
-        ([1, 2, 3], tuple[int, int], False),
-        ([1, "x"], list[int], False),
-        ("x", list[str], False),
-        ("a", Literal["a", "b"], True),
-        ("c", Literal["a", "b"], False),
-        ("p", Path, True),
-        (2, Annotated[int, Range(at_least=2)], True),
-        (1, Annotated[int, Range(at_least=2)], False),
-        (None, Annotated[int | None, Range(at_least=2)], True),
-        ({"a": 1}, dict[str, int], True),
-        ({"a": "b"}, dict[str, int], False),
-        ("text", Range, False),
+        "sdar.run.folder.os.system",
+        "sdar.commands.train.os.system",
+        "sdar.compare.job.subprocess.run",
+        "sdar.run.folder.subprocess.run",
+        "lightning.pytorch.trainer.trainer.os.system",
+        "sdar.config.build.importlib.import_module",
+        "sdar.run.folder.yaml.unsafe_load",
     ],
 )
-def test_values_fit_annotations_as_a_reader_would_say(value: Any, hint: Any, expected: bool) -> None:
-    assert fits(value, hint) is expected
-    assert describe(hint)
+def test_modules_are_never_walked_through_to_somebody_elses_objects(target: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"callbacks\.mine\._target_"):
+        compose([f"+callbacks.mine={{_target_: {target}, command: touch {tmp_path / 'pwned'}}}"])
+    assert not list(tmp_path.iterdir())
 
 
-@given(st.floats(allow_nan=True, allow_infinity=True))
-def test_no_setting_takes_a_number_that_is_not_finite(value: float) -> None:
-    assert fits(value, float) is (abs(value) < float("inf"))
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_an_old_name_is_refused_by_a_sentence_with_the_new_one(old: str, new: str) -> None:
+    with pytest.raises(UserError) as caught:
+        compose([f"{old}=3"])
+    assert f"{old} is now {new}" in str(caught.value)
 
 
-@given(st.floats(-10, 10), st.floats(-10, 10))
-def test_a_range_contains_its_bounds_unless_it_says_above_or_below(bound: float, value: float) -> None:
-    assert Range(at_least=bound).contains(value) is (value >= bound)
-    assert Range(above=bound).contains(value) is (value > bound)
-    assert Range(at_most=bound).contains(bound)
-    assert not Range(below=bound).contains(bound)
+@pytest.mark.parametrize(
+    ("override", "new"),
+    [
+        ("statistics=release", "loss_aggregation=reference_code"),
+        ("statistics=episode", "loss_aggregation=token_mean"),
+        ("gate.entropy_scale=normalised", "gate.entropy_scale=normalized"),
+        (
+            "algorithm.supervision={_target_: sdar.supervision.SolvedEpisodes}",
+            "sdar.learning.supervision.SolvedEpisodes",
+        ),
+    ],
+)
+def test_an_old_choice_is_refused_by_a_sentence_with_the_new_one(override: str, new: str) -> None:
+    with pytest.raises(UserError, match=f"is now {re.escape(new)}"):
+        compose([override])
+
+
+def test_no_renamed_setting_is_one_of_today() -> None:
+    known = settings_of()
+    for old in RENAMED:
+        value: Any = known
+        for name in old.split("."):
+            value = value.get(name, {}) if isinstance(value, dict) else {}
+        assert value == {}, old
+
+
+def test_the_objects_of_validation_are_the_settings() -> None:
+    settings = compose(["gate.beta=7", "rollout.group_size=4", "optimizer.betas=[0.8,0.9]", "evaluation.panel_size=6"])
+    assert settings.method.objective.gate.beta == 7
+    assert settings.rollout.group_size == 4
+    assert settings.optimizer.betas == (0.8, 0.9)
+    assert settings.evaluation.panel_size == 6
+    assert settings.teacher is not None
 
 
 def test_the_hash_ignores_what_may_change_on_resuming_and_nothing_else() -> None:
@@ -214,24 +219,31 @@ def test_a_run_folder_holds_what_is_needed_to_repeat_the_run(tmp_path: Path) -> 
     when = datetime(2026, 1, 1)
     folder = new_run_folder(tmp_path, "run", when)
     settings = settings_of("seed=7")
-    write_run_folder(folder, settings, started=when, command=["sdar-train", "seed=7"], resumed_from=None)
+    write_run_folder(folder, settings, started=when, command=["sdar", "train", "seed=7"], resumed_from=None)
     assert read_config(folder) == settings
     record = json.loads((folder / "run.json").read_text())
     assert record["seed"] == 7
-    assert record["command"] == ["sdar-train", "seed=7"]
+    assert record["command"] == ["sdar", "train", "seed=7"]
     assert record["versions"]["torch"]
     assert record["git"] == git_revision()
     assert new_run_folder(tmp_path, "run", when) != folder
 
 
-def test_every_setting_that_an_object_takes_from_elsewhere_is_checked_to_be_the_same() -> None:
-    config = OmegaConf.load(config_folder() / "train.yaml")
-    taken = {
-        node: {
-            name: text.removeprefix("${").removesuffix("}")
-            for name, text in OmegaConf.to_container(config[node], resolve=False).items()
-            if str(text).startswith("${")
-        }
-        for node in ("collector", "module", "datamodule")
-    }
-    assert taken == MIRRORS
+def test_the_hash_does_not_know_in_which_module_a_class_stands() -> None:
+    """Classes move; a run's identity is its settings and choices."""
+    settings = settings_of()
+    moved = {**settings, "gate": {**settings["gate"], "_target_": "sdar.somewhere.else_.GapGate"}}
+    other = {**settings, "gate": {**settings["gate"], "_target_": "sdar.objective.gate.NoGate"}}
+    foreign = {**settings, "gate": {**settings["gate"], "_target_": "theirs.objective.gate.GapGate"}}
+    assert config_hash(moved) == config_hash(settings)
+    assert config_hash(other) != config_hash(settings)
+    assert config_hash(foreign) != config_hash(settings)
+
+
+def test_a_run_of_an_earlier_version_is_named_where_it_cannot_be_recognized(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    (folder / "run.json").write_text('{"config_hash": "abc", "started": "2026"}')
+    with pytest.raises(UserError, match="1 more were made by an earlier version"):
+        find_last(tmp_path, "abc")

@@ -13,7 +13,8 @@ from sdar.config.compose import compose_config
 from sdar.config.sources import config_folder, groups
 from sdar.errors import UserError
 from sdar.run.assembly import assemble
-from sdar.run.validate import validate
+from sdar.run.settings import RunSettings
+from sdar.run.validate import compose
 from toys.models import tiny_random_model, toy_tokenizer
 
 MODELS = {
@@ -41,7 +42,6 @@ SCRIPTS: dict[str, Any] = {
     "optimizer.warmup_steps": 0,
     "optimizer.weight_decay": 0.01,
     "optimizer.max_grad_norm": 1.0,
-    "module.temperature": 1.0,
     "model.gradient_checkpointing": True,
     "model.enable_thinking": False,
     "algorithm.objective.policy_coefficient": 1.0,
@@ -98,8 +98,12 @@ SDAR = {
 }
 
 
+def run_settings(*overrides: str) -> RunSettings:
+    return compose([*overrides, "run_dir=somewhere"])
+
+
 def settings_of(*overrides: str) -> dict[str, Any]:
-    return validate(compose_config([*overrides, "run_dir=somewhere"]))
+    return dict(run_settings(*overrides).config)
 
 
 def at(settings: Any, path: str) -> Any:
@@ -137,7 +141,7 @@ def test_every_value_is_that_of_the_scripts(experiment: str) -> None:
     assert {path: at(settings, path) for path in SDAR} == SDAR
     assert settings["model"]["name"] == MODELS[experiment]
     assert settings["environment"]["data_dir"] == "the/published/games"
-    assert settings["statistics"]["kind"] == "episode"
+    assert settings["loss_aggregation"]["kind"] == "token_mean"
 
 
 @pytest.mark.parametrize("experiment", MODELS)
@@ -170,7 +174,7 @@ def test_search_qa_without_questions_is_told() -> None:
 def test_webshop_is_built_up_to_the_weights(tmp_path: Path) -> None:
     """The weights are those of a tiny random model, and the catalogue is the built-in one."""
     built = assemble(
-        settings_of(
+        run_settings(
             "experiment=paper/webshop_qwen2_5_3b",
             "trainer=cpu",
             "environment.data_dir=null",
@@ -178,17 +182,16 @@ def test_webshop_is_built_up_to_the_weights(tmp_path: Path) -> None:
         )
     )
     assert (built.panel.split, len(built.panel.tasks)) == ("test", 128)
-    assert (built.judge.history_turns, built.judge.max_prompt_tokens) == (2, 4096)
+    assert (built.module.rollout.history_turns, built.module.rollout.max_prompt_tokens) == (2, 4096)
 
 
 @pytest.mark.parametrize("experiment", MODELS)
-def test_the_releases_statistics_and_other_methods_go_with_them(experiment: str) -> None:
+def test_the_reference_codes_averages_and_other_methods_go_with_them(experiment: str) -> None:
     settings = settings_of(
         f"experiment={experiment}", "trainer=cpu", "loss_aggregation=reference_code", "algorithm=grpo"
     )
     assert {path: at(settings, path) for path in SCRIPTS} == SCRIPTS
-    assert settings["module"]["statistics"] == "release"
-    assert settings["module"]["micro_batch_rows"] == 32
+    assert settings["loss_aggregation"] == {"kind": "reference_code", "micro_batch_rows": 32}
     assert settings["algorithm"]["objective"]["distillation_coefficient"] == 0
 
 
@@ -207,13 +210,13 @@ def test_without_the_published_games_the_variable_is_named(monkeypatch: pytest.M
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("statistics", ["episode", "release"])
+@pytest.mark.parametrize("aggregation", ["token_mean", "reference_code"])
 @pytest.mark.parametrize("experiment", MODELS)
-def test_everything_is_built_up_to_the_weights(experiment: str, statistics: str, tmp_path: Path) -> None:
+def test_everything_is_built_up_to_the_weights(experiment: str, aggregation: str, tmp_path: Path) -> None:
     """The weights themselves are those of a tiny random model, and the games are generated ones."""
-    settings = settings_of(
+    settings = run_settings(
         f"experiment={experiment}",
-        f"statistics={statistics}",
+        f"loss_aggregation={aggregation}",
         "trainer=cpu",
         "environment.data_dir=null",
         f"model.name={save_tiny(tmp_path)}",
@@ -221,21 +224,21 @@ def test_everything_is_built_up_to_the_weights(experiment: str, statistics: str,
     built = assemble(settings)
     assert len(built.panel.tasks) == 128
     assert built.panel.split == "valid_seen"
-    assert built.collector.context == built.judge.context == built.module.context == "window"
-    assert (built.judge.history_turns, built.judge.max_prompt_tokens) == (2, 2048)
-    assert built.module.statistics == statistics
+    for rollout in (built.datamodule.rollout, built.eval_collector.settings, built.module.rollout):
+        assert (rollout.context, rollout.history_turns, rollout.max_prompt_tokens) == ("window", 2, 2048)
+    assert built.module.method.aggregation.kind == aggregation
     assert any(getattr(part, "gradient_checkpointing", False) for part in built.policy.model.modules())
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("statistics", ["episode", "release"])
+@pytest.mark.parametrize("aggregation", ["token_mean", "reference_code"])
 def test_an_iteration_of_the_papers_run_with_a_tiny_model(
-    statistics: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    aggregation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     arguments = [
         "experiment=paper/alfworld_qwen2_5_3b",
-        f"statistics={statistics}",
+        f"loss_aggregation={aggregation}",
         "trainer=cpu",
         "environment.data_dir=null",
         f"model.name={save_tiny(tmp_path / 'model')}",
@@ -249,7 +252,7 @@ def test_an_iteration_of_the_papers_run_with_a_tiny_model(
         "evaluation.panel_size=6",
         "run_dir=run",
     ]
-    if statistics == "release":
+    if aggregation == "reference_code":
         arguments.append("loss_aggregation.micro_batch_rows=4")
     assert main(arguments) == 0
     assert (tmp_path / "run" / "results.json").is_file()
@@ -265,21 +268,16 @@ def test_gradient_checkpointing_changes_memory_and_not_the_result(tmp_path: Path
     for checkpointing in (False, True):
         policy = hf_model(str(folder), gradient_checkpointing=checkpointing)
         module = toy_module(policy, HintTeacher())
-        layer, count = policy.model.get_decoder().layers[0], [0]
-        layer.self_attn.register_forward_hook(lambda *_, count=count: count.__setitem__(0, count[0] + 1))
-        loss = module._loss
-        before = []
-
-        def counted(*arguments: Any, loss: Any = loss, count: list[int] = count, before: list[int] = before) -> Any:
-            before.append(count[0])
-            return loss(*arguments)
-
-        module._loss = counted  # type: ignore[method-assign]
+        learning = [0]  # passes of a layer while gradients are wanted: the rollouts and PREPARE want none
+        layer = policy.model.get_decoder().layers[0]
+        layer.self_attn.register_forward_hook(
+            lambda *_, learning=learning: learning.__setitem__(0, learning[0] + torch.is_grad_enabled())
+        )
         memory = train(module, toy_datamodule(policy), 1)
         assert memory.steps[0]["train/grad_norm"] > 0
         trained.append(weights(module))
-        passes.append(count[0] - before[-1])
-    assert passes == [1, 2]
+        passes.append(learning[0])
+    assert passes[1] == 2 * passes[0] > 0
     for name, tensor in trained[0].items():
         torch.testing.assert_close(tensor, trained[1][name], rtol=0, atol=1e-6)
 
@@ -290,5 +288,5 @@ def test_a_model_that_cannot_be_checkpointed_is_refused(tmp_path: Path, monkeypa
     from sdar.policy.language_model import hf_model
 
     monkeypatch.setattr(Qwen3ForCausalLM, "supports_gradient_checkpointing", False)
-    with pytest.raises(UserError, match=r"model\.gradient_checkpointing=true.*allowed is false"):
+    with pytest.raises(UserError, match=r"model\.gradient_checkpointing=true"):
         hf_model(str(save_tiny(tmp_path)), gradient_checkpointing=True)

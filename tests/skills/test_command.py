@@ -68,18 +68,21 @@ def test_real_questions_are_checked_without_their_corpus(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("list",), "list: allowed is show or check"),
+        (("list",), "list: it must be show or check"),
         (("show",), "task= is missing"),
-        (("show", "task=x", "seed=-1"), "seed=-1"),
+        (("show", "task=x", "seed=-1"), "seed must be a whole number >= 0, got -1"),
         (
             ("show", "task=x", "trainer.max_epochs=3"),
             "only settings of environment, search_engine, skills, retrieval, model",
         ),
         (
             ("show", "task=x", "skills=nowhere"),
-            "skills=nowhere: there is no such library, allowed are a folder or a shipped library",
+            "skills must be a directory or a shipped library (alfworld",
         ),
-        (("show", "task=x", "retrieval=bm25", "retrieval.top_k=0"), "retrieval.top_k=0"),
+        (
+            ("show", "task=x", "retrieval=bm25", "retrieval.top_k=0"),
+            "retrieval.top_k must be a whole number >= 1, got 0",
+        ),
         (("check", "task=x"), "check looks at every task"),
     ],
 )
@@ -92,4 +95,4 @@ def test_mistakes_are_told_in_one_sentence(arguments, message, capsys):
 
 
 def test_help_shows_how():
-    assert "python -m sdar.skills show" in run()[1] == run("--help")[1]
+    assert "sdar skills show" in run()[1] == run("--help")[1]

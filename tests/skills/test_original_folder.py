@@ -52,7 +52,7 @@ def test_they_are_chosen_by_whole_words_and_by_type(folder):
 def test_keywords_are_optional_and_those_of_no_skill_are_named(folder, caplog):
     assert [skill.keywords for skill in load(folder, task_keywords={}).task] == [(), ()]
     load(folder, task_keywords={"clean": ["clean"], "other": []})
-    assert "the keywords of 'clean' lead to no skill" in caplog.text
+    assert "the keywords of 'clean' belong to no skill" in caplog.text
     assert "other" not in caplog.text
 
 
@@ -81,11 +81,14 @@ def test_questions_find_their_skill_by_data_set_as_in_the_releases_code(tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"skill_files": None}, "skill_files is None, allowed is a mapping"),
-        ({"skill_files": {"heat": "no.md"}, "task_to_skill": {}}, "'heat' the file 'no.md', which cannot be read"),
-        ({"task_to_skill": {"heat": "cook"}}, "task_to_skill gives 'heat' the skill 'cook'"),
-        ({"task_to_skill": {"heat": ["heat"]}}, "task_to_skill gives 'heat' the skill ['heat']"),
-        ({"task_keywords": {"heat": "hot"}}, "task_keywords gives 'heat' 'hot', allowed is a list of texts"),
+        ({"skill_files": None}, "skill_files must be a mapping, got None"),
+        (
+            {"skill_files": {"heat": "no.md"}, "task_to_skill": {}},
+            "skill_files['heat'] must be a readable file, got 'no.md'",
+        ),
+        ({"task_to_skill": {"heat": "cook"}}, "task_to_skill['heat'] must be a name in skill_files, got 'cook'"),
+        ({"task_to_skill": {"heat": ["heat"]}}, "task_to_skill['heat'] must be a name in skill_files, got ['heat']"),
+        ({"task_keywords": {"heat": "hot"}}, "task_keywords['heat'] must be a list of strings, got 'hot'"),
     ],
 )
 def test_what_is_wrong_is_named(folder, changes, message):
@@ -96,7 +99,7 @@ def test_what_is_wrong_is_named(folder, changes, message):
 
 def test_a_mapping_that_is_no_json_and_an_empty_file_are_refused(folder):
     (folder / "heat.md").write_text(" \n")
-    with pytest.raises(UserError, match=r"'heat\.md', which is empty"):
+    with pytest.raises(UserError, match=r"must be a non-empty file, got 'heat\.md'"):
         load(folder)
     (folder / "skill_mapping.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read as JSON"):

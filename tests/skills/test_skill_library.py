@@ -1,4 +1,4 @@
-"""Skill files are read as written, and a wrong one is named with what is wrong and what is allowed."""
+"""Skill files are read as written, and a wrong one is named with what it must be."""
 
 import re
 import textwrap
@@ -47,7 +47,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Use the microwave.", "heat.md: it has no front matter, allowed are the fields name, kind"),
+        ("Use the microwave.", "heat.md: it has no front matter; it must begin with name, kind"),
         ("---\nname: heat\nUse the microwave.", "it has no front matter"),
         ("---\njust a sentence\n---\nUse it.", "it has no front matter"),
         ("---\nname: [heat\n---\nUse it.", "heat.md: its front matter is not YAML"),
@@ -55,17 +55,17 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder):
         (HEAT.replace("name: heat", "name: !!python/name:os.system"), "heat.md: its front matter is not YAML"),
         (
             HEAT.replace("keywords", "keyword"),
-            "it has the field 'keyword', allowed are name, kind, task_types, keywords",
+            "the fields must be among name, kind, task_types, keywords, got 'keyword'",
         ),
-        (HEAT.replace("name: heat", "name: ''"), "name is ''"),
-        (HEAT.replace("name: heat", "name: 3"), "name is 3"),
-        (HEAT.replace("kind: task", "kind: special"), "kind is 'special', allowed are general and task"),
-        (HEAT.replace("kind: task\n", ""), "kind is None"),
-        (HEAT.replace("[hot, heat up]", "hot"), "keywords is 'hot', allowed is a list of texts"),
-        (HEAT.replace("[hot, heat up]", "[hot, on]"), "keywords holds True"),
-        (HEAT.replace("[hot, heat up]", "[hot, ' ']"), "keywords holds ' '"),
-        (HEAT.replace("task_types: [pick_heat]\n", ""), "kind is task, which needs at least one of task_types"),
-        (HEAT.replace("kind: task", "kind: general"), "kind is general, which allows neither"),
+        (HEAT.replace("name: heat", "name: ''"), "name must be a non-empty string, got ''"),
+        (HEAT.replace("name: heat", "name: 3"), "name must be a non-empty string, got 3"),
+        (HEAT.replace("kind: task", "kind: special"), "kind must be general or task, got 'special'"),
+        (HEAT.replace("kind: task\n", ""), "kind must be general or task, got None"),
+        (HEAT.replace("[hot, heat up]", "hot"), "keywords must be a list of strings, got 'hot'"),
+        (HEAT.replace("[hot, heat up]", "[hot, on]"), "keywords must contain only non-empty strings, got True"),
+        (HEAT.replace("[hot, heat up]", "[hot, ' ']"), "keywords must contain only non-empty strings, got ' '"),
+        (HEAT.replace("task_types: [pick_heat]\n", ""), "a task skill must have at least one of task_types"),
+        (HEAT.replace("kind: task", "kind: general"), "a general skill must have neither"),
         (HEAT.replace("Use the microwave.", " "), "it has no text"),
     ],
 )
@@ -93,16 +93,16 @@ def test_what_is_no_file_is_named_among_the_wrong_ones(folder):
 
 def test_a_name_used_twice_is_refused(folder):
     (folder / "again.md").write_text(HEAT)
-    with pytest.raises(UserError, match=r"heat\.md: name is 'heat', as in again\.md, allowed is one of its own"):
+    with pytest.raises(UserError, match=r"heat\.md: name must be unique, got 'heat' as in again\.md"):
         SkillLibrary.load(folder)
-    with pytest.raises(UserError, match="'heat' is used twice"):
+    with pytest.raises(UserError, match="must be unique in a library, got 'heat' twice"):
         SkillLibrary((Skill("heat", SkillKind.GENERAL, (), (), "a"), Skill("heat", SkillKind.GENERAL, (), (), "b")))
 
 
 def test_a_folder_that_does_not_exist_or_holds_no_skill_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"skills=no-such-library: .* allowed are a folder or a shipped library"):
+    with pytest.raises(UserError, match=r"skills must be a directory or a shipped library \(.*\), got no-such-library"):
         SkillLibrary.load("no-such-library")
-    with pytest.raises(UserError, match=r"holds no \*\.md file"):
+    with pytest.raises(UserError, match=r"must contain at least one \*\.md file"):
         SkillLibrary.load(tmp_path)
 
 

@@ -160,13 +160,10 @@ def test_skills_for_other_task_types_do_no_harm(strategy):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda: BM25Retrieval(top_k=0), r"retrieval\.top_k is 0, but it must be at least 1"),
-        (lambda: UCBRetrieval(exploration=-1), r"retrieval\.exploration is -1, but it must be at least 0"),
-        (
-            lambda: UCBRetrieval(reward="praise"),
-            r"retrieval\.reward is 'praise', allowed are return and gap_on_success",
-        ),
-        (lambda: UCBRetrieval(gap_slope=0), r"retrieval\.gap_slope is 0, but it must be above 0"),
+        (lambda: BM25Retrieval(top_k=0), "BM25Retrieval: top_k must be a whole number >= 1, got 0"),
+        (lambda: UCBRetrieval(exploration=-1), "UCBRetrieval: exploration must be a number >= 0, got -1"),
+        (lambda: UCBRetrieval(reward="praise"), "reward must be 'return' or 'gap_on_success', got 'praise'"),
+        (lambda: UCBRetrieval(gap_slope=0), "UCBRetrieval: gap_slope must be a number > 0, got 0"),
     ],
 )
 def test_settings_out_of_range_are_refused(wrong, message):

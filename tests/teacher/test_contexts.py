@@ -12,7 +12,6 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.episode import EndReason, Episode, Observation, Task, TaskOutcome, Turn
 from sdar.errors import UserError
-from sdar.learning.datamodule import RolloutDataModule
 from sdar.skills.bm25 import BM25Retrieval
 from sdar.skills.controls import AdversarialRetrieval, RandomRetrieval
 from sdar.skills.library import Skill, SkillKind, SkillLibrary
@@ -144,7 +143,7 @@ def general_alone(library: SkillLibrary) -> SkillLibrary:
         (
             SkillLibrary((Skill("a", SkillKind.TASK, ("type 0",), ("nowhere",), "Say a."),)),
             KeywordRetrieval(),
-            "the retrieval finds general skills alone, for all ",
+            "the retrieval finds only general skills for all ",
         ),
     ],
 )
@@ -240,7 +239,7 @@ def test_an_expert_may_have_no_solution_to_single_tasks(monkeypatch: pytest.Monk
 
 
 def test_an_expert_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(UserError, match="letters knows no expert's solution to any training task; allowed is own"):
+    with pytest.raises(UserError, match="letters has no expert solution for any training task; set it to own"):
         connected(ContextTeacher({"demonstration": DemonstrationPart(origin="expert")}))
 
 
@@ -300,10 +299,7 @@ def test_members_of_a_group_read_skills_of_their_own_where_they_are_drawn_per_ep
 def test_a_bandit_whose_skills_are_in_the_prompts_learns_without_a_scored_teacher() -> None:
     policy, teacher = toy_policy(), TEACHERS["ucb"]()
     environment = LettersEnvironment()
-    data = toy_datamodule(policy, environment=environment)
-    prompted = RolloutDataModule(
-        data.collector, environment, tasks_per_iteration=4, group_size=3, seed=1, teacher=teacher, skills_in_prompt=True
-    )
+    prompted = toy_datamodule(policy, environment=environment, teacher=teacher, skills_in_prompt=True)
     join(teacher, environment, policy)
     module = toy_module(policy, teacher, score_teacher=False, distillation_coefficient=0.0)
     curve = train(module, prompted, 2).steps[1]

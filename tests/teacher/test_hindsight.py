@@ -9,7 +9,7 @@ from sdar.episode import EndReason, Episode, Observation, Task, Turn
 from sdar.errors import UserError
 from sdar.teacher.hindsight import HindsightTeacher, PolicyAnalyzer, RuleAnalyzer
 from toys.methods import method_run
-from toys.training import same_weights, toy_datamodule, toy_policy, train, weights
+from toys.training import same_weights, toy_module, toy_policy, train, weights
 
 
 def episode(steps, *, solved=False, task="a", member=0, end=None):
@@ -99,7 +99,7 @@ def test_nothing_is_known_before_an_episode_and_room_is_left_for_it():
     assert it.reserved_tokens(SOLVED.task) == 77
     assert it.evaluation_tokens(SOLVED.task) == 0
     with pytest.raises(UserError, match="only known after the episode"):
-        toy_datamodule(toy_policy(), teacher=it, skills_in_prompt=True)
+        toy_module(toy_policy(), it, score_teacher=False, distillation_coefficient=0, skills_in_prompt=True)
 
 
 def asked(policy, episodes, iteration=0, **settings):
@@ -117,12 +117,23 @@ def test_the_policy_is_asked_about_every_episode_by_its_own_draw():
     assert asked(policy, [[SOLVED, LOST]], iteration=1) != both
 
 
-def test_an_episode_that_is_too_long_is_told_from_its_later_turns_on():
+def test_an_episode_that_is_too_long_is_told_from_its_later_turns_on(monkeypatch):
     policy = toy_policy()
     long = episode([("hall", "x" * 100), ("hall", "y" * 100), ("hall", "z" * 100)])
-    analyzer = PolicyAnalyzer(instruction="?", max_tokens=5)
-    analyzer.use(policy)
-    text = policy.chat.decode(analyzer._prompt(long))
+    fed = []
+
+    class Recorder:
+        def start(self, num_slots):
+            assert num_slots == 1
+
+        def respond(self, new_ids, uniforms):
+            fed.append(policy.chat.decode(new_ids[0]))
+            return {0: [policy.chat.end_id]}
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sdar.teacher.hindsight.turn_generator", lambda policy, sampling: Recorder())
+        asked(policy, [[long]])
+    (text,) = fed
     assert "z" * 100 in text
     assert "x" * 100 not in text
     assert asked(policy, [[episode([("hall", "a")], task="a")]])[0][0] is not None
@@ -137,7 +148,7 @@ def test_teachers_score_each_episode_with_its_own_lines(context):
     curve = train(module, data, 2).curve()
     assert curve[0]["curriculum/gap_std"] > 0
     assert curve[0]["teacher/hindsight_lines"] > 0
-    assert len(set(module.report.prepared.privileged_tokens)) > 1
+    assert len(set(module.report.prepared.teacher.privileged_tokens)) > 1
 
 
 def test_an_episode_about_which_there_is_nothing_to_say_has_a_gap_of_exactly_zero():
@@ -150,7 +161,7 @@ def test_an_episode_about_which_there_is_nothing_to_say_has_a_gap_of_exactly_zer
     train(module, data, 1)
     prepared = module.report.prepared
     gaps = (prepared.batch.teacher_log_probs - prepared.batch.old_log_probs).abs().sum(dim=1)
-    bare = [tokens == 0 for tokens in prepared.privileged_tokens]
+    bare = [tokens == 0 for tokens in prepared.teacher.privileged_tokens]
     assert any(bare)
     assert not all(bare)
     assert all(
@@ -174,11 +185,14 @@ def test_the_policy_as_analyzer_trains_the_same_twice():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: HindsightTeacher(RuleAnalyzer(), budget_tokens=0), "budget_tokens is 0"),
-        (lambda: RuleAnalyzer(at_most=0), "at_most is 0"),
-        (lambda: PolicyAnalyzer(max_concurrent=0), "max_concurrent is 0"),
+        (
+            lambda: HindsightTeacher(RuleAnalyzer(), budget_tokens=0),
+            "HindsightTeacher: budget_tokens must be",
+        ),
+        (lambda: RuleAnalyzer(at_most=0), "RuleAnalyzer: at_most must be"),
+        (lambda: PolicyAnalyzer(max_concurrent=0), "PolicyAnalyzer: max_concurrent must be"),
     ],
 )
 def test_settings_out_of_range_are_refused(make, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"^{message} a whole number >= 1, got 0$"):
         make()

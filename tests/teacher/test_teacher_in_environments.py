@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_cli import curve
 
+from commands.test_cli import curve
 from sdar.commands.train import main
 
 pytestmark = pytest.mark.e2e

@@ -111,7 +111,7 @@ def test_a_checkpoint_of_another_teacher_is_refused(tmp_path) -> None:
     saving = ModelCheckpoint(dirpath=tmp_path, filename="one", save_on_train_epoch_end=True)
     run(1, callbacks=[saving], enable_checkpointing=True)
     policy = toy_policy()
-    with pytest.raises(UserError, match="teacher and retrieval must be the same"):
+    with pytest.raises(UserError, match="ckpt_path names a checkpoint of a run with another teacher"):
         train(toy_module(policy, HintTeacher()), toy_datamodule(policy), 2, ckpt_path=str(tmp_path / "one.ckpt"))
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from sdar.environments.base import Environment, EnvironmentPool, Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
-from sdar.rollout.collector import EpisodeRequest
-from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
 
 END = 0
 ALPHABET = 8
@@ -84,6 +84,26 @@ class FactoryOfFakes:
 
 def fake_policy(context_tokens: int = 10_000) -> Any:
     return SimpleNamespace(chat=FakeChat(), context_tokens=context_tokens)
+
+
+def fake_collector(
+    environment: Environment,
+    *,
+    limit: int = 4,
+    context_tokens: int = 10_000,
+    reserved_tokens: Callable[[Task], int] | None = None,
+    factory: Any = None,
+    **settings: Any,
+) -> Collector:
+    """Plays with responses of at most ``limit`` ids that depend on their uniforms alone."""
+    rollout = RolloutSettings(sampling=SamplingConfig(max_response_tokens=limit), **settings)
+    return Collector(
+        fake_policy(context_tokens),
+        environment,
+        rollout,
+        reserved_tokens,
+        generator_factory=factory or FactoryOfFakes(),
+    )
 
 
 @dataclass

@@ -15,7 +15,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from sdar.run.folder import occupied, write_record, write_run_folder
+from sdar.run.folder import STATE_FILE, occupied, write_record, write_run_folder
 
 COMPARISON = ("run_dir=", "ckpt_path=")
 
@@ -34,7 +34,7 @@ def main() -> None:
         sys.exit(2)
     folder = Path(given["run_dir"])
     write_run_folder(folder, settings, started=datetime.now(), command=overrides, resumed_from=None)
-    print("iteration  1/2  success  0.0%", flush=True)
+    write_record(folder / STATE_FILE, {"iteration": 1, "of": 2})
     if told == "fail":
         print("error: the weights are gone", file=sys.stderr)
         sys.exit(3)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.loggers.logger import DummyLogger
+from transformers import Qwen3ForCausalLM
 
 from sdar.environments.base import Environment, EnvironmentPool, Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
@@ -27,6 +30,8 @@ from sdar.teacher.weights import TeacherWeights
 from toys.models import tiny_random_model, toy_tokenizer
 
 LIMIT = 6
+"""Tokens of a response."""
+PLAIN_GRPO = Method(objective=ObjectiveConfig(distillation_coefficient=0), score_teacher=False)
 
 
 class LettersPool(EnvironmentPool):
@@ -109,15 +114,11 @@ def toy_policy(
     )
 
 
-def toy_rollout(*, tasks: int = 4, group_size: int = 3, temperature: float = 1.0, **settings: Any) -> RolloutSettings:
+def toy_rollout(*, tasks: int = 4, temperature: float = 1.0, **settings: Any) -> RolloutSettings:
     """How toy episodes are played; the same for module and data module."""
-    return RolloutSettings(
-        tasks_per_iteration=tasks,
-        group_size=group_size,
-        max_concurrent_episodes=5,
-        sampling=SamplingConfig(temperature=temperature, max_response_tokens=LIMIT),
-        **settings,
-    )
+    sampling = SamplingConfig(temperature=temperature, max_response_tokens=LIMIT)
+    defaults = {"group_size": 3, "max_concurrent_episodes": 5}
+    return RolloutSettings(tasks_per_iteration=tasks, sampling=sampling, **(defaults | settings))
 
 
 def toy_datamodule(
@@ -131,9 +132,7 @@ def toy_datamodule(
 ) -> RolloutDataModule:
     environment = environment or LettersEnvironment()
     rollout = toy_rollout(**settings)
-    method = Method(
-        objective=ObjectiveConfig(distillation_coefficient=0), score_teacher=False, skills_in_prompt=skills_in_prompt
-    )
+    method = replace(PLAIN_GRPO, skills_in_prompt=skills_in_prompt)
     collector = Collector(policy, environment, rollout)
     return RolloutDataModule(collector, environment, method, rollout, seed, teacher)
 
@@ -163,6 +162,12 @@ def toy_module(
     steps: dict[str, Any] = {} if "rows_per_step" in settings else {"episodes_per_step": 6}
     optimizer = {"learning_rate": 3e-3, "max_tokens_per_micro_batch": 600} | steps | settings
     return SDARModule(policy, method, teacher, OptimizerSettings(**optimizer), rollout)
+
+
+def models_alive() -> int:
+    """How many models of the toy's kind there are, copies included."""
+    gc.collect()
+    return sum(type(thing) is Qwen3ForCausalLM for thing in gc.get_objects())
 
 
 class Memory(DummyLogger):

@@ -15,7 +15,7 @@ from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import CONTEXT_TOKENS, build_tokenizer
 from sdar.rollout.collector import Collector, EpisodeRequest
-from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domains import load_domain
 
@@ -53,8 +53,7 @@ def rollout(task, responses, privileged):
     collector = Collector(
         policy,
         AlfworldEnvironment(max_turns=MAX_TURNS, num_tasks=(1, 1, 1)),
-        SamplingConfig(temperature=1.0, top_p=1.0, top_k=0, max_response_tokens=100),
-        max_concurrent_episodes=1,
+        RolloutSettings(max_concurrent_episodes=1, sampling=SamplingConfig(max_response_tokens=100)),
         generator_factory=lambda *_: Script(responses),
     )
     requests = [EpisodeRequest(task, 0)]
@@ -137,5 +136,5 @@ def test_the_demonstrations_of_the_shipped_models_have_not_changed():
 
 
 def test_an_unknown_domain_is_refused():
-    with pytest.raises(UserError, match=r"environment=moon.*alfworld"):
+    with pytest.raises(UserError, match=r"environment must be one of alfworld, .*, got moon"):
         load_domain("moon")

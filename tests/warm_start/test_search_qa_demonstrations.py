@@ -17,6 +17,7 @@ from sdar.randomness import keyed_generator
 from sdar.skills.retrieval import KeywordRetrieval
 from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domains import load_domain
+from sdar.warm_start.domains.search_qa import world_of
 
 DOMAIN = load_domain("search_qa")
 
@@ -35,9 +36,7 @@ def success(skilled: bool, count: int = 240) -> float:
 
 def golden(task: Any) -> tuple[str, ...]:
     number, question = task.payload
-    from sdar.warm_start.domains.search_qa import _world
-
-    return (_world(number)[0].question(question).answer,)
+    return (world_of(number)[0].question(question).answer,)
 
 
 def test_skill_is_what_makes_the_difference() -> None:
@@ -66,9 +65,7 @@ def test_demonstrations_share_no_name_with_training_or_validation() -> None:
 
 def test_a_name_has_other_facts_in_another_world() -> None:
     """What was read once is no use later, so that reading is all that can be learnt."""
-    from sdar.warm_start.domains.search_qa import _world
-
-    facts = [_world(number)[0].facts for number in range(6)]
+    facts = [world_of(number)[0].facts for number in range(6)]
     known = Counter(key for world in facts for key in world)
     again = [key for key, count in known.items() if count > 1]
     assert len(again) > 50

@@ -10,7 +10,8 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import PAD, build_model, build_tokenizer
 from sdar.warm_start.demonstrations import Demonstration, DemonstrationStream
 from sdar.warm_start.domains import load_domain
-from sdar.warm_start.train import WarmStartSettings, train_warm_start, weighted_loss
+from sdar.warm_start.settings import WarmStartSettings
+from sdar.warm_start.train import train_warm_start, weighted_loss
 
 DOMAIN = load_domain("alfworld")
 
@@ -121,5 +122,5 @@ def test_a_processor_without_bfloat16_products_is_not_made_to_emulate_them(monke
 
 
 def test_products_of_another_format_are_refused():
-    with pytest.raises(UserError, match=r"training\.products=half: allowed are auto, bfloat16 and float32"):
+    with pytest.raises(UserError, match=r"training\.products must be auto, bfloat16 or float32, got half"):
         WarmStartSettings(products="half")

@@ -13,7 +13,7 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import CONTEXT_TOKENS, build_tokenizer
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, EpisodeRequest
-from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domains import load_domain
 
@@ -45,15 +45,14 @@ def test_ids_are_those_of_a_rollout_with_the_same_texts(kind, index):
     task, steps, _ = stream.play(index, 0.5)
     environment = WebshopEnvironment(max_turns=10)
     number, seed, goal = task.payload
-    environment.shop = DOMAIN._catalogue(seed, number)[0]
+    environment.shop = DOMAIN.catalogue(seed, number)[0]
     object.__setattr__(task, "payload", goal)
     responses = [[*chat().privileged(DOMAIN.response(step)), chat().end_id] for step in steps]
     policy = cast(Any, SimpleNamespace(chat=chat(), context_tokens=CONTEXT_TOKENS))
     collector = Collector(
         policy,
         environment,
-        SamplingConfig(temperature=1.0, top_p=1.0, top_k=0, max_response_tokens=100),
-        max_concurrent_episodes=1,
+        RolloutSettings(max_concurrent_episodes=1, sampling=SamplingConfig(max_response_tokens=100)),
         generator_factory=lambda *_: Script(responses),
     )
     text = stream.privileged(task, index, kind)
@@ -69,7 +68,7 @@ def test_ids_are_those_of_a_rollout_with_the_same_texts(kind, index):
 def won(index, skilled):
     task = DOMAIN.task(0, index)
     number, seed, goal = task.payload
-    session = Session(DOMAIN._catalogue(seed, number)[0], goal)
+    session = Session(DOMAIN.catalogue(seed, number)[0], goal)
     rng = keyed_generator(0, "shopper", index)
     for step in DOMAIN.demonstrate(task, rng, skilled=skilled, max_turns=10):
         session.step(step.command.lower())

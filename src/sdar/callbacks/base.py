@@ -1,4 +1,4 @@
-"""What callbacks of ours have in common: they look at an iteration when it has been learned from."""
+"""The base class of callbacks that read an iteration after its update."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdar.learning.module import SDARModule
 
 
 class IterationCallback(Callback):
-    """A callback with one hook, :meth:`on_iteration`. ``module.report`` holds metrics, rows and log-probs."""
+    """A callback with one hook, :meth:`on_iteration`. ``module.report`` has metrics, rows and log-probs."""
 
     def on_train_batch_end(
         self,

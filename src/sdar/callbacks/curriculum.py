@@ -1,4 +1,4 @@
-"""Watches the figures of a run and warns, once, when they say that something has gone wrong."""
+"""Monitors the metrics of a run and warns once when something has gone wrong."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ logger = logging.getLogger(__name__)
 
 
 class CurriculumMonitor(IterationCallback):
-    """Warns about a curriculum that is none, a policy that collapses, and prompts or responses out of proportion.
+    """Warns about a missing curriculum, a collapsing policy, and prompts or responses out of proportion.
 
-    An alarm sounds when its condition has held for ``patience`` iterations in a row; it is repeated only after the
+    A warning is logged when its condition has held for ``patience`` iterations in a row, and again only after the
     condition has ended and come back. The counters are in the checkpoint.
 
     Args:
-        patience: iterations in a row, at least 1.
-        pinned_fraction: in [0, 0.5]; the gate is pinned when the strongly gated fraction is below this or above 1
-            minus this: then it weighs all tokens alike.
-        entropy_fraction: in [0, 1]; the policy collapses when its entropy falls below this share of the first
-            iteration's.
-        truncated_fraction: in [0, 1]; largest share of responses that may end at the length limit.
-        teacher_context_fraction: in [0, 1]; largest share of the teacher's tokens that may be privileged text.
-        equal_group_fraction: in [0, 1]; largest share of groups that may have no spread of returns to learn from.
-        error_fraction: in [0, 1]; largest share of episodes that may end by an error.
+        patience: iterations in a row.
+        pinned_fraction: the gate is pinned when the strongly gated fraction is below this or above 1 minus this: then
+            it weighs all tokens alike.
+        entropy_fraction: the policy collapses when its entropy falls below this fraction of the first iteration's.
+        truncated_fraction: largest fraction of responses that may end at the length limit.
+        teacher_context_fraction: largest fraction of the teacher's tokens that may be privileged text.
+        equal_group_fraction: largest fraction of groups that may have equal returns.
+        error_fraction: largest fraction of episodes that may end by an error.
     """
 
     @checked
@@ -65,7 +64,7 @@ class CurriculumMonitor(IterationCallback):
         }
 
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
-        """Check the iteration's figures; they are those of all ranks, so the first rank alone speaks."""
+        """Check the iteration's metrics. They are those of all ranks, so only the first rank logs."""
         if module.report is None:
             return
         reads_gap = module.method.objective.gate.reads_gap
@@ -74,7 +73,7 @@ class CurriculumMonitor(IterationCallback):
                 logger.warning("iteration %d: %s", iteration.index, message)
 
     def check(self, metrics: Mapping[str, float], *, gate_reads_gap: bool = True) -> list[str]:
-        """The alarms that sound now; call it once per iteration. A gate that ignores the gap cannot be pinned."""
+        """The warnings of this iteration; call it once per iteration. A gate that ignores the gap cannot be pinned."""
         if self.first_entropy is None:
             self.first_entropy = metrics.get("rollout/entropy")
         messages = []
@@ -86,7 +85,7 @@ class CurriculumMonitor(IterationCallback):
         return messages
 
     def state_dict(self) -> dict[str, Any]:
-        """The counters: a resumed run warns when the run that was not stopped would."""
+        """The counters: a resumed run warns when an uninterrupted run would."""
         return {"counts": dict(self.counts), "first_entropy": self.first_entropy}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -100,8 +99,8 @@ class CurriculumMonitor(IterationCallback):
             return None
         side = "no token" if share < 0.5 else "every token"
         return (
-            f"the gate is pinned: strongly gated fraction {share:.3f}, so that almost {side} is endorsed by the "
-            f"teacher and there is no curriculum; look at the retrieved skills and at curriculum/gap_mean"
+            f"the gate is pinned: the strongly gated fraction is {share:.3f}, so the teacher endorses almost {side} "
+            f"and there is no curriculum; check the retrieved skills and curriculum/gap_mean"
         )
 
     def _entropy_collapsed(self, metrics: Mapping[str, float]) -> str | None:
@@ -109,33 +108,33 @@ class CurriculumMonitor(IterationCallback):
         if entropy is None or self.first_entropy is None or entropy >= self.entropy_fraction * self.first_entropy:
             return None
         return (
-            f"the policy's entropy fell from {self.first_entropy:.3f} to {entropy:.3f} nats, so that the members of a "
-            f"group hardly differ; lower the learning rate or the distillation coefficient, or raise the entropy bonus"
+            f"the policy's entropy fell from {self.first_entropy:.3f} to {entropy:.3f} nats, so the members of a group "
+            f"hardly differ; lower the learning rate or the distillation coefficient, or raise the entropy bonus"
         )
 
     def _responses_at_limit(self, metrics: Mapping[str, float]) -> str | None:
         share = metrics.get("rollout/response_truncated_fraction")
         if share is None or share <= self.truncated_fraction:
             return None
-        return f"{share:.0%} of the responses were cut at the length limit; raise it or look at episodes.jsonl"
+        return f"{share:.0%} of the responses were cut at the length limit; raise it, or check episodes.jsonl"
 
     def _teacher_context_dominates(self, metrics: Mapping[str, float]) -> str | None:
         share = metrics.get("curriculum/teacher_context_fraction")
         if share is None or share <= self.teacher_context_fraction:
             return None
-        return f"{share:.0%} of the tokens that the teacher reads are privileged text; retrieve fewer or shorter skills"
+        return f"{share:.0%} of the teacher's tokens are privileged text; retrieve fewer or shorter skills"
 
     def _no_spread(self, metrics: Mapping[str, float]) -> str | None:
         share = metrics.get("rollout/equal_group_fraction")
         if share is None or share <= self.equal_group_fraction:
             return None
         return (
-            f"in {share:.0%} of the groups all returns are equal, so that there is no reward to learn from; the tasks "
-            f"are too hard or too easy for this policy, or the groups too small"
+            f"all returns are equal in {share:.0%} of the groups, which gives no reward to learn from; the tasks are "
+            f"too hard or too easy for this policy, or the groups are too small"
         )
 
     def _errors(self, metrics: Mapping[str, float]) -> str | None:
         share = sum(value for name, value in metrics.items() if name.startswith("rollout/end/error_"))
         if share <= self.error_fraction:
             return None
-        return f"{share:.0%} of the episodes were ended by an error and left out; episodes.jsonl names the errors"
+        return f"{share:.0%} of the episodes ended by an error and were left out; episodes.jsonl names the errors"

@@ -1,4 +1,4 @@
-"""Readable episodes of every iteration, one JSON object a line."""
+"""Readable episodes of every iteration, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ FILE_NAME = "episodes.jsonl"
 
 
 class EpisodeLog(IterationCallback):
-    """Writes sampled training episodes to ``episodes.jsonl``; the first rank writes, its own episodes.
+    """Writes sampled training episodes of the first rank to ``episodes.jsonl``.
 
-    A line holds: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``teacher_reads``
-    (null where no teacher was scored), ``end``, ``success``, ``return``, ``error``, ``turns`` and ``last_observation``.
-    A turn has ``text``, ``action``, ``valid``, ``truncated``, ``reward``, ``advantage`` and, under ``observation``,
-    what was said before the response. With ``token_gaps`` it also has ``tokens`` and ``gaps`` (teacher minus student
-    log-prob in nats, theta_old): the data of a token heat map.
+    A line has: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``teacher_reads``
+    (null if no teacher was scored), ``end``, ``success``, ``return``, ``error``, ``turns`` and ``last_observation``. A
+    turn has ``text``, ``action``, ``valid``, ``truncated``, ``reward``, ``advantage`` and ``observation``, the text
+    before the response. With ``token_gaps`` it also has ``tokens`` and ``gaps`` (teacher minus student log-prob in
+    nats, theta_old): the data of a token heat map.
 
     Args:
-        directory: folder of the file; None: the trainer's ``default_root_dir``.
-        episodes_per_iteration: how many, at least 0; they are spread over the groups and differ between iterations.
-        token_gaps: whether to write the gap of every token, where a teacher was scored.
+        directory: directory of the file; None: the trainer's ``default_root_dir``.
+        episodes_per_iteration: number of episodes; they are spread over the groups and vary between iterations.
+        token_gaps: whether to write the gap of every token, if a teacher was scored.
     """
 
     @checked
@@ -42,7 +42,7 @@ class EpisodeLog(IterationCallback):
         self.token_gaps = token_gaps
 
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
-        """Append this iteration's episodes and close the file, so that nothing is lost when the run is stopped."""
+        """Append this iteration's episodes and close the file, so nothing is lost when the run is stopped."""
         if not trainer.is_global_zero:
             return
         folder = Path(trainer.default_root_dir if self.directory is None else self.directory)
@@ -53,7 +53,7 @@ class EpisodeLog(IterationCallback):
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
     def _positions(self, iteration: int, available: int) -> list[int]:
-        """Evenly spread over the iteration's episodes, moved on by one from iteration to iteration."""
+        """Positions spread evenly over the iteration's episodes, shifted by one from iteration to iteration."""
         count = min(self.episodes_per_iteration, available)
         return sorted({(iteration + i * available // count) % available for i in range(count)})
 
@@ -95,7 +95,7 @@ class EpisodeLog(IterationCallback):
 
 
 def _gaps(module: SDARModule, batch: TokenBatch, position: int, turn: int) -> dict[str, Any]:
-    """Tokens of one turn with their gaps; nothing where no teacher was scored."""
+    """Tokens of one turn with their gaps; {} if no teacher was scored."""
     if batch.teacher_log_probs is None or batch.old_log_probs is None:
         return {}
     here = (batch.episode_index == position)[:, None] & (batch.turn_index == turn) & batch.response_mask

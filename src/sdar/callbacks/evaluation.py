@@ -1,4 +1,4 @@
-"""Plays a panel before, during and after training: the student alone, and with the teacher's text in its prompt."""
+"""Plays a panel before, during and after training, with and without the teacher's text in the prompt."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from sdar.rollout.collector import Collector
 
 
 class PanelEvaluation(Callback):
-    """Evaluates every so many iterations, before the first and after the last, and logs ``val/*``.
+    """Evaluates every n iterations, before the first and after the last, and logs ``val/*``.
 
     The x axis is the number of iterations that the weights have learned from: the value at 10 belongs to the weights
     that play iteration 10. ``val/success_rate`` can be monitored, for example by a checkpoint callback. Draws are
-    keyed by the panel's tasks, so an evaluation changes nothing in training.
+    keyed by the panel's tasks, so an evaluation does not affect training.
 
     Args:
-        collector: plays with the policy that is trained, with the sampling of the evaluation.
+        collector: plays with the trained policy and the sampling of the evaluation.
         panel: the tasks, disjoint from training.
-        seed: of the sampled tokens; the same in every evaluation, so that two differ by their weights alone.
-        every_n_iterations: at least 1.
-        privileged: the teacher's text of a task, for ``val_with_skills/*``; None leaves that out.
+        seed: of the sampled tokens, the same in every evaluation, so that evaluations differ only by their weights.
+        every_n_iterations: interval during training; a value below 1 counts as 1.
+        privileged: the teacher's text of a task, for ``val_with_skills/*``; None disables it.
         before: whether to evaluate before the first iteration.
 
     Attributes:
         results: iterations learned from -> results named ``val`` and ``val_with_skills``. Checkpoints keep them: a
-            resumed run has those of its earlier parts, unless they were played on other terms (panel, seed, sampling).
-        seconds: iterations learned from -> wall-clock seconds since training began, earlier parts included, the
-            evaluation itself not.
+            resumed run has those of its earlier parts, unless panel, seed or sampling have changed.
+        seconds: iterations learned from -> wall-clock seconds since training began, including earlier parts, excluding
+            the evaluation itself.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class PanelEvaluation(Callback):
 
     @property
     def trained_for(self) -> float:
-        """Wall-clock seconds since training began, evaluations and the earlier parts of a resumed run included."""
+        """Wall-clock seconds since training began, including evaluations and earlier parts of a resumed run."""
         return time.perf_counter() - self._began
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the results so far, on which terms, and the time they took."""
+        """For the checkpoint: the results so far, their panel, seed and sampling, and the time they took."""
         results = {learned: [result.to_dict() for result in found] for learned, found in self.results.items()}
         return {
             "terms": self._terms(),
@@ -76,7 +76,7 @@ class PanelEvaluation(Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the results of the earlier parts of a resumed run, where they were played on the same terms."""
+        """Restore the results of earlier parts of a resumed run if panel, seed and sampling are the same."""
         self._began = time.perf_counter() - float(state_dict["trained_for"])
         if state_dict["terms"] != self._terms():
             return
@@ -88,23 +88,23 @@ class PanelEvaluation(Callback):
         return {"panel": self.panel.content_hash, "seed": self.seed, "sampling": repr(self.collector.settings.sampling)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Evaluate the initial weights; a resumed run has done so already."""
+        """Evaluate the initial weights, unless the run is resumed."""
         if trainer.current_epoch == 0:
             self._began = time.perf_counter()
         if self.before and trainer.current_epoch == 0:
             self._evaluate(trainer, 0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Evaluate when it is time, and after the last iteration."""
+        """Evaluate every n iterations, and after the last one."""
         learned = trainer.current_epoch + 1
         if learned % self.every_n_iterations != 0 and learned != trainer.max_epochs:
             return
         for name, value in self._evaluate(trainer, learned).items():
-            # Loggers have it already, with the iteration on the x axis; this is for callbacks that monitor it.
+            # Loggers already have it, with the iteration on the x axis; this is for callbacks that monitor it.
             pl_module.log(name, value, logger=False, batch_size=1, sync_dist=trainer.world_size > 1)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Evaluate where a run was stopped early: while all processes are still here."""
+        """Evaluate a run that was stopped early, while all processes still exist."""
         if trainer.current_epoch > 0 and trainer.current_epoch not in self.results:
             self._evaluate(trainer, trainer.current_epoch)
 
@@ -126,7 +126,7 @@ class PanelEvaluation(Callback):
         return metrics
 
     def _play(self, trainer: Trainer, name: str, privileged: Callable[[Task], str] | None) -> EvaluationResult:
-        """Play a share of the panel on each rank, and put the shares together."""
+        """Play a share of the panel on each rank, and merge the shares."""
         world_size = trainer.world_size
         with gathered(self.collector.policy.model):
             result = evaluate(
@@ -146,7 +146,7 @@ class PanelEvaluation(Callback):
 
 
 def evaluation_metrics(result: EvaluationResult, prefix: str) -> dict[str, float]:
-    """Success rates, in all and by task type, with ``<prefix>/n`` and the 95 % interval; nothing without an episode."""
+    """Success rates, in total and by task type, with ``<prefix>/n`` and the 95 % interval; {} without an episode."""
     metrics = result.metrics(prefix)
     if metrics:
         low, high = result.interval

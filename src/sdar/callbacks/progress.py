@@ -1,4 +1,4 @@
-"""One line per iteration, with an estimate of the time that is left."""
+"""One line per iteration, with an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdar.config.fields import AtLeastOne, checked
 from sdar.learning.datamodule import Iteration
 from sdar.learning.module import SDARModule
 
-_FIGURES = {
+_METRICS = {
     "rollout/success_rate": ("success", "{:5.1%}"),
     "curriculum/strongly_gated_fraction": ("strongly gated", "{:5.1%}"),
     "rollout/entropy": ("entropy", "{:.2f}"),
@@ -19,7 +19,7 @@ _FIGURES = {
 
 
 def duration(seconds: float) -> str:
-    """A duration in words that are short: "8 s", "3 min 20 s", "2 h 05 min"."""
+    """A duration in short form: "8 s", "3 min 20 s", "2 h 05 min"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -32,10 +32,10 @@ class ProgressLine(IterationCallback):
     """Prints iteration, success rate, strongly gated fraction, seconds and the estimate, on the first rank.
 
     Args:
-        every_n_iterations: print every so many iterations (and the last), at least 1.
+        every_n_iterations: print every n iterations, and after the last.
 
-    The estimate is the mean over the iterations of this process, evaluations between them included, times the
-    iterations that are left.
+    The estimate is the mean over the iterations of this process, evaluations between them included, times the remaining
+    iterations.
     """
 
     @checked
@@ -46,12 +46,12 @@ class ProgressLine(IterationCallback):
         self._done = 0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Start the clock with the first iteration: what was evaluated before it is no iteration."""
+        """Start the clock with the first iteration, which excludes the evaluation before it."""
         if self._started is None:
             self._started = self._previous = time.perf_counter()
 
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
-        """Print the line of the iteration that has just been learned from."""
+        """Print the line of the iteration."""
         now = time.perf_counter()
         seconds, self._previous = now - self._previous, now
         self._done += 1
@@ -66,7 +66,7 @@ class ProgressLine(IterationCallback):
         total = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None
         parts = [f"iteration {number:>{len(str(total or number))}}" + (f"/{total}" if total else "")]
         metrics = module.report.metrics if module.report is not None else {}
-        parts += [f"{label} {form.format(metrics[tag])}" for tag, (label, form) in _FIGURES.items() if tag in metrics]
+        parts += [f"{label} {form.format(metrics[tag])}" for tag, (label, form) in _METRICS.items() if tag in metrics]
         parts.append(f"{seconds:.1f} s")
         if total is not None and total > number:
             parts.append(f"about {duration(elapsed / self._done * (total - number))} left")

@@ -1,4 +1,4 @@
-"""What the teacher read in every iteration, one JSON object a line."""
+"""What the teacher read in every iteration, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ FILE_NAME = "skills.jsonl"
 
 
 class SkillLog(IterationCallback):
-    """Writes the teacher's record of every iteration to ``skills.jsonl``, on the first rank, for all ranks.
+    """Writes the teacher's record of every iteration to ``skills.jsonl``; the first rank writes for all ranks.
 
-    A line holds ``iteration``, the number of ``episodes``, how many of them were ``without_text``, how often each skill
-    was ``used`` or ``given_up`` for want of room, and what the strategy remembers (``ucb``: choices and mean reward of
-    every skill by task type). Nothing is written where no teacher is scored.
+    A line has ``iteration``, the number of ``episodes``, how many of them were ``without_text``, how often each skill
+    was ``used`` or ``given_up`` for lack of room, and the record of the strategy (``ucb``: choices and mean reward of
+    every skill by task type). Nothing is written if no teacher is scored.
 
     Args:
-        directory: folder of the file; None: the trainer's ``default_root_dir``.
+        directory: directory of the file; None: the trainer's ``default_root_dir``.
     """
 
     def __init__(self, directory: str | Path | None = None) -> None:

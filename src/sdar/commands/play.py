@@ -137,7 +137,7 @@ def _task(environment: Environment, split: str | None, index: int) -> Task:
         raise UserError(f"--split must be one of {', '.join(splits)}, got {chosen}")
     tasks = environment.tasks(chosen)
     if not 0 <= index < len(tasks):
-        raise UserError(f"--index {index}: {chosen} has {len(tasks)} tasks, so 0 to {len(tasks) - 1} are allowed")
+        raise UserError(f"--index must be 0 to {len(tasks) - 1}, as {chosen} has {len(tasks)} tasks, got {index}")
     return tasks[index]
 
 

@@ -157,7 +157,7 @@ def load_policy(policy: str) -> LanguageModel:
     if settings is None:
         if Path(policy).is_file():
             raise UserError(
-                f"--policy {policy}: allowed is a checkpoint inside its run folder, a model's folder or name"
+                f"--policy must be a checkpoint inside its run folder, a model's folder or its name, got {policy}"
             )
         return tiny_model(policy)
     loaded: LanguageModel = build(settings["model"], "model")

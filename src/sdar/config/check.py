@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import UnionType
 from typing import Any
 
@@ -80,19 +80,34 @@ def check_value(value: Any, hint: Any, path: str) -> None:
         check_node(value, path)
     elif isinstance(value, Mapping) and kinds(hint):
         check_settings(plain_source(hint, value, path), value, path)
+    elif isinstance(value, Mapping | list) and _has_nodes(value):
+        for name, item in _items(value):
+            check_value(item, _item_hint(hint, value, path), f"{path}.{name}")
     elif not fits(value, hint):
         raise UserError(f"{path} must be {describe(hint)}, got {shown(value)}")
-    else:
-        _check_inside(value, path)
 
 
-def _check_inside(value: Any, path: str) -> None:
-    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for name, item in items:
-        if is_node(item):
-            check_node(item, f"{path}.{name}")
-        else:
-            _check_inside(item, f"{path}.{name}")
+def _items(value: Mapping[str, Any] | list[Any]) -> Iterable[tuple[Any, Any]]:
+    return value.items() if isinstance(value, Mapping) else enumerate(value)
+
+
+def _has_nodes(value: Any) -> bool:
+    """Whether there are objects inside."""
+    if not isinstance(value, Mapping | list):
+        return False
+    return any(is_node(item) or _has_nodes(item) for _, item in _items(value))
+
+
+def _item_hint(hint: Any, value: Mapping[str, Any] | list[Any], path: str) -> Any:
+    """What an annotation of a container asks of its items; UserError where it is none of this kind."""
+    options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, UnionType) else (hint,)
+    for option in options:
+        origin, arguments = typing.get_origin(option) or option, typing.get_args(option)
+        if origin in (Any, object):
+            return Any
+        if isinstance(origin, type) and issubclass(type(value), origin):
+            return arguments[-1] if arguments else Any
+    raise UserError(f"{path} must be {describe(hint)}, got {shown(value)}")
 
 
 def check_kind(node: Mapping[str, Any], hint: Any, path: str) -> None:

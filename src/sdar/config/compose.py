@@ -42,11 +42,13 @@ def compose_config(
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir must be a folder of configuration files, got {config_dir}")
-        folders.insert(0, Path(config_dir).resolve())
+        folders.append(Path(config_dir).resolve())
+        # Hydra looks for the first file in one folder, and for all others in the search path, too.
+        folders.sort(key=lambda folder: not (folder / f"{config_name}.yaml").is_file())
     options = groups(*folders)
     prepared = [text for override in parse(overrides) if (text := _prepared(override, options)) is not None]
     if config_dir is not None:
-        prepared.append(f"hydra.searchpath=[{_quoted(f'file://{config_folder()}')}]")
+        prepared.append(f"hydra.searchpath=[{_quoted(f'file://{folders[1]}')}]")
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
             config = compose(config_name, overrides=prepared)

@@ -6,9 +6,11 @@ whole number is a float, but true and "3" are no numbers, and numbers that are n
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import json
+import os
 import typing
 from collections.abc import Callable
 from enum import Enum
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, Strict, TypeAdapter, ValidationError
 
 from sdar.config.words import describe, shown
 from sdar.errors import UserError
@@ -44,7 +46,7 @@ BelowOne = Annotated[float, Ge(0), Lt(1)]
 Lax = Strict(False)
 """For a field of tuples or of an enumeration, which a file gives as a list or a text."""
 
-_CONFIG = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+_CONFIG = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, arbitrary_types_allowed=True)
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -75,7 +77,8 @@ else:
 def _mistake(cls: type, error: ValidationError) -> str:
     """The first mistake of a constructor in one sentence."""
     first = error.errors()[0]
-    name = str(first["loc"][0]) if first["loc"] else ""
+    place = first["loc"][0] if first["loc"] else ""
+    name = dataclasses.fields(cls)[place].name if isinstance(place, int) else place
     if first["type"] == "missing" or (name not in cls.__annotations__ and not hasattr(cls, name)):
         return f"{cls.__name__}: {name} {'is missing' if first['type'] == 'missing' else 'is no setting of it'}"
     hint = typing.get_type_hints(cls, include_extras=True)[name]
@@ -85,8 +88,8 @@ def _mistake(cls: type, error: ValidationError) -> str:
 def fits(value: Any, hint: Any) -> bool:
     """Whether a plain value may be given to what is annotated ``hint``. Objects fit no annotation of plain values."""
     try:
-        _adapter(hint).validate_json(json.dumps(value))
-    except (ValidationError, TypeError, ValueError, RecursionError):
+        _adapter(hint).validate_json(json.dumps(value, default=os.fspath))
+    except (ValidationError, PydanticUserError, TypeError, ValueError, RecursionError):
         return False
     return True
 

@@ -33,4 +33,4 @@ def groups(*folders: Path) -> dict[str, list[str]]:
     for sub in (sub for folder in folders for sub in folder.iterdir() if sub.is_dir()):
         files = (file for file in sub.rglob("*.yaml") if file.name[0] != "_")
         found.setdefault(sub.name, set()).update(file.relative_to(sub).with_suffix("").as_posix() for file in files)
-    return {name: sorted(found[name]) for name in sorted(found)}
+    return {name: sorted(found[name]) for name in sorted(found) if found[name]}

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from sdar.config.signatures import Kind, find
+
 _WORDS: dict[Any, str] = {
     bool: "true or false",
     int: "a whole number",
@@ -21,6 +23,7 @@ _WORDS: dict[Any, str] = {
     type(None): "null",
     Any: "anything",
 }
+_PLURALS = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts"}
 _BOUNDS = {Ge: (">=", "ge"), Gt: (">", "gt"), Le: ("<=", "le"), Lt: ("<", "lt")}
 
 
@@ -42,16 +45,15 @@ def describe(hint: Any) -> str:
         return _WORDS[hint]
     kind = origin or hint
     if kind in (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):
-        return f"a list of {describe(arguments[0]).replace('a ', '', 1)}s" if _is_list_of_words(arguments) else "a list"
+        item = describe(arguments[0]) if arguments else ""
+        many = next((item.replace(one, several, 1) for one, several in _PLURALS.items() if item.startswith(one)), None)
+        return f"a list of {many}" if many else "a list"
     if kind in (dict, collections.abc.Mapping):
         return "a mapping"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " or ".join(repr(member.value) for member in kind)
-    return f"an object ({getattr(kind, '__name__', kind)})"
-
-
-def _is_list_of_words(arguments: tuple[Any, ...]) -> bool:
-    return bool(arguments) and arguments[0] in (int, float, str)
+    mapping = isinstance(kind, Kind) and (source := find(kind.dotted)) is not None and source.is_settings
+    return f"{'a mapping' if mapping else 'an object'} ({getattr(kind, '__name__', kind)})"
 
 
 def shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The environment protocol, its checker, and the environments themselves, each in a package of its own."""
+"""The environment protocol, its checker, and the environments, each in its own package."""
 
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
 from sdar.environments.check import CheckReport, EnvironmentCheckError, check_env

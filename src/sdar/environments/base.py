@@ -1,7 +1,7 @@
-"""The environment protocol. No torch and no policy in here.
+"""The environment protocol. This module imports neither torch nor a policy.
 
-An environment poses tasks and owns the text of its prompts and the projection of a response to an action. Its pool
-plays many episodes at once, so that expensive calls (retrieval, worker processes) can be batched.
+An environment provides tasks, the text of its prompts, and the projection of a response to an action. Its pool plays
+many episodes at once, so that expensive calls (retrieval, worker processes) can be batched.
 """
 
 from __future__ import annotations
@@ -9,16 +9,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from sdar.episode import Observation, StepOutcome, Task
+
+PromptStyle = Literal["terse", "full"]
+"""``full`` explains the task's format to a pretrained model; ``terse`` is for a model that was warm-started on it."""
 
 
 @dataclass(frozen=True)
 class PastTurn:
-    """What was seen and what was done about it: one line of a window prompt's history.
+    """An observation and the action that followed it: one line of a window prompt's history.
 
-    ``action`` is the projected action, also where the response broke the format; the reasoning is not kept.
+    ``action`` is the projected action, even if the response broke the format; the reasoning is not kept.
     """
 
     observation: str
@@ -27,31 +30,31 @@ class PastTurn:
 
 @dataclass(frozen=True)
 class Projection:
-    """A response projected to an action. ``valid`` is False when the response broke the format."""
+    """A response projected to an action. ``valid`` is False if the response broke the format."""
 
     action: str
     valid: bool
 
 
 class EnvironmentPool(ABC):
-    """Many episodes side by side, addressed by slot number (0-based position in ``reset``'s list)."""
+    """Many parallel episodes, addressed by slot number (0-based position in ``reset``'s list)."""
 
     batched: ClassVar[bool] = False
-    """Whether one ``step`` with many slots is cheaper than many steps of one slot (batched retrieval, workers).
+    """Whether one ``step`` with many slots is cheaper than many steps with one slot (batched retrieval, workers).
 
     False: slots are stepped one at a time, so an exception ends only the slot that raised it. True: slots are stepped
-    together; such a pool turns the error of a slot into a done outcome itself, and an exception ends every slot.
+    together; the pool itself must turn the error of a slot into a done outcome, since an exception ends every slot.
     """
 
     @abstractmethod
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start one episode per task; a slot that cannot start answers with a done ``StepOutcome`` and its error."""
+        """Start one episode per task. A slot that cannot start returns a done ``StepOutcome`` with its error."""
 
     @abstractmethod
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        """Apply one action in each named slot. A slot that has ended must not be stepped again (ValueError)."""
+        """Apply one action in each given slot. Stepping a slot that has ended raises ValueError."""
 
-    def close(self) -> None:  # noqa: B027 - most pools hold nothing to release
+    def close(self) -> None:  # noqa: B027 - most pools have nothing to release
         """Release workers and files. Idempotent."""
 
 
@@ -60,7 +63,7 @@ class Environment(ABC):
 
     name: ClassVar[str]
     solved_return: float = 1.0
-    """What an episode that solves its task returns, in units of reward: bandits scale returns by it."""
+    """Return of an episode that solves its task, in units of reward. Bandits scale returns by it."""
     max_turns: int
 
     @abstractmethod
@@ -81,16 +84,16 @@ class Environment(ABC):
 
     @abstractmethod
     def reply(self, observation: Observation) -> str:
-        """Text of the user message that answers an action, in a growing conversation."""
+        """Text of the user message that answers an action in a growing conversation."""
 
     def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
-        """Text of the only user message of a turn when each turn gets a fresh prompt (``rollout.context=window``).
+        """Text of the only user message of a turn if each turn gets a fresh prompt (``rollout.context=window``).
 
-        ``past`` holds the last turns, oldest first: fewer than were asked for early in an episode or where they do
-        not fit, none in a prompt without history. ``step`` is the number of actions taken so far.
+        ``past`` holds the last turns, oldest first. It has fewer than ``rollout.history_turns`` turns early in an
+        episode or if they do not fit, and none in a prompt without history. ``step`` is the number of actions so far.
 
-        This one puts together what a growing conversation would say. Override it where later turns need more, such
-        as a format that only ``opening`` explains.
+        The default joins the texts of a growing conversation. Override it if later turns need more, such as a format
+        that only ``opening`` explains.
         """
         if step == 0:
             return self.opening(task, observation)
@@ -105,9 +108,9 @@ class Environment(ABC):
         """Project a response (without its end token) to an action. Pure."""
 
     def expert(self, task: Task) -> list[str] | None:
-        """Actions that solve the task, or None where the environment knows no expert."""
+        """Actions that solve the task, or None if the environment has no expert."""
         return None
 
     def baselines(self) -> Mapping[str, Callable[[Task], list[str]]]:
-        """Players without a model to show in the final table, by name; each gives the actions for a task."""
+        """Players without a model for the final table, by name; each returns the actions for a task."""
         return {}

@@ -1,8 +1,8 @@
-"""A checker for environments: does a class keep the protocol of :mod:`sdar.environments.base`?
+"""A checker for environments: whether a class implements the protocol of :mod:`sdar.environments.base` correctly.
 
-Everything that is found is reported at once, one sentence each. What is checked is what training relies on: equal
-curves for equal seeds need determinism, groups need episodes that do not disturb one another, panels need ids and
-contents that no other split has, and an error must never look like a reward.
+All problems are reported at once, one sentence each. The checks cover what training relies on: determinism (equal
+curves for equal seeds), independent episodes (for groups), ids and contents that no two splits share (for panels), and
+errors that never look like rewards.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from sdar.config.fields import AtLeastOne, checked
 from sdar.environments import check_records as records
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
 from sdar.episode import Observation, StepOutcome, Task
@@ -28,11 +29,11 @@ ODD_RESPONSES = (
     "éß漢字🙂\x00",
     "x" * 5000,
 )
-"""Responses a model may come up with; each must be projected, and its action answered."""
+"""Responses that a model may give. Each must be projected, and its action must have an outcome."""
 
 
 class EnvironmentCheckError(AssertionError):
-    """An environment breaks the protocol. ``problems`` holds one sentence for each way it does."""
+    """An environment breaks the protocol. ``problems`` holds one sentence per problem."""
 
     def __init__(self, name: str, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -42,7 +43,7 @@ class EnvironmentCheckError(AssertionError):
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What a passed check has looked at: tasks played, steps made, ends seen, experts that won."""
+    """Statistics of a passed check: tasks played, steps, ended episodes, experts that won."""
 
     tasks: int
     steps: int
@@ -50,33 +51,32 @@ class CheckReport:
     experts: int
 
 
+@checked
 def check_env(
     environment: Environment,
     *,
-    tasks_per_split: int = 4,
-    max_steps: int = 20,
+    tasks_per_split: AtLeastOne = 4,
+    max_steps: AtLeastOne = 20,
     seed: int = 0,
     unplayable: Task | None = None,
 ) -> CheckReport:
     """Check an environment against the protocol.
 
     Args:
-        environment: the environment; it is played, and nothing of it is changed.
-        tasks_per_split: how many tasks of each split are played, spread over the split; at least 1.
-        max_steps: turns of each random walk, at least 1; never more than ``environment.max_turns``.
-        seed: decides the random walks.
-        unplayable: a task that cannot start, to check that its slot, and no other, answers with an error.
+        environment: the environment; it is played but not modified.
+        tasks_per_split: number of tasks of each split to play, spread over the split.
+        max_steps: turns of each random walk, at most ``environment.max_turns``.
+        seed: seed of the random walks.
+        unplayable: a task that cannot start, to check that its slot, and no other, returns an error.
 
-    Raises :class:`EnvironmentCheckError` with everything that was found.
+    Raises :class:`EnvironmentCheckError` with all problems, and UserError for an argument out of range.
     """
-    if tasks_per_split < 1 or max_steps < 1:
-        raise ValueError(f"tasks_per_split={tasks_per_split} and max_steps={max_steps} must be at least 1")
     checker = _Checker(environment, seed)
     checker.check_description()
     tasks = checker.check_tasks(tasks_per_split)
     for response in ODD_RESPONSES:
         checker.projected(response)
-    if not checker.problems:  # without tasks and actions there is nothing to play
+    if not checker.problems:  # otherwise there may be no tasks or actions to play
         checker.check_play(tasks, min(max_steps, environment.max_turns))
         checker.check_experts(tasks)
         if unplayable is not None:
@@ -88,7 +88,7 @@ def check_env(
 
 Start = Observation | StepOutcome
 Walk = tuple[Start, list[tuple[str, StepOutcome]]]
-"""How a slot started, and its actions with their outcomes."""
+"""The start of a slot, and its actions with their outcomes."""
 
 
 class _Checker:
@@ -109,20 +109,22 @@ class _Checker:
 
     def check_description(self) -> None:
         name, max_turns = getattr(self.environment, "name", None), getattr(self.environment, "max_turns", None)
-        self.expect(isinstance(name, str) and bool(name), f"name is {name!r}; a text is needed")
+        self.expect(isinstance(name, str) and bool(name), f"name must be a non-empty string, got {name!r}")
         is_count = isinstance(max_turns, int) and max_turns >= 1
-        self.expect(is_count, f"max_turns is {max_turns!r}; an integer of at least 1 is needed")
+        self.expect(is_count, f"max_turns must be an integer >= 1, got {max_turns!r}")
 
     def check_tasks(self, per_split: int) -> list[Task]:
-        """Check every task; return a few of each split."""
+        """Check every task and return a few of each split."""
         splits = self.environment.splits()
         good = isinstance(splits, tuple) and len(splits) > 0 and len(set(splits)) == len(splits)
-        self.expect(good, f"splits() is {splits!r}; a tuple of different names is needed")
+        self.expect(good, f"splits() must return a tuple of distinct names, got {splits!r}")
         by_split = {split: list(self.environment.tasks(split)) for split in splits}
         for split, tasks in by_split.items():
             self.expect(len(tasks) > 0, f"split {split!r} has no tasks")
             again = list(self.environment.tasks(split))
-            self.expect(tasks == again, f"tasks({split!r}) gives other tasks, or another order, the second time")
+            self.expect(
+                tasks == again, f"tasks({split!r}) returns different tasks, or another order, on the second call"
+            )
             for task in tasks:
                 self.note(records.task_problems(task, split))
         ids = [task.task_id for tasks in by_split.values() for task in tasks]
@@ -137,10 +139,10 @@ class _Checker:
         shown = response if len(response) < 60 else response[:57] + "..."
         try:
             first, second = self.environment.project(response), self.environment.project(response)
-        except Exception as error:  # whatever it is, it would end a training run
+        except Exception as error:  # any exception would end a training run
             self.problems.append(f"project({shown!r}) raises {type(error).__name__}: {error}")
             return ""
-        self.expect(first == second, f"project({shown!r}) is not pure: it gives {first} and then {second}")
+        self.expect(first == second, f"project({shown!r}) is not pure: it returns {first}, then {second}")
         problems = list(records.projection_problems(first, shown))
         self.note(problems)
         return "" if problems else first.action
@@ -148,22 +150,22 @@ class _Checker:
     # Play ------------------------------------------------------------------------------------------------------
 
     def check_play(self, tasks: list[Task], max_steps: int) -> None:
-        """One pool plays two members of every task; the walks are then replayed: again, elsewhere, and alone."""
+        """Play two members of every task in one pool, then replay the walks: again, in another pool, and alone."""
         slots = [(task, member) for task in tasks for member in (0, 1)]
         pool = self.environment.open_pool()
         walks = self.play(pool, slots, max_steps)
-        if self.problems:  # a comparison would only say it again
+        if self.problems:  # comparisons would only repeat them
             return
         ended = [slot for slot, walk in enumerate(walks) if _is_over(walk)]
         for slot in ended[:3]:
             self.expect_refused(pool, slot)
         self.expect_refused(pool, len(slots))
-        self.expect(pool.step({}) == {}, "step({}) does not answer with an empty dict")
+        self.expect(pool.step({}) == {}, "step({}) must return an empty dict")
         scripts = [[action for action, _ in steps] for _, steps in walks]
         of_slot = [task for task, _ in slots]
         self.compare(walks, self.replay(pool, of_slot, scripts), "in a pool that was reset")
         other = self.environment.open_pool()
-        self.expect(other is not pool, "open_pool() gives the same pool twice")
+        self.expect(other is not pool, "open_pool() returns the same pool twice")
         self.compare(walks[::-1], self.replay(other, of_slot[::-1], scripts[::-1]), "in another pool and order")
         self.compare(walks[:1], self.replay(other, of_slot[:1], scripts[:1]), "without the other episodes")
         for used in (pool, other):
@@ -171,7 +173,7 @@ class _Checker:
             used.close()
 
     def play(self, pool: EnvironmentPool, slots: list[tuple[Task, int]], max_steps: int) -> list[Walk]:
-        """Walk at random."""
+        """Take random walks."""
         walks: list[Walk] = [(start, []) for start in self.reset(pool, [task for task, _ in slots])]
         if self.problems:
             return walks
@@ -196,7 +198,7 @@ class _Checker:
         return walks
 
     def choose(self, task: Task, member: int, turn: int, view: Observation) -> str:
-        """An action on offer, one of the expert's, or what an odd response projects to."""
+        """An offered action, one of the expert's, or the projection of an odd response."""
         rng = keyed_generator(self.seed, "check_env", task.task_id, member, turn)
         offers = list(view.actions or ()) or list(self.environment.expert(task) or ())
         if offers and rng.random() < 0.7:
@@ -204,7 +206,7 @@ class _Checker:
         return self.projected(ODD_RESPONSES[int(rng.integers(len(ODD_RESPONSES)))])
 
     def replay(self, pool: EnvironmentPool, tasks: list[Task], scripts: list[list[str]]) -> list[Walk]:
-        """Play given actions, each slot until it is over."""
+        """Play given actions in each slot until it is over."""
         walks: list[Walk] = [(start, []) for start in self.reset(pool, tasks)]
         for turn in range(max(map(len, scripts), default=0)):
             running = [slot for slot in range(len(tasks)) if turn < len(scripts[slot]) and not _is_over(walks[slot])]
@@ -216,11 +218,11 @@ class _Checker:
     def compare(self, expected: list[Walk], found: list[Walk], where: str) -> None:
         for (start, steps), (other_start, other_steps) in zip(expected, found, strict=True):
             self.expect(start == other_start, f"the same task starts differently {where}")
-            self.expect(steps == other_steps, f"the same actions have other outcomes {where}")
+            self.expect(steps == other_steps, f"the same actions have different outcomes {where}")
 
     def reset(self, pool: EnvironmentPool, tasks: list[Task]) -> list[Start]:
         starts = pool.reset(tasks)
-        self.expect(len(starts) == len(tasks), f"reset of {len(tasks)} tasks answers for {len(starts)} slots")
+        self.expect(len(starts) == len(tasks), f"reset() of {len(tasks)} tasks returns {len(starts)} slots")
         for start in starts:
             self.note(records.start_problems(start))
         return (starts + [Observation("", None, "")] * len(tasks))[: len(tasks)]
@@ -228,10 +230,12 @@ class _Checker:
     def step(self, pool: EnvironmentPool, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         try:
             outcomes = pool.step(actions)
-        except Exception as error:  # an action may be any text: none of them may raise
-            self.problems.append(f"step raises {type(error).__name__} for a text a model may say: {error}")
+        except Exception as error:  # an action may be any text, and none may raise
+            self.problems.append(f"step() raises {type(error).__name__} for an action that a model may give: {error}")
             return {}
-        self.expect(set(outcomes) == set(actions), f"step of slots {sorted(actions)} answers for {sorted(outcomes)}")
+        self.expect(
+            set(outcomes) == set(actions), f"step() of slots {sorted(actions)} returns slots {sorted(outcomes)}"
+        )
         for outcome in outcomes.values():
             self.note(records.outcome_problems(outcome))
         self.steps += len(outcomes)
@@ -239,11 +243,11 @@ class _Checker:
         return {slot: outcome for slot, outcome in outcomes.items() if slot in actions}
 
     def check_text(self, method: str, texts: list[str]) -> None:
-        self.expect(all(isinstance(text, str) for text in texts), f"{method}() gives something that is not a text")
-        self.expect(texts[0] == texts[1], f"{method}() gives another text the second time")
+        self.expect(all(isinstance(text, str) for text in texts), f"{method}() must return a string")
+        self.expect(texts[0] == texts[1], f"{method}() returns a different text on the second call")
 
     def check_window_prompt(self, task: Task, past: list[PastTurn], view: Observation, step: int) -> None:
-        """With as much history as there is, and with none. Not asked where its parts are no texts themselves."""
+        """Check it with all history and with none. Skipped if the texts that it is made of are wrong already."""
         if self.problems:
             return
         for shown in (past, []):
@@ -256,22 +260,23 @@ class _Checker:
         except (ValueError, LookupError):
             return
         except Exception as error:
-            self.problems.append(f"stepping a slot that is not running raises {type(error).__name__}, not ValueError")
+            self.problems.append(
+                f"stepping a slot that is not running must raise ValueError, got {type(error).__name__}"
+            )
         else:
             self.problems.append("a slot that has ended, or was never started, can be stepped")
 
     # Experts and errors ----------------------------------------------------------------------------------------
 
     def check_experts(self, tasks: list[Task]) -> None:
-        """An expert succeeds with its last action and within the turn limit, and the slot is over then."""
+        """An expert must succeed with its last action and within the turn limit, and the slot must then be over."""
         pool, limit = self.environment.open_pool(), self.environment.max_turns
         for task in tasks:
             actions = self.environment.expert(task)
             if actions is None:
                 continue
-            self.expect(
-                0 < len(actions) <= limit, f"the expert of {task.task_id!r} needs {len(actions)} of {limit} turns"
-            )
+            needed = f"the expert of {task.task_id!r} needs {len(actions)} turns, but max_turns is {limit}"
+            self.expect(0 < len(actions) <= limit, needed)
             _, steps = self.replay(pool, [task], [actions])[0]
             if len(steps) == len(actions) > 0 and steps[-1][1].success:
                 self.expect_refused(pool, 0)
@@ -281,17 +286,17 @@ class _Checker:
         pool.close()
 
     def check_unplayable(self, good: Task, unplayable: Task) -> None:
-        """An unplayable task answers with an error, and its neighbours do not notice."""
+        """An unplayable task must return an error without effect on its neighbors."""
         pool = self.environment.open_pool()
         starts = self.reset(pool, [good, unplayable, good])
         self.expect(isinstance(starts[1], StepOutcome), "the unplayable task starts as if it could be played")
-        self.expect(isinstance(starts[2], Observation), "an unplayable task keeps its neighbours from starting")
+        self.expect(isinstance(starts[2], Observation), "an unplayable task prevents its neighbors from starting")
         alone = self.reset(self.environment.open_pool(), [good])
-        self.expect(starts[0] == starts[2] == alone[0], "an unplayable task changes how its neighbours start")
+        self.expect(starts[0] == starts[2] == alone[0], "an unplayable task changes how its neighbors start")
         if not self.problems:
             self.expect_refused(pool, 1)
             outcomes = self.step(pool, {0: "look", 2: "look"})
-            self.expect(outcomes.get(0) == outcomes.get(2), "an unplayable task changes how its neighbours play")
+            self.expect(outcomes.get(0) == outcomes.get(2), "an unplayable task changes how its neighbors play")
         pool.close()
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a task, an observation, a projection or an outcome, in sentences. Part of ``check_env``."""
+"""Problems of tasks, observations, projections and outcomes, as sentences. Part of ``check_env``."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from sdar.environments.base import Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 
 ENVIRONMENTS_ENDS = (EndReason.SUCCESS, EndReason.FAILURE, EndReason.TURN_LIMIT, *(e for e in EndReason if e.is_error))
-"""End reasons an environment may give; the others are the collector's."""
+"""End reasons of environments; the others are for the collector."""
 
 
 def task_problems(task: Task, split: str) -> Iterator[str]:
     """Problems of a task listed under ``split``."""
     if task.split != split:
-        yield f"task {task.task_id!r} of split {split!r} says split {task.split!r}"
+        yield f"task {task.task_id!r} of split {split!r} has split={task.split!r}"
     for field in ("task_id", "task_type", "description", "content_hash"):
         value = getattr(task, field)
         if not isinstance(value, str) or not value:
-            yield f"{field} of task {task.task_id!r} is {value!r}; a text is needed"
+            yield f"{field} of task {task.task_id!r} must be a non-empty string, got {value!r}"
 
 
 def projection_problems(projection: Any, shown: str) -> Iterator[str]:
-    """Problems of what ``project`` gave for the response ``shown``."""
+    """Problems of the projection of the response ``shown``."""
     if not isinstance(projection, Projection):
-        yield f"project({shown!r}) gives {projection!r}; a Projection is needed"
+        yield f"project({shown!r}) must return a Projection, got {projection!r}"
     elif [type(vars(projection)[field]) for field in ("action", "valid")] != [str, bool]:
-        yield f"project({shown!r}) gives {projection!r}; a text and a bool are needed"
+        yield f"project({shown!r}) must return a Projection of a string and a bool, got {projection!r}"
 
 
 def observation_problems(view: Any) -> Iterator[str]:
@@ -39,43 +39,43 @@ def observation_problems(view: Any) -> Iterator[str]:
     for field in ("text", "anchor"):
         value = getattr(view, field)
         if not isinstance(value, str):
-            yield f"an observation's {field} is {value!r}; a text is needed"
+            yield f"{field} of an observation must be a string, got {value!r}"
     actions: Any = view.actions
     if actions is not None and not (isinstance(actions, tuple) and all(isinstance(action, str) for action in actions)):
-        yield f"an observation's actions are {actions!r}; a tuple of texts, or None, is needed"
+        yield f"actions of an observation must be a tuple of strings or None, got {actions!r}"
 
 
 def start_problems(start: Any) -> Iterator[str]:
-    """Problems of a slot's answer to ``reset``."""
+    """Problems of the start of a slot."""
     if not isinstance(start, StepOutcome):
         yield from observation_problems(start)
         return
     if not (start.done and start.end is not None and start.end.is_error):
-        yield f"a slot that cannot start answers {start}; a done outcome with an error is needed"
+        yield f"a slot that cannot start must return a done outcome with an error, got {start}"
     yield from outcome_problems(start)
 
 
 def outcome_problems(outcome: Any) -> Iterator[str]:
-    """Problems of an outcome, alone: its parts must agree with one another."""
+    """Problems of an outcome: its parts must be consistent."""
     if not isinstance(outcome, StepOutcome):
         yield f"{outcome!r} is not a StepOutcome"
         return
     yield from observation_problems(outcome.observation)
     reward: Any = outcome.reward
     if not isinstance(reward, (int, float)) or not math.isfinite(reward):
-        yield f"a reward is {reward!r}; a finite number is needed"
-    told = f"(done={outcome.done}, success={outcome.success}, end={outcome.end})"
+        yield f"a reward must be a finite number, got {reward!r}"
+    given = f"(done={outcome.done}, success={outcome.success}, end={outcome.end})"
     if outcome.done != (outcome.end is not None):
-        yield f"'end' must be set exactly when 'done' is {told}"
+        yield f"'end' must be set if and only if 'done' is true {given}"
     if outcome.success != (outcome.end is EndReason.SUCCESS):
-        yield f"'success' must agree with 'end' {told}"
+        yield f"'success' must agree with 'end' {given}"
     if outcome.end is not None and outcome.end not in ENVIRONMENTS_ENDS:
-        yield f"the end {str(outcome.end)!r} is not for an environment to give"
+        yield f"the end {str(outcome.end)!r} is reserved for the collector"
     failed = outcome.end is not None and outcome.end.is_error
     if failed != bool(outcome.error):
-        yield f"'error' must be told exactly when the end is an error {told}"
+        yield f"'error' must be set if and only if the end is an error {given}"
     if failed and reward:
-        yield f"an error came with the reward {reward}"
+        yield f"an error must have reward 0, got {reward}"
     for name, score in outcome.scores.items():
         if not isinstance(name, str) or not isinstance(score, (int, float)) or not 0 <= score <= 1:
-            yield f"the score {name!r} is {score!r}; a number in [0, 1] is needed"
+            yield f"the score {name!r} must be a number in [0, 1], got {score!r}"

@@ -1,4 +1,4 @@
-"""What a demonstrator shows: turns as an agent would take them, for the warm start of the tiny models."""
+"""Demonstrated turns, for the warm start of the tiny models."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """One demonstrated turn: what was seen before it, the thought, the command, and whether to imitate it.
+    """One demonstrated turn: the observation before it, the thought, the command, and whether to imitate it.
 
-    ``observation`` is the text of the environment's observation, from which it writes its prompts.
+    ``observation`` is the text of the environment's observation, from which the prompts are made.
     """
 
     observation: str

@@ -1,4 +1,4 @@
-"""Environments by name, without a configuration."""
+"""Making environments by name, without a configuration."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ ENVIRONMENTS = {
 
 
 def make(name: str, **settings: Any) -> Environment:
-    """An environment of ours, with the settings of its constructor; without any it needs no download.
+    """One of the environments of this package. The default settings need no download.
 
     Raises:
-        UserError: there is no such environment, or a setting of it is wrong.
+        UserError: there is no such environment, or a setting is wrong.
     """
     if name not in ENVIRONMENTS:
-        raise UserError(f"there is no environment {name!r}; it must be one of {', '.join(ENVIRONMENTS)}")
+        raise UserError(f"environment must be one of {', '.join(ENVIRONMENTS)}, got {name!r}")
     module, _, cls = ENVIRONMENTS[name].rpartition(".")
     constructor: Callable[..., Environment] = getattr(import_module(module), cls)
     return constructor(**settings)

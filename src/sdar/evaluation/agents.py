@@ -1,4 +1,4 @@
-"""Agents without a model, the floor and the ceiling of a panel: a random admissible agent and the expert."""
+"""Agents without a model, the floor and ceiling of a panel: a random admissible agent and the expert."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sdar.rollout.collector import waves
 from sdar.rollout.guard import GuardedPool, guarded
 
 Choose = Callable[[Task, int, Observation], str | StepOutcome | None]
-"""The action for (task, turn, observation); None: the agent gives up; an outcome: it failed, with that error."""
+"""The action for (task, turn, observation); None: the agent gives up; an outcome: it failed with that error."""
 
 
 def play_random(
@@ -20,7 +20,7 @@ def play_random(
 ) -> list[Episode] | None:
     """Play every task once with uniformly drawn admissible actions, keyed by (seed, task, turn).
 
-    None where the environment does not list admissible actions: such an agent does not exist there.
+    None if the environment does not list admissible actions.
     """
     missing = False
 
@@ -39,7 +39,7 @@ def play_random(
 def play_expert(
     environment: Environment, tasks: Sequence[Task], *, max_concurrent_episodes: int = 64
 ) -> list[Episode] | None:
-    """Play every task once with the environment's expert; None where it knows an expert for none of them."""
+    """Play every task once with the environment's expert; None if no task has one."""
     return play_plans(environment, tasks, environment.expert, max_concurrent_episodes=max_concurrent_episodes)
 
 
@@ -50,9 +50,9 @@ def play_plans(
     *,
     max_concurrent_episodes: int = 64,
 ) -> list[Episode] | None:
-    """Play every task once by a plan of its own; None where there is a plan for none of them.
+    """Play every task once by its own plan; None if no task has one.
 
-    A task without a plan counts as a failure, and so does a plan that ends before the episode does.
+    A task without a plan counts as a failure, and so does a plan that ends before the episode.
     """
     plans: dict[str, list[str] | StepOutcome | None] = {}
     for task in tasks:
@@ -71,7 +71,7 @@ def play_plans(
 
 @dataclass
 class _Game:
-    """An episode being played and what its agent sees."""
+    """A live episode and what its agent sees."""
 
     episode: Episode
     observation: Observation
@@ -87,7 +87,7 @@ class _Game:
 
 
 def _play(environment: Environment, tasks: Sequence[Task], choose: Choose, max_concurrent: int) -> list[Episode]:
-    """Episodes in the order of the tasks; their turns hold actions and rewards, and no tokens."""
+    """Episodes in the order of the tasks; their turns hold actions and rewards, but no tokens."""
     episodes: list[Episode] = []
     with GuardedPool(environment) as pool:
         for wave in waves(len(tasks), max_concurrent):

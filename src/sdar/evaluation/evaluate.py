@@ -26,12 +26,12 @@ def evaluate(
     Args:
         collector: the policy with the sampling of the evaluation (temperature 0 is greedy).
         panel: the tasks.
-        seed: the run's seed. The tokens are keyed by (seed, "val", name, task): training is not disturbed, and two
-            evaluations of one name differ by their weights alone.
+        seed: the run's seed. The tokens are keyed by (seed, "val", name, task), so training is unaffected, and two
+            evaluations of one name differ only by their weights.
         name: what is evaluated; also the name of the result.
-        privileged: text put into the prompt of a task (evaluation with skills); None: the policy alone.
+        privileged: text put into the prompt of a task (evaluation with skills); None: no text.
         progress: called after every turn.
-        rank, world_size: which share of the panel to play; shares are put together by ``merge``.
+        rank, world_size: the share of the panel to play; ``merge`` combines shares.
     """
     requests = [EpisodeRequest(task, member=0) for task in panel.share(rank, world_size)]
     text = None if privileged is None else lambda task, _: privileged(task)

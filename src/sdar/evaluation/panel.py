@@ -14,14 +14,14 @@ from sdar.randomness import keyed_generator
 
 @dataclass(frozen=True)
 class Panel:
-    """Tasks of one split; ``content_hash`` (hex) is equal for panels of the same tasks, in any order, anywhere."""
+    """Tasks of one split; ``content_hash`` (hex) is equal for panels of the same tasks, in any order."""
 
     tasks: tuple[Task, ...]
     split: str
     content_hash: str
 
     def share(self, rank: int, world_size: int) -> tuple[Task, ...]:
-        """The tasks that one of ``world_size`` processes plays; the shares are disjoint and cover the panel."""
+        """The tasks that one of ``world_size`` processes plays. The shares are disjoint and cover the panel."""
         return self.tasks[rank::world_size]
 
     def counts(self) -> dict[str, int]:
@@ -33,19 +33,22 @@ class Panel:
 def make_panel(environment: Environment, split: str, size: int, seed: int) -> Panel:
     """Choose ``size`` tasks of a split, the task types taking turns.
 
-    Types are equally frequent to within one, as long as each has tasks left. The choice depends on (seed, split) and
-    the tasks alone. A smaller panel of the same seed is the beginning of a larger one.
+    Types are equally frequent to within one, as long as each has tasks left. The choice depends only on (seed, split)
+    and the tasks. A smaller panel of the same seed is the beginning of a larger one.
 
     Raises:
         UserError: an unknown split, a size below 1, or fewer tasks than ``size``.
     """
     if split not in environment.splits():
-        raise UserError(f"evaluation.split is {split!r}, but it must be one of {', '.join(environment.splits())}")
+        known = " or ".join(map(repr, environment.splits()))
+        raise UserError(f"evaluation.split must be {known}, got {split!r}")
     if size < 1:
-        raise UserError(f"evaluation.panel_size is {size}, but a panel needs at least 1 task")
+        raise UserError(f"evaluation.panel_size must be >= 1, got {size}")
     tasks = environment.tasks(split)
     if size > len(tasks):
-        raise UserError(f"evaluation.panel_size is {size}, but the split {split!r} has only {len(tasks)} tasks")
+        raise UserError(
+            f"evaluation.panel_size must be <= {len(tasks)}, the number of tasks of the split {split!r}, got {size}"
+        )
     by_type: dict[str, list[Task]] = {}
     for task in tasks:
         by_type.setdefault(task.task_type, []).append(task)
@@ -68,7 +71,7 @@ def assert_disjoint(panel: Panel, train_tasks: Iterable[Task]) -> None:
     shared = [task.task_id for task in panel.tasks if task.task_id in names or task.content_hash in contents]
     if shared:
         raise UserError(
-            f"evaluation.split is {panel.split!r}, but it must be disjoint from training: {len(shared)} of the panel's "
+            f"evaluation.split must be disjoint from training, got {panel.split!r}: {len(shared)} of the panel's "
             f"{len(panel.tasks)} tasks are training tasks, for example {shared[0]}"
         )
 

@@ -1,4 +1,4 @@
-"""The table a run ends with: agents side by side on one panel, each figure with its n and interval."""
+"""The final table of a run: agents side by side on one panel, with n and interval."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["EvaluationResult", "TaskRecord", "as_text", "final_table", "merge", 
 
 
 def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:
-    """Two tables, one row per result in the order given: the panel as a whole, and by task type.
+    """Two tables of the results, in the given order: the whole panel, and by task type.
 
-    Success and named scores weigh every task the same; the mean over the types is a row that says so.
+    Success and named scores weigh every task equally; the mean over the types is a row of its own.
 
-    Plain ASCII in Markdown's form, so that they print anywhere and can be pasted. Errors are counted and excluded
-    from n; a type without an episode shows "-".
+    The tables are plain ASCII in Markdown format, so they print anywhere and can be pasted. Errors are counted and
+    excluded from n; a type without an episode shows "-".
     """
     whole = Table(box=box.MARKDOWN)
     whole.add_column("agent", no_wrap=True)
@@ -29,7 +29,7 @@ def final_table(results: Sequence[EvaluationResult], title: str = "Success on th
         whole.add_column(heading, justify="right", no_wrap=True)
     for number, result in enumerate(results, start=1):
         shown = [_percent(result.scores[name]) if name in result.scores else "-" for name in scores]
-        whole.add_row(f"{number} {result.name}", *_figures(result), *shown)
+        whole.add_row(f"{number} {result.name}", *_cells(result), *shown)
 
     types = sorted({name for result in results for name in result.by_type})
     by_type = Table(box=box.MARKDOWN)
@@ -46,7 +46,7 @@ def final_table(results: Sequence[EvaluationResult], title: str = "Success on th
     return text
 
 
-def _figures(result: EvaluationResult) -> list[str]:
+def _cells(result: EvaluationResult) -> list[str]:
     low, high = result.interval
     counts = [str(result.successes), str(result.n), str(result.errors)]
     if not result.n:
@@ -64,8 +64,8 @@ def _share(counts: tuple[int, int] | None) -> str:
 
 
 def as_text(table: Table) -> str:
-    """A table in Markdown that is also readable as it stands."""
-    # Not the terminal's console: the text goes to files as well, and must not depend on where it is made.
+    """A table in Markdown that is also readable as plain text."""
+    # Not the terminal's console: the text also goes to files, and must not depend on the terminal.
     console = Console(file=io.StringIO(), width=400, color_system=None, force_terminal=False, legacy_windows=False)
     console.print(table)
     stream = console.file

@@ -1,4 +1,4 @@
-"""What an evaluation found: one record per task, counted exactly, with n and an interval."""
+"""The result of an evaluation: one record per task, exact counts, n and an interval."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sdar.evaluation.statistics import Interval, wilson_interval
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """The outcome of one task. Small and without tokens, so that processes can exchange it."""
+    """The outcome of one task, small and without tokens, so that processes can exchange it."""
 
     task_id: str
     task_type: str
@@ -46,7 +46,7 @@ class TaskRecord:
 
     @classmethod
     def from_dict(cls, values: Sequence[Any]) -> TaskRecord:
-        """The record that :meth:`to_dict` wrote; without scores where an earlier version wrote none."""
+        """The record of :meth:`to_dict`; without scores if an earlier version wrote it."""
         task_id, task_type, success, end, num_turns, episode_return = values[:6]
         scores = values[6] if len(values) > 6 else {}
         return cls(task_id, task_type, success, EndReason(end), num_turns, episode_return, scores)
@@ -56,9 +56,9 @@ class TaskRecord:
 class EvaluationResult:
     """One pass over a panel.
 
-    ``n`` counts the episodes that ended validly; those ended by an error (``errors``) are no failures: they are left
-    out of every figure and shown beside it. Rates are in [0, 1], NaN where n is 0. ``episodes`` may be empty when the
-    records were gathered from several processes.
+    ``n`` counts the episodes that ended validly. Those that ended by an error (``errors``) are not failures: every
+    metric excludes them, and they are reported separately. Rates are in [0, 1], NaN if n is 0. ``episodes`` may be
+    empty if the records were gathered from several processes.
     """
 
     name: str
@@ -72,12 +72,12 @@ class EvaluationResult:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> EvaluationResult:
-        """The result that :meth:`to_dict` wrote."""
+        """The result of :meth:`to_dict`."""
         records = tuple(TaskRecord.from_dict(record) for record in values["records"])
         return cls(values["name"], records, values["panel"])
 
     def named(self, name: str) -> EvaluationResult:
-        """The same result under another name: a row of the report is called after the agent, not after the key."""
+        """The same result under another name: a row of the report is named after the agent, not after the key."""
         return replace(self, name=name)
 
     @cached_property
@@ -92,7 +92,7 @@ class EvaluationResult:
 
     @property
     def errors(self) -> int:
-        """Number of episodes ended by an error, excluded from ``n``."""
+        """Number of episodes that ended by an error, excluded from ``n``."""
         return len(self.records) - self.n
 
     @property
@@ -119,14 +119,14 @@ class EvaluationResult:
 
     @property
     def macro_success_rate(self) -> float:
-        """Mean of the task types' success rates, each type weighing the same; in [0, 1], NaN without an episode."""
+        """Unweighted mean of the task types' success rates, in [0, 1]; NaN without an episode."""
         return _mean([solved / n for n, solved in self.by_type.values()])
 
     @cached_property
     def scores(self) -> dict[str, float]:
-        """Mean of each named score over the valid episodes, in [0, 1], names sorted; empty where none is given.
+        """Mean of each named score over the valid episodes, in [0, 1], names sorted; empty without scores.
 
-        An episode that ended before the environment scored it counts 0, like one without success.
+        An episode that ended before the environment scored it counts as 0, like one without success.
         """
         return {name: _mean([record.scores.get(name, 0.0) for record in self.valid]) for name in self._score_names}
 
@@ -145,7 +145,7 @@ class EvaluationResult:
 
     @cached_property
     def ends(self) -> dict[EndReason, int]:
-        """Number of episodes of each end reason, errors included; reasons that did not occur are left out."""
+        """Number of episodes of each end reason that occurred, errors included."""
         counts = Counter(record.end for record in self.records)
         return {reason: counts[reason] for reason in EndReason if counts[reason]}
 
@@ -155,10 +155,10 @@ class EvaluationResult:
         return sum(record.num_turns for record in self.valid) / self.n if self.n else math.nan
 
     def metrics(self, prefix: str) -> dict[str, float]:
-        """Success rates and named scores; nothing where there is no episode.
+        """Success rates and named scores; {} without an episode.
 
         ``<prefix>/success_rate`` over all tasks, ``<prefix>/success_rate/<task_type>``, ``<prefix>/score/<name>`` and,
-        where there are several task types, ``<prefix>/macro_success_rate``.
+        with several task types, ``<prefix>/macro_success_rate``.
         """
         if not self.n:
             return {}
@@ -187,14 +187,14 @@ def summarise(name: str, episodes: Sequence[Episode], panel_hash: str = "") -> E
 
 
 def merge(results: Sequence[EvaluationResult]) -> EvaluationResult:
-    """One result of the shares that several processes played of one panel; records sorted by task.
+    """The combined result of shares that several processes played of one panel; records sorted by task.
 
     Raises ValueError for shares of different names or panels, or for a task that occurs twice.
     """
     if len({(result.name, result.panel_hash) for result in results}) != 1:
-        raise ValueError("only shares of one evaluation, of the same name and panel, can be merged")
+        raise ValueError("results must be shares of one evaluation, with the same name and panel")
     records = sorted((record for result in results for record in result.records), key=lambda record: record.task_id)
     if len({record.task_id for record in records}) != len(records):
-        raise ValueError("a task occurs in two shares of an evaluation: it would be counted twice")
+        raise ValueError("results must be disjoint: a task that occurs in two shares would be counted twice")
     episodes = tuple(episode for result in results for episode in result.episodes)
     return EvaluationResult(results[0].name, tuple(records), results[0].panel_hash, episodes)

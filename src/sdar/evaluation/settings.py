@@ -1,4 +1,4 @@
-"""What is played to judge the weights, and how often: the group ``evaluation``."""
+"""What is evaluated, and how often: the group ``evaluation``."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sdar.rollout.settings import SamplingConfig
 class EvaluationSettings:
     """The fixed panel, played before, during and after training.
 
-    ``split``               where the panel's tasks come from; it shares nothing with training
-    ``panel_size``          number of tasks, all types equally
+    ``split``               split of the panel's tasks, disjoint from training
+    ``panel_size``          number of tasks, balanced over the task types
     ``every_n_iterations``  how often during training
-    ``seed``                draws the panel and the sampled tokens; its own, so that runs share a panel
+    ``seed``                seed of the panel and the sampled tokens; separate, so that runs share a panel
     ``baselines``           whether the random agent and the expert are played for the final table
-    ``sampling``            how the policy samples when it is evaluated
+    ``sampling``            how the policy samples during evaluation
     """
 
     split: str

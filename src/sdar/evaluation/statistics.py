@@ -1,6 +1,6 @@
-"""Intervals for what is reported: a proportion, a mean over runs, a paired difference.
+"""Confidence intervals for reported results: a proportion, a mean over runs, a paired difference.
 
-The intervals come from scipy, so that no formula of ours stands between a figure and its uncertainty.
+The intervals come from scipy, so no formula of ours can distort them.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from scipy.optimize import brentq
 from scipy.stats import binomtest, bootstrap, nct, t
 
 CONFIDENCE = 0.95
-"""Confidence level of every interval that is reported without saying which."""
+"""Default confidence level of all intervals."""
 
 FEW_RUNS = 6
-"""Below this many values a bootstrap interval is much too narrow: there are too few values to draw from."""
+"""With fewer values a bootstrap interval is much too narrow."""
 
 POWER = 0.8
-"""Probability with which a difference of the size of :func:`detectable_difference` is found."""
+"""Probability of finding a difference of the size of :func:`detectable_difference`."""
 
 
 class Interval(NamedTuple):
@@ -33,7 +33,7 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``n`` values with its interval. With one value the interval is the whole line: nothing is known."""
+    """A mean over ``n`` values with its interval. With one value the interval is the whole real line."""
 
     mean: float
     interval: Interval
@@ -46,7 +46,7 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> I
     Raises ValueError unless ``0 <= successes <= n``.
     """
     if not 0 <= successes <= n:
-        raise ValueError(f"{successes} successes of {n} trials: successes must lie between 0 and the trials")
+        raise ValueError(f"successes must be in [0, {n}], the number of trials, got {successes}")
     if n == 0:
         return Interval(0.0, 1.0)
     interval = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
@@ -59,13 +59,13 @@ def mean_over_runs(values: Sequence[float], confidence: float = CONFIDENCE) -> E
     Raises ValueError for no values or a value that is not finite.
     """
     if not values or not all(math.isfinite(value) for value in values):
-        raise ValueError(f"a mean over runs needs at least one value, all of them finite, not {list(values)}")
+        raise ValueError(f"values must be one or more finite numbers, got {list(values)}")
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:
         return Estimate(mean, Interval(-math.inf, math.inf), n)
     standard_error = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1) / n)
-    # Not t.interval: it answers NaN where all values are equal, and there the interval is a point.
+    # Not t.interval: it returns NaN if all values are equal, where the interval is a point.
     half_width = float(t.ppf(0.5 + confidence / 2, df=n - 1)) * standard_error
     return Estimate(mean, Interval(mean - half_width, mean + half_width), n)
 
@@ -79,7 +79,7 @@ def paired_difference(
     """
     if len(treatment) != len(baseline):
         raise ValueError(
-            f"a paired difference needs equally many values: {len(treatment)} and {len(baseline)} were given"
+            f"treatment and baseline must have the same number of values, got {len(treatment)} and {len(baseline)}"
         )
     return mean_over_runs([a - b for a, b in zip(treatment, baseline, strict=True)], confidence)
 
@@ -87,8 +87,8 @@ def paired_difference(
 def bootstrap_mean(values: Sequence[float], confidence: float = CONFIDENCE, *, seed: int = 0) -> Estimate:
     """Mean of independent runs with a bootstrap interval (bias-corrected and accelerated, 9999 draws, seeded).
 
-    It assumes no distribution, but with fewer than :data:`FEW_RUNS` values it is much too narrow; beside it stands
-    Student's interval, :func:`mean_over_runs`. Where all values are equal the interval is a point.
+    It assumes no distribution, but with fewer than :data:`FEW_RUNS` values it is much too narrow; compare it with
+    Student's interval, :func:`mean_over_runs`. If all values are equal, the interval is a point.
 
     Raises ValueError for no values or a value that is not finite.
     """
@@ -111,13 +111,13 @@ def standard_deviation(values: Sequence[float]) -> float:
 def detectable_difference(deviation: float, n: int, *, power: float = POWER, confidence: float = CONFIDENCE) -> float:
     """The true mean difference that a paired two-sided t test of ``n`` pairs finds with probability ``power``.
 
-    ``deviation`` is the standard deviation of the paired differences, in their unit; so is the answer. Exact, by the
-    noncentral t distribution, both tails counted. Infinite for fewer than two pairs.
+    ``deviation`` is the standard deviation of the paired differences; the result is in the same unit. It is exact, by
+    the noncentral t distribution with both tails. Infinite for fewer than two pairs.
 
     Raises ValueError for a deviation below 0.
     """
     if deviation < 0:
-        raise ValueError(f"a standard deviation is at least 0, not {deviation}")
+        raise ValueError(f"deviation must be >= 0, got {deviation}")
     if n < 2 or math.isnan(deviation):
         return math.inf
     if deviation == 0:
@@ -127,7 +127,7 @@ def detectable_difference(deviation: float, n: int, *, power: float = POWER, con
 
     def missing(shift: float) -> float:
         upper, lower = nct.sf(critical, df, shift), nct.cdf(-critical, df, shift)
-        # Far out, scipy cannot tell the lower tail (NaN), which is nothing there.
+        # Far out, scipy returns NaN for the lower tail, which is 0 there.
         return float(upper) + (0.0 if math.isnan(lower) else float(lower)) - power
 
     highest = 1.0

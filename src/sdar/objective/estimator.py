@@ -31,10 +31,10 @@ class AdvantageEstimator(ABC):
         return {}
 
     def over_turn_rows(self) -> AdvantageEstimator:
-        """The same with the group statistics of the paper's code (``statistics=release``); UserError without such."""
+        """The same with the group statistics of the paper's code (``loss_aggregation=reference_code``); UserError without such."""
         raise UserError(
-            f"statistics=release, but algorithm.advantage={type(self).__name__} has no form over turn rows; allowed is "
-            f"statistics=episode, or a method with GroupAdvantage such as algorithm=grpo"
+            f"loss_aggregation=reference_code takes group statistics over turn rows, which {type(self).__name__} does not "
+            "have; set loss_aggregation=token_mean, or a method with GroupAdvantage such as algorithm=grpo"
         )
 
 
@@ -76,7 +76,7 @@ class CentredAdvantage(AdvantageEstimator):
 
 @settings(frozen=True)
 class ReleaseAdvantage(AdvantageEstimator):
-    """GRPO as the paper's code computes it: what ``statistics=release`` makes of :class:`GroupAdvantage`.
+    """GRPO as the paper's code computes it: what ``loss_aggregation=reference_code`` makes of :class:`GroupAdvantage`.
 
     ``invalid_penalty``  >= 0, in units of reward, taken from a turn that broke the action format
     """

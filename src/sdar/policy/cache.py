@@ -1,9 +1,9 @@
-"""A key/value cache whose rows have lengths of their own.
+"""A key/value cache whose rows have different lengths.
 
-A conversation grows by a ragged block per turn: some rows get a long observation, some a short one, and responses
-end at different steps. In a cache where all rows share one length, every turn would leave holes that are stored,
-masked and attended over from then on. Here each row is written at its own positions in buffers that are allocated
-ahead, so a row is always the plain sequence of its tokens and one step costs no copy of the history.
+A conversation grows by a ragged block per turn: observations differ in length, and responses end at different steps.
+In a cache where all rows share one length, every turn would leave holes that are stored, masked and attended over from
+then on. Here each row is written at its own positions in preallocated buffers, so a row is always the plain sequence
+of its tokens, and a step never copies the history.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 _GROWTH_TOKENS = 128
-"""Buffers grow in steps of so many tokens per row, so that they are rarely copied."""
+"""Buffers grow by this many tokens per row, so they are rarely copied."""
 
 
 @dataclass
 class _Block:
-    """Where the block being fed goes: rows [B, 1], positions [B, N], and the length of the longest row after it."""
+    """Where the current block goes: rows [B, 1], positions [B, N], and the length of the longest row after it."""
 
     rows: Tensor
     positions: Tensor
@@ -51,7 +51,7 @@ class SlotLayer(CacheLayerMixin):
         self,
         key_states: Tensor,
         value_states: Tensor,
-        *args: Any,  # noqa: ARG002 - what other caches of the library are told
+        *args: Any,  # noqa: ARG002 - arguments that other caches of the library take
         **kwargs: Any,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         """Write a block [B, heads, N, D] and return all keys and values up to the longest row (views)."""
@@ -75,12 +75,12 @@ class SlotLayer(CacheLayerMixin):
         if self.is_initialized:
             self.keys, self.values = self.keys.index_select(0, rows), self.values.index_select(0, rows)
 
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - the block knows
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:  # noqa: ARG002 - the block has it
         """Number of keys attended over, and where they start."""
         return self.cache.block.length, 0
 
     def get_seq_length(self) -> int:
-        """Length of the longest row before the block being fed."""
+        """Length of the longest row before the current block."""
         block = self.cache.block
         return block.length - block.positions.shape[1]
 
@@ -98,15 +98,15 @@ class SlotCache(Cache):
         self.block: _Block
 
     def place(self, positions: Tensor, length: int, first: bool = False) -> None:
-        """Say where the next block goes: positions [B, N], the length of the longest row after it.
+        """Set where the next block goes: positions [B, N], and the length of the longest row after it.
 
-        ``first``: every row starts at 0, so the block is all there is.
+        ``first``: every row starts at 0, so the cache is empty before the block.
         """
         rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
         self.block = _Block(rows, positions, length, first)
 
     def select_rows(self, rows: Tensor) -> None:
-        """Keep the named rows, in that order; a row may be named more than once."""
+        """Keep the given rows, in that order; a row may occur more than once."""
         for layer in self.slot_layers:
             layer.select_rows(rows)
 

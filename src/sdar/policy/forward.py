@@ -1,8 +1,8 @@
 """The two halves of a causal language model: hidden states, and logits from chosen hidden states.
 
 A Hugging Face model computes logits for whole sequences. The policy needs them only where a token is sampled or
-scored, so it runs the decoder and the output head apart. Some architectures change the logits after the head; the
-changes named in their configs are repeated here, and :func:`split_forward_error` measures whether anything is missing.
+scored, so it runs the decoder and the output head separately. Some architectures change the logits after the head; the
+changes named in their configs are repeated here, and :func:`split_forward_error` measures whether one is missing.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def logits_from_hidden(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 def output_head(model: PreTrainedModel, temperature: float = 1.0) -> OutputHead | None:
     """The head as a weight and what follows it, logits divided by ``temperature``.
 
-    None where the head is no plain linear layer (one with an adapter, say). Weights that are spread over processes are
-    there only while the model's forward pass runs.
+    None where the head is not a plain linear layer (for example, with an adapter). Sharded weights exist only while the
+    model's forward pass runs.
     """
     head = cast(Any, model).get_output_embeddings()
     if type(head) is not nn.Linear:
@@ -76,7 +76,7 @@ def _finished(model: PreTrainedModel, logits: Tensor) -> Tensor:
 
 @torch.no_grad()
 def split_forward_error(model: PreTrainedModel, ids: Tensor) -> float:
-    """Largest absolute difference between the model's own logits and the two halves', for ids [B, T]."""
+    """Largest absolute difference between the model's logits and those of the two halves, for ids [B, T]."""
     whole = model(input_ids=ids, use_cache=False).logits.float()
     halves = logits_from_hidden(model, hidden_states(model, ids, use_cache=False))
     return float((whole - halves).abs().max())

@@ -1,6 +1,6 @@
-"""Sampling the turns of many conversations side by side, with the key/value cache kept from turn to turn.
+"""Samples the turns of many conversations in one batch; the key/value cache is kept from turn to turn.
 
-Only new tokens are ever computed: at each turn the tokens since the last sampled one, then one token per step.
+Only new tokens are computed: at each turn the tokens since the last sampled one, then one token per step.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sdar.policy.sampling import TokenSampler
 
 @dataclass
 class _Row:
-    """One live conversation: its slot, how many of its tokens are in the cache, and the sampled one that is not."""
+    """One live conversation: its slot, the number of its tokens in the cache, and the sampled one that is not."""
 
     slot: int
     cached: int
@@ -35,10 +35,10 @@ class TurnGenerator:
     ``start(n)`` opens slots 0 .. n-1; every ``respond`` appends tokens to the live conversations and samples one
     response for each. The weights must not change between ``start`` and the last ``respond``.
 
-    pad_id             id used to fill blocks; never attended to, so any id will do.
+    pad_id             id that fills blocks; any id works, because padding is never attended to.
     end_id             the assistant's end token: a response stops once it is sampled.
     temperature, top_p, top_k   see :class:`sdar.policy.sampling.TokenSampler`.
-    max_response_tokens  > 0, sampled tokens of a response, the end token included.
+    max_response_tokens  >= 1, longest response, the end token included.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class TurnGenerator:
         max_response_tokens: int,
     ) -> None:
         if max_response_tokens < 1:
-            raise ValueError(f"max_response_tokens must be at least 1, got {max_response_tokens}")
+            raise ValueError(f"max_response_tokens must be >= 1, got {max_response_tokens}")
         self.model = model
         self.pad_id = pad_id
         self.end_id = end_id
@@ -70,25 +70,25 @@ class TurnGenerator:
     def respond(
         self, new_ids: Mapping[int, Sequence[int]], uniforms: Mapping[int, NDArray[np.float64]]
     ) -> dict[int, list[int]]:
-        """Sample one response per named slot.
+        """Sample one response per given slot.
 
-        ``new_ids[slot]``  ids fed since the slot's last sampled token (the whole prompt in the first turn). If that
+        ``new_ids[slot]``  ids since the slot's last sampled token (the whole prompt in the first turn). If that
         response was cut before its end token, these ids begin with the end token that was not sampled.
         ``uniforms[slot]`` [max_response_tokens] numbers in [0, 1), one per token that may be sampled.
 
-        Returns the sampled ids of each slot, the end token included when it was sampled. Live slots that are not
-        named have ended: they leave the batch and never come back. Raises ValueError for a slot that is not live or
-        has no tokens to start from.
+        Returns the sampled ids of each slot, including the end token if it was sampled. Live slots that are not given
+        have ended: they leave the batch and never come back. Raises ValueError for a slot that is not live or has no
+        tokens to start from.
         """
         self._keep_rows(new_ids)
         if not self._rows:
             return {}
         numbers = np.stack([np.asarray(uniforms[row.slot], dtype=np.float64) for row in self._rows])
         if numbers.shape[1] < self.max_response_tokens:
-            raise ValueError(f"{self.max_response_tokens} uniforms per slot are needed, got {numbers.shape[1]}")
+            raise ValueError(f"uniforms must have {self.max_response_tokens} numbers per slot, got {numbers.shape[1]}")
         blocks = [[*row.pending, *new_ids[row.slot]] for row in self._rows]
         if not all(blocks):
-            raise ValueError("every slot needs at least one token before its first response")
+            raise ValueError("new_ids must have at least one token per slot before its first response")
         with torch.no_grad(), _evaluation_mode(self.model):
             logits = self._prefill(blocks)
             for row, block in zip(self._rows, blocks, strict=True):
@@ -105,7 +105,7 @@ class TurnGenerator:
     def _keep_rows(self, new_ids: Mapping[int, Sequence[int]]) -> None:
         live = {row.slot for row in self._rows}
         if unknown := sorted(set(new_ids) - live):
-            raise ValueError(f"slots {unknown} are not live")
+            raise ValueError(f"new_ids must name live slots, got {unknown}, which are not live")
         kept = [index for index, row in enumerate(self._rows) if row.slot in new_ids]
         if len(kept) == len(self._rows):
             return
@@ -116,11 +116,11 @@ class TurnGenerator:
     def _prefill(self, blocks: list[list[int]]) -> Tensor:
         """Feed one ragged block per row, padded on the right; logits [B, V] after each row's last token.
 
-        Padding lands behind the row's own tokens, where nothing attends to it and the next token overwrites it.
+        Padding is written after the row's own tokens, where nothing attends to it and the next token overwrites it.
         """
         if any(row.cached for row in self._rows):
             return self._prefill_rows(blocks, [row.cached for row in self._rows])
-        # The members of a group open with the same prompt: it is computed once and copied.
+        # The members of a group start with the same prompt: it is computed once and copied.
         distinct = {block: index for index, block in enumerate(dict.fromkeys(map(tuple, blocks)))}
         logits = self._prefill_rows([list(block) for block in distinct], [0] * len(distinct))
         source = torch.tensor([distinct[tuple(block)] for block in blocks], device=logits.device)
@@ -138,7 +138,7 @@ class TurnGenerator:
         return logits_from_hidden(self.model, hidden[torch.arange(len(blocks), device=hidden.device), ends])
 
     def _decode(self, logits: Tensor, uniforms: Tensor) -> list[list[int]]:
-        # Apple's GPU knows no float64, in which tokens are drawn.
+        # Tokens are drawn in float64, which Apple's GPU does not support.
         drawing = torch.device("cpu") if logits.device.type == "mps" else logits.device
         uniforms = uniforms.to(drawing)
         cached = np.array([row.cached for row in self._rows])
@@ -152,7 +152,7 @@ class TurnGenerator:
             going = going & (tokens != self.end_id)
             if len(sampled) == self.max_response_tokens or not going.any():
                 break
-            # Rows that are done are fed padding behind their last token: it is never attended to.
+            # Finished rows get padding after their last token; it is never attended to.
             fed = np.where(going, tokens, self.pad_id)[:, None]
             hidden = self._feed(fed, cached[:, None], last=cached)
             cached += going
@@ -163,7 +163,7 @@ class TurnGenerator:
         return [table[index, :count].tolist() for index, count in enumerate(counts.tolist())]
 
     def _feed(self, ids: NDArray[np.int64], places: NDArray[np.int64], last: NDArray[np.int64]) -> Tensor:
-        """Hidden states [B, N, H] of ids [B, N] written at places [B, N]; ``last`` [B]: place of the last real one."""
+        """Hidden states [B, N, H] of ids [B, N] written at places [B, N]; ``last`` [B]: place of the last real id."""
         cache = self._cache
         assert cache is not None
         device = self.model.device
@@ -177,7 +177,7 @@ class TurnGenerator:
             self.model,
             torch.from_numpy(ids).to(device),
             attention_mask=mask,
-            # Padding takes the position of the last real token: positions beyond the model's limit never occur.
+            # Padding takes the position of the last real token, so no position exceeds the model's limit.
             position_ids=torch.from_numpy(np.minimum(places, last[:, None])).to(device),
             past_key_values=cache,
             use_cache=True,
@@ -193,7 +193,7 @@ class TurnGenerator:
 
 @contextmanager
 def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Switch dropout off for a while; a model in training mode comes back in training mode."""
+    """Switch dropout off temporarily; the model's mode is restored afterwards."""
     training = model.training
     model.train(False)
     try:

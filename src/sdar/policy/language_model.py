@@ -1,4 +1,4 @@
-"""A language model with everything a rollout needs to know about it, and the two ways to get one."""
+"""A language model with what a rollout needs to know about it, and the two ways to load one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from sdar.policy.lora import LoraSettings, add_adapters
 from sdar.policy.sharding import class_name
 
 PRETRAINED = Path(__file__).parent / "pretrained"
-"""Folder of the shipped models, one folder each."""
+"""Directory of the shipped models, one directory each."""
 
 DType = Literal["float32", "bfloat16"]
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 would need its losses scaled
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 would need loss scaling
 _PROBE_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.5}
-"""How far two ways to compute the same logits may be apart, by the model's dtype."""
+"""Largest difference between two ways to compute the same logits, by the model's dtype."""
 
 
 @dataclass
@@ -35,8 +35,8 @@ class LanguageModel:
 
     context_tokens  longest conversation in tokens, responses included.
     name            what the user asked for (a name or a path).
-    content_hash    of the weights as they were loaded, without adapters; see :func:`weights_hash`.
-    lora            adapters that are trained instead of the weights; None: all weights are.
+    content_hash    of the loaded weights, without adapters; see :func:`weights_hash`.
+    lora            adapters that are trained instead of the weights; None: all weights are trained.
     """
 
     model: PreTrainedModel
@@ -54,17 +54,17 @@ class LanguageModel:
 
     @property
     def pad_id(self) -> int:
-        """Id that fills the unused part of a batch. It may equal the end token: masks come from lengths, not ids."""
+        """Id of padding. It may equal the end token: masks come from lengths, not ids."""
         pad = self.tokenizer.pad_token_id
         return self.chat.end_id if pad is None else int(pad)
 
 
 @checked
 def tiny_model(path: str | Path, dtype: DType = "float32", lora: LoraSettings | None = None) -> LanguageModel:
-    """A model from a folder as ``save_pretrained`` writes it, or a shipped one by its name.
+    """A model from a directory written by ``save_pretrained``, or a shipped one by its name.
 
-    dtype is one of float32, bfloat16; lora: see :class:`sdar.policy.lora.LoraSettings`. Raises UserError
-    (setting ``model.path``) when there is no such folder or model, or when it cannot be loaded or played.
+    lora: see :class:`sdar.policy.lora.LoraSettings`. Raises UserError (setting ``model.path``) when there is no such
+    directory or model, or when it cannot be loaded or played.
     """
     folder = Path(path)
     if not (folder / "config.json").is_file():
@@ -72,8 +72,8 @@ def tiny_model(path: str | Path, dtype: DType = "float32", lora: LoraSettings | 
     if not (folder / "config.json").is_file():
         shipped = sorted(found.parent.name for found in PRETRAINED.glob("*/config.json"))
         raise UserError(
-            f"model.path: {str(path)!r} is neither a folder with a config.json nor a shipped model "
-            f"({', '.join(shipped) or 'none is shipped'})."
+            f"model.path must be a directory with a config.json or a shipped model "
+            f"({', '.join(shipped) or 'none is shipped'}), got {str(path)!r}"
         )
     return load_model(str(folder), name=str(path), setting="model.path", dtype=dtype, lora=lora)
 
@@ -89,12 +89,11 @@ def hf_model(
 ) -> LanguageModel:
     """Any Hugging Face causal language model, by its name on the hub or by a local path.
 
-    dtype is one of float32, bfloat16; revision is a branch, tag or commit on the hub; enable_thinking is
-    handed to the chat template (Qwen3 knows it); lora: see :class:`sdar.policy.lora.LoraSettings`;
-    gradient_checkpointing computes the activations of the update a second time instead of keeping them. Raises
-    UserError (setting ``model.name``) when it cannot be loaded, has no chat template, or computes something the policy
-    cannot repeat (logits outside the output head, no key/value cache). Whether turns can be appended is asked where
-    they are: :meth:`sdar.policy.chat.ChatFormat.check_append`.
+    revision is a branch, tag or commit on the hub; enable_thinking is passed to the chat template (Qwen3 has it);
+    lora: see :class:`sdar.policy.lora.LoraSettings`; gradient_checkpointing recomputes the activations of the update
+    instead of keeping them. Raises UserError (setting ``model.name``) when the model cannot be loaded, has no chat
+    template, or computes something the policy cannot repeat (logits outside the output head, no key/value cache).
+    :meth:`sdar.policy.chat.ChatFormat.check_append` tells whether turns can be appended.
     """
     loaded = load_model(
         name,
@@ -107,9 +106,9 @@ def hf_model(
     )
     if gradient_checkpointing:
         if not loaded.model.supports_gradient_checkpointing:
-            raise UserError(f"model.gradient_checkpointing=true: {name!r} does not support it; allowed is false")
+            raise UserError(f"model.gradient_checkpointing=true is not supported by {name!r}; set it to false")
         with warnings.catch_warnings():
-            # Later releases of transformers have another name for it, which the first ones of version 5 do not know.
+            # Later releases of transformers renamed it; the first releases of version 5 do not have the new name.
             warnings.simplefilter("ignore", FutureWarning)
             loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return loaded
@@ -134,9 +133,9 @@ def load_model(
     enable_thinking: bool = False,
     lora: LoraSettings | None = None,
 ) -> LanguageModel:
-    """Load a model from ``source``, check that it can play, and add adapters where there are any.
+    """Load a model from ``source``, check that it can play, and add adapters if there are any.
 
-    ``name`` is what the user called it and ``setting`` where; UserErrors speak of them.
+    ``name`` is the user's name for it, and ``setting`` where it was given; UserErrors name both.
     """
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=revision)
@@ -148,19 +147,19 @@ def load_model(
     except Exception as error:  # loaders raise anything, bare Exception included
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
-            f"{setting}: {name!r} cannot be loaded as a causal language model ({reason}); give a local folder, "
-            "or a name on the Hugging Face hub that this machine can reach or has in its cache."
+            f"{setting}: {name!r} cannot be loaded as a causal language model ({reason}); it must be a local directory "
+            "or a model on the Hugging Face Hub that is reachable or cached"
         ) from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise UserError(
             f"{setting}: {name!r} has no weights for {len(missing)} parameters of its causal language model "
-            f"({missing[0]}, ...), so it would play with random numbers; use a complete model."
+            f"({missing[0]}, ...), which would be random; use a complete model"
         )
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise UserError(
-            f"{setting}: the tokenizer of {name!r} knows {len(tokenizer)} tokens and its model only "
-            f"{model.get_input_embeddings().weight.shape[0]}; use a model with its own tokenizer."
+            f"{setting}: the tokenizer of {name!r} has {len(tokenizer)} tokens, but its model has only "
+            f"{model.get_input_embeddings().weight.shape[0]}; use a model with its own tokenizer"
         )
     tokenizer.name_or_path = name
     chat = ChatFormat.from_tokenizer(tokenizer, enable_thinking=enable_thinking)
@@ -173,9 +172,9 @@ def load_model(
 
 
 def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Positions the model was made for, and no more than its attention window.
+    """Positions the model was made for, at most its attention window.
 
-    Up to the window, windowed attention is plain attention, which is all that the cache of the rollouts knows.
+    Up to the window, windowed attention is plain attention, the only kind that the rollouts' cache supports.
     """
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
@@ -184,7 +183,7 @@ def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 
 def _check_playable(model: PreTrainedModel, end_id: int, who: str) -> None:
-    """Compare what the policy computes in parts with the model's own forward pass, on a few tokens."""
+    """Compare the policy's computation in parts with the model's own forward pass, on a few tokens."""
     tolerance = _PROBE_TOLERANCE[model.dtype]
     rows = [[end_id, 1, 2, 3, 4], [end_id, 5, 6]]
     try:
@@ -192,19 +191,19 @@ def _check_playable(model: PreTrainedModel, end_id: int, who: str) -> None:
         shortfall = _cached_shortfall(model, rows, end_id)
     except (TypeError, AttributeError, ValueError, IndexError, RuntimeError, NotImplementedError) as problem:
         raise UserError(
-            f"{who} does not run with hidden states and a key/value cache of our own ({type(problem).__name__}: "
-            f"{str(problem).splitlines()[0] if str(problem) else ''}); use a decoder with plain attention."
+            f"{who} does not run with separate hidden states and a custom key/value cache ({type(problem).__name__}: "
+            f"{str(problem).splitlines()[0] if str(problem) else ''}); use a decoder with plain attention"
         ) from problem
     if error > tolerance or shortfall > tolerance:
         raise UserError(
-            f"{who} computes other logits in one pass than in parts (by {max(error, shortfall):.3g}), so sampled and "
-            "scored probabilities would differ; use a decoder with plain attention and a plain output head."
+            f"{who} computes different logits in one pass and in parts (by {max(error, shortfall):.3g}), so sampled "
+            "and scored probabilities would differ; use a decoder with plain attention and a plain output head"
         )
 
 
 @torch.no_grad()
 def _cached_shortfall(model: PreTrainedModel, rows: list[list[int]], end_id: int) -> float:
-    """How far the tokens of two cached greedy turns fall short of the best logits of full passes."""
+    """Largest gap between the best logits of full passes and those of the tokens of two cached greedy turns."""
     generator = TurnGenerator(model, pad_id=end_id, end_id=end_id, temperature=0.0, max_response_tokens=2)
     generator.start(len(rows))
     conversations: list[list[int]] = [[] for _ in rows]

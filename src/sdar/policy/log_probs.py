@@ -1,7 +1,7 @@
-"""Log-probabilities of given tokens: the one function that scores student, old, teacher and reference.
+"""Log-probabilities of given tokens: one function scores student, old, teacher and reference.
 
-Everything after the output head is float32 whatever the model's dtype, and the logits of a batch never exist at
-once: the head runs on the scored positions only, a chunk at a time, and is run again in the backward pass.
+Everything after the output head is float32 regardless of the model's dtype. The logits of a batch never exist at once:
+the head runs on the scored positions only, a chunk at a time, and runs again in the backward pass.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class TokenScores:
     """Scores of the tokens of a batch, in nats.
 
     ``log_probs`` [B, T] float32: log-probability of id t given the ids before it; 0 where not scored.
-    ``entropy``   [B, T] float32: entropy of the distribution that id t was drawn from (full vocabulary, at the
-    scoring temperature); 0 where not scored; None when it was not asked for.
+    ``entropy``   [B, T] float32: entropy of the distribution of id t (full vocabulary, at the scoring temperature); 0
+    where not scored; None unless requested.
     ``divergence``, ``teacher_log_probs`` [B, T] float32: distance from the teacher's distribution, and its log-prob of
     the token; 0 where not scored; None without a teacher.
-    ``states`` [N, H]: hidden states that predict the N scored tokens, row by row; None when they were not asked for.
+    ``states`` [N, H]: hidden states that predict the N scored tokens, row by row; None unless requested.
     ``max_entropy``: log V.
     """
 
@@ -62,20 +62,20 @@ def score_tokens(
     divergence: FullVocabularyDivergence | None = None,
     states: bool = False,
 ) -> TokenScores:
-    """Score the masked tokens of a batch; gradients flow to the model where grad is on.
+    """Score the masked tokens of a batch; gradients flow to the model if grad is enabled.
 
     ids            [B, T] long.
-    attention_mask [B, T] bool: real tokens; holes and padding on either side are allowed.
-    score_mask     [B, T] bool: tokens to score; each must be a real token with a real token before it, so column 0
-                   must be False.
-    temperature    > 0: logits are divided by it, so that scores are those of the sampling distribution.
+    attention_mask [B, T] bool: real tokens; it may have holes and padding on either side.
+    score_mask     [B, T] bool: tokens to score; each must be a real token after a real token, so column 0 must be
+                   False.
+    temperature    > 0: logits are divided by it, so scores are those of the sampling distribution.
     chunk_tokens   scored tokens whose logits exist at once; None: as many as fit in ``CHUNK_LOGITS``.
     teacher        the teacher's hidden states for the same tokens, and its head.
-    divergence     what is measured between the two distributions; needs ``teacher``.
-    states         whether the hidden states are wanted, without gradient.
+    divergence     measured between the two distributions; needs ``teacher``.
+    states         whether to return the hidden states, without gradient.
 
-    Raises ValueError for a temperature that is not positive or a scored first column, UserError for a divergence of a
-    model whose output head is no plain linear layer.
+    Raises ValueError for a temperature that is not positive or a scored first column, UserError for a divergence with a
+    model whose output head is not a plain linear layer.
     """
     _check(temperature, score_mask)
 
@@ -98,18 +98,18 @@ def token_states(model: PreTrainedModel, ids: Tensor, attention_mask: Tensor, sc
 
 
 def plain_head(model: PreTrainedModel, temperature: float) -> OutputHead:
-    """The output head, as divergences of the whole vocabulary need it. UserError where it is no plain linear layer."""
+    """The output head for divergences over the whole vocabulary. UserError unless it is a plain linear layer."""
     head = output_head(model, temperature)
     if head is None:
         raise UserError(
-            f"divergence: the output head of {type(model).__name__} is no plain linear layer, which divergences of the "
-            "whole vocabulary need; allowed are divergence=sampled and divergence=sampled_rkl"
+            f"divergence must be sampled or sampled_rkl, because the output head of {type(model).__name__} is not a "
+            "plain linear layer, which divergences over the whole vocabulary need"
         )
     return head
 
 
 def kept_head(model: PreTrainedModel, temperature: float) -> OutputHead:
-    """A copy of the output head, which later steps of the optimiser do not move."""
+    """A copy of the output head, which later optimizer steps do not change."""
     head = plain_head(model, temperature)
     return replace(
         head, weight=head.weight.detach().clone(), bias=None if head.bias is None else head.bias.detach().clone()
@@ -129,7 +129,7 @@ def _score_states(
     """Scores [N] of hidden states [N, H]."""
     size = chunk_tokens or max(1, CHUNK_LOGITS // vocabulary_size(model))
     head = output_head(model, temperature) if teacher is None else plain_head(model, temperature)
-    # With a single chunk there is nothing to save: recomputing it needs the same memory again.
+    # Recomputing a single chunk saves nothing: it needs the same memory again.
     if head is not None and (teacher is not None or len(targets) > size):
         return chunked_scores(
             hidden, head, targets, entropy=entropy, teacher=teacher, divergence=divergence, chunk_tokens=size
@@ -160,7 +160,7 @@ def naive_score_tokens(
     temperature: float = 1.0,
     entropy: bool = False,
 ) -> TokenScores:
-    """The same scores through the model's full logits [B, T, V]: short, wasteful, the reference for tests."""
+    """The same scores from the model's full logits [B, T, V]: short, wasteful, the reference for tests."""
     _check(temperature, score_mask)
     logits = model(
         input_ids=ids, attention_mask=attention_mask, position_ids=_positions(attention_mask), use_cache=False
@@ -179,15 +179,15 @@ def naive_score_tokens(
 
 def _check(temperature: float, score_mask: Tensor) -> None:
     if not temperature > 0:
-        raise ValueError(f"temperature must be positive to score tokens, got {temperature}")
+        raise ValueError(f"temperature must be > 0 to score tokens, got {temperature}")
     if bool(score_mask[:, 0].any()):
-        raise ValueError("the first token of a row has no token before it and cannot be scored")
+        raise ValueError("score_mask must be False for the first token of a row, which has no token before it")
 
 
 def _hidden(model: PreTrainedModel, ids: Tensor, attention_mask: Tensor) -> Tensor:
     padded_right_only = not bool((attention_mask[:, 1:] & ~attention_mask[:, :-1]).any())
     if padded_right_only:
-        # A causal model never looks to the right, so padding there needs no mask: the plain causal kernels apply.
+        # A causal model never attends to the right, so padding there needs no mask and plain causal kernels apply.
         return hidden_states(model, ids, use_cache=False)
     return hidden_states(
         model, ids, attention_mask=attention_mask, position_ids=_positions(attention_mask), use_cache=False

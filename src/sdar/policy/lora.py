@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA) on a frozen model, by peft.
 
-Peft puts its layers into the model in place, so that the model stays the same object of the same class: its decoder
-and output head are found as before. With the adapters off it is, bit by bit, the model that was loaded, which makes it
-the reference of the KL term without a second copy.
+Peft injects its layers in place, so the model stays the same object of the same class, and its decoder and output head
+are found as before. With the adapters off it is bit for bit the loaded model, so it serves as the reference of the KL
+term without a second copy.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _ADAPTER = "default"
 class LoraSettings:
     """Setting ``model.lora``.
 
-    ``rank``            >= 1, of each update
-    ``alpha``           > 0; an update is scaled by alpha / rank
-    ``dropout``         in [0, 1), of an adapter's input during the update only. Above 0 the ratio of the first
-                        optimiser step is no longer exactly 1: old log-probs are scored without dropout
+    ``rank``            of each update
+    ``alpha``           an update is scaled by alpha / rank
+    ``dropout``         of an adapter's input, during the update only. Above 0 the ratio of the first optimizer step is
+                        no longer exactly 1, because old log-probs are scored without dropout
     ``target_modules``  names (or ends of dotted names) of linear layers; all-linear: all but the output head
     """
 
@@ -47,10 +47,10 @@ class LoraSettings:
 
 
 def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> None:
-    """Freeze the model and put adapters into it, in place; they change nothing yet (their second factor is 0).
+    """Freeze the model and add adapters, in place; they change nothing yet (their second factor is 0).
 
-    The adapters are float32 whatever the model's dtype, so that small steps are not lost. Their first values depend on
-    the architecture and the settings alone. ``name`` is the model's, for messages.
+    The adapters are float32 regardless of the model's dtype, so small steps are not lost. Their initial values depend
+    only on the architecture and the settings. ``name`` is the model's, for messages.
 
     Raises:
         UserError: peft is not installed, or a target matches no linear layer.
@@ -59,12 +59,12 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> N
         from peft import LoraConfig, inject_adapter_in_model
     except ModuleNotFoundError as error:
         raise UserError(
-            f"model.lora={settings.record()}: it needs peft, which is not installed: pip install 'sdar[lora]'"
+            f"model.lora={settings.record()} needs peft, which is not installed: pip install 'sdar[lora]'"
         ) from error
     _check_targets(model, settings, name)
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it by the rank; a fraction is as good
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it by the rank; a fraction works, too
         lora_dropout=settings.dropout,
         target_modules=settings.record()["target_modules"],
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
@@ -80,7 +80,7 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> N
 
 @contextmanager
 def adapters_off(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
-    """The model as it was loaded, for a while."""
+    """The model as it was loaded, inside the context."""
     layers = _adapter_layers(model)
     for layer in layers.values():
         layer.enable_adapters(enabled=False)
@@ -92,7 +92,7 @@ def adapters_off(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
 
 
 def merge_adapters(model: PreTrainedModel) -> None:
-    """Add the updates to the frozen weights and take the adapters out, in place. Cannot be undone."""
+    """Merge the updates into the frozen weights and remove the adapters, in place. This cannot be undone."""
     for name, layer in _adapter_layers(model).items():
         layer.merge(safe_merge=True)
         parent, _, leaf = name.rpartition(".")
@@ -115,6 +115,6 @@ def _check_targets(model: PreTrainedModel, settings: LoraSettings, name: str) ->
         if not any(path == target or path.endswith(f".{target}") for path in linear):
             known = sorted({path.rpartition(".")[2] for path in linear})
             raise UserError(
-                f"model.lora.target_modules={targets}: {target!r} matches no linear layer of {name!r}, which has "
-                f"{', '.join(known) or 'none'}; allowed is a list of these or {ALL_LINEAR}"
+                f"model.lora.target_modules must be {ALL_LINEAR} or a list of linear layers of {name!r} "
+                f"({', '.join(known) or 'it has none'}), got {targets}, of which {target!r} matches none"
             )

@@ -1,7 +1,7 @@
 """Drawing tokens from logits with given uniform numbers.
 
-A token is the inverse of the cumulative distribution at its own uniform number, so what a row draws depends on its
-logits and its number alone, never on the rows beside it or on a generator's state.
+A token is the inverse of the cumulative distribution at its own uniform number, so the draw of a row depends only on
+its logits and its number, never on other rows or on the state of a generator.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 _LARGEST_UNIFORM = 1.0 - 2.0**-40
-"""Keeps ``uniform * total`` below ``total`` in float64, so that no token of probability 0 is drawn."""
+"""Keeps ``uniform * total`` below ``total`` in float64, so a token of probability 0 is never drawn."""
 
 
 @dataclass(frozen=True)
 class TokenSampler:
-    """Explicit sampling filters. Nothing is filtered unless it is asked for.
+    """Explicit sampling filters. The defaults filter nothing.
 
-    temperature >= 0; 0 takes the most likely token. top_p in (0, 1]: the smallest set of most likely tokens that
-    holds at least this probability. top_k >= 0: the k most likely tokens; 0: all. With a filter, scores at the same
-    temperature are not the log-probs of the sampling distribution. Raises ValueError outside these ranges.
+    temperature >= 0; 0 takes the most likely token. top_p in (0, 1]: the smallest set of most likely tokens with at
+    least this probability. top_k >= 0: the k most likely tokens; 0: all. With a filter, scores at the same temperature
+    are not the log-probs of the sampling distribution. Raises ValueError outside these ranges.
     """
 
     temperature: float = 1.0
@@ -30,11 +30,11 @@ class TokenSampler:
 
     def __post_init__(self) -> None:
         if not self.temperature >= 0:
-            raise ValueError(f"temperature must be 0 or more, got {self.temperature}")
+            raise ValueError(f"temperature must be >= 0, got {self.temperature}")
         if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p must be above 0 and at most 1, got {self.top_p}")
+            raise ValueError(f"top_p must be > 0 and <= 1, got {self.top_p}")
         if self.top_k < 0:
-            raise ValueError(f"top_k must be 0 (off) or more, got {self.top_k}")
+            raise ValueError(f"top_k must be >= 0, got {self.top_k}")
 
     def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
         """Tokens [B] from float32 logits [B, V] and float64 uniforms [B] in [0, 1)."""
@@ -45,7 +45,7 @@ class TokenSampler:
         return torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """Filtered probabilities [B, V] (not renormalised; the draw does not need it). Temperature must be > 0."""
+        """Filtered probabilities [B, V] (not renormalized; the draw does not need it). Temperature must be > 0."""
         probs = torch.softmax(logits / self.temperature, dim=-1)
         if 0 < self.top_k < probs.shape[-1]:
             kth = probs.topk(self.top_k, dim=-1).values[:, -1:]
@@ -53,7 +53,7 @@ class TokenSampler:
         if self.top_p < 1:
             ordered, order = probs.sort(dim=-1, descending=True, stable=True)
             before = ordered.cumsum(dim=-1) - ordered
-            # The filter acts on what top_k left, so its share is taken of the rest's sum.
+            # The filter acts on what top_k left, so its share is relative to that sum.
             outside = before >= self.top_p * ordered.sum(dim=-1, keepdim=True)
             outside[:, 0] = False
             probs = probs.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), 0.0)

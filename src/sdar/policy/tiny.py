@@ -1,8 +1,8 @@
 """The built-in tiny model: its architecture and its tokenizer.
 
-A Qwen3 of well under a million parameters with a byte-level BPE vocabulary made for one environment, in which words
-are single tokens and the environment's set phrases are too. Any text can be encoded; only texts like the environment's
-are encoded in few tokens.
+A Qwen3 of well under a million parameters with a byte-level BPE vocabulary for one environment, in which words and the
+environment's set phrases are single tokens. Any text can be encoded, but only texts like the environment's take few
+tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHAT_TEMPLATE = (
 )
 
 CONTEXT_TOKENS = 1536
-"""Longest conversation of a tiny model, unless its domain asks for another."""
+"""Longest conversation of a tiny model, unless its domain sets another."""
 
 
 def build_tokenizer(
@@ -29,7 +29,7 @@ def build_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """Train the vocabulary on ``texts``.
 
-    ``phrases`` are regular expressions that are kept in one piece before merging, so that frequent ones become single
+    ``phrases`` are regular expressions whose matches are not split before merging, so that frequent ones become single
     tokens. Deterministic for equal input.
     """
     pattern = "|".join([*phrases, r" ?[A-Za-z]+", r" ?[0-9]+", r"\s+", r"[^A-Za-z0-9\s]+"])
@@ -63,7 +63,7 @@ def build_tokenizer(
 def build_model(
     vocabulary_size: int, *, seed: int, pad_id: int, end_id: int, context_tokens: int = CONTEXT_TOKENS
 ) -> Qwen3ForCausalLM:
-    """A freshly initialised tiny Qwen3 (float32, tied embeddings), equal for equal seeds."""
+    """A newly initialized tiny Qwen3 (float32, tied embeddings), equal for equal seeds."""
     config = Qwen3Config(
         vocab_size=vocabulary_size,
         hidden_size=128,

@@ -1,4 +1,4 @@
-"""Which parameters are trained, and whether a step moves them."""
+"""Which parameters are trained, and whether a step changes them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
 
 
 class WeightProbe:
-    """Remembers, of each parameter that has a gradient, the one number with the largest gradient.
+    """Keeps the number with the largest gradient of each parameter that has a gradient.
 
-    A copy of all weights would cost their memory again; these numbers move in any step that moves anything (AdamW's
-    first step is the learning rate times the gradient's sign), unless the weights' dtype cannot hold the step.
+    A copy of all weights would cost their memory again. These numbers change in any step that changes anything (AdamW's
+    first step is the learning rate times the gradient's sign), unless the weights' dtype cannot represent the step.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -28,12 +28,12 @@ class WeightProbe:
                 self._numbers.append((parameter, index, self._at(parameter, index)))
 
     def moved(self) -> bool:
-        """Whether any of the numbers is another one now."""
+        """Whether any of the numbers has changed."""
         return any(self._at(parameter, index) != before for parameter, index, before in self._numbers)
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """Of the weights (the first, where they differ)."""
+        """Dtype of the weights (the first, if they differ)."""
         return self._numbers[0][0].dtype if self._numbers else None
 
     @staticmethod
@@ -42,6 +42,6 @@ class WeightProbe:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    """The part of a tensor that lies in this process (it may be spread over several), flat."""
+    """The local part of a tensor that may be sharded, flat."""
     local = cast(Any, tensor).to_local() if hasattr(tensor, "to_local") else tensor
     return cast(Tensor, local).reshape(-1)

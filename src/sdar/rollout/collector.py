@@ -1,9 +1,9 @@
 """The collector: plays tasks with the policy and returns episodes of turns.
 
-Episodes are played in waves of at most ``max_concurrent_episodes``, cut from the order of the requests alone: which
-episodes share a wave never depends on the clock. Every sampled token is decided by a uniform that is named by (seed,
-key, task, member, turn), so the tokens of an episode do not depend on its wave, its neighbours or their number. (The
-logits they are drawn from are equal up to the rounding of batched float arithmetic.)
+Episodes are played in waves of at most ``max_concurrent_episodes``, cut from the order of the requests alone: timing
+never changes which episodes share a wave. Every sampled token is decided by a uniform keyed by (seed, key, task,
+member, turn), so the tokens of an episode do not depend on its wave, its neighbors or their number. (The logits are
+equal up to the rounding of batched float arithmetic.)
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Collector:
         policy: model, tokenizer and chat format; its weights are read at every collection.
         environment: owner of the tasks' prompts, actions and pools.
         settings: how episodes are played and responses sampled.
-        reserved_tokens: context tokens that an episode of a task must leave free, so that the teacher's block will fit
-            in front of it; None: none. An episode that would need them ends as ``context_full``.
+        reserved_tokens: context tokens that an episode of a task leaves free, so that the teacher's block fits in front
+            of it; None: none. An episode that would need them ends as ``context_full``.
         generator_factory: makes the response generator of a collection; the default decodes with ``policy.model``.
 
-    Raises UserError for a response limit that leaves no room for a prompt, or a chat template whose turns cannot be
-    appended.
+    Raises UserError for a response limit that leaves no room for a prompt, or for ``context=append`` with a chat
+    template whose turns cannot be appended.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Collector:
         longest = settings.sampling.max_response_tokens
         if longest >= policy.context_tokens:
             raise UserError(
-                f"rollout.sampling.max_response_tokens must be < {policy.context_tokens}, the tokens of the model's "
-                f"context, got {longest}"
+                f"rollout.sampling.max_response_tokens must be < {policy.context_tokens}, the model's context in "
+                f"tokens, got {longest}"
             )
         self.policy = policy
         self.environment = environment
@@ -88,17 +88,17 @@ class Collector:
         Args:
             requests: pairwise different in (task_id, member); ValueError otherwise (two would sample the same tokens).
             seed: the run's seed.
-            key: what the rollout is for, such as ``("train", iteration)``.
+            key: purpose of the rollout, such as ``("train", iteration)``.
             privileged: text of a task and group member that goes into the rollout's own first prompt (append) or every
-                prompt (window); None or "" leaves the prompts as they are.
+                prompt (window); None or "" adds nothing.
             progress: called after every turn of a wave.
 
-        An exception or an error outcome of the environment ends its episode with a typed reason and touches no other.
-        Errors of the model are raised, and so is an interrupt; the pool is closed on every way out.
+        An exception or an error outcome of the environment ends its episode with a typed reason and affects no other.
+        Errors of the model and interrupts are raised; the pool is closed in all cases.
         """
         names = [(request.task.task_id, request.member) for request in requests]
         if len(set(names)) != len(names):
-            raise ValueError("a collection may hold each (task, member) only once")
+            raise ValueError("requests must be pairwise different in (task, member)")
         rollout = Rollout(
             self.policy,
             self.environment,
@@ -123,13 +123,13 @@ class Collector:
 
 
 def waves(total: int, limit: int) -> list[range]:
-    """Cut 0 .. total - 1 into the fewest consecutive waves of at most ``limit``, their sizes differing by at most 1."""
+    """Cut 0 .. total - 1 into the fewest consecutive waves of at most ``limit``; sizes differ by at most 1."""
     count = -(-total // limit)
     return [range(total * wave // count, total * (wave + 1) // count) for wave in range(count)]
 
 
 def _report_troubles(episodes: Sequence[Episode]) -> None:
-    """One warning for errors and one for prompts that never fitted; both are end reasons, neither may go unseen."""
+    """Log one warning for errors, and one for first prompts that did not fit."""
     failed = [episode for episode in episodes if episode.end.is_error]
     if failed:
         first = failed[0]

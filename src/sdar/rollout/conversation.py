@@ -1,4 +1,4 @@
-"""What a model reads before each response: one growing conversation, or a fresh prompt every turn."""
+"""The prompts of a model: one growing conversation, or a fresh prompt every turn."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Prompt:
-    """The ids to feed before the next response, and where the privileged block of a teacher would be spliced in.
+    """The ids to feed before the next response, and the splice index of a teacher's privileged block.
 
-    ``privileged_tokens`` of the ids are a privileged block that the policy itself reads; ``splice_index`` is then
-    None, as there is no place left where a teacher's block belongs.
+    ``privileged_tokens`` of the ids are a privileged block that the policy itself reads; ``splice_index`` is then None,
+    because there is no place left for a teacher's block.
     """
 
     ids: list[int]
@@ -28,19 +28,19 @@ class Conversation(Protocol):
     length: int
 
     def prompt(self, user_text: str) -> Prompt:
-        """The next prompt. Changes nothing: it may be asked for again with a shorter text."""
+        """The next prompt. It changes nothing and may be called again with a shorter text."""
         ...
 
     def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:
-        """Take note of one turn; returns the response's text without its end token and whether it was cut."""
+        """Record one turn; returns the response's text without its end token, and whether it was cut."""
         ...
 
 
 @dataclass
 class AppendConversation:
-    """One conversation that only ever grows (``rollout.context=append``).
+    """One growing conversation (``rollout.context=append``).
 
-    A privileged text goes into the first prompt itself, at the index where a teacher's would be spliced.
+    A privileged text goes into the first prompt, at the splice index of a teacher's block.
     """
 
     chat: ChatFormat
@@ -51,8 +51,8 @@ class AppendConversation:
     def prompt(self, user_text: str) -> Prompt:
         """The first user message; later the ids between the last response and the next one.
 
-        A response that was cut at its limit ends without its end token; the token is fed here, as context that was
-        not sampled, so that the conversation stays well formed and the token carries no loss.
+        A response that was cut at its limit has no end token. The token is fed here, as context that was not sampled,
+        so the conversation stays well-formed and the token carries no loss.
         """
         if self.length == 0:
             return opening(self.chat, user_text, self.privileged)
@@ -68,7 +68,7 @@ class AppendConversation:
 
 @dataclass
 class WindowConversation:
-    """A fresh prompt of a single user message every turn (``rollout.context=window``); every prompt has a splice index.
+    """A fresh prompt with a single user message every turn (``rollout.context=window``), each with a splice index.
 
     A privileged text goes into every prompt.
     """
@@ -78,7 +78,7 @@ class WindowConversation:
     length: int = 0
 
     def prompt(self, user_text: str) -> Prompt:
-        """The whole of what the model reads."""
+        """The whole context of the response."""
         return opening(self.chat, user_text, self.privileged)
 
     def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:  # noqa: ARG002 - nothing is kept
@@ -87,7 +87,7 @@ class WindowConversation:
 
 
 def opening(chat: ChatFormat, user_text: str, privileged: str | None) -> Prompt:
-    """A first user message, with the privileged text in it where there is one."""
+    """A first user message, with the privileged text if there is one."""
     ids, splice = chat.opening(user_text)
     block = chat.privileged(privileged) if privileged else []
     if not block:

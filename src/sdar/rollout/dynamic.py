@@ -1,10 +1,10 @@
-"""Dynamic sampling: groups that can teach nothing are played again with other tasks, or left out.
+"""Dynamic sampling: groups without a learning signal are replaced by groups of other tasks, or left out.
 
-A group whose returns are all equal has no advantage but penalties. Each place of an iteration has tasks in waiting, one
-per round, that are drawn beforehand for all ranks together: whether they are needed is decided by the groups of that
-place alone. So nothing depends on how places are dealt out to ranks, and a resumed iteration is the same again.
+A group whose returns are all equal has no advantage except penalties. Each place of an iteration has spare tasks, one
+per round, which are drawn in advance for all ranks together. Only the groups of a place decide whether its spare tasks
+are played, so the result does not depend on how places are assigned to ranks, and a resumed iteration is the same.
 
-Source: DAPO (arXiv 2503.14476, section 3.2) draws new prompts until the batch is full; the rounds here are bounded.
+Source: DAPO (arXiv 2503.14476, section 3.2) draws new prompts until the batch is full; here the rounds are bounded.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Play = Callable[[Sequence[Task]], list[list[Episode]]]
 class SampledGroups:
     """The groups of this rank, one per place, after the last round.
 
-    ``groups``     what is learned from; episodes that are left out say so (``Episode.in_loss``)
-    ``first``      the groups as they were drawn: the policy's sample of its tasks, whatever was replaced later
-    ``replaced``   the groups that were played and then thrown away for another
-    ``skipped``    how many of ``groups`` are left out
+    ``groups``     the groups to learn from; episodes that are left out have ``Episode.in_loss`` False
+    ``first``      the groups as drawn, before any was replaced: an unbiased sample of the policy
+    ``replaced``   the groups that were played and then replaced
+    ``skipped``    number of ``groups`` that are left out
     """
 
     groups: list[list[Episode]]
@@ -36,17 +36,17 @@ class SampledGroups:
 
     @property
     def played(self) -> int:
-        """How many groups were played, in all rounds."""
+        """Number of groups played in all rounds."""
         return len(self.groups) + len(self.replaced)
 
 
 def sample_groups(rounds: Sequence[Sequence[Task]], play: Play, *, keep_equal_groups: bool) -> SampledGroups:
-    """Play the places of a rank, and those without spread again.
+    """Play the places of a rank, and replay those without spread with other tasks.
 
     Args:
-        rounds: per round, the task of every place; the first round is played as a whole.
-        play: plays groups; it is called once per round that is needed.
-        keep_equal_groups: whether groups that are still without spread after the last round are learned from.
+        rounds: per round, the task of every place; the first round is played completely.
+        play: plays groups; called once per round that is needed.
+        keep_equal_groups: whether to learn from groups that are still without spread after the last round.
     """
     groups = play(rounds[0])
     found = SampledGroups(groups, list(groups))

@@ -1,4 +1,4 @@
-"""A pool whose failures are typed outcomes: an error of one slot ends that slot and never becomes a reward."""
+"""A pool with typed failures: an error of one slot ends that slot and never becomes a reward."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def error_outcome(error: BaseException | str, end: EndReason = EndReason.ERROR_E
 
 
 def guarded(call: Callable[[], T]) -> T | StepOutcome:
-    """The call's result, or an error outcome for any exception but a user's mistake and an interrupt."""
+    """The call's result, or an error outcome for any exception except UserError and interrupts."""
     try:
         return call()
     except UserError:
         raise
-    except Exception as error:  # an environment may raise anything; the episode's end reason says so
-        log.debug("an environment raised an error", exc_info=True)
+    except Exception as error:  # an environment may raise anything; the episode's end reason records it
+        log.debug("the environment raised an error", exc_info=True)
         return error_outcome(error)
 
 
 class GuardedPool:
-    """A pool of an environment that never raises for what happens inside an episode.
+    """A pool of an environment that never raises for an error inside an episode.
 
-    Used as a context manager: the pool is closed on every way out, an interrupt included.
+    It is a context manager: the pool is closed in all cases, including interrupts.
     """
 
     def __init__(self, environment: Environment) -> None:
@@ -53,7 +53,7 @@ class GuardedPool:
         self._pool.close()
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start one episode per task; a task that cannot start answers with a done outcome that carries the error."""
+        """Start one episode per task; a task that cannot start gives a done outcome with the error."""
         self._slot_of = {}
         started = guarded(lambda: self._reset_pool(tasks))
         if isinstance(started, StepOutcome):
@@ -62,7 +62,7 @@ class GuardedPool:
         return started
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        """One action in each named slot, one outcome for each. Slots follow the positions given to ``reset``."""
+        """Take one action per given slot, and return its outcome. Slots are the positions given to ``reset``."""
         if self._pool.batched:
             return self._step_together(actions)
         outcomes: dict[int, StepOutcome] = {}
@@ -73,11 +73,11 @@ class GuardedPool:
     def _reset_pool(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         answers = list(self._pool.reset(tasks))
         if len(answers) != len(tasks):
-            raise ValueError(f"the pool answered a reset of {len(tasks)} tasks with {len(answers)} observations")
+            raise ValueError(f"reset must return one observation per task, got {len(answers)} for {len(tasks)} tasks")
         return [_checked(answer) if isinstance(answer, StepOutcome) else answer for answer in answers]
 
     def _reset_without_culprits(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """A reset of all raised: a reset can be repeated, so find the tasks at fault and start the others together."""
+        """Find the tasks at fault after a reset of all tasks raised, and start the others together."""
         answers: list[Observation | StepOutcome] = [NOTHING] * len(tasks)
         sound: list[int] = []
         for position, task in enumerate(tasks):
@@ -102,14 +102,14 @@ class GuardedPool:
 
 
 def _checked(outcome: StepOutcome | None) -> StepOutcome:
-    """The outcome with its end reason filled in; whatever carries an error is done, unsuccessful and unrewarded."""
+    """The outcome with its end reason; an outcome with an error is done, unsuccessful and without reward."""
     if outcome is None:
-        return error_outcome("the pool did not answer this slot")
+        return error_outcome("the pool returned no outcome for this slot")
     if outcome.error is not None or (outcome.end is not None and outcome.end.is_error):
         end = outcome.end if outcome.end is not None and outcome.end.is_error else EndReason.ERROR_ENVIRONMENT
         return error_outcome(outcome.error or "the environment reported an error", end)
     if not math.isfinite(outcome.reward):
-        return error_outcome(f"the environment gave the reward {outcome.reward}")
+        return error_outcome(f"the reward must be finite, got {outcome.reward}")
     if outcome.done and outcome.end is None:
         end = EndReason.SUCCESS if outcome.success else EndReason.FAILURE
         return StepOutcome(outcome.observation, outcome.reward, True, outcome.success, outcome.scores, end)

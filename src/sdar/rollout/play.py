@@ -1,4 +1,4 @@
-"""Playing one wave of episodes: prompts in, responses sampled, actions taken, until every episode has ended."""
+"""Plays one wave of episodes: builds prompts, samples responses and takes actions until every episode has ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EpisodeRequest:
-    """One episode to play: a task and the number of the group member (0-based) that attempts it."""
+    """One episode to play: a task and the 0-based number of the group member."""
 
     task: Task
     member: int
@@ -30,7 +30,7 @@ class EpisodeRequest:
 
 @dataclass(frozen=True)
 class CollectProgress:
-    """Counts of a collection under way, over all its waves. ``live`` episodes are being played now."""
+    """Counts of a running collection over all its waves. ``live`` episodes are currently played."""
 
     finished: int
     total: int
@@ -41,7 +41,7 @@ class CollectProgress:
 
 @dataclass
 class RolloutState:
-    """An episode being played: its conversation, the observation to act on and the prompt to feed next."""
+    """A live episode: its conversation, the observation to act on and the prompt to feed next."""
 
     request: EpisodeRequest
     episode: Episode
@@ -52,7 +52,7 @@ class RolloutState:
     live: bool = True
 
     def finish(self, end: EndReason, outcome: StepOutcome | None = None) -> None:
-        """End the episode; an outcome brings success, scores and error."""
+        """End the episode; an outcome sets success, scores and error."""
         self.live = False
         self.episode.end = end
         if outcome is not None:
@@ -63,9 +63,9 @@ class RolloutState:
 
 @dataclass
 class Rollout:
-    """One collection under way: who plays where and how, its names, counters and clocks.
+    """One running collection with its settings, counters and clocks.
 
-    See :class:`sdar.rollout.collector.Collector` for what the fields mean.
+    The fields are described at :class:`sdar.rollout.collector.Collector`.
     """
 
     policy: LanguageModel
@@ -102,7 +102,7 @@ class Rollout:
         live = self._live(attempts)
         while live:
             with self.clock("generate_s"):
-                if self.settings.context == "window":  # nothing of the last prompt is a beginning of the next
+                if self.settings.context == "window":  # the next prompt does not continue the last one
                     generator.start(len(attempts))
                 responses = self._respond(live, generator)
             with self.clock("environment_s"):
@@ -113,7 +113,7 @@ class Rollout:
         return [attempt.episode for attempt in attempts]
 
     def _live(self, attempts: Sequence[RolloutState]) -> dict[int, RolloutState]:
-        """The attempts still being played, by slot; reports how far the collection is."""
+        """The attempts that are still live, by slot; calls ``progress``."""
         live = {slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}
         done = self.finished + len(attempts) - len(live)
         if not live:
@@ -123,7 +123,7 @@ class Rollout:
         return live
 
     def _open(self, request: EpisodeRequest, opening: Observation | StepOutcome) -> RolloutState:
-        """The attempt with its first prompt, already ended where it could not start."""
+        """The attempt with its first prompt; it has already ended if it could not start."""
         task = request.task
         episode = Episode(task, request.member, turns=[], end=EndReason.FAILURE, success=False)
         privileged = self.privileged(task, request.member) if self.privileged is not None else None
@@ -138,7 +138,7 @@ class Rollout:
         return attempt
 
     def _prepare(self, attempt: RolloutState) -> None:
-        """Set the next prompt, the longest that fits; end the episode where none does."""
+        """Set the next prompt, the longest that fits; end the episode if none fits."""
         for dropped, write in enumerate(self._texts(attempt)):
             text = guarded(write)
             if isinstance(text, StepOutcome):
@@ -153,7 +153,7 @@ class Rollout:
         attempt.finish(EndReason.CONTEXT_FULL)
 
     def _texts(self, attempt: RolloutState) -> list[Callable[[], str]]:
-        """Ways to write the next user message, the preferred one first; in window mode each shows a turn less."""
+        """Ways to write the next user message, the preferred one first; in window mode each shows one turn less."""
         environment, task, seen = self.environment, attempt.request.task, attempt.observation
         step = len(attempt.episode.turns)
         if self.settings.context != "window":
@@ -162,14 +162,14 @@ class Rollout:
         return [partial(environment.window_prompt, task, past[n:], seen, step) for n in range(len(past) + 1)]
 
     def _fits(self, attempt: RolloutState, prompt: Prompt) -> bool:
-        """Whether the prompt keeps to its limit, and the context has room for it and a response of full length."""
+        """Whether the prompt is within its limit, and fits into the context with a response of full length."""
         settings = self.settings
         own = len(prompt.ids) - prompt.privileged_tokens
         limit = settings.max_prompt_tokens if settings.context == "window" else None
         if limit is not None and own > limit:
             return False
         needed = attempt.conversation.length + len(prompt.ids) + settings.sampling.max_response_tokens
-        # Where the block is in the prompt already, its tokens are counted with the prompt's.
+        # If the block is already in the prompt, its tokens are counted with the prompt's.
         if self.reserved_tokens is not None and self.privileged is None:
             needed += self.reserved_tokens(attempt.request.task)
         return needed <= self.policy.context_tokens
@@ -196,7 +196,7 @@ class Rollout:
             self._take(live[slot], outcome)
 
     def _record(self, attempt: RolloutState, response_ids: list[int]) -> str | None:
-        """Append the turn; returns its action, or None where the projection raised an error."""
+        """Append the turn; returns its action, or None if the projection raised an error."""
         prompt = attempt.prompt
         text, truncated = attempt.conversation.record(prompt, response_ids)
         turn = Turn(
@@ -219,7 +219,7 @@ class Rollout:
         return turn.action
 
     def _take(self, attempt: RolloutState, outcome: StepOutcome) -> None:
-        """Take the environment's answer to the last turn."""
+        """Apply the environment's outcome of the last turn."""
         environment = self.environment
         attempt.episode.turns[-1].reward = outcome.reward
         attempt.observation = attempt.episode.last_observation = outcome.observation

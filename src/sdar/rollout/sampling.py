@@ -1,4 +1,4 @@
-"""How responses are sampled: the uniforms of a turn, and what the collector asks of a generator."""
+"""Sampling of responses: the uniforms of a turn, and the interface of a response generator."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class ResponseGenerator(Protocol):
-    """Samples one response per live slot and turn; keeps what it has read (see ``policy.generation.TurnGenerator``)."""
+    """Samples one response per live slot and turn, and keeps the context (see ``policy.generation.TurnGenerator``)."""
 
     def start(self, num_slots: int) -> None:
-        """Forget everything; slots 0 .. num_slots - 1 begin with an empty context."""
+        """Reset; slots 0 .. num_slots - 1 begin with an empty context."""
         ...
 
     def respond(
         self, new_ids: Mapping[int, Sequence[int]], uniforms: Mapping[int, NDArray[np.float64]]
     ) -> dict[int, list[int]]:
-        """Feed the new ids of each live slot and sample one response; slots left out have ended for good.
+        """Feed the new ids of each live slot and sample one response; slots that are left out have ended.
 
         ``uniforms``: per slot [max_response_tokens] float64 in [0, 1), one per sampled token.
         """
@@ -54,5 +54,5 @@ def turn_generator(policy: LanguageModel, sampling: SamplingConfig) -> ResponseG
 def turn_uniforms(
     seed: int, key: tuple[int | str, ...], task_id: str, member: int, turn: int, count: int
 ) -> NDArray[np.float64]:
-    """The uniforms [count] float64 in [0, 1) that decide one turn's tokens: a function of their names alone."""
+    """The uniforms [count] float64 in [0, 1) that decide one turn's tokens, a function of the arguments alone."""
     return keyed_generator(seed, *key, task_id, member, turn, "sample").random(count)

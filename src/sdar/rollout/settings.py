@@ -1,4 +1,4 @@
-"""How many episodes are played, and how: the group ``rollout``."""
+"""Number of episodes and how they are played: the group ``rollout``."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Context = Literal["append", "window"]
 
 @settings(frozen=True)
 class SamplingConfig:
-    """Filters of the next-token distribution, all stated, none taken from a model's generation defaults.
+    """Filters of the next-token distribution. A model's own generation defaults are ignored.
 
-    ``temperature``          >= 0; 0 means greedy
-    ``top_p``                in (0, 1]; 1 keeps every token
-    ``top_k``                >= 0; 0 keeps every token
-    ``max_response_tokens``  >= 1, the limit of one response, end token included
+    ``temperature``          0 means greedy
+    ``top_p``                1 keeps every token
+    ``top_k``                0 keeps every token
+    ``max_response_tokens``  longest response, end token included
     """
 
     temperature: NotNegative = 1.0
@@ -31,16 +31,16 @@ class SamplingConfig:
 class RolloutSettings:
     """How episodes are played; the defaults are those of ``configs/rollout/append.yaml``.
 
-    ``tasks_per_iteration``      >= 1, different tasks per iteration over all processes
-    ``group_size``               G >= 2, episodes per task, which are compared with each other
-    ``max_concurrent_episodes``  >= 1; bounds the memory of the KV cache and the pool, changes nothing that is sampled
+    ``tasks_per_iteration``      different tasks per iteration over all processes
+    ``group_size``               G, episodes per task, which are compared with each other
+    ``max_concurrent_episodes``  bounds the memory of the KV cache and the pool; it does not change what is sampled
     ``context``                  append: one growing conversation per episode; window: a fresh prompt every turn
-    ``history_turns``            window only, H >= 0: past turns that a prompt shows
+    ``history_turns``            window only: H, past turns in a prompt
     ``max_prompt_tokens``        window only: longest prompt, without a privileged block that the policy reads; prompts
                                  that do not fit show fewer past turns. None: the model's context
-    ``resample_rounds``          dynamic sampling: how often groups whose returns are all equal are replaced by those of
-                                 other tasks; 0: never
-    ``keep_equal_groups``        whether groups whose returns are all equal in the end are learned from
+    ``resample_rounds``          dynamic sampling: how often groups with equal returns are replaced by groups of other
+                                 tasks; 0 disables it
+    ``keep_equal_groups``        whether to learn from groups whose returns are still equal in the end
     ``sampling``                 temperature, filters and length of a response
     """
 

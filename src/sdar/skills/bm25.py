@@ -1,4 +1,4 @@
-"""Retrieval by the words that a task and a skill share, weighted by how rare they are in the library."""
+"""Retrieval by the words that a task and a skill have in common, weighted by their rarity in the library."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ class BM25Retrieval(Retrieval):
     """The task skills whose name, keywords and text score highest for the task's description (BM25 of bm25s).
 
     Args:
-        general: whether the library's general skills come along.
-        top_k: at least 1: how many skills at most. Skills that share no word with the task are left out; ties go to
-            the library's order.
+        general: whether to add the library's general skills.
+        top_k: most skills per task. Skills without a word of the task are never chosen; ties keep the library's order.
     """
 
     @checked
@@ -39,17 +38,17 @@ class BM25Retrieval(Retrieval):
 
 @lru_cache(maxsize=16)
 def _index(skills: tuple[Skill, ...]) -> tuple[frozenset[str], bm25s.BM25 | None]:
-    """All words of the skills, and their index; None where they have no word."""
+    """All words of the skills, and their index; None if they have no words."""
     documents = [_words(" ".join([skill.name, *skill.keywords, skill.text])) for skill in skills]
     known = frozenset(word for document in documents for word in document)
     if not known:
-        return known, None  # bm25s indexes no empty collection
+        return known, None  # bm25s cannot index an empty collection
     index = bm25s.BM25(backend="numpy")
     index.index(documents, show_progress=False)
     return known, index
 
 
 def _words(text: str) -> list[str]:
-    """Lower-cased words of two letters or more, without English stop words (bm25s' own rule)."""
+    """Lower-cased words of at least two letters, without English stop words (the rule of bm25s)."""
     (words,) = bm25s.tokenize([text], return_ids=False, show_progress=False)
     return [str(word) for word in words]

@@ -1,4 +1,4 @@
-"""Retrieval that does not try to be right: a random skill, and a wrong one. How robust is a method to its skills?"""
+"""Control strategies that retrieve a random skill or a wrong one, to measure how robust a method is to its skills."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from sdar.skills.retrieval import Choice, Draw, KeywordRetrieval, Retrieval, rea
 
 
 class RandomRetrieval(Retrieval):
-    """One task skill, all equally likely, drawn for every episode by (seed, iteration, task, member).
+    """One task skill, drawn uniformly for every episode by (seed, iteration, task, member).
 
-    The paper does not say how it draws (section 2.1, "Random").
+    The paper does not specify how it draws (section 2.1, "Random").
     """
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
@@ -27,9 +27,9 @@ class RandomRetrieval(Retrieval):
 
 
 class AdversarialRetrieval(Retrieval):
-    """One task skill that is wrong for the task, drawn by (seed, task): the task keeps it for the whole run.
+    """One task skill that is wrong for the task, drawn by (seed, task), so that a task keeps it for the whole run.
 
-    Wrong is what neither names the task's type nor has a keyword that matches. Where no skill is wrong, none is chosen.
+    A skill is wrong if it neither lists the task's type nor has a matching keyword. If there is none, none is chosen.
     """
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
@@ -50,6 +50,6 @@ class AdversarialRetrieval(Retrieval):
 
 
 def one_of(library: SkillLibrary, skills: list[Skill], general: bool) -> list[list[Skill]]:
-    """The selections that consist of one of the skills, and the general ones where they come along."""
+    """All selections of one of the skills, each with the general skills if ``general``."""
     others = library.general if general else []
     return [reading_order([skill, *others]) for skill in skills] or [others]

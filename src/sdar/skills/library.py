@@ -1,16 +1,15 @@
-"""Skills and the folders they are kept in: one markdown file per skill, its facts in the front matter.
+"""Skills and skill libraries: folders with one markdown file per skill, whose properties are in the front matter.
 
     ---
     name: heat
     kind: task                  # general: for every task; task: for the tasks it matches
     task_types: [pick_heat_then_place_in_recep]
-    keywords: [hot, heat]       # whole words or phrases of the task's description; none: the default of the library
+    keywords: [hot, heat]       # whole words or phrases of the task's description; empty: the library's default
     ---
     Find the object first ...
 
-The front matter is read by python-frontmatter: it is maintained, typed, needs nothing but PyYAML (which is here
-already), loads YAML safely, and knows the corners that ten lines of splitting get wrong (byte order marks, rulers
-inside the text, line ends).
+python-frontmatter reads the front matter. It loads YAML safely and handles byte order marks, rulers inside the text and
+line endings.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from sdar.errors import UserError
 from sdar.skills.original import MAPPING, MappingError, read_original
 
 SHIPPED = Path(__file__).parent / "libraries"
-"""Folder of the libraries that come with the package, one folder each."""
+"""Folder of the shipped libraries, one subfolder each."""
 
 
 class SkillKind(StrEnum):
-    """Whether a skill is for every task or for some."""
+    """Whether a skill is for all tasks or for some."""
 
     GENERAL = "general"
     TASK = "task"
@@ -47,9 +46,9 @@ class Skill:
 
     ``name``        unique in its library
     ``kind``        general or task
-    ``task_types``  the types a task skill is meant for, in the environment's names; empty for a general skill
-    ``keywords``    words or phrases that select a task skill; a task skill without any is its library's default
-    ``text``        what the teacher reads, without surrounding white space
+    ``task_types``  task types of a task skill, in the environment's names; empty for a general skill
+    ``keywords``    words or phrases that select a task skill; a task skill without any is the library's default
+    ``text``        text for the teacher, without surrounding whitespace
     """
 
     name: str
@@ -68,21 +67,22 @@ class SkillLibrary:
     """Skills in a stable order: general ones first, then by name."""
 
     def __init__(self, skills: tuple[Skill, ...]) -> None:
-        """UserError when two skills share a name."""
+        """Raises UserError if two skills have the same name."""
         names = [skill.name for skill in skills]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise UserError(f"The skill name {twice[0]!r} is used twice in a library, allowed is once.")
+            raise UserError(f"skill names must be unique in a library, got {twice[0]!r} twice")
         self.skills = tuple(sorted(skills, key=lambda skill: (skill.kind is not SkillKind.GENERAL, skill.name)))
 
     @classmethod
     def load(cls, folder: str | Path) -> SkillLibrary:
-        """Read every ``*.md`` file of a folder, or of a shipped library named by one word (``alfworld``).
+        """Read every ``*.md`` file of a folder, or of a shipped library by its name (``alfworld``).
 
-        A folder with a ``skill_mapping.json`` is read as the paper's release does: see :mod:`sdar.skills.original`.
+        A folder with a ``skill_mapping.json`` is read in the format of the paper's release, see
+        :mod:`sdar.skills.original`.
 
-        UserError when there is no such folder or library, when it holds no skill, and when files are wrong: one
-        clause per wrong file, naming the file, the field, its value and what is allowed.
+        Raises UserError if the folder or library does not exist, has no skill, or has wrong files. The message names
+        every wrong file with the field, what it must be and what it is.
         """
         path = _resolve(folder)
         if (path / MAPPING).exists():
@@ -97,11 +97,11 @@ class SkillLibrary:
                 continue
             first, _ = skills.setdefault(skill.name, (file, skill))
             if first != file:
-                wrong.append(f"{file.name}: name is {skill.name!r}, as in {first.name}, allowed is one of its own")
+                wrong.append(f"{file.name}: name must be unique, got {skill.name!r} as in {first.name}")
         if wrong:
-            raise UserError(f"The skill library {str(folder)!r} cannot be used: " + "; ".join(wrong) + ".")
+            raise UserError(f"skills={folder} has wrong files: {'; '.join(wrong)}")
         if not skills:
-            raise UserError(f"The skill library {str(folder)!r} holds no *.md file, at least one is needed.")
+            raise UserError(f"skills={folder} must contain at least one *.md file, got none")
         return cls(tuple(skill for _, skill in skills.values()))
 
     def __iter__(self) -> Iterator[Skill]:
@@ -124,14 +124,14 @@ class SkillLibrary:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of all skills: equal for libraries that teach the same."""
+        """SHA-256 (hex) of all skills, the same for libraries with the same content."""
         return hashlib.sha256(repr(self.skills).encode()).hexdigest()
 
 
 def skills_hash(settings: Any) -> str | None:
-    """SHA-256 (hex) of the libraries that a run of these settings reads now; None where it reads none.
+    """SHA-256 (hex) of the libraries that a run with these settings reads; None if it reads none.
 
-    Settings name a folder; what its files say is no setting, and may change between two runs.
+    Settings name only the folder; the content of its files may change between two runs.
 
     Raises:
         UserError: a library cannot be read.
@@ -144,7 +144,7 @@ def skills_hash(settings: Any) -> str | None:
 
 
 def _folders(settings: Any) -> Iterator[str]:
-    """What the settings of teachers load, wherever it stands in them."""
+    """Folders of all libraries in the settings."""
     if isinstance(settings, Mapping):
         if settings.get("_target_") == f"{SkillLibrary.__module__}.SkillLibrary.load":
             yield str(settings["folder"])
@@ -153,7 +153,7 @@ def _folders(settings: Any) -> Iterator[str]:
 
 
 class _WrongFileError(Exception):
-    """What is wrong with one file, as a clause without its name."""
+    """A mistake in one file. The text is a clause without its name."""
 
 
 _FIELDS = ("name", "kind", "task_types", "keywords")
@@ -166,9 +166,7 @@ def _resolve(folder: str | Path) -> Path:
     path = Path(folder).expanduser()
     if not path.is_dir():
         names = ", ".join(shipped) or "none"
-        raise UserError(
-            f"skills={folder}: there is no such library, allowed are a folder or a shipped library ({names})"
-        )
+        raise UserError(f"skills must be a directory or a shipped library ({names}), got {folder}")
     return path
 
 
@@ -177,7 +175,7 @@ def _originals(path: Path, folder: str | Path) -> tuple[Skill, ...]:
     try:
         found = read_original(path)
     except MappingError as error:
-        raise UserError(f"The skill library {str(folder)!r} cannot be used: {MAPPING}: {error}.") from error
+        raise UserError(f"skills={folder} has a wrong file: {MAPPING}: {error}") from error
     return tuple(
         Skill(name, SkillKind.GENERAL if general else SkillKind.TASK, task_types, keywords, text)
         for name, general, task_types, keywords, text in found
@@ -185,46 +183,48 @@ def _originals(path: Path, folder: str | Path) -> tuple[Skill, ...]:
 
 
 def _read(file: Path) -> Skill:
-    """One skill from one file; _WrongFileError says what is wrong with it."""
+    """One skill from one file. Raises _WrongFileError with the mistake."""
     try:
         metadata, text = frontmatter.parse(file.read_text(encoding="utf-8-sig"), handler=YAMLHandler())
     except UnicodeDecodeError as error:
         raise _WrongFileError("it is not UTF-8 text") from error
     except OSError as error:
         raise _WrongFileError(f"it cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: what looks like a date and is none
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
         where = re.sub(r"\s+", " ", str(error))
         raise _WrongFileError(f"its front matter is not YAML ({where})") from error
     if not metadata:
-        raise _WrongFileError(f"it has no front matter, allowed are the fields {', '.join(_FIELDS)} between --- lines")
+        raise _WrongFileError(f"it has no front matter; it must begin with {', '.join(_FIELDS)} between --- lines")
     unknown = sorted(str(key) for key in metadata if key not in _FIELDS)
     if unknown:
-        raise _WrongFileError(f"it has the field {unknown[0]!r}, allowed are {', '.join(_FIELDS)}")
+        raise _WrongFileError(f"the fields must be among {', '.join(_FIELDS)}, got {unknown[0]!r}")
     name = metadata.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise _WrongFileError(f"name is {name!r}, allowed is a text that is not empty")
+        raise _WrongFileError(f"name must be a non-empty string, got {name!r}")
     kinds = [kind.value for kind in SkillKind]
     if metadata.get("kind") not in kinds:
-        raise _WrongFileError(f"kind is {metadata.get('kind')!r}, allowed are {' and '.join(kinds)}")
+        raise _WrongFileError(f"kind must be {' or '.join(kinds)}, got {metadata.get('kind')!r}")
     kind = SkillKind(str(metadata["kind"]))
     task_types, keywords = _texts(metadata, "task_types"), _texts(metadata, "keywords")
     if kind is SkillKind.GENERAL and (task_types or keywords):
-        raise _WrongFileError("kind is general, which allows neither task_types nor keywords")
+        raise _WrongFileError("a general skill must have neither task_types nor keywords")
     if kind is SkillKind.TASK and not task_types:
-        raise _WrongFileError("kind is task, which needs at least one of task_types")
+        raise _WrongFileError("a task skill must have at least one of task_types")
     if not text:
         raise _WrongFileError("it has no text after its front matter")
     return Skill(name.strip(), kind, task_types, keywords, text)
 
 
 def _texts(metadata: Mapping[str, Any], field: str) -> tuple[str, ...]:
-    """Read a list of texts; YAML takes an unquoted yes, no, on, off or number for something else, which is refused."""
+    """A list of strings. Values that YAML converts (unquoted yes, no, on, off, numbers) are refused."""
     value = metadata.get(field)
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise _WrongFileError(f"{field} is {value!r}, allowed is a list of texts")
+        raise _WrongFileError(f"{field} must be a list of strings, got {value!r}")
     for item in value:
         if not isinstance(item, str) or not item.strip():
-            raise _WrongFileError(f"{field} holds {item!r}, allowed are texts (quoted where YAML sees none)")
+            raise _WrongFileError(
+                f"{field} must contain only non-empty strings, got {item!r} (quote it if YAML converts it)"
+            )
     return tuple(item.strip() for item in value)

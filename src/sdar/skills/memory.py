@@ -1,4 +1,4 @@
-"""What teachers, parts and strategies may keep from iteration to iteration, with defaults for those that do not."""
+"""State that teachers, context parts and retrieval strategies may keep between iterations, with no-op defaults."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from sdar.errors import UserError
 
 
 class Memory:
-    """Metrics, a record for people, and the state that a checkpoint keeps; nothing unless a class says otherwise."""
+    """Metrics, a readable record, and checkpoint state. All are empty by default."""
 
     setting: ClassVar[str] = "teacher"
-    """The group of the configuration that chooses it, for messages."""
+    """The configuration group that selects the class, for messages."""
 
     def metrics(self) -> dict[str, float]:
-        """What to log of the last iteration, by tag; the same on all ranks."""
+        """Metrics of the last iteration by tag, the same on all ranks."""
         return {}
 
     def record(self) -> dict[str, Any]:
-        """What it remembers, to be read by people: plain values."""
+        """The state in readable form: plain values."""
         return {}
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint must keep: tensors and plain values."""
+        """The state for a checkpoint: tensors and plain values."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what ``state`` gave; UserError where it is that of another."""
+        """Restore the result of ``state``. Raises UserError for the state of another class."""
         if state:
             raise UserError(f"ckpt_path names a checkpoint of a run with another {self.setting}; it must be the same")

@@ -4,8 +4,8 @@
      "task_to_skill": {"pick_heat_then_place_in_recep": "heat", ...},
      "task_keywords": {"heat": ["heat"], ...}}                         # may be missing
 
-Source: ZJU-REAL/SDAR at 8b85c23, ``verl/trainer/ppo/rlsd_utils.py: SkillProvider``. The texts are read as they stand.
-How they are chosen is ours: the release looks for keywords as parts of words, in the whole prompt.
+Source: ZJU-REAL/SDAR at 8b85c23, ``verl/trainer/ppo/rlsd_utils.py: SkillProvider``. The texts are not modified. The
+retrieval differs: the release matches keywords as parts of words in the whole prompt.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 MAPPING = "skill_mapping.json"
 GENERAL = "general_skills"
-"""The release's name of the skill that every task gets."""
+"""The release's name of the skill for every task."""
 
 DATA_SETS = {
     "nq": "direct_retrieval",
@@ -29,37 +29,37 @@ DATA_SETS = {
     "musique": "multi_hop_reasoning",
     "bamboogle": "multi_hop_reasoning",
 }
-"""The skill for the questions of a data set: the release has this in its code, and not in the folder."""
+"""The skill for the questions of each data set, which is in the release's code, not in the folder."""
 
 log = logging.getLogger(__name__)
 
 
 class MappingError(Exception):
-    """What is wrong with the folder, as a clause."""
+    """A mistake in the folder. The text is a clause."""
 
 
 def read_original(folder: Path) -> list[tuple[str, bool, tuple[str, ...], tuple[str, ...], str]]:
     """Name, whether it is general, task types, keywords and text of every skill.
 
-    A task skill without a task type is for the type of its own name; data sets of questions that the folder does not
-    name have the skill of ``DATA_SETS``. Keywords of a task type that leads to no skill are
-    left out with a warning. MappingError: the folder cannot be read; it names the field.
+    A task skill without task types is for the type of its own name. Data sets of questions that the folder does not
+    name have the skill of ``DATA_SETS``. Keywords of a task type without a skill are ignored with a warning. Raises
+    MappingError, which names the field, if the folder cannot be read.
     """
     mapping = _mapping(folder / MAPPING)
     files, types, keywords = (_field(mapping, name) for name in ("skill_files", "task_to_skill", "task_keywords"))
     for task_type, name in types.items():
         if not isinstance(name, str) or name not in files:
-            raise MappingError(f"task_to_skill gives {task_type!r} the skill {name!r}, which skill_files does not name")
+            raise MappingError(f"task_to_skill[{task_type!r}] must be a name in skill_files, got {name!r}")
     sets = [(data_set, name) for data_set, name in DATA_SETS.items() if name in files and data_set not in types]
     words: dict[str, list[str]] = {name: [] for name in files}
     for task_type, found in keywords.items():
         name = types.get(task_type, task_type)
         if not isinstance(found, list) or not all(isinstance(word, str) and word.strip() for word in found):
-            raise MappingError(f"task_keywords gives {task_type!r} {found!r}, allowed is a list of texts")
+            raise MappingError(f"task_keywords[{task_type!r}] must be a list of strings, got {found!r}")
         if name in words:
             words[name] += [word for word in found if word not in words[name]]
         elif found:
-            log.warning("%s: the keywords of %r lead to no skill and are left out", folder / MAPPING, task_type)
+            log.warning("%s: the keywords of %r belong to no skill and are ignored", folder / MAPPING, task_type)
     skills = []
     for name, file in files.items():
         general = name == GENERAL
@@ -76,14 +76,14 @@ def _mapping(path: Path) -> Mapping[str, Any]:
     except (OSError, ValueError) as error:
         raise MappingError(f"it cannot be read as JSON ({' '.join(str(error).split())})") from error
     if not isinstance(mapping, dict):
-        raise MappingError("it is no mapping")
+        raise MappingError("it must be a mapping")
     return mapping
 
 
 def _field(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = mapping.get(name, {} if name != "skill_files" else None)
     if not isinstance(value, dict):
-        raise MappingError(f"{name} is {value!r}, allowed is a mapping")
+        raise MappingError(f"{name} must be a mapping, got {value!r}")
     return value
 
 
@@ -92,7 +92,7 @@ def _text(folder: Path, name: str, file: Any) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise MappingError(f"skill_files gives {name!r} the file {file!r}, which cannot be read") from error
+        raise MappingError(f"skill_files[{name!r}] must be a readable file, got {file!r}") from error
     if not text:
-        raise MappingError(f"skill_files gives {name!r} the file {file!r}, which is empty")
+        raise MappingError(f"skill_files[{name!r}] must be a non-empty file, got {file!r}")
     return text

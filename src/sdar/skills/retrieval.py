@@ -1,6 +1,6 @@
-"""Which skills the teacher gets to read: what every strategy offers, and those that look at the task alone.
+"""Retrieval strategies, which select skills for the teacher: the base class, and strategies without state.
 
-A strategy is a subclass of :class:`Retrieval` with ``choose``, named in a file of ``configs/retrieval/``.
+A strategy is a subclass of :class:`Retrieval` that implements ``choose``, with a file in ``configs/retrieval/``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sdar.skills.memory import Memory
 
 @dataclass(frozen=True)
 class Draw:
-    """What names a random choice beside its task: the run's seed, the iteration and the group member."""
+    """The key of a random choice, together with the task: the run's seed, the iteration and the group member."""
 
     seed: int = 0
     iteration: int = 0
@@ -28,7 +28,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Choice:
-    """A skill and, in a few words, why it was chosen."""
+    """A skill and a short reason for its choice."""
 
     skill: Skill
     reason: str
@@ -37,57 +37,57 @@ class Choice:
 class Retrieval(Memory, ABC):
     """A strategy that chooses skills for a task.
 
-    What it remembers is changed by ``observe`` alone; see :class:`sdar.teacher.base.Teacher` for the order of calls.
+    Only ``observe`` changes its state. See :class:`sdar.teacher.base.Teacher` for the order of calls.
     """
 
     setting: ClassVar[str] = "retrieval"
 
     def __init__(self, general: bool = True) -> None:
-        """``general``: whether the library's general skills come along."""
+        """``general``: whether to add the library's general skills."""
         self.general = general
 
     @abstractmethod
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
-        """Task skills, the most important first; [] for none."""
+        """Task skills, the most important first. May be empty."""
 
     def ranked(self, library: SkillLibrary, task: Task, draw: Draw | None = None) -> list[Choice]:
-        """All skills for a task by rank: task skills as chosen, then the general ones. The last is given up first."""
+        """All skills for a task by rank: chosen task skills, then general ones. The last is dropped first."""
         chosen = self.choose(library, task, draw or Draw())
         return chosen + ([Choice(skill, "general") for skill in library.general] if self.general else [])
 
     def select(self, library: SkillLibrary, task: Task, draw: Draw | None = None) -> list[Skill]:
-        """Skills for a task in the order in which the teacher reads them: general ones first, then by rank."""
+        """Skills for a task in reading order: general ones first, then by rank."""
         return reading_order([choice.skill for choice in self.ranked(library, task, draw)])
 
     def possible(self, library: SkillLibrary, task: Task) -> list[list[Skill]]:
-        """Every selection that a task may get: rollouts leave room for the longest, whatever has been learned."""
+        """All selections that are possible for a task in any state. Rollouts reserve tokens for the longest."""
         return [self.select(library, task)]
 
     def begin(self, library: SkillLibrary, tasks: Sequence[Task]) -> None:
-        """Prepare an iteration with the tasks of all ranks, in their order; may be called again for the same one."""
+        """Prepare an iteration with the tasks of all ranks, in order. May be called again for the same iteration."""
 
     def observe(self, outcomes: Sequence[TaskOutcome], solved_return: float) -> None:
-        """Learn from an iteration: outcomes of the tasks given to ``begin``; ``solved_return``: of a solved episode."""
+        """Learn from the outcomes of the tasks given to ``begin``. ``solved_return``: return of a solved episode."""
 
 
 def reading_order(skills: Sequence[Skill]) -> list[Skill]:
-    """General skills first; otherwise as given."""
+    """General skills first, otherwise in the given order."""
     return sorted(skills, key=lambda skill: skill.is_task)
 
 
 class KeywordRetrieval(Retrieval):
     """Task skills whose keywords occur in the task's description.
 
-    A keyword matches as whole words, whatever the case: "hat" does not fire in "that", and a phrase needs its words
-    side by side. Only the description is searched: an observation would change the teacher from turn to turn. Every
-    task skill with a match is picked, those with more matching keywords first; where none matches, the task skills
-    that have no keywords at all are picked: they are the library's default.
+    A keyword matches whole words, ignoring case: "hat" does not match "that", and a phrase must be contiguous. Only the
+    description is searched, since observations would change the teacher from turn to turn. All task skills with a match
+    are chosen, those with more matching keywords first. If none matches, the task skills without keywords are chosen:
+    the library's default.
     """
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
         """See the class."""
         matches = [(matching_keywords(skill, task), skill) for skill in library.task]
-        # sorted() is stable: equal counts stay in the library's order.
+        # sorted() is stable: equal counts keep the library's order.
         ranked = sorted((match for match in matches if match[0]), key=lambda match: -len(match[0]))
         if ranked:
             return [Choice(skill, f"the task says {', '.join(map(repr, words))}") for words, skill in ranked]
@@ -96,7 +96,7 @@ class KeywordRetrieval(Retrieval):
 
 
 class TaskTypeRetrieval(Retrieval):
-    """Task skills that name the type of the task, as the environment gives it."""
+    """Task skills that list the type of the task."""
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
         """See the class."""
@@ -104,7 +104,7 @@ class TaskTypeRetrieval(Retrieval):
 
 
 class FullRetrieval(Retrieval):
-    """Every skill of the library. Those whose keywords match rank first, then the general ones, then the others."""
+    """All skills of the library. Those with matching keywords rank first, then general ones, then the others."""
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
         """All task skills."""
@@ -135,9 +135,9 @@ def matching_keywords(skill: Skill, task: Task) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _pattern(keyword: str) -> re.Pattern[str]:
-    """Match the keyword with no letter, digit or underscore on either side; any white space between its words.
+    """Match the keyword with no letter, digit or underscore on either side; any whitespace between its words.
 
-    Look-arounds and not word boundaries: a boundary does not exist beside a keyword that ends in punctuation.
+    Look-arounds instead of word boundaries: there is no boundary next to a keyword that ends in punctuation.
     """
     words = r"\s+".join(re.escape(word) for word in keyword.split())
     return re.compile(rf"(?<!\w){words}(?!\w)", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""A bandit per task type: the skill that has helped most, or has been tried least."""
+"""One bandit per task type: it chooses the skill that has helped most, or has been tried least."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SQRT_2 = math.sqrt(2)
 
 @dataclass(frozen=True)
 class Arm:
-    """One skill of one task type: how often it was chosen, and the rewards in [0, 1] that came back for it."""
+    """One skill of one task type: how often it was chosen, and its rewards in [0, 1]."""
 
     chosen: int = 0
     rewards: float = 0.0
@@ -38,23 +38,23 @@ class Arm:
 
 
 class UCBRetrieval(Retrieval):
-    """The one task skill with the highest upper confidence bound, chosen per task, for all members of its group.
+    """The task skill with the highest upper confidence bound, chosen per task, for all members of its group.
 
-    For each task type: score(e) = mean(e) + c sqrt(ln N / n(e)), N the tasks of the type so far, n(e) how often skill e
-    was chosen. Tasks choose in the order in which they were drawn, over all ranks, and n counts at once: several tasks
-    of a type in one iteration try several skills. Skills never chosen come first; ties go to the library's order. The
-    rewards come at the end of the iteration, in task order; a task without one leaves its skill's mean as it is, and
-    a task without any episode (not played, or all ended by errors) leaves no trace at all. A group that was played and
-    then replaced by dynamic sampling counts as any other.
+    For each task type, score(e) = mean(e) + c sqrt(ln N / n(e)), where N is the number of tasks of the type so far and
+    n(e) is how often skill e was chosen. Tasks choose in the order in which they were drawn, over all ranks, and n is
+    updated after each choice, so that several tasks of a type in one iteration try several skills. Skills that were
+    never chosen come first; ties keep the library's order. Rewards are added at the end of the iteration, in the order
+    of the tasks. A task without a reward does not change the mean of its skill, and a task without an episode (not
+    played, or all ended by errors) is not counted. A group that was replaced by dynamic sampling counts like any other.
 
     Args:
-        general: whether the library's general skills come along.
-        exploration: c >= 0. The paper does not give its value; the square root of 2 is that of UCB1.
-        reward: ``return``, the group's mean return over that of a solved episode, within [0, 1]; or
-            ``gap_on_success``, sigmoid(gap_slope x mean gap of the tokens of the group's solved episodes): how much the
-            skill makes the teacher endorse what worked. Where the skill is not in the rollout, it cannot change
-            this iteration's return, and ``return`` tells next to nothing about it.
-        gap_slope: > 0, per nat.
+        general: whether to add the library's general skills.
+        exploration: c. The paper does not give its value; UCB1 uses the square root of 2.
+        reward: ``return``: the group's mean return divided by that of a solved episode, clipped to [0, 1];
+            ``gap_on_success``: sigmoid(gap_slope x mean gap of the tokens of the group's solved episodes), which
+            measures how much the skill makes the teacher endorse successful tokens. If the skill is not in the
+            rollout's prompt, it does not affect this iteration's return, and ``return`` carries little information.
+        gap_slope: slope per nat.
     """
 
     @checked
@@ -70,12 +70,12 @@ class UCBRetrieval(Retrieval):
         self.reward = reward
         self.gap_slope = gap_slope
         self._arms: dict[str, dict[str, Arm]] = {}
-        """task type -> name of a skill -> its record; what iterations have taught so far"""
+        """task type -> name of a skill -> its record over all iterations so far"""
         self._chosen: dict[str, str] = {}
-        """task -> name of the skill, in this iteration"""
+        """task -> name of its skill in this iteration"""
 
     def begin(self, library: SkillLibrary, tasks: Sequence[Task]) -> None:
-        """Choose for every task in order, each choice counted before the next."""
+        """Choose for every task in order. Each choice is counted before the next."""
         arms = {task_type: dict(found) for task_type, found in self._arms.items()}
         self._chosen = {}
         for task in tasks:
@@ -87,7 +87,7 @@ class UCBRetrieval(Retrieval):
                 self._chosen[task.task_id] = name
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
-        """The iteration's choice; for other tasks, what would be chosen next."""
+        """The choice of this iteration; for other tasks, the next choice."""
         name = self._chosen.get(task.task_id)
         if name is not None:
             return [Choice(skill, "chosen for this iteration") for skill in library.task if skill.name == name]
@@ -128,13 +128,13 @@ class UCBRetrieval(Retrieval):
         self._chosen = {}
 
     def _reward(self, outcome: TaskOutcome, solved_return: float) -> float | None:
-        """In [0, 1]; None: the group tells nothing."""
+        """A reward in [0, 1]; None if the group has none."""
         if self.reward == "return":
             return min(max(outcome.mean_return / solved_return, 0.0), 1.0)
         gap = outcome.gap_on_success
         if gap is None:
             return None
-        return 0.5 * (1.0 + math.tanh(0.5 * self.gap_slope * gap))  # the sigmoid, without overflow
+        return 0.5 * (1.0 + math.tanh(0.5 * self.gap_slope * gap))  # sigmoid without overflow
 
     def metrics(self) -> dict[str, float]:
         """Mean reward and share of the choices, by task type and skill."""
@@ -159,7 +159,7 @@ class UCBRetrieval(Retrieval):
         }
 
     def state(self) -> dict[str, Any]:
-        """Every arm, and on which terms it was pulled."""
+        """All arms, and the kind of reward."""
         arms = {
             task_type: {name: [arm.chosen, arm.rewards, arm.rewarded] for name, arm in found.items()}
             for task_type, found in self._arms.items()
@@ -167,7 +167,7 @@ class UCBRetrieval(Retrieval):
         return {"ucb": arms, "reward": self.reward}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint; UserError where it is another strategy's, or rewarded something else."""
+        """Restore a checkpoint. Raises UserError if it is of another strategy, or of another kind of reward."""
         if state.get("reward") != self.reward:
             raise UserError(
                 "ckpt_path names a checkpoint of a run with another retrieval; it must be retrieval=ucb with "

@@ -1,4 +1,4 @@
-"""Teachers: what they read, put together from parts that are whole or absent, and whose weights they have."""
+"""Teachers whose text is assembled from parts, and whose items are kept whole or dropped."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sdar.teacher.weights import TeacherSource, TeacherWeights
 
 
 class ContextTeacher(Teacher):
-    """A teacher whose text is put together from parts.
+    """A teacher whose text is assembled from parts.
 
-    Nothing is ever cut. With a budget, whole items are given up, the lowest rank first, and counted: the items of later
-    parts before those of earlier ones. Rollouts leave room for what is known before they start, so it fits. What is not
-    known then (``possible`` is empty) is given up as a whole, and counted, where the episode has left no room for it.
+    Items are never cut. With a budget, whole items are dropped and counted, the lowest rank first, and the items of
+    later parts before those of earlier ones. Rollouts leave room for text that is known before they start, so it fits.
+    Text that is not known then (``possible`` is empty) is dropped as a whole, and counted, if the episode left no room.
     """
 
     @checked
@@ -41,11 +41,11 @@ class ContextTeacher(Teacher):
         position: Position = Position.USER_TURN,
         budget_tokens: AtLeastOne | None = None,
     ) -> None:
-        """``parts``: by a name, in the order in which they are read.
+        """``parts``: by name, in reading order.
 
         ``position``: see :class:`sdar.policy.chat.Position`. ``budget_tokens``: longest text; None: no limit.
 
-        The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that do not go together.
+        The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that contradict each other.
         """
         self.parts = list(parts.values())
         self.weights = TeacherWeights(source, ema_decay, other, keep_hidden)
@@ -60,7 +60,7 @@ class ContextTeacher(Teacher):
     def connect(
         self, environment: Environment, count_tokens: Callable[[str], int], context_tokens: int | None = None
     ) -> None:
-        """Introduce the parts, too."""
+        """Connect the parts, too."""
         super().connect(environment, count_tokens, context_tokens)
         for part in self.parts:
             part.connect(environment, count_tokens)
@@ -72,7 +72,7 @@ class ContextTeacher(Teacher):
             part.begin(tasks, iteration=iteration, seed=seed)
 
     def privileged_text(self, task: Task, member: int = 0) -> str:
-        """The parts' texts, one after the other; "" where there is no item."""
+        """The concatenated texts of the parts; "" without any item."""
         self._in_prompts = True
         return self._text(self._fitting(self._known(task, member), self.budget_tokens))
 
@@ -80,11 +80,11 @@ class ContextTeacher(Teacher):
         return [part.items(task, member) for part in self.parts]
 
     def evaluation_text(self, task: Task) -> str:
-        """What evaluations read; see :meth:`sdar.teacher.parts.ContextPart.evaluation_items`."""
+        """The text of evaluations; see :meth:`sdar.teacher.parts.ContextPart.evaluation_items`."""
         return self._text(self._fitting([part.evaluation_items(task) for part in self.parts], self.budget_tokens))
 
     def reserved_tokens(self, task: Task) -> int:
-        """The longest text that the task may get, of the parts that are known before; never more than the budget."""
+        """The longest text that the task may get from the parts that are known before; at most the budget."""
         return self._reserved(task)
 
     def _longest(self, task: Task) -> int:
@@ -98,7 +98,7 @@ class ContextTeacher(Teacher):
         return [items if i == index else [] for i in range(len(self.parts))]
 
     def contexts(self, episodes: Sequence[Episode]) -> list[str]:
-        """The text of each episode; what is read is counted until ``gather``."""
+        """The text of each episode; its items are counted until ``gather``."""
         groups: dict[str, list[Episode]] = {}
         for episode in episodes:
             groups.setdefault(episode.task.task_id, []).append(episode)
@@ -112,9 +112,9 @@ class ContextTeacher(Teacher):
         return texts
 
     def _room(self, episode: Episode) -> int | None:
-        """Tokens that the text of an episode may have; None: as many as it likes.
+        """Tokens that the text of an episode may have; None: no limit.
 
-        Skills alone had their room left free. Should they not fit all the same, it is an error later on, and not less.
+        Rollouts left room for skills alone; if these do not fit all the same, scoring raises instead of dropping some.
         """
         limits = [] if self.budget_tokens is None else [self.budget_tokens]
         if self.context_tokens is not None and not all(part.possible(episode.task) for part in self.parts):
@@ -122,16 +122,16 @@ class ContextTeacher(Teacher):
         return min(limits, default=None)
 
     def _fitting(self, offered: Sequence[list[Item]], room: int | None) -> list[list[Item]]:
-        """The items of each part without those that are given up, so that the text has at most ``room`` tokens."""
+        """The items of each part without those that are dropped, so that the text has at most ``room`` tokens."""
         kept = [list(items) for items in offered]
         while room is not None and any(kept) and self.count_tokens(self._text(kept)) > room:
             next(items for items in reversed(kept) if items).pop()
         return kept
 
     def _text(self, kept: Sequence[list[Item]]) -> str:
-        """Header line, then the items, a blank line after each; part after part.
+        """Header line, then the items, each followed by a blank line; part after part.
 
-        Source of the form: arXiv 2605.15155 and its released code (header, skills, blank line, prompt).
+        Source of the format: arXiv 2605.15155 and its released code (header, skills, blank line, prompt).
         """
         texts = []
         for part, items in zip(self.parts, kept, strict=True):
@@ -140,7 +140,7 @@ class ContextTeacher(Teacher):
         return "".join(texts)
 
     def gather(self, episodes: Sequence[Episode]) -> list[Any]:
-        """What this rank's teacher read, or the policy where it was in the prompts, and what the parts have to tell."""
+        """What this rank's teacher read (the policy, if the text was in the prompts), and the results of the parts."""
         if self._in_prompts and not self._usage.episodes:
             for episode in episodes:
                 offered = self._known(episode.task, episode.member)
@@ -148,7 +148,7 @@ class ContextTeacher(Teacher):
         return [{"usage": self._usage.to_dict(), "parts": [part.gather(episodes) for part in self.parts]}]
 
     def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:
-        """Add up what all ranks read, and tell the parts."""
+        """Sum what all ranks read, and call the parts."""
         self._last = _Usage()
         for share in gathered:
             self._last.add_dict(share["usage"])
@@ -156,16 +156,16 @@ class ContextTeacher(Teacher):
             part.observe(outcomes, [value for share in gathered for value in share["parts"][index]])
 
     def metrics(self) -> dict[str, float]:
-        """Usage of the last iteration, and what the parts have to say; nothing where nobody read anything."""
+        """Usage of the last iteration, and the metrics of the parts; {} if nothing was read."""
         if not self._last.episodes:
             return {}
-        figures = self._last.metrics()
+        metrics = self._last.metrics()
         for part in self.parts:
-            figures |= part.metrics()
-        return figures
+            metrics |= part.metrics()
+        return metrics
 
     def record(self) -> dict[str, Any]:
-        """Usage of the last iteration in counts, and what the parts remember; {} where nobody read anything."""
+        """Usage of the last iteration in counts, and the records of the parts; {} if nothing was read."""
         if not self._last.episodes:
             return {}
         record = self._last.to_dict()
@@ -174,11 +174,11 @@ class ContextTeacher(Teacher):
         return record
 
     def state(self) -> dict[str, Any]:
-        """That of every part."""
+        """The state of every part."""
         return {"parts": [part.state() for part in self.parts]}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Hand each part its own; a checkpoint of earlier versions has none, and then no part may need one."""
+        """Load the state of every part; checkpoints of earlier versions have none, and then no part may need one."""
         states = state.get("parts", [{} for _ in self.parts])
         if len(states) != len(self.parts):
             raise UserError("ckpt_path names a checkpoint of a run with another teacher; it must be the same")
@@ -202,7 +202,7 @@ class SkillTeacher(ContextTeacher):
         budget_tokens: AtLeastOne | None = None,
         header: str = HEADER,
     ) -> None:
-        """``header``: first line of the text; the rest: see :class:`ContextTeacher`."""
+        """``header``: first line of the text. The rest: see :class:`ContextTeacher`."""
         self.library = library
         self.retrieval = retrieval
         parts = {"skills": SkillPart(library, retrieval, header)}
@@ -211,7 +211,7 @@ class SkillTeacher(ContextTeacher):
 
 @dataclass
 class _Usage:
-    """What the teacher read of some episodes, and what was given up for want of room."""
+    """What the teacher read for some episodes, and what was dropped for lack of room."""
 
     episodes: int = 0
     without_text: int = 0
@@ -227,7 +227,7 @@ class _Usage:
             self.given_up.update(item.name for item in items[len(left) :])
 
     def to_dict(self) -> dict[str, Any]:
-        """Counts, by name in alphabetical order."""
+        """Counts, sorted by name."""
         return {
             "episodes": self.episodes,
             "without_text": self.without_text,
@@ -236,22 +236,22 @@ class _Usage:
         }
 
     def add_dict(self, counts: Mapping[str, Any]) -> None:
-        """Add what ``to_dict`` gave."""
+        """Add the counts of ``to_dict``."""
         self.episodes += counts["episodes"]
         self.without_text += counts["without_text"]
         self.used.update(counts["used"])
         self.given_up.update(counts["given_up"])
 
     def metrics(self) -> dict[str, float]:
-        """Shares of the episodes, and how many items an episode went without on average."""
-        figures = {f"skills/used/{name}": count / self.episodes for name, count in sorted(self.used.items())}
-        figures["skills/without_text_fraction"] = self.without_text / self.episodes
-        figures["skills/given_up_mean"] = self.given_up.total() / self.episodes
-        return figures
+        """Fractions of the episodes, and the mean number of dropped items per episode."""
+        metrics = {f"skills/used/{name}": count / self.episodes for name, count in sorted(self.used.items())}
+        metrics["skills/without_text_fraction"] = self.without_text / self.episodes
+        metrics["skills/given_up_mean"] = self.given_up.total() / self.episodes
+        return metrics
 
 
 def row_tokens(episode: Episode) -> int:
-    """Ids of the longest row that an episode becomes: all of its turns (append), or its longest one (window)."""
+    """Length in ids of an episode's longest row: all of its turns (append), or the longest turn (window)."""
     lengths = [len(turn.context_ids) + len(turn.response_ids) for turn in episode.turns]
     spliced = [turn.splice_index is not None for turn in episode.turns]
     return max(lengths, default=0) if len(lengths) > 1 and all(spliced) else sum(lengths)

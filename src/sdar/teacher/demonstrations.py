@@ -1,4 +1,4 @@
-"""Played episodes as a part of the privileged text: of the same kind of task, or of the very same group."""
+"""Played episodes as part of the privileged text: of the same type of task, or of the same group."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HEADER = "[Privileged Demonstration]"
 Origin = Literal["expert", "own", "own_or_expert"]
 NAME = "demonstration"
 _TRIES = 8
-"""Tasks whose expert is asked before a task goes without a demonstration."""
+"""Number of tasks whose expert is tried before a task gets no demonstration."""
 
 
 def transcript(episode: Episode, *, observations: bool) -> str:
-    """The task and what was done about it, turn by turn, with what was seen before each action where wanted."""
+    """The task and its actions, turn by turn, with the observation before each action if ``observations``."""
     lines = [f"The task was: {episode.task.description}"]
     for turn in episode.turns:
         if observations:
@@ -34,14 +34,14 @@ def transcript(episode: Episode, *, observations: bool) -> str:
 class DemonstrationPart(ContextPart):
     """A solved episode of another training task of the same type, the same for all members of a group.
 
-    It is drawn by (seed, iteration, task). Evaluations read an expert's, drawn by the task alone; nothing where the
-    environment knows no expert.
+    It is drawn by (seed, iteration, task). Evaluations read an expert's, drawn by the task alone, or nothing if the
+    environment has no expert.
 
     Args:
         origin: ``expert``, the environment's own solution; ``own``, episodes that this run has solved in earlier
             iterations; ``own_or_expert``, the run's own, and the expert's as long as there is none.
-        keep: at least 1: how many of the run's own solved episodes are kept per task type, the newest.
-        observations: whether what was seen is shown beside what was done.
+        keep: number of the run's own solved episodes kept per task type, the newest.
+        observations: whether observations are shown with the actions.
         header: first line of the text.
     """
 
@@ -62,18 +62,18 @@ class DemonstrationPart(ContextPart):
         self._evaluation = lru_cache(maxsize=4096)(self._expert)
 
     def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:  # noqa: ARG002
-        """Note the training tasks by type; UserError where an expert is asked for and there is none."""
+        """Store the training tasks by type; UserError if an expert is required and there is none."""
         self._environment = environment
         for task in environment.tasks(environment.splits()[0]):
             self._types.setdefault(task.task_type, []).append(task)
         self._by_id = {task.task_id: task for tasks in self._types.values() for task in tasks}
-        # An expert may have no solution to single tasks, for example none within environment.max_turns.
+        # An expert may lack a solution for single tasks, for example within environment.max_turns.
         self._has_expert = any(environment.expert(task) is not None for task in self._by_id.values())
         if self.origin == "expert" and not self._has_expert:
             raise UserError(
-                f"teacher.parts.demonstration.origin=expert: the environment {environment.name} knows no expert's "
-                "solution to any training task; allowed is own, or, where it has an expert, a larger "
-                "environment.max_turns"
+                "teacher.parts.demonstration.origin=expert needs an expert, but the environment "
+                f"{environment.name} has no expert solution for any training task; set it to own, or increase "
+                "environment.max_turns if there is an expert"
             )
 
     def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:
@@ -91,21 +91,21 @@ class DemonstrationPart(ContextPart):
             self._iteration[task.task_id] = text
 
     def items(self, task: Task, member: int) -> list[Item]:  # noqa: ARG002 - all members read the same
-        """The iteration's demonstration of the task; that of evaluations where it is none of the iteration's."""
+        """The iteration's demonstration for the task; that of evaluations if the task is not in the iteration."""
         if task.task_id not in self._iteration:
             return self.evaluation_items(task)
         return _demonstration(self._iteration[task.task_id])
 
     def evaluation_items(self, task: Task) -> list[Item]:
-        """An expert's, drawn by the task alone."""
+        """An expert's demonstration, drawn by the task alone."""
         return _demonstration(self._evaluation(task.task_type, task.task_id, 0, 0))
 
-    def possible(self, task: Task) -> list[list[Item]]:  # noqa: ARG002 - what the run will solve is not known
-        """Nothing that is known."""
+    def possible(self, task: Task) -> list[list[Item]]:  # noqa: ARG002 - what the run will solve is unknown
+        """Nothing is known before."""
         return []
 
     def _expert(self, task_type: str, task_id: str, seed: int, iteration: int) -> str:
-        """An expert's solution of another training task of the type; "" where none is found."""
+        """An expert's solution of another training task of the type; "" if none is found."""
         others = [task for task in self._types.get(task_type, []) if task.task_id != task_id]
         if not self._has_expert or not others:
             return ""
@@ -123,14 +123,14 @@ class DemonstrationPart(ContextPart):
         return transcript(episodes[0], observations=self.observations)
 
     def gather(self, episodes: Sequence[Episode]) -> list[Any]:
-        """The transcript of one solved episode per task, that of the first member: [task, type, transcript]."""
+        """The transcript of one solved episode per task, of the first member: [task, type, transcript]."""
         if self.origin == "expert":
             return []
         solved = {e.task.task_id: e for e in reversed(episodes) if e.success and not e.end.is_error}
         return [[name, e.task.task_type, transcript(e, observations=self.observations)] for name, e in solved.items()]
 
     def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:
-        """Remember the newest, in task order."""
+        """Keep the newest, in task order."""
         by_task = {name: (task_type, text) for name, task_type, text in gathered}
         for outcome in outcomes:
             name = outcome.task.task_id
@@ -141,7 +141,7 @@ class DemonstrationPart(ContextPart):
         self._iteration = {}
 
     def record(self) -> dict[str, Any]:
-        """How many of the run's own episodes are known per task type."""
+        """Number of the run's own episodes per task type."""
         return {"own_demonstrations": {task_type: len(kept) for task_type, kept in self._own.items()}}
 
     def state(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class DemonstrationPart(ContextPart):
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         if "own_demonstrations" not in state:
             raise UserError("ckpt_path names a checkpoint of a run with another teacher; it must be the same")
         self._own = {
@@ -163,11 +163,11 @@ class DemonstrationPart(ContextPart):
 class SiblingPart(ContextPart):
     """The best other episode of the group: the highest return, then the fewest turns, then the lowest member.
 
-    Never the episode that is being scored, and never one that an error ended.
+    It is never the scored episode itself, and never one that ended by an error.
 
     Args:
-        only_solved: whether only a solved episode is shown; nothing is read where no other member has solved the task.
-        observations: whether what was seen is shown beside what was done.
+        only_solved: whether only a solved episode is shown; the text is empty if no other member solved the task.
+        observations: whether observations are shown with the actions.
         header: first line of the text.
     """
 
@@ -179,7 +179,7 @@ class SiblingPart(ContextPart):
         self.header = header
 
     def items(self, task: Task, member: int) -> list[Item]:  # noqa: ARG002
-        """Nothing: the group has not been played."""
+        """None: the group has not been played."""
         return []
 
     def items_after(self, episode: Episode, group: Sequence[Episode]) -> list[Item]:
@@ -198,7 +198,7 @@ class SiblingPart(ContextPart):
         return [Item("sibling", transcript(best, observations=self.observations))]
 
     def possible(self, task: Task) -> list[list[Item]]:  # noqa: ARG002
-        """Nothing that is known."""
+        """Nothing is known before."""
         return []
 
 

@@ -1,8 +1,8 @@
-"""Hindsight: a teacher that reads what can be said about an episode after it was played.
+"""Hindsight: a teacher that reads an analysis of an episode after it was played.
 
-In the manner of SEED (arXiv 2607.14777) and OPID (arXiv 2606.26790): an analyzer looks at the finished episode, and at
-the other attempts of its group, and writes down in a few lines what to do and what to avoid; with these lines in its
-context the same network scores the episode's tokens. Rollouts and evaluations never see them.
+As in SEED (arXiv 2607.14777) and OPID (arXiv 2606.26790), an analyzer reads the finished episode and the other attempts
+of its group, and writes a few lines about what to do and what to avoid. With these lines in its context, the same
+network scores the episode's tokens. Rollouts and evaluations never see them.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from sdar.teacher.weights import TeacherSource, TeacherWeights
 
 
 class Analyzer(ABC):
-    """Says in a few lines what an attempt teaches, the most important line first."""
+    """Writes a few lines about what an attempt teaches, the most important line first."""
 
     def begin(self, iteration: int, seed: int) -> None:  # noqa: B027 - optional
-        """An iteration is about to be played."""
+        """Called before an iteration is played."""
 
     def use(self, policy: LanguageModel) -> None:  # noqa: B027 - optional
-        """The policy that is trained; called once, first."""
+        """Called once, before any other hook, with the trained policy."""
 
     @abstractmethod
     def lines(self, groups: Sequence[Sequence[Episode]]) -> list[list[list[str]]]:
-        """Lines of every episode of every group. Deterministic: the same on any rank and after a resume."""
+        """Lines for every episode of every group. Deterministic: the same on any rank and after a resume."""
 
 
 class RuleAnalyzer(Analyzer):
-    """Reads the lines off the turns: needs no model, and works in every environment.
+    """Derives the lines from the turns by rules. It needs no model and works in every environment.
 
-    A solved attempt is told what led to the end: its actions without those that changed nothing. An unsolved one is
-    told what the shortest solved attempt of its group did. Both are told which of their actions changed nothing.
+    For a solved attempt, the lines name the actions of its solution, without those that changed nothing. For an
+    unsolved attempt, they name the actions of the shortest solved attempt of its group. In both cases they name the
+    attempt's actions that changed nothing.
 
     Args:
-        siblings: whether other attempts of the group may be told of.
-        at_most: actions named in one line, at least 1: the last ones of a solution, the first ones of what to avoid.
+        siblings: whether lines may name actions of other attempts of the group.
+        at_most: actions in one line: the last ones of a solution, the first ones of what to avoid.
     """
 
     @checked
@@ -71,13 +72,13 @@ class RuleAnalyzer(Analyzer):
 
 
 class PolicyAnalyzer(Analyzer):
-    """Asks the policy itself, with the weights that played, to say what its attempt teaches.
+    """Asks the policy itself, with the weights that played, what its attempt teaches.
 
     Args:
-        instruction: what it is asked, after the transcript.
-        max_tokens: longest answer, at least 1.
-        temperature: of its sampling, at least 0.
-        max_concurrent: how many answers are sampled at a time, at least 1; bounds memory.
+        instruction: the question, after the transcript.
+        max_tokens: longest answer.
+        temperature: of its sampling.
+        max_concurrent: answers sampled at a time; bounds memory.
     """
 
     @checked
@@ -94,7 +95,7 @@ class PolicyAnalyzer(Analyzer):
         self._key: tuple[int, int] = (0, 0)
 
     def use(self, policy: LanguageModel) -> None:
-        """Remember whom to ask; its weights are read at every call."""
+        """Store the policy; its weights are read at every call."""
         self._policy = policy
 
     def begin(self, iteration: int, seed: int) -> None:
@@ -102,7 +103,7 @@ class PolicyAnalyzer(Analyzer):
         self._key = (iteration, seed)
 
     def lines(self, groups: Sequence[Sequence[Episode]]) -> list[list[list[str]]]:
-        """One line per episode; none where not even the outcome fits into the context."""
+        """One line per episode; none if even the outcome does not fit into the context."""
         episodes = [episode for group in groups for episode in group]
         answers: list[str] = []
         for start in range(0, len(episodes), self.max_concurrent):
@@ -130,7 +131,7 @@ class PolicyAnalyzer(Analyzer):
         return answers
 
     def _prompt(self, episode: Episode) -> list[int]:
-        """Transcript, outcome and instruction; the oldest turns give way. Empty where nothing fits."""
+        """Transcript, outcome and instruction; the oldest turns are dropped first. Empty if nothing fits."""
         outcome = "The attempt solved the task." if episode.success else "The attempt did not solve the task."
         told = [f"{turn.observation.text}\n> {turn.action}" for turn in episode.turns]
         for first in range(len(told) + 1):
@@ -142,18 +143,18 @@ class PolicyAnalyzer(Analyzer):
 
 
 class HindsightTeacher(Teacher):
-    """A teacher that reads an analyzer's lines about the very episode it scores.
+    """A teacher that reads an analyzer's lines about the episode it scores.
 
-    Rollouts leave ``budget_tokens`` free for them. Lines are whole or not at all: the last ones are left out until the
-    text fits, and what was left out is counted (``teacher/hindsight_lines_dropped``).
+    Rollouts leave ``budget_tokens`` free for them. Lines are never cut: the last ones are dropped until the text fits,
+    and counted (``teacher/hindsight_lines_dropped``).
 
     Args:
-        analyzer: who writes the lines.
-        budget_tokens: longest text, at least 1.
+        analyzer: writes the lines.
+        budget_tokens: longest text.
         header: its first line.
         position: see :class:`sdar.policy.chat.Position`.
 
-    The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that do not go together.
+    The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that contradict each other.
     """
 
     known_before = False
@@ -176,26 +177,26 @@ class HindsightTeacher(Teacher):
         self.position = Position(position)
         self.weights = TeacherWeights(source, ema_decay, other, keep_hidden)
         self._counts = (0, 0)
-        self._figures: dict[str, float] = {}
+        self._metrics: dict[str, float] = {}
 
     def use(self, policy: LanguageModel) -> None:
-        """The policy may be the analyzer."""
+        """Pass the policy to the analyzer."""
         self.analyzer.use(policy)
 
     def privileged_text(self, task: Task, member: int = 0) -> str:  # noqa: ARG002
-        """Nothing is known before."""
+        """Empty: nothing is known before the episode."""
         return ""
 
     def reserved_tokens(self, task: Task) -> int:  # noqa: ARG002
-        """The budget: what will be said is not known yet."""
+        """The budget: the lines are not known yet."""
         return self.budget_tokens
 
     def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:  # noqa: ARG002
-        """Hand on which iteration it is."""
+        """Pass iteration and seed to the analyzer."""
         self.analyzer.begin(iteration, seed)
 
     def contexts(self, episodes: Sequence[Episode]) -> list[str]:
-        """The lines about each episode; nothing about those that an error ended, and nothing of these to others."""
+        """The lines about each episode. Episodes that ended by an error get none, and are not used for others."""
         positions: dict[str, list[int]] = {}
         for i, episode in enumerate(episodes):
             if not episode.end.is_error:
@@ -211,7 +212,7 @@ class HindsightTeacher(Teacher):
         return texts
 
     def _fitting(self, lines: Sequence[str]) -> tuple[str, int]:
-        """The text of as many lines as fit, and how many these are."""
+        """The text of as many lines as fit, and their number."""
         for count in range(len(lines), 0, -1):
             text = "\n".join([self.header, *lines[:count]]) + "\n\n"
             if self.count_tokens(text) <= self.budget_tokens:
@@ -219,21 +220,21 @@ class HindsightTeacher(Teacher):
         return "", 0
 
     def gather(self, episodes: Sequence[Episode]) -> list[tuple[int, int]]:  # noqa: ARG002
-        """Lines given and dropped on this rank."""
+        """Lines kept and dropped on this rank."""
         return [self._counts]
 
     def observe(self, outcomes: Sequence[object], gathered: Sequence[tuple[int, int]]) -> None:  # noqa: ARG002
-        """Add the ranks."""
+        """Sum over the ranks."""
         for name, column in zip(("lines", "lines_dropped"), zip(*gathered, strict=True), strict=True):
-            self._figures[f"teacher/hindsight_{name}"] = float(sum(column))
+            self._metrics[f"teacher/hindsight_{name}"] = float(sum(column))
 
     def metrics(self) -> dict[str, float]:
-        """Lines that teachers read in the last iteration, and lines for which there was no room; over all ranks."""
-        return dict(self._figures)
+        """Lines that teachers read in the last iteration, and lines that did not fit, over all ranks."""
+        return dict(self._metrics)
 
 
 def _judged(episode: Episode) -> list[tuple[Turn, bool]]:
-    """Every turn, and whether it was idle: no action, a refused one, or the state after it was the one before."""
+    """Every turn, and whether it was idle: invalid, refused, or without a change of state."""
     after = [turn.observation for turn in episode.turns[1:]] + [episode.last_observation]
     return [
         (turn, not turn.valid or (then is not None and (then.refused or then.anchor == turn.observation.anchor)))

@@ -1,4 +1,4 @@
-"""What a teacher's text is made of: items with a rank, whole or not at all."""
+"""The parts of a teacher's text: ranked items that are kept whole or dropped."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from sdar.teacher.hooks import IterationHooks
 
 @dataclass(frozen=True)
 class Item:
-    """One piece of privileged text, given up as a whole or not at all. ``name`` is what it is counted under."""
+    """One piece of privileged text, kept whole or dropped. It is counted under ``name``."""
 
     name: str
     text: str
 
 
 class ContextPart(IterationHooks, ABC):
-    """One kind of privileged text: skills, or a demonstration. The calls come as those of a teacher do.
+    """One kind of privileged text: skills, or a demonstration. Its hooks are called like those of a teacher.
 
-    Items are listed by rank: the last is the first to be given up where there is no room.
+    Items are listed by rank: the last is the first to be dropped when there is no room.
     """
 
     known_before: ClassVar[bool] = True
@@ -33,24 +33,24 @@ class ContextPart(IterationHooks, ABC):
     """First line of the part's text."""
 
     def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:
-        """Get to know the environment, and how long a text is in tokens; called once, first."""
+        """Called once, before any other hook; ``count_tokens`` gives the length of a text."""
 
     @abstractmethod
     def items(self, task: Task, member: int) -> list[Item]:
-        """Items of an episode that has not been played."""
+        """Items for an episode that has not been played."""
 
     def items_after(self, episode: Episode, group: Sequence[Episode]) -> list[Item]:  # noqa: ARG002
-        """Items of a finished episode; ``group``: all episodes of its task, itself among them."""
+        """Items for a finished episode; ``group``: all episodes of its task, itself included."""
         return self.items(episode.task, episode.member)
 
     def evaluation_items(self, task: Task) -> list[Item]:
-        """Items that an evaluation puts into the prompt: the same for all weights and all iterations."""
+        """Items that an evaluation puts into the prompt, the same for all weights and iterations."""
         return self.items(task, 0)
 
     @abstractmethod
     def possible(self, task: Task) -> list[list[Item]]:
-        """Every list of items a task may get, as far as they are known before; whatever has been learned."""
+        """Every list of items that a task may get, as far as known before; independent of what has been learned."""
 
     def arrange(self, items: Sequence[Item]) -> list[Item]:
-        """The order in which the items are read; the order of their rank unless a part says otherwise."""
+        """The items in reading order; by default the order of rank."""
         return list(items)

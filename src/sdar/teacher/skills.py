@@ -1,4 +1,4 @@
-"""Skills as a part of the privileged text."""
+"""Skills as part of the privileged text."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 class SkillPart(ContextPart):
     """The skills that a strategy retrieves for an episode.
 
-    Evaluations read the skills of keyword retrieval whatever the strategy: they ask how well the policy uses the right
-    skills, and mean the same in every run and at every iteration.
+    Evaluations use keyword retrieval regardless of the strategy: they measure how well the policy uses the right
+    skills, and are comparable between runs and iterations.
     """
 
     def __init__(self, library: SkillLibrary, retrieval: Retrieval, header: str = HEADER) -> None:
@@ -32,14 +32,14 @@ class SkillPart(ContextPart):
         self._seed = self._iteration = 0
 
     def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:  # noqa: ARG002
-        """Note what a solved episode returns, and warn of a library that looks as if it were for other tasks."""
+        """Store the return of a solved episode, and warn if the library seems to be for other tasks."""
         self._solved_return = environment.solved_return
         misfit = misfits(self.library, self.retrieval, environment.tasks(environment.splits()[0]))
         if misfit:
-            log.warning("%s; python -m sdar.skills check shows what is selected", misfit)
+            log.warning("%s; sdar skills check shows the selected skills", misfit)
 
     def begin(self, tasks: Sequence[Task], *, iteration: int, seed: int) -> None:
-        """Note what names the iteration's draws, and let the strategy choose."""
+        """Store the key of the iteration's draws, and let the strategy choose."""
         self._seed, self._iteration = seed, iteration
         self.retrieval.begin(self.library, tasks)
 
@@ -49,7 +49,7 @@ class SkillPart(ContextPart):
         return _items([choice.skill for choice in ranked])
 
     def evaluation_items(self, task: Task) -> list[Item]:
-        """Skills by keywords, the general ones with them."""
+        """Skills by keyword, including the general ones."""
         ranked = KeywordRetrieval().ranked(self.library, task)
         return _items([choice.skill for choice in ranked])
 
@@ -63,37 +63,37 @@ class SkillPart(ContextPart):
         return _items(reading_order([by_name[item.name] for item in items]))
 
     def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:  # noqa: ARG002
-        """Tell the strategy."""
+        """Pass the outcomes to the strategy."""
         self.retrieval.observe(outcomes, self._solved_return)
 
     def metrics(self) -> dict[str, float]:
-        """Those of the strategy."""
+        """The metrics of the strategy."""
         return self.retrieval.metrics()
 
     def record(self) -> dict[str, Any]:
-        """What the strategy remembers."""
+        """The record of the strategy."""
         return self.retrieval.record()
 
     def state(self) -> dict[str, Any]:
-        """That of the strategy."""
+        """The state of the strategy."""
         return self.retrieval.state()
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Hand it to the strategy."""
+        """Load the state of the strategy."""
         self.retrieval.load_state(state)
 
 
 def misfits(library: SkillLibrary, retrieval: Retrieval, tasks: Sequence[Task]) -> str:
-    """What is odd about a library for these tasks, in a clause; "" for nothing, and for a library of general skills."""
+    """Why a library does not fit these tasks, in a clause; "" if it does, or if all its skills are general."""
     types = sorted({name for skill in library.task for name in skill.task_types})
     if not types or isinstance(retrieval, NoRetrieval):
         return ""
     found = sorted({task.task_type for task in tasks})
     if not set(types) & set(found):
-        return f"the skills are for tasks of the types {', '.join(types)}, and the tasks are {', '.join(found)}"
+        return f"the skills are for tasks of the types {', '.join(types)}, but the tasks are {', '.join(found)}"
     selections = (selection for task in tasks for selection in retrieval.possible(library, task))
     if not any(skill.is_task for selection in selections for skill in selection):
-        return f"the retrieval finds general skills alone, for all {len(tasks)} training tasks"
+        return f"the retrieval finds only general skills for all {len(tasks)} training tasks"
     return ""
 
 

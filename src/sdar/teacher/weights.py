@@ -1,4 +1,4 @@
-"""Whose weights the teacher has, and when they are asked."""
+"""The weights of the teacher, and when they are used."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from sdar.policy.language_model import LanguageModel
 
 
 class TeacherSource(StrEnum):
-    """Whose weights the teacher has. None of them ever takes a gradient."""
+    """Origin of the teacher's weights. They never take a gradient."""
 
     OLD = "old"
-    """The student's own before the iteration's first update."""
+    """The student's own, before the iteration's first update."""
     CURRENT = "current"
-    """The student's present ones, which move with every optimiser step."""
+    """The student's current ones, which change with every optimizer step."""
     EMA = "ema"
-    """A moving average of the student's, which moves once per iteration, at its end."""
+    """A moving average of the student's, updated at the end of every iteration."""
     INITIAL = "initial"
-    """Those the run started from: the reference of the KL term."""
+    """The run's initial weights, the reference of the KL term."""
     OTHER = "other"
-    """Those of another model, which never move."""
+    """Those of another model, which never change."""
 
 
 @settings(frozen=True)
 class TeacherWeights:
-    """Settings of the teacher's weights. UserError for settings that do not go together.
+    """Settings of the teacher's weights. UserError for settings that contradict each other.
 
     ``source``       see :class:`TeacherSource`
-    ``ema_decay``    in [0, 1): weight of the past in the average (ema)
+    ``ema_decay``    weight of the past in the average (ema)
     ``other``        the other model (other), or a function that loads it
-    ``keep_hidden``  keep the teacher's hidden states and output head of every iteration, which divergences of the whole
-                     vocabulary need (old)
+    ``keep_hidden``  keep the teacher's hidden states and output head of every iteration, which divergences over the
+                     whole vocabulary need (old)
     """
 
     source: Annotated[TeacherSource, Lax] = TeacherSource.OLD
@@ -53,49 +53,49 @@ class TeacherWeights:
         """Refuse settings that contradict each other."""
         source = self.source.value
         if self.source is TeacherSource.OTHER and self.other is None:
-            raise UserError("teacher.source=other needs a model: set teacher.other")
+            raise UserError("teacher.source=other needs a model; set teacher.other")
         if self.source is not TeacherSource.OTHER and self.other is not None:
             raise UserError(f"teacher.other names a model, but teacher.source={source}; set teacher.source=other")
         if self.keep_hidden and self.source is not TeacherSource.OLD:
             raise UserError(
-                f"teacher.keep_hidden=true keeps what an old teacher needs, but teacher.source={source} has its "
-                "weights at hand; set it to false, or teacher.source=old"
+                f"teacher.keep_hidden=true needs teacher.source=old, but teacher.source={source}, whose weights are "
+                "available during the update; set teacher.keep_hidden=false, or teacher.source=old"
             )
 
 
 def check_needs(divergence: Divergence, source: TeacherSource, *, keep_hidden: bool) -> None:
-    """UserError when the divergence needs more of the teacher than its source leaves, naming both settings."""
+    """UserError if the divergence needs more than the teacher's source keeps, naming both settings."""
     if divergence.full_vocabulary and source is TeacherSource.OLD and not keep_hidden:
         raise UserError(
-            f"divergence={divergence.name} needs the teacher's whole distributions, but with teacher.source=old they "
-            "are gone when the student is updated; set divergence=sampled or sampled_rkl, teacher.source=current, ema, "
-            "initial or other, or teacher.keep_hidden=true"
+            f"divergence={divergence.name} needs the teacher's whole distributions, but teacher.source=old does not "
+            "keep them until the update; set divergence=sampled or sampled_rkl, teacher.source=current, ema, initial "
+            "or other, or teacher.keep_hidden=true"
         )
     if keep_hidden and not divergence.full_vocabulary:
         raise UserError(
-            f"teacher.keep_hidden=true, but divergence={divergence.name} needs no hidden states; set it to false, or a "
-            "divergence over the whole vocabulary"
+            f"teacher.keep_hidden=true, but divergence={divergence.name} needs no hidden states; set "
+            "teacher.keep_hidden=false, or a divergence over the whole vocabulary"
         )
 
 
 def check_sharding(divergence: Divergence, source: TeacherSource) -> None:
-    """UserError for what is not offered where weights are spread over processes (FSDP2)."""
+    """UserError for what sharded weights (FSDP2) do not support."""
     if divergence.full_vocabulary:
         raise UserError(
-            f"divergence={divergence.name} needs the whole output head, but trainer.strategy shards the weights over "
-            "the processes; set divergence=sampled or sampled_rkl, or trainer=ddp"
+            f"divergence={divergence.name} needs the whole output head, but trainer.strategy shards the weights; set "
+            "divergence=sampled or sampled_rkl, or trainer=ddp"
         )
     if source is TeacherSource.EMA:
         raise UserError(
-            "teacher.source=ema is a copy of all weights, but trainer.strategy shards them over the processes; set "
-            "teacher.source=old, current or initial, or trainer=ddp"
+            "teacher.source=ema needs a copy of all weights, but trainer.strategy shards them; set teacher.source=old, "
+            "current or initial, or trainer=ddp"
         )
 
 
 class TeacherModel:
     """The model that scores the teacher's rows.
 
-    ``copies`` are frozen models that the teacher alone has. Whoever owns this brings them to the student's device.
+    ``copies`` are frozen models of the teacher alone. The owner of this object moves them to the student's device.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class TeacherModel:
         policy: LanguageModel,
         initial: Callable[[], AbstractContextManager[PreTrainedModel]],
     ) -> None:
-        """``initial`` gives the weights the run started from, for a while.
+        """``initial`` is a context with the run's initial weights.
 
-        UserError: the average of 16-bit weights, or another model that reads other tokens.
+        UserError: an average of 16-bit weights, or another model with a different tokenizer or a shorter context.
         """
         self.settings = settings
         self.copies: list[PreTrainedModel] = []
@@ -129,20 +129,20 @@ class TeacherModel:
 
     @property
     def is_student(self) -> bool:
-        """Whether the teacher has the student's own weights before the update."""
+        """Whether the teacher has the student's own weights, before the update."""
         return self.settings.source in (TeacherSource.OLD, TeacherSource.CURRENT)
 
     @property
     def moves_during_update(self) -> bool:
-        """Whether an optimiser step moves the teacher."""
+        """Whether an optimizer step changes the teacher."""
         return self.settings.source is TeacherSource.CURRENT
 
     @contextmanager
     def model(self) -> Iterator[PreTrainedModel]:
-        """The teacher, for a while, without gradient or dropout; the student may be something else meanwhile."""
+        """A context with the teacher, without gradient or dropout; the student may differ inside it."""
         with self._open() as model, torch.no_grad():
             training = model.training
-            # Casts of weights made here must not be used with gradient, nor the other way round.
+            # Casts of weights made here must not be used with gradient, and vice versa.
             torch.clear_autocast_cache()
             model.train(False)
             try:
@@ -153,23 +153,23 @@ class TeacherModel:
 
     @torch.no_grad()
     def follow(self) -> None:
-        """Move the average towards the student; called once at the end of an iteration."""
+        """Update the average with the student; called once at the end of an iteration."""
         if self.settings.source is not TeacherSource.EMA:
             return
         for name, weight in self._averaged():
             weight.lerp_(self._student.get_parameter(name).detach(), 1.0 - self.settings.ema_decay)
 
     def state(self) -> dict[str, Tensor]:
-        """The averaged weights, for the checkpoint; empty for teachers that can be had again."""
+        """The averaged weights, for the checkpoint; {} for all other sources, which can be restored without it."""
         if self.settings.source is not TeacherSource.EMA:
             return {}
         return {name: weight.detach().clone() for name, weight in self._averaged()}
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Continue from what :meth:`state` gave.
+        """Continue from the result of :meth:`state`.
 
-        UserError: the state is another teacher's.
+        UserError: the state is that of another source.
         """
         own = dict(self._averaged()) if self.settings.source is TeacherSource.EMA else {}
         if set(own) != set(state):
@@ -181,7 +181,7 @@ class TeacherModel:
             weight.copy_(state[name])
 
     def _averaged(self) -> list[tuple[str, Tensor]]:
-        """What differs between the average and the student: the copies of the parameters that are trained."""
+        """The averaged parameters: the copies of those that are trained."""
         trained = {name for name, weight in self._student.named_parameters() if weight.requires_grad}
         return [(name, weight) for name, weight in self.copies[0].named_parameters() if name in trained]
 
@@ -204,22 +204,23 @@ def _check_precision(model: PreTrainedModel) -> None:
     trained = {weight.dtype for weight in model.parameters() if weight.requires_grad}
     if trained != {torch.float32}:
         raise UserError(
-            f"teacher.source is 'ema', but the trained weights are {', '.join(sorted(map(str, trained)))}, too coarse "
-            f"for an average; allowed is model.dtype=float32 (with trainer.precision=bf16-mixed, if need be)."
+            f"teacher.source=ema needs float32 weights, but the trained weights are "
+            f"{', '.join(sorted(map(str, trained)))}, too coarse for an average; set model.dtype=float32 (with "
+            "trainer.precision=bf16-mixed if needed)"
         )
 
 
 def _check_other(other: LanguageModel, policy: LanguageModel) -> None:
-    """UserError unless the other model reads the same tokens, and as many of them."""
+    """UserError unless the other model has the same tokenizer and at least as long a context."""
     if not same_tokenizer(other.tokenizer, policy.tokenizer):
         raise UserError(
-            f"teacher.other is {other.name!r}, whose tokenizer is not that of the student {policy.name!r}; they must "
-            f"be the same, because the teacher scores the student's tokens."
+            f"teacher.other must have the tokenizer of the student {policy.name!r}, because it scores the student's "
+            f"tokens, got {other.name!r} with another tokenizer"
         )
     if other.context_tokens < policy.context_tokens:
         raise UserError(
-            f"teacher.other is {other.name!r}, which takes {other.context_tokens} tokens, but the student "
-            f"{policy.name!r} takes {policy.context_tokens}; allowed are models that take at least as many."
+            f"teacher.other must have a context of >= {policy.context_tokens} tokens, that of the student "
+            f"{policy.name!r}, got {other.name!r} with {other.context_tokens} tokens"
         )
 
 
@@ -227,7 +228,7 @@ _PROBE = "Pick up the mug (3) and, well, heat it: 17 °C is not warm.\n\n<think>
 
 
 def same_tokenizer(one: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> bool:
-    """Whether two tokenizers give the same ids: the same vocabulary, and the same pieces of a probing text."""
+    """Whether two tokenizers give the same ids: the same vocabulary, and the same ids for a probe text."""
     if one.get_vocab() != other.get_vocab():
         return False
     pieces: list[Any] = [tokenizer(_PROBE, add_special_tokens=False)["input_ids"] for tokenizer in (one, other)]

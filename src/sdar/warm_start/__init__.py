@@ -1,1 +1,1 @@
-"""How the shipped tiny models were made: demonstrations, supervised training, and the command that repeats it."""
+"""Training of the shipped tiny models: demonstrations, supervised training, and the command that reproduces it."""

@@ -13,7 +13,10 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from yaml import YAMLError
 
+from sdar.config.check import check_settings
+from sdar.config.signatures import find
 from sdar.errors import UserError, command
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import tiny_model
@@ -22,7 +25,8 @@ from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domain import Domain
 from sdar.warm_start.domains import load_domain
 from sdar.warm_start.evaluate import evaluate_warm_start
-from sdar.warm_start.train import WarmStartSettings, fast_products, train_warm_start
+from sdar.warm_start.settings import WarmStartSettings
+from sdar.warm_start.train import fast_products, train_warm_start
 
 _VOCABULARY_EPISODES = 4000
 RECORD = "warm_start.json"
@@ -30,7 +34,7 @@ RECORD = "warm_start.json"
 
 @dataclass
 class Command:
-    """Settings of the command line. What is not given is as for the shipped model of the environment."""
+    """Settings of the command line. The defaults are those of the environment's shipped model."""
 
     environment: str = "alfworld"
     seed: int = 0
@@ -45,28 +49,37 @@ class Command:
 @command
 def main(arguments: Sequence[str]) -> int:
     """Train and save; returns the exit code."""
-    given = OmegaConf.from_cli(list(arguments))
-    domain = load_domain(str(given.get("environment", Command.environment)))
+    given = _given(arguments)
+    domain = load_domain(given.get("environment", Command.environment))
     defaults = Command(max_turns=domain.max_turns, training=domain.training())
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(defaults), given)
-    except OmegaConfBaseException as error:
-        allowed = ", ".join(Command.__annotations__)
-        raise UserError(f"{str(error).splitlines()[0]}; allowed settings: {allowed}") from error
-    command = OmegaConf.to_object(merged)
+    command = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     assert isinstance(command, Command)
     torch.set_num_threads(command.threads)
-    if command.training.products == "auto":  # resolved here, so that the record says what was used
+    if command.training.products == "auto":  # resolved here, so that the record has the actual format
         command.training.products = fast_products()
     run(command, domain)
     return 0
 
 
-def run(command: Command, domain: Domain) -> None:
-    """Train and save the folder ``command.out``: weights, config, tokenizer, and how it was made.
+def _given(arguments: Sequence[str]) -> dict[str, Any]:
+    """The settings of a command line of ``name=value``. Raises UserError for the first mistake."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.from_cli(list(arguments)))
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise UserError(f"the arguments must be name=value, got {' '.join(arguments)}") from error
+    assert isinstance(found, dict)
+    given = {str(name): value for name, value in found.items()}
+    source = find("sdar.warm_start.__main__.Command")
+    assert source is not None
+    check_settings(source, given, "")
+    return given
 
-    The folder is written after every cycle; when it already holds finished cycles of the same settings, the command
-    goes on after them.
+
+def run(command: Command, domain: Domain) -> None:
+    """Train and save the folder ``command.out``: weights, config, tokenizer, and the settings.
+
+    The folder is written after every cycle. If it already has finished cycles of the same settings, training continues
+    after them.
     """
     out = Path(command.out)
     made_by = _record(command)
@@ -74,7 +87,7 @@ def run(command: Command, domain: Domain) -> None:
     if finished == 0:
         _save(out, *_fresh(command, domain), made_by | {"finished_cycles": 0})
     for cycle in range(finished, command.cycles):
-        # Every cycle starts from the file: an interrupted command and an uninterrupted one make the same weights.
+        # Every cycle starts from the saved file, so that an interrupted command gives the same weights.
         policy = tiny_model(out)
         demonstrations = DemonstrationStream(
             domain, policy.chat, seed=command.seed, max_turns=command.max_turns, mixture=command.mixture
@@ -93,7 +106,7 @@ def run(command: Command, domain: Domain) -> None:
 
 def _fresh(command: Command, domain: Domain) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     print("building the vocabulary", flush=True)
-    # The vocabulary comes from seed 0 whatever the seed, so that warm starts differ in their weights only.
+    # The vocabulary always comes from seed 0, so that warm starts differ in their weights only.
     texts = DemonstrationStream(domain, None, seed=0, max_turns=command.max_turns).texts(_VOCABULARY_EPISODES)
     tokenizer = build_tokenizer(texts, domain.phrases, domain.vocabulary_size, domain.context_tokens)
     chat = ChatFormat.from_tokenizer(tokenizer)
@@ -129,15 +142,15 @@ def _finished_cycles(out: Path, made_by: dict[str, Any]) -> int:
     file = out / RECORD
     if not file.exists():
         return 0
-    record = {"environment": "alfworld"} | json.loads(file.read_text())  # older folders do not say it
+    record = {"environment": "alfworld"} | json.loads(file.read_text())  # older folders do not have it
     if any(record.get(key) != value for key, value in made_by.items()):
-        raise UserError(f"out={out} holds a warm start made with other settings; give another folder or remove it")
+        raise UserError(f"out={out} has a warm start with other settings; set another folder, or remove it")
     return int(record["finished_cycles"])
 
 
 def _save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any]) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    # Half precision halves the file; what is evaluated and trained on is always what was saved.
+    # Half precision halves the file. Evaluation and later cycles always start from the saved weights.
     model.half().save_pretrained(out)
     tokenizer.save_pretrained(out)
     _write(out, record)

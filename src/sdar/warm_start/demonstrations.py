@@ -1,8 +1,8 @@
-"""Demonstrations for a tiny model, in the very token ids a rollout would produce.
+"""Demonstrations for a tiny model, with exactly the token ids of a rollout.
 
-Three kinds: the right skills with a skilled demonstrator, no skills with a mediocre one, and wrong skills with the
-mediocre one, so that a skill which does not fit the task is not trusted. Tasks come from a split of their own; no
-training or validation task is among them.
+There are three kinds: right skills with a skilled demonstrator, no skills with a mediocre one, and wrong skills with
+the mediocre one, so that the model does not trust a skill that does not fit the task. Tasks come from a separate split,
+which has no training or validation task.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sdar.warm_start.domain import SPLIT, Domain
 
 @dataclass
 class Mixture:
-    """Shares of the three kinds of demonstrations; they add up to 1."""
+    """Shares of the three kinds of demonstrations, which sum to 1."""
 
     right: float = 0.42
     none: float = 0.42
@@ -28,10 +28,10 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """Token ids of an episode and, per id, the weight of its loss.
+    """Token ids of an episode and the loss weight of each id.
 
-    Imitated responses weigh 1; what the environment said weighs ``environment_weight``, which teaches copying names
-    long before the responses would; prompts, skills and slips weigh 0.
+    Imitated responses have weight 1. Observations have ``environment_weight``, which teaches copying names early.
+    Prompts, skills and slips have weight 0.
     """
 
     ids: list[int]
@@ -39,7 +39,7 @@ class Demonstration:
 
 
 class DemonstrationStream:
-    """An endless, seekable stream of fresh demonstrations: number ``index`` depends on the seed and the index only."""
+    """An infinite, seekable stream of demonstrations. Number ``index`` depends on the seed and the index only."""
 
     def __init__(
         self,
@@ -51,9 +51,9 @@ class DemonstrationStream:
         mixture: Mixture | None = None,
         environment_weight: float = 0.2,
     ) -> None:
-        """``chat`` may be None as long as only ``texts`` is used (before there is a tokenizer).
+        """``chat`` may be None if only ``texts`` is used (before there is a tokenizer).
 
-        ``max_turns``: turn limit of a demonstration; None: the domain's own.
+        ``max_turns``: turn limit of a demonstration; None: the domain's default.
         """
         self._domain = domain
         self._chat = chat
@@ -79,7 +79,7 @@ class DemonstrationStream:
                 yield self._domain.response(step)
 
     def play(self, index: int, draw: float) -> tuple[Task, list[Step], str]:
-        """Task, steps and kind (right, none, wrong) of a demonstration; ``draw`` in [0, 1) decides the kind."""
+        """Task, steps and kind (right, none, wrong) of a demonstration; ``draw`` in [0, 1) selects the kind."""
         kind = "right" if draw < self._mixture.right else "none"
         if draw >= self._mixture.right + self._mixture.none:
             kind = "wrong"

@@ -1,4 +1,4 @@
-"""What a warm start has to know of an environment."""
+"""The interface between a warm start and an environment."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from sdar.policy.tiny import CONTEXT_TOKENS
 from sdar.skills.library import SkillLibrary
 from sdar.skills.retrieval import KeywordRetrieval
 from sdar.teacher.context import SkillTeacher
-from sdar.warm_start.train import WarmStartSettings
+from sdar.warm_start.settings import WarmStartSettings
 
 SPLIT = "warm_start"
-"""Demonstrations are played on tasks of this split, which no training or evaluation ever sees."""
+"""The split of demonstrations, which training and evaluation never use."""
 
 
 class Domain(ABC):
     """Demonstrators and vocabulary of one environment.
 
     ``name``             of the environment, of its skill library and of its shipped model
-    ``phrases``          regular expressions of set phrases, each kept in one piece by the tokenizer
-    ``vocabulary_size``  at most so many tokens
-    ``context_tokens``   longest conversation of the model
+    ``phrases``          regular expressions of phrases that the tokenizer never splits
+    ``vocabulary_size``  most tokens of the vocabulary
+    ``context_tokens``   context length of the model
     ``max_turns``        turn limit of a demonstration
-    ``split``            the split that a warm-started model is measured on
+    ``split``            the split on which a warm-started model is evaluated
     """
 
     name: ClassVar[str]
@@ -40,15 +40,15 @@ class Domain(ABC):
 
     @abstractmethod
     def environment(self, max_turns: int) -> Environment:
-        """The environment with the texts that the tiny model knows."""
+        """The environment with the texts of the tiny model."""
 
     @abstractmethod
     def task(self, seed: int, index: int) -> Task:
-        """Task number ``index`` of the warm start's own split; a function of seed and index alone."""
+        """Task number ``index`` of the warm start's split, a function of seed and index only."""
 
     @abstractmethod
     def demonstrate(self, task: Task, rng: np.random.Generator, *, skilled: bool, max_turns: int) -> list[Step]:
-        """Play a task: ``skilled``, as one who has read the right skills and follows them, or as a mediocre player."""
+        """Play a task, as a player who follows the right skills (``skilled``) or as a mediocre one."""
 
     @abstractmethod
     def misleading(self, task: Task, rng: np.random.Generator) -> Task:
@@ -59,13 +59,13 @@ class Domain(ABC):
         return f"<think>{step.thought}</think><action>{step.command}</action>"
 
     def shown(self, environment: Environment, task: Task, number: int, step: Step) -> str:  # noqa: ARG002
-        """What the vocabulary is to know of what is seen before turn ``number``: the observation as it stands."""
+        """The text before turn ``number`` for the vocabulary; by default the observation."""
         return step.observation
 
     def training(self) -> WarmStartSettings:
-        """How the shipped model was trained."""
+        """Training settings of the shipped model."""
         return WarmStartSettings()
 
     def teacher(self) -> SkillTeacher:
-        """The teacher context of a default run: the shipped library, by keywords."""
+        """The teacher of a default run: the shipped library with keyword retrieval."""
         return SkillTeacher(SkillLibrary.load(self.name), KeywordRetrieval())

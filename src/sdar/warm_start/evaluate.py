@@ -1,4 +1,4 @@
-"""How a warm-started model plays with no skill, with the right ones, and with misleading ones."""
+"""Evaluation of a warm-started model without skills, with right ones, and with wrong ones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEMPERATURE = 0.4
 
 
 def evaluate_warm_start(policy: LanguageModel, domain: Domain, max_turns: int) -> list[EvaluationResult]:
-    """Three results on the domain's unseen panel: "no skill", "right skills", "wrong skills"."""
+    """Three results on a panel of the domain's evaluation split: "no skill", "right skills", "wrong skills"."""
     environment = domain.environment(max_turns)
     panel = make_panel(environment, domain.split, PANEL_SIZE, 0)
     sampling = SamplingConfig(temperature=TEMPERATURE, top_p=1.0, top_k=0, max_response_tokens=48)

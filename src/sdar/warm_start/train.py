@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
-from sdar.errors import UserError
+from sdar.warm_start.settings import WarmStartSettings
 
 if TYPE_CHECKING:
     from sdar.warm_start.demonstrations import Demonstration
@@ -26,34 +25,11 @@ class Demonstrations(Protocol):
         ...
 
 
-@dataclass
-class WarmStartSettings:
-    """How one cycle of a warm start is trained.
-
-    ``steps`` optimiser steps of ``batch_size`` fresh demonstrations each; the learning rate rises over
-    ``warm_up_steps`` and falls along a cosine to a twentieth of ``learning_rate``. Weights, optimiser and loss are
-    float32; ``products`` of matrices are ``float32`` or, by autocast, ``bfloat16``; ``auto``: :func:`fast_products`.
-    """
-
-    steps: int = 720
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    warm_up_steps: int = 40
-    weight_decay: float = 0.05
-    grad_clip: float = 1.0
-    products: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse what ``products`` cannot be."""
-        if self.products not in ("auto", "bfloat16", "float32"):
-            raise UserError(f"training.products={self.products}: allowed are auto, bfloat16 and float32")
-
-
 def fast_products() -> str:
-    """The faster number format of this processor's matrix products.
+    """The faster number format for matrix products on this processor.
 
-    bfloat16 where oneDNN has instructions for it; elsewhere it is emulated, seven times slower than float32 on a
-    processor with AVX2 alone.
+    It is bfloat16 if oneDNN has instructions for it. Otherwise bfloat16 would be emulated, seven times slower than
+    float32 on a processor with AVX2 only.
     """
     native = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
     return "bfloat16" if native else "float32"
@@ -62,7 +38,7 @@ def fast_products() -> str:
 _WIDTH_STEP = 32
 
 _BATCHES_PER_POOL = 4
-"""Demonstrations are sorted by length within so many batches, to pad less."""
+"""Number of batches within which demonstrations are sorted by length, to reduce padding."""
 
 
 def train_warm_start(
@@ -73,7 +49,7 @@ def train_warm_start(
     first: int,
     report: Callable[[int, float, float], None],
 ) -> None:
-    """Train ``model`` in place with a new optimiser, on demonstrations from number ``first`` on.
+    """Train ``model`` in place with a new optimizer, on demonstrations from number ``first`` on.
 
     ``report(step, loss, seconds)`` is called after every step.
     """
@@ -100,7 +76,7 @@ def train_warm_start(
 def weighted_loss(model: PreTrainedModel, ids: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Mean negative log-likelihood in nats over ids [B, T], weighted by ``weights`` [B, T] of the predicted id.
 
-    Rows are padded on the right with weight 0, so that causal attention alone keeps padding out.
+    Rows are padded on the right with weight 0, so that causal attention suffices to exclude padding.
     """
     hidden = model.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
     wanted = weights[:, 1:] > 0
@@ -126,7 +102,7 @@ def _batches(
         pool = [demonstrations[start + n] for n in range(settings.batch_size * _BATCHES_PER_POOL)]
         pool.sort(key=lambda demonstration: len(demonstration.ids))
         batches = [pool[n * settings.batch_size : (n + 1) * settings.batch_size] for n in range(_BATCHES_PER_POOL)]
-        # Not in the order of length: the last steps of a warm start must not all be long ones.
+        # Not in order of length: the last steps of a warm start must not all have long demonstrations.
         for batch in batches[::2] + batches[1::2]:
             if given == settings.steps:
                 return
@@ -135,7 +111,7 @@ def _batches(
 
 
 def _collate(batch: list[Demonstration], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    # Few different widths: libraries cache what they prepare for a shape, and that memory would grow with every one.
+    # Few distinct widths: libraries cache kernels per shape, and memory would grow with every new one.
     longest = -(-max(len(demonstration.ids) for demonstration in batch) // _WIDTH_STEP) * _WIDTH_STEP
     ids = torch.full((len(batch), longest), pad_id)
     weights = torch.zeros(len(batch), longest)

@@ -235,11 +235,11 @@ def test_a_task_without_a_stored_solution_has_no_expert(environment):
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"engine": "warp"}, "environment.engine='warp'"),
-        ({"prompt_style": "loud"}, "environment.prompt_style='loud'"),
-        ({"max_turns": 0}, "environment.max_turns=0"),
-        ({"num_tasks": (1, 2)}, "environment.num_tasks="),
-        ({"num_tasks": (1, 0, 2)}, "environment.num_tasks="),
+        ({"engine": "warp"}, "engine must be 'native' or 'textworld', got 'warp'"),
+        ({"prompt_style": "loud"}, "prompt_style must be 'terse' or 'full', got 'loud'"),
+        ({"max_turns": 0}, "max_turns must be a whole number >= 1, got 0"),
+        ({"num_tasks": (1, 2)}, "environment.num_tasks must be a list of 3 numbers"),
+        ({"num_tasks": (1, 0, 2)}, "num_tasks must be"),
         ({"data_dir": "/no/such/folder"}, "/no/such/folder"),
     ],
 )
@@ -250,13 +250,13 @@ def test_a_bad_setting_is_named(settings, name):
 
 
 def test_an_unknown_split_is_named(environment):
-    with pytest.raises(UserError, match=r"'test'.*train, valid_seen, valid_unseen"):
+    with pytest.raises(UserError, match=r"split must be one of train, valid_seen, valid_unseen, got 'test'"):
         environment.tasks("test")
 
 
 def test_a_dataset_without_training_games_is_refused(tmp_path: Path) -> None:
     (tmp_path / "json_2.1.1" / "valid_seen").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"only valid_seen; json_2\.1\.1/train is needed"):
+    with pytest.raises(UserError, match=r"must contain json_2\.1\.1/train, but .* has only valid_seen"):
         AlfworldEnvironment(data_dir=tmp_path)
 
 

@@ -111,7 +111,7 @@ def test_libraries_of_ended_episodes_are_used_again(game: Game) -> None:
     for _ in range(5):
         loaded.start()
         gc.collect()
-    assert len(engine.libraries._free) == 1
+    assert len(engine.libraries) == 1
 
 
 def test_a_refused_command_changes_nothing(engine: TextWorldEngine, game: Game) -> None:

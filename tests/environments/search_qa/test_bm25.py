@@ -111,7 +111,7 @@ def test_half_a_surrogate_pair_in_a_corpus_is_made_readable(tmp_path: Path) -> N
 def test_offsets_do_not_depend_on_how_the_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "c.jsonl", TEXTS)
     whole = line_offsets(path).tolist()
-    monkeypatch.setattr("sdar.environments.search_qa.corpus._BLOCK", 7)
+    monkeypatch.setattr("sdar.environments.search_qa.corpus.BLOCK", 7)
     assert line_offsets(path).tolist() == whole
 
 
@@ -156,7 +156,7 @@ def test_an_index_whose_making_was_cut_short_is_made_again(tmp_path: Path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "save", full_disk)
-        with pytest.raises(UserError, match=r"cache_dir=.*no space"):
+        with pytest.raises(UserError, match=r"cache_dir must be a writable directory.*no space"):
             Bm25Retriever.open(path, cache_dir=cache)
     assert list((cache / "bm25").iterdir()) == []
     (folder,) = _index_folder(path, cache)
@@ -189,7 +189,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_a_finished_index_is_read_fro
 ) -> None:
     path = write(tmp_path / "c.jsonl", TEXTS)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"cache_dir=.*file.*can be written"):
+    with pytest.raises(UserError, match=r"cache_dir must be a writable directory.*file"):
         Bm25Retriever.open(path, cache_dir=tmp_path / "file")
     Bm25Retriever.open(path, cache_dir=tmp_path / "cache")
     monkeypatch.setattr("tempfile.mkdtemp", lambda **_: pytest.fail("it writes"))
@@ -198,8 +198,12 @@ def test_a_cache_that_cannot_be_written_is_told_and_a_finished_index_is_read_fro
 
 @pytest.mark.parametrize("wrong", [{"k1": -1.0}, {"k1": math.nan}, {"b": 1.5}, {"b": math.nan}])
 def test_parameters_out_of_range_are_told(tmp_path: Path, wrong: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="allowed are k1 from 0 and b from 0 to 1"):
+    ((name, value),) = wrong.items()
+    expected = {"k1": f"k1 must be a number >= 0, got {value}", "b": f"b must be a number >= 0 and <= 1, got {value}"}
+    with pytest.raises(UserError, match=expected[name]):
         Bm25Retriever.open(write(tmp_path / "c.jsonl", TEXTS), cache_dir=tmp_path, **wrong)
+    with pytest.raises(UserError, match=expected[name]):
+        Bm25Retriever(passages(TEXTS), **wrong)
 
 
 def _index_folder(path: Path, cache: Path) -> list[Path]:
@@ -210,14 +214,14 @@ def _index_folder(path: Path, cache: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("text", "mentioned"),
     [
-        ('{"id": "1"}\n', "line 1 is no passage"),
-        ('{"id": "1", "contents": "x"}\nnot json\n', "line 2 is no passage"),
-        ('{"id": "1", "contents": 3}\n', "line 1 is no passage"),
-        ('\n\n{"id": "1", "contents": "x"}\n \r\n\n{}\n', "line 6 is no passage"),
-        ("[" * 100_000, "line 1 is no passage"),
-        ("[1]\n", "line 1 is no passage"),
-        ("", "no passage with a word"),
-        ('{"id": "1", "contents": "..."}\n', "no passage with a word"),
+        ('{"id": "1"}\n', "line 1 is not a passage"),
+        ('{"id": "1", "contents": "x"}\nnot json\n', "line 2 is not a passage"),
+        ('{"id": "1", "contents": 3}\n', "line 1 is not a passage"),
+        ('\n\n{"id": "1", "contents": "x"}\n \r\n\n{}\n', "line 6 is not a passage"),
+        ("[" * 100_000, "line 1 is not a passage"),
+        ("[1]\n", "line 1 is not a passage"),
+        ("", "must contain passages"),
+        ('{"id": "1", "contents": "..."}\n', "must contain passages"),
     ],
 )
 def test_a_file_that_is_no_corpus_is_told_in_one_sentence(tmp_path: Path, text: str, mentioned: str) -> None:
@@ -231,7 +235,7 @@ def test_a_corpus_that_is_missing_or_compressed_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="there is no such file"):
         Bm25Retriever.open(tmp_path / "none.jsonl")
     (tmp_path / "c.jsonl.xz").write_bytes(b"x")
-    with pytest.raises(UserError, match="decompress it first"):
+    with pytest.raises(UserError, match="is compressed"):
         Bm25Retriever.open(tmp_path / "c.jsonl.xz")
 
 

@@ -28,7 +28,7 @@ from sdar.errors import UserError
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_client, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(http_client, "FIRST_WAIT_S", 0.01)
 
 
 def answer_with(*replies: Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]) -> ThreadingHTTPServer:
@@ -326,16 +326,16 @@ def test_a_search_engine_that_dies_costs_the_episodes_that_ask_and_no_others() -
     ("settings", "mentioned"),
     [
         ({"urls": []}, "at least one address"),
-        ({"urls": ["127.0.0.1:8000"]}, "is no address"),
-        ({"urls": ["ftp://x/retrieve"]}, "is no address"),
-        ({"urls": ["http://[::1/retrieve"]}, "is no address"),
-        ({"urls": ["http://x:99999/retrieve"]}, "is no address"),
-        ({"urls": "http://x/retrieve", "form": "quary"}, "form='quary': allowed are queries and query"),
-        ({"urls": "http://x/retrieve", "attempts": 2.5}, "attempts=2.5: allowed is a whole number"),
-        ({"urls": "http://x/retrieve", "timeout_s": float("inf")}, "timeout_s=inf"),
-        ({"urls": "http://x/retrieve", "timeout_s": 0}, "timeout_s=0"),
-        ({"urls": "http://x/retrieve", "attempts": 0}, "attempts=0"),
-        ({"urls": "http://x/retrieve", "patience_s": float("nan")}, "patience_s=nan"),
+        ({"urls": ["127.0.0.1:8000"]}, "must be addresses such as .*, got '127.0.0.1:8000'"),
+        ({"urls": ["ftp://x/retrieve"]}, "must be addresses"),
+        ({"urls": ["http://[::1/retrieve"]}, "must be addresses"),
+        ({"urls": ["http://x:99999/retrieve"]}, "must be addresses"),
+        ({"urls": "http://x/retrieve", "form": "quary"}, "form must be 'queries' or 'query', got 'quary'"),
+        ({"urls": "http://x/retrieve", "attempts": 2.5}, "attempts must be a whole number >= 1, got 2.5"),
+        ({"urls": "http://x/retrieve", "timeout_s": float("inf")}, "timeout_s must be a number > 0, got inf"),
+        ({"urls": "http://x/retrieve", "timeout_s": 0}, "timeout_s must be a number > 0, got 0"),
+        ({"urls": "http://x/retrieve", "attempts": 0}, "attempts must be a whole number >= 1, got 0"),
+        ({"urls": "http://x/retrieve", "patience_s": float("nan")}, "patience_s must be a number > 0, got nan"),
     ],
 )
 def test_a_wrong_setting_is_told(settings: dict[str, Any], mentioned: str) -> None:

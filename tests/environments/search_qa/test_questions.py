@@ -75,18 +75,18 @@ def test_parquet_without_the_extra_is_told(tmp_path: Path, monkeypatch: pytest.M
 def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     (tmp_path / "train.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(UserError, match=r"train\.parquet: it cannot be read"):
+    with pytest.raises(UserError, match=r"train\.parquet cannot be read"):
         QuestionFiles(tmp_path).questions("train")
 
 
 @pytest.mark.parametrize(
     ("row", "mentioned"),
     [
-        ({"golden_answers": ["x"]}, "row 1 is no question: it has no question"),
-        ({"question": "a?"}, "row 1 is no question: it has no answer"),
+        ({"golden_answers": ["x"]}, "row 1 is not a question: it has no question"),
+        ({"question": "a?"}, "row 1 is not a question: it has no answer"),
         ({"question": "a?", "golden_answers": [" "]}, "it has no answer"),
         ({"question": "a?", "golden_answers": [3]}, "it has no answer"),
-        ([1], "line 1 is no JSON object"),
+        ([1], "line 1 is not a JSON object"),
     ],
 )
 def test_a_row_that_is_no_question_is_named(tmp_path: Path, row: Any, mentioned: str) -> None:
@@ -96,7 +96,7 @@ def test_a_row_that_is_no_question_is_named(tmp_path: Path, row: Any, mentioned:
 
 def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text('{"question"\n')
-    with pytest.raises(UserError, match="line 1 is no JSON"):
+    with pytest.raises(UserError, match="line 1 is not JSON"):
         QuestionFiles(tmp_path).questions("train")
 
 
@@ -106,7 +106,7 @@ def test_a_byte_order_mark_is_no_mistake_and_broken_text_is_named(tmp_path: Path
     assert len(QuestionFiles(tmp_path).questions("train")) == 1
     for broken in (b'{"question": "\xff"}', b"[" * 100_000):
         file.write_bytes(json.dumps(ROW).encode() + b"\n" + broken)
-        with pytest.raises(UserError, match="line 2 is no JSON"):
+        with pytest.raises(UserError, match="line 2 is not JSON"):
             QuestionFiles(tmp_path).questions("train")
 
 
@@ -123,9 +123,9 @@ def test_different_questions_with_one_id_are_refused(tmp_path: Path) -> None:
 
 
 def test_folders_without_training_questions_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match=r"environment\.data_dir must be a directory"):
         QuestionFiles(tmp_path / "none")
-    with pytest.raises(UserError, match=r"holds test\.jsonl; train\.jsonl or train\.parquet is needed"):
+    with pytest.raises(UserError, match=r"must contain train\.jsonl or train\.parquet, but .* has test\.jsonl"):
         QuestionFiles(jsonl(tmp_path / "test.jsonl", ROW))
     jsonl(tmp_path / "both" / "train.jsonl", ROW)
     (tmp_path / "both" / "train.parquet").write_bytes(b"")
@@ -133,7 +133,7 @@ def test_folders_without_training_questions_are_refused(tmp_path: Path) -> None:
         QuestionFiles(tmp_path / "both")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "train.jsonl").write_text("\n")
-    with pytest.raises(UserError, match="it holds no question"):
+    with pytest.raises(UserError, match="has no question"):
         QuestionFiles(tmp_path / "empty").questions("train")
 
 

@@ -190,11 +190,12 @@ def test_the_panel_shares_neither_questions_nor_names_with_training() -> None:
 @pytest.mark.parametrize(
     ("settings", "mentioned"),
     [
-        ({"max_turns": 0}, "environment.max_turns=0"),
-        ({"top_k": 0}, "environment.top_k=0"),
-        ({"success_reward": 0}, "environment.success_reward=0"),
-        ({"prompt_style": "loud"}, "terse, full"),
-        ({"num_tasks": (8,)}, "environment.num_tasks"),
+        ({"max_turns": 0}, "max_turns must be a whole number >= 1, got 0"),
+        ({"top_k": 0}, "top_k must be a whole number >= 1, got 0"),
+        ({"success_reward": 0}, "success_reward must be a number > 0, got 0"),
+        ({"prompt_style": "loud"}, "prompt_style must be 'terse' or 'full', got 'loud'"),
+        ({"num_tasks": (8,)}, "environment.num_tasks must be a list of 2 numbers"),
+        ({"num_tasks": (8, 0)}, "num_tasks must be"),
         ({"data_dir": "somewhere"}, "search_engine=bm25"),
     ],
 )
@@ -208,7 +209,7 @@ def test_more_questions_than_the_world_has_are_refused() -> None:
         environment(num_tasks=(100_000, 8)).tasks("train")
 
 
-def test_an_outcome_of_the_search_engine_is_never_changed_by_its_neighbours() -> None:
+def test_an_outcome_of_the_search_engine_is_never_changed_by_its_neighbors() -> None:
     pool = started(Engine(), tasks=2)
     together = pool.step({0: "<search>a</search>", 1: "<search>b</search>"})
     alone = started(Engine()).step({0: "<search>a</search>"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from sdar.episode import EndReason, Episode
 from sdar.learning.datamodule import Iteration, RolloutDataModule
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
-from sdar.rollout.settings import SamplingConfig
-from toys.training import HintTeacher, Memory, toy_module, toy_policy, toy_trainer
+from sdar.rollout.settings import RolloutSettings, SamplingConfig
+from toys.training import PLAIN_GRPO, HintTeacher, Memory, toy_module, toy_policy, toy_trainer
 
 pytestmark = pytest.mark.e2e
 
@@ -50,30 +50,33 @@ class Server:
             self.process = None
 
 
-class Scripted:
-    """Responds as the expert would, a part of the members without a search; ``before`` is called before each turn."""
+class Script:
+    """Responds with the plans of its slots, one line per turn; ``before`` is called before each turn."""
 
-    def __init__(self, policy: LanguageModel, plans: Sequence[list[str]], before: Any) -> None:
-        self._policy, self._plans, self._before = policy, plans, before
-        self._turn = 0
+    def __init__(self, policy: LanguageModel) -> None:
+        self.policy = policy
+        self.plans: Sequence[list[str]] = []
+        self.before: Callable[[int], None] = lambda turn: None
+        self.turn = 0
 
     def start(self, num_slots: int) -> None:
-        assert num_slots == len(self._plans)
-        self._turn = 0
+        assert num_slots == len(self.plans)
+        self.turn = 0
 
     def respond(self, new_ids: Any, uniforms: Any) -> dict[int, list[int]]:
-        self._before(self._turn)
+        self.before(self.turn)
         said = {}
         for slot in new_ids:
-            plan = self._plans[slot]
-            said[slot] = [*self._policy.chat.privileged(plan[min(self._turn, len(plan) - 1)]), self._policy.chat.end_id]
-        self._turn += 1
+            plan = self.plans[slot]
+            said[slot] = [*self.policy.chat.privileged(plan[min(self.turn, len(plan) - 1)]), self.policy.chat.end_id]
+        self.turn += 1
         return said
 
 
 class Play(RolloutDataModule):
-    """Collects with scripted responses; kills the server after the first turn of iteration ``LOST``."""
+    """Plays as the expert would, half of the members without a search; kills the server after a turn of ``LOST``."""
 
+    script: Script
     server: Server
     seen: list[list[Episode]]
 
@@ -84,15 +87,14 @@ class Play(RolloutDataModule):
             elif iteration == LOST + 1 and turn == 0:
                 self.server.start()
 
-        tasks = self.train_tasks[: self.tasks_per_iteration]
+        tasks = self.train_tasks[: self.rollout.tasks_per_iteration]
         # every second member answers at once, so that in each group some finish without the server
-        plans = [
+        self.script.plans = [
             (self.environment.expert(task) or [])[-1:] if member % 2 else self.environment.expert(task) or []
             for task in tasks
-            for member in range(self.group_size)
+            for member in range(self.rollout.group_size)
         ]
-        self.collector._generator_factory = lambda policy, _: Scripted(policy, plans, before)
-        self.collector.environment = self.environment
+        self.script.before = before
         tasks_drawn = {task.task_id for task in tasks}
         collected = super().collect(iteration, rank=rank, world_size=world_size)
         assert {episode.task.task_id for episode in collected.episodes} == tasks_drawn
@@ -107,9 +109,11 @@ def test_a_server_killed_and_started_again_costs_no_finished_episode_and_stops_n
     environment = SearchQAEnvironment(num_tasks=(4, 4), search_engine=engine, world=WorldSettings(), success_reward=10)
     policy = toy_policy()
     policy.context_tokens = 4096
-    collector = Collector(policy, environment, SamplingConfig(1.0, 1.0, 0, 60), max_concurrent_episodes=64)
-    data = Play(collector, environment, tasks_per_iteration=4, group_size=2, seed=1)
-    data.server, data.seen = server, []
+    rollout = RolloutSettings(tasks_per_iteration=4, group_size=2, sampling=SamplingConfig(max_response_tokens=60))
+    script = Script(policy)
+    collector = Collector(policy, environment, rollout, generator_factory=lambda *_: script)
+    data = Play(collector, environment, PLAIN_GRPO, rollout, seed=1)
+    data.script, data.server, data.seen = script, server, []
     memory = Memory()
     try:
         trainer = toy_trainer(3, logger=memory)

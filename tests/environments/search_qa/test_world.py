@@ -94,5 +94,5 @@ def test_each_fact_is_found_by_its_word_and_the_full_name(split: str) -> None:
 @pytest.mark.parametrize("wrong", [{"people": 1}, {"people": -3}, {"towns": 0}, {"books": 0}])
 def test_a_world_without_anyone_in_it_is_refused(wrong: dict[str, int]) -> None:
     ((name, value),) = wrong.items()
-    with pytest.raises(UserError, match=rf"environment\.world\.{name}={value}: allowed is a whole number of at least"):
+    with pytest.raises(UserError, match=rf"WorldSettings\.{name} must be a whole number >= [12], got {value}"):
         WorldSettings(**wrong)

@@ -70,9 +70,9 @@ def test_a_kind_is_sold_in_one_category_and_a_quality_has_one_maker_there():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"typical_fraction": 1.5}, "typical_fraction=1.5"),
-        ({"styled_fraction": -1}, "styled_fraction=-1"),
-        ({"values_per_option": 9}, "values_per_option=9"),
+        ({"typical_fraction": 1.5}, "typical_fraction must be a number >= 0 and <= 1, got 1.5"),
+        ({"styled_fraction": -1}, "styled_fraction must be a number >= 0 and <= 1, got -1"),
+        ({"values_per_option": 9}, "values_per_option must be a whole number >= 2 and <= 3, got 9"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, said):

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar.environments.webshop.search_index import SearchIndex, TextAnalyzer
+from sdar.environments.webshop.search_index import SearchIndex, TextAnalyser
 
-ANALYSER = TextAnalyzer()
+ANALYSER = TextAnalyser()
 
 
 @pytest.mark.parametrize(

@@ -170,10 +170,10 @@ def test_a_page_that_is_no_page_is_shown_as_it_is():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"prompt_style": "loud"}, "prompt_style='loud'"),
-        ({"max_turns": 0}, "max_turns=0"),
+        ({"prompt_style": "loud"}, "prompt_style must be 'terse' or 'full', got 'loud'"),
+        ({"max_turns": 0}, "max_turns must be a whole number >= 1, got 0"),
         ({"human_goals": True}, "human_goals=true needs"),
-        ({"nouns": "guess"}, "nouns='guess'"),
+        ({"nouns": "guess"}, "nouns must be 'auto' or 'file' or 'spacy' or 'words', got 'guess'"),
         ({"data_dir": "/no/such/folder"}, "/no/such/folder"),
     ],
 )
@@ -183,5 +183,5 @@ def test_wrong_settings_are_refused(settings, said):
 
 
 def test_an_unknown_split_is_refused():
-    with pytest.raises(UserError, match="allowed: train, eval, test"):
+    with pytest.raises(UserError, match="split must be one of train, eval, test, got 'valid'"):
         SHOP.tasks("valid")

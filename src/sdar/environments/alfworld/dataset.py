@@ -1,10 +1,10 @@
-"""The real ALFWorld dataset, laid out as ``alfworld-download`` leaves it, as games.
+"""The published ALFWorld dataset in the layout of ``alfworld-download``.
 
 ``data_dir/json_2.1.1/<split>/<task>/<trial>/`` holds ``game.tw-pddl`` (one JSON object: pddl_domain, grammar,
 pddl_problem, solvable, walkthrough) and usually ``traj_data.json``. Which trials count follows ALFWorld 0.4.2
-(``agents/environment/alfred_tw_env.py``): no movable receptacles, nothing sliced, one of the six task types, checked
-to be solvable. Only the problem, the task and the walkthrough are taken from a file; domain and grammar are the
-installed package's, so that nothing of a data file is ever evaluated.
+(``agents/environment/alfred_tw_env.py``): no movable receptacles, nothing sliced, one of the six task types, verified
+to be solvable. Only the problem, the task and the walkthrough are read from a file. Domain and grammar come from the
+installed package, so that nothing in a data file is ever evaluated.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _MAX_NAMED = 20
 
 @dataclass(frozen=True)
 class GameEntry:
-    """A game of the dataset that was read and found good; its problem stays on disk until :meth:`load`."""
+    """A valid game of the dataset. Its problem stays on disk until :meth:`load`."""
 
     path: Path
     game_id: str
@@ -57,7 +57,7 @@ class GameEntry:
     walkthrough: tuple[str, ...]
 
     def load(self) -> Game:
-        """Read the game again; raises :class:`GameError` when the file is gone or has changed since it was listed."""
+        """Read the game again. Raises :class:`GameError` if the file is missing or has changed since it was listed."""
         document, _ = _read_document(self.path, self.game_id)
         game = _game(document, self.game_id, self.task_type, self.split)
         if game.content_hash != self.content_hash:
@@ -67,14 +67,14 @@ class GameEntry:
 
 @dataclass(frozen=True)
 class Listing:
-    """Games of one split in the order of their ids, and how many trials were left out, by reason."""
+    """Games of one split in the order of their ids, and the number of skipped trials by reason."""
 
     entries: tuple[GameEntry, ...]
     skipped: Mapping[str, int]
 
 
 class _LeftOutError(Exception):
-    """A trial that is left out; ``reason`` is what it is counted under."""
+    """A skipped trial; ``reason`` is the category it is counted in."""
 
     def __init__(self, reason: str, message: str = "") -> None:
         super().__init__(message)
@@ -84,7 +84,7 @@ class _LeftOutError(Exception):
 def list_games(data_dir: str | Path, split: str) -> Listing:
     """All playable games of a split (about half a millisecond each).
 
-    Trials that are left out are counted in the log, damaged files named there. UserError when the folder does not
+    Skipped trials are counted in the log, and damaged files are named there. Raises UserError if the folder does not
     exist or no game is left.
     """
     folder = _split_folder(Path(data_dir), split)
@@ -103,27 +103,28 @@ def list_games(data_dir: str | Path, split: str) -> Listing:
         entries.append(entry)
         outdated += not is_current
     for message in damaged[:_MAX_NAMED]:
-        logger.warning("%s; it is left out", message)
+        logger.warning("%s; it is skipped", message)
     if len(damaged) > _MAX_NAMED:
         logger.warning("and %d more damaged files", len(damaged) - _MAX_NAMED)
     if outdated:
         logger.warning(
-            "%d games of %s were written for an older ALFWorld; they are played with today's commands, "
-            "and without their walkthroughs",
+            "%d games of %s were written for an older ALFWorld; they are played with the current commands and "
+            "without their walkthroughs",
             outdated,
             folder,
         )
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "none"
-    logger.info("%s: %d games; left out: %s", folder, len(entries), counts)
+    logger.info("%s: %d games; skipped: %s", folder, len(entries), counts)
     if not entries:
         raise UserError(
-            f"environment.data_dir={data_dir} has no playable game in {VERSION_FOLDER}/{split} (left out: {counts})"
+            f"environment.data_dir must contain playable games, but {data_dir}/{VERSION_FOLDER}/{split} has none "
+            f"(skipped: {counts})"
         )
     return Listing(tuple(entries), dict(skipped))
 
 
 def available_splits(data_dir: str | Path) -> tuple[str, ...]:
-    """Splits whose folders exist. UserError when there is none."""
+    """Splits whose folders exist. Raises UserError if there is none."""
     root = Path(data_dir)
     found = tuple(split for split in SPLITS if (root / VERSION_FOLDER / split).is_dir())
     if not found:
@@ -133,20 +134,20 @@ def available_splits(data_dir: str | Path) -> tuple[str, ...]:
 
 def _split_folder(root: Path, split: str) -> Path:
     if not root.is_dir():
-        raise UserError(f"environment.data_dir={root} is not a folder")
+        raise UserError(f"environment.data_dir must be a directory, got {root}")
     if split not in SPLITS:
-        raise UserError(f"split {split!r} is unknown; the dataset has {', '.join(SPLITS)}")
+        raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     folder = root / VERSION_FOLDER / split
     if not folder.is_dir():
         raise UserError(
-            f"environment.data_dir={root} has no folder {VERSION_FOLDER}/{split}; "
-            "it must be laid out as alfworld-download does"
+            f"environment.data_dir must have the layout of alfworld-download, but {root} has no directory "
+            f"{VERSION_FOLDER}/{split}"
         )
     return folder
 
 
 def _trials(folder: Path) -> Iterator[tuple[Path, frozenset[str]]]:
-    """Folders of trials with the files in them, sorted by path."""
+    """Folders of trials with their files, sorted by path."""
     found = [
         (Path(root), frozenset(files) & {GAME_FILE, TRAJECTORY_FILE})
         for root, _, files in os.walk(folder)
@@ -187,7 +188,7 @@ def _read_json(path: Path, game_id: str) -> dict[str, object]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
-        document = json.loads(content[:MAX_FILE_BYTES])  # a file that is too long is no longer JSON
+        document = json.loads(content[:MAX_FILE_BYTES])  # truncated JSON of a longer file cannot be parsed
     except (OSError, ValueError, RecursionError) as error:
         raise GameError(f"game {game_id}: {path} cannot be read ({error})") from error
     if not isinstance(document, dict):
@@ -196,11 +197,11 @@ def _read_json(path: Path, game_id: str) -> dict[str, object]:
 
 
 def _read_document(path: Path, game_id: str) -> tuple[dict[str, object], bool]:
-    """A game file, and whether its commands are those of the installed ALFWorld."""
+    """A game file, and whether it uses the commands of the installed ALFWorld."""
     document = _read_json(path, game_id)
     for key in ("pddl_problem", "grammar"):
         if not isinstance(document.get(key), str):
-            raise GameError(f"game {game_id}: {path} has no text {key!r}")
+            raise GameError(f"game {game_id}: {path} has no string {key!r}")
     return document, _CURRENT_COMMANDS in str(document["grammar"])
 
 
@@ -208,7 +209,7 @@ def _game(document: dict[str, object], game_id: str, task_type: str, split: str)
     grammar = str(document["grammar"])
     match = _TASK.search(grammar)
     if match is None or _PRINTABLE_TASK.fullmatch(match.group(1)) is None:
-        raise GameError(f"game {game_id}: the grammar states no task that can be printed")
+        raise GameError(f"game {game_id}: the grammar has no printable task")
     walkthrough = document.get("walkthrough") or []
     if not isinstance(walkthrough, list) or not all(isinstance(command, str) for command in walkthrough):
         raise GameError(f"game {game_id}: 'walkthrough' is not a list of commands")
@@ -216,6 +217,6 @@ def _game(document: dict[str, object], game_id: str, task_type: str, split: str)
     game = Game(game_id, task_type, match.group(1), str(document["pddl_problem"]), split, known)
     try:
         "".join((game.task_text, game.problem, *known)).encode()
-    except UnicodeEncodeError as error:  # half a surrogate pair, which JSON can write
-        raise GameError(f"game {game_id}: it holds characters that are no text") from error
+    except UnicodeEncodeError as error:  # a lone surrogate, which JSON can encode
+        raise GameError(f"game {game_id}: it has characters that are not valid text") from error
     return game

@@ -1,8 +1,8 @@
-"""A player that sees what an agent sees, for the demonstrations of the warm start.
+"""A player with the agent's view of the game, for the demonstrations of the warm start.
 
-With skill it looks in the usual places first and knows the steps; without, it looks anywhere and gets steps wrong at
-stated rates. Both speak in the agent's format: a short thought and an action. What is demonstrated is therefore what
-the built-in gap between the plain and the skill-conditioned view of the tiny model consists of.
+The skilled player looks in the usual places first and knows the steps. The mediocre one looks anywhere and makes
+mistakes at fixed rates. Both write a short thought and an action, as an agent does. Their difference is the gap between
+the plain and the skill-conditioned view of the tiny model.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _WRONG_APPLIANCES = ("microwave", "fridge", "sinkbasin", "stoveburner", "coffeem
 
 @dataclass(frozen=True)
 class Habits:
-    """How a demonstrator errs; every field is a probability in [0, 1].
+    """How often a demonstrator makes each mistake; every field is a probability in [0, 1].
 
-    ``usual_place``     it looks in a usual place of the object first, if one is left
-    ``leave_closed``    it passes a closed receptacle without opening it
-    ``revisit``         it goes somewhere it has been
-    ``wrong_appliance`` it goes to an appliance that does not do the treatment and tries it there
-    ``skip_treatment``  it forgets the treatment and puts the object down as it is
-    ``slip``            it does something random; slips are not imitated, what follows them is
+    ``usual_place``     look in a usual place of the object first, if one is left
+    ``leave_closed``    pass a closed receptacle without opening it
+    ``revisit``         go to a place that was visited before
+    ``wrong_appliance`` go to an appliance that does not do the treatment, and try it there
+    ``skip_treatment``  forget the treatment and put the object down
+    ``slip``            do something random; slips are not imitated, the steps after them are
     """
 
     usual_place: float
@@ -47,7 +47,7 @@ MEDIOCRE = Habits(usual_place=0.1, leave_closed=0.35, revisit=0.2, wrong_applian
 
 
 class Demonstrator:
-    """Plays one episode; knows of the state only what it has seen."""
+    """Plays one episode, knowing only the part of the state that it has seen."""
 
     def __init__(
         self, state: NativeState, reply: Reply, goal: TaskGoal, habits: Habits, rng: np.random.Generator
@@ -66,7 +66,7 @@ class Demonstrator:
         self._failed: set[str] = set()
         self._treated: set[str] = set()
         self._tried_wrong: set[str] = set()
-        # Every thought restates the goal, so that what is wanted is never far back in the conversation.
+        # Every thought restates the goal, so that the goal is never far back in the conversation.
         self._aim = f"{_STATES.get(goal.treatment or '', '')}{goal.obj} to {goal.target}"
 
     def play(self, max_turns: int) -> tuple[list[Step], bool]:
@@ -171,7 +171,7 @@ class Demonstrator:
                 there = [name for name in fresh if self._kind_of[name] == usual]
                 if there:
                     return str(self._rng.choice(there))
-        # First the type, then the instance: what is thought and what is done agree.
+        # First the type, then the instance: the thought and the action agree.
         chosen = str(self._rng.choice(sorted({self._kind_of[name] for name in fresh})))
         return str(self._rng.choice([name for name in fresh if self._kind_of[name] == chosen]))
 

@@ -1,4 +1,4 @@
-"""What the environment asks of an engine that plays ALFRED text games."""
+"""The interface of an engine that plays ALFRED text games."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sdar.environments.alfworld.game import Game
 
 @dataclass(frozen=True)
 class Reply:
-    """An engine's answer: text, the commands admissible now (sorted, ``help`` included), whether the game is won."""
+    """An engine's answer: text, admissible commands (sorted, including ``help``), and whether the game is won."""
 
     text: str
     admissible: tuple[str, ...]
@@ -21,23 +21,23 @@ class EngineState(Protocol):
     """One running episode of a loaded game."""
 
     def step(self, command: str) -> Reply:
-        """Apply a command. An inadmissible one answers "Nothing happens." and changes nothing."""
+        """Apply a command. For an inadmissible one the answer is "Nothing happens." and nothing changes."""
         ...
 
 
 class EngineGame(Protocol):
-    """A loaded game that can be started any number of times; started episodes do not disturb one another."""
+    """A loaded game that can be started any number of times. Its episodes are independent."""
 
     def start(self) -> tuple[EngineState, Reply]:
-        """A fresh episode and its opening reply."""
+        """A new episode and its opening reply."""
         ...
 
 
 class Engine(Protocol):
-    """A way to play games."""
+    """Loads and plays games."""
 
     def load(self, game: Game) -> EngineGame:
-        """Load a game; raises :class:`GameError` naming the game when it cannot be played."""
+        """Load a game. Raises :class:`GameError`, which names the game, if it cannot be played."""
         ...
 
 

@@ -6,19 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from sdar.config.fields import AtLeastOne, checked
 from sdar.environments.alfworld.dataset import available_splits, list_games
 from sdar.environments.alfworld.engine import Engine, EngineGame, EngineState, GameError, Reply
 from sdar.environments.alfworld.game import GameSource
 from sdar.environments.alfworld.generator import SPLITS, GeneratorSettings, HouseholdGenerator
 from sdar.environments.alfworld.native import NOTHING_HAPPENS, NativeEngine
-from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
+from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection, PromptStyle
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
 
 SUCCESS_REWARD = 10.0
-"""Reward of the winning step; every other step gives 0 (verl-agent's ALFWorld, as the paper uses it)."""
+"""Reward of the winning step; every other step gives 0 (verl-agent's ALFWorld, as used in the paper)."""
 
 BANNER = "-= Welcome to TextWorld, ALFRED! =-\n\n"
 
@@ -31,24 +32,23 @@ COMMANDS = (
     'use O, examine X, look, inventory. Names carry their number, as in "cabinet 2".'
 )
 INSTRUCTIONS = f"{ROLE}In every turn {FORMAT}{COMMANDS}\n\n"
-"""What a growing conversation opens with in the full style."""
+"""First part of a growing conversation in the full style."""
 
-PROMPT_STYLES = ("terse", "full")
-ENGINES = ("native", "textworld")
+EngineName = Literal["native", "textworld"]
 
 _CJK = re.compile(r"[\u4e00-\u9fff]")
 _FALLBACK_CHARACTERS = 30
 
 
 class AlfworldEnvironment(Environment):
-    """Tasks of ALFWorld and the text around them.
+    """Tasks of ALFWorld and their prompts.
 
     Args:
-        engine: ``native`` or ``textworld`` (the PDDL engine ALFWorld itself uses; needs ``sdar[textworld]``).
-        data_dir: folder of the published games as ``alfworld-download`` lays them out; None: generated households.
+        engine: ``native`` or ``textworld`` (ALFWorld's own PDDL engine; needs ``sdar[textworld]``).
+        data_dir: folder of the published games as laid out by ``alfworld-download``; None: generated households.
         max_turns: turn limit of an episode (the paper uses 50 on the published games).
-        prompt_style: ``full`` explains commands and format to a pretrained model; ``terse`` leaves that out, for a
-            model that was warm-started on the format.
+        prompt_style: ``full`` explains commands and format to a pretrained model; ``terse`` is for a model that was
+            warm-started on the format.
         list_actions: whether each prompt lists the admissible commands.
         num_tasks: generated tasks per split, in the order train, valid_seen, valid_unseen.
         generator: how households are drawn; ignored with ``data_dir``.
@@ -57,26 +57,23 @@ class AlfworldEnvironment(Environment):
     name: ClassVar[str] = "alfworld"
     solved_return = SUCCESS_REWARD
 
+    @checked
     def __init__(
         self,
         *,
-        engine: str = "native",
+        engine: EngineName = "native",
         data_dir: str | Path | None = None,
-        max_turns: int = 14,
-        prompt_style: str = "terse",
+        max_turns: AtLeastOne = 14,
+        prompt_style: PromptStyle = "terse",
         list_actions: bool = False,
-        num_tasks: Sequence[int] = (960, 240, 240),
+        num_tasks: Sequence[AtLeastOne] = (960, 240, 240),
         generator: GeneratorSettings | None = None,
     ) -> None:
-        if engine not in ENGINES:
-            raise UserError(f"environment.engine={engine!r} is unknown; allowed: {', '.join(ENGINES)}")
-        if prompt_style not in PROMPT_STYLES:
-            allowed = ", ".join(PROMPT_STYLES)
-            raise UserError(f"environment.prompt_style={prompt_style!r} is unknown; allowed: {allowed}")
-        if max_turns < 1:
-            raise UserError(f"environment.max_turns={max_turns} must be at least 1")
-        if len(num_tasks) != len(SPLITS) or min(num_tasks) < 1:
-            raise UserError(f"environment.num_tasks={list(num_tasks)} must be {len(SPLITS)} numbers of at least 1")
+        if len(num_tasks) != len(SPLITS):
+            raise UserError(
+                f"environment.num_tasks must be a list of {len(SPLITS)} numbers ({', '.join(SPLITS)}), "
+                f"got {list(num_tasks)}"
+            )
         self.max_turns = max_turns
         self._prompt_style = prompt_style
         self._list_actions = list_actions
@@ -91,7 +88,8 @@ class AlfworldEnvironment(Environment):
             self._splits = available_splits(self._data_dir)
             if self._splits[0] != SPLITS[0]:
                 raise UserError(
-                    f"environment.data_dir={data_dir} has only {', '.join(self._splits)}; json_2.1.1/train is needed"
+                    f"environment.data_dir must contain json_2.1.1/train, but {data_dir} has only "
+                    f"{', '.join(self._splits)}"
                 )
         self._tasks: dict[str, list[Task]] = {}
 
@@ -100,9 +98,9 @@ class AlfworldEnvironment(Environment):
         return self._splits
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """All tasks of a split; drawn, or listed from the dataset, when the split is first asked for."""
+        """All tasks of a split. They are generated, or listed from the dataset, on first use."""
         if split not in self.splits():
-            raise UserError(f"split {split!r} has no tasks; allowed: {', '.join(self.splits())}")
+            raise UserError(f"split must be one of {', '.join(self.splits())}, got {split!r}")
         if split not in self._tasks:
             self._tasks[split] = [_task(game) for game in self._games_of(split)]
         return self._tasks[split]
@@ -123,7 +121,7 @@ class AlfworldEnvironment(Environment):
         return head + observation.text.removeprefix(BANNER) + self._actions_text(observation)
 
     def reply(self, observation: Observation) -> str:
-        """What the engine answered."""
+        """The engine's answer."""
         return observation.text + self._actions_text(observation)
 
     def _actions_text(self, observation: Observation) -> str:
@@ -132,10 +130,10 @@ class AlfworldEnvironment(Environment):
         return "\nCommands you can give now: " + ", ".join(observation.actions) + "."
 
     def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
-        """Role, task, steps taken, the past turns, the present observation, commands, and the request for the format.
+        """Role, task, number of steps, past turns, current observation, commands, and the required format.
 
-        That is what the original's prompt says, in its order and in our words (sdar code, env_manager.py). Role and
-        request are left out in the terse style. The first observation states the task itself.
+        This follows the order of the original prompt, in our own words (sdar code, env_manager.py). The terse style
+        omits the role and the format. The first observation states the task itself.
         """
         full = self._prompt_style == "full"
         parts = [ROLE.rstrip()] if full else []
@@ -150,13 +148,13 @@ class AlfworldEnvironment(Environment):
         return "\n\n".join(parts)
 
     def project(self, response: str) -> Projection:
-        """The text between the first action tags, lower-cased; valid when thought and action are both tagged.
+        """The text between the first action tags, lower-cased; valid if thought and action are both tagged.
 
-        The rule is verl-agent's (sdar code, env_package/alfworld/projection.py): the response is lower-cased before
-        the action tags are looked for, the thought tags are looked for in the response as it stands, and Chinese
-        characters anywhere make the turn invalid. Whether the command is possible is not asked. Without both action
-        tags the last 30 characters are taken as the command. Ours, where our source of that rule is silent: spaces
-        around a tagged command are cut off, and a closing tag before the opening one encloses the empty command.
+        The rule is verl-agent's (sdar code, env_package/alfworld/projection.py). Action tags are matched in the
+        lower-cased response, thought tags in the original one, and Chinese characters anywhere make the turn invalid.
+        Whether the command is admissible is not checked. Without both action tags, the last 30 characters are the
+        command. Two cases are not covered by that source: spaces around a tagged command are stripped, and a closing
+        tag before the opening one gives the empty command.
         """
         lowered = response.lower()
         start, stop = lowered.find("<action>"), lowered.find("</action>")
@@ -175,7 +173,7 @@ class AlfworldEnvironment(Environment):
 def _engine(name: str) -> Engine:
     if name == "native":
         return NativeEngine()
-    # Imported only when asked for: it needs the extra ``sdar[textworld]``.
+    # A lazy import: it needs the extra ``sdar[textworld]``.
     from sdar.environments.alfworld.textworld_engine import TextWorldEngine
 
     return TextWorldEngine()
@@ -193,7 +191,7 @@ def _task(game: GameSource) -> Task:
 
 
 class AlfworldPool(EnvironmentPool):
-    """Episodes of one engine, in this process. The episodes of a group start from one loaded game."""
+    """Episodes on one engine, in this process. The episodes of a group share one loaded game."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -204,7 +202,7 @@ class AlfworldPool(EnvironmentPool):
         return self._engine.load(source.load())
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start the tasks; a game that cannot be played ends its slot with an environment error."""
+        """Start the tasks. A game that cannot be played ends its slot with an environment error."""
         self._states = {}
         started: list[Observation | StepOutcome] = []
         for slot, task in enumerate(tasks):
@@ -218,7 +216,7 @@ class AlfworldPool(EnvironmentPool):
         return started
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        """Give one command in each named slot."""
+        """Apply one command in each given slot."""
         outcomes: dict[int, StepOutcome] = {}
         for slot, command in actions.items():
             state = self._states.get(slot)
@@ -248,7 +246,7 @@ class AlfworldPool(EnvironmentPool):
 
 
 def _observation(reply: Reply) -> Observation:
-    # "help" only prints a manual; verl-agent leaves it out of what it offers to the agent as well.
+    # "help" only prints a manual; verl-agent does not offer it to the agent either.
     actions = tuple(command for command in reply.admissible if command != "help")
     return Observation(text=reply.text, actions=actions, anchor=reply.text, refused=reply.text == NOTHING_HAPPENS)
 

@@ -1,7 +1,7 @@
-"""A player that sees everything: a short solution of a game from its true state.
+"""A player with full information: a short solution of a game from its true state.
 
-For each task type the best order of steps is known; what is left to choose are the object and the receptacle. All
-choices are played out on copies of the state, and the shortest that wins is returned.
+The best order of steps is known for each task type. Only the object, the receptacle and the appliance vary. All choices
+are played on copies of the state, and the shortest that wins is returned.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from sdar.environments.alfworld.task_text import APPLIANCES, TaskGoal, parse_tas
 
 
 def solve(state: NativeState, task_text: str) -> list[str] | None:
-    """Commands that win from ``state`` (which is left as it is), or None when no solution is found.
+    """Commands that win from ``state`` (which is not modified), or None if no solution is found.
 
-    ``state`` must have been replied to at least once, as every state returned by an engine has.
+    ``state.reply`` must have been called at least once, as is the case for every state returned by an engine.
     """
     goal = parse_task_text(task_text)
     if goal is None:
@@ -25,7 +25,7 @@ def solve(state: NativeState, task_text: str) -> list[str] | None:
 
 
 Choice = tuple[tuple[str, ...], str, str | None]
-"""Objects in the order they are fetched, the receptacle (or lamp) at the end, the appliance in between."""
+"""Objects in the order they are fetched, the final receptacle (or lamp), and the appliance."""
 
 
 def _choices(state: NativeState, goal: TaskGoal) -> list[Choice]:
@@ -53,7 +53,7 @@ class _Player:
         self._goal = goal
 
     def play(self, choice: Choice) -> list[str] | None:
-        """The commands this choice leads to, or None when one of them is not admissible or the game is not won."""
+        """The commands of this choice, or None if one of them is not admissible or the game is not won."""
         objects, end, appliance = choice
         self._state = self._start.copy()
         self._state.reply("")
@@ -66,9 +66,9 @@ class _Player:
         return self._commands if self._won else None
 
     def _do(self, command: str) -> bool:
-        """Give a command; False when it is not admissible, or when nothing is left to do because the game is won.
+        """Apply a command. False if it is not admissible, or if the game is already won.
 
-        A game can be won before the last step: things that lie in two receptacles stay in one when they are taken.
+        A game can be won before the last step: an object in two receptacles stays in one of them when it is taken.
         """
         if self._won or command not in self._state.actions:
             return False
@@ -83,7 +83,7 @@ class _Player:
         return not inside or self._state.is_accessible(receptacle) or self._do(f"open {names[receptacle]}")
 
     def _fetch(self, item: str, end: str) -> bool:
-        """Take the item; of two receptacles it lies in, not from the one where it is wanted."""
+        """Take the item. If it is in two receptacles, take it from the one that is not its destination."""
         if self._state.held == item:
             return True
         found = [receptacle for receptacle, contents in self._state.contents.items() if item in contents]

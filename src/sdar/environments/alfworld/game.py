@@ -1,4 +1,4 @@
-"""A game of the ALFRED text domain: the problem, the sentence that states the task, and one known solution."""
+"""A game of the ALFRED text domain: problem, task sentence, and one known solution."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TASK_TYPES = (
     "pick_cool_then_place_in_recep",
     "pick_two_obj_and_place",
 )
-"""The six task types, by ALFRED's names, in ALFWorld's order."""
+"""The six task types: ALFRED's names in ALFWorld's order."""
 
 
 class GameSource(Protocol):
-    """A game that is at hand or can be read: what a task carries."""
+    """A game in memory or on disk: the payload of a task."""
 
     @property
     def game_id(self) -> str:
@@ -47,11 +47,11 @@ class GameSource(Protocol):
 
     @property
     def walkthrough(self) -> tuple[str, ...]:
-        """Commands that win; empty where none are known."""
+        """Commands that win; empty if none are known."""
         ...
 
     def load(self) -> Game:
-        """The whole game; raises :class:`GameError` when it cannot be read (any more)."""
+        """The whole game. Raises :class:`GameError` if it cannot be read."""
         ...
 
 
@@ -59,7 +59,7 @@ class GameSource(Protocol):
 class Game:
     """One game. ``problem`` is a PDDL problem of the domain ``alfred``; ``task_text`` the goal in words.
 
-    ``walkthrough`` is a sequence of commands that wins, empty where none is known.
+    ``walkthrough`` is a sequence of commands that wins, empty if none is known.
     """
 
     game_id: str
@@ -71,7 +71,7 @@ class Game:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of what decides how the game plays: problem and task text."""
+        """SHA-256 (hex) of problem and task text, which determine how the game plays."""
         digest = hashlib.sha256()
         digest.update(self.problem.encode())
         digest.update(b"\0")
@@ -79,5 +79,5 @@ class Game:
         return digest.hexdigest()
 
     def load(self) -> Game:
-        """The game itself; entries of a dataset, which stand in for games, read theirs from disk."""
+        """The game itself. Dataset entries, which stand in for games, read it from disk."""
         return self

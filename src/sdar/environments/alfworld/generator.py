@@ -1,17 +1,20 @@
-"""Seedable households of the ALFRED text domain, as games in the dataset's own problem format.
+"""Seeded households of the ALFRED text domain, as games in the dataset's problem format.
 
-A scene is a room with its receptacles, drawn once per (seed, room, number). Games furnish a scene with objects, most
-of them in their usual places, and pose one of the six task types. Every game is solvable by construction and checked
-by the expert. Splits: ``train`` and ``valid_seen`` share scenes and have different games; ``valid_unseen`` has scenes
-whose furniture no training scene has.
+A scene is a room with its receptacles, drawn once per (seed, room, number). A game furnishes a scene with objects, most
+of them in their usual places, and poses one of the six task types. Every game is solvable by construction, and the
+expert verifies it. ``train`` and ``valid_seen`` share scenes but not games; the scenes of ``valid_unseen`` have
+furniture that differs from every training scene.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
+from sdar.config.fields import Fraction, Lax, settings
 from sdar.environments.alfworld import world
 from sdar.environments.alfworld.engine import GameError
 from sdar.environments.alfworld.expert import solve
@@ -24,39 +27,40 @@ from sdar.randomness import keyed_generator
 SPLITS = ("train", "valid_seen", "valid_unseen")
 _MAX_ATTEMPTS = 200
 
+Scenes = Annotated[int, Ge(1), Le(1000)]
 
-@dataclass(frozen=True)
+
+@settings(frozen=True)
 class GeneratorSettings:
-    """How households are drawn.
+    """How households are generated.
 
-    ``receptacles`` and ``distractors`` are (least, most) per game. ``usual_place_fraction`` in [0, 1] is the chance
-    that an object lies in one of its two usual places. ``scenes_seen`` / ``scenes_unseen`` count scenes per room.
-    The default is a small household; ``receptacles=(12, 33)``, ``distractors=(20, 36)`` looks like the dataset.
+    The defaults give small households; ``receptacles=(12, 33)``, ``distractors=(20, 36)`` resembles the dataset.
+
+    ``receptacles``           (least, most) per game, with 8 <= least <= most <= 33
+    ``distractors``           (least, most) per game, with 0 <= least <= most <= 200
+    ``usual_place_fraction``  probability that an object is in one of its two usual places
+    ``scenes_seen``           scenes per room of train and valid_seen
+    ``scenes_unseen``         scenes per room of valid_unseen
     """
 
     seed: int = 0
-    receptacles: tuple[int, int] = (8, 11)
-    distractors: tuple[int, int] = (6, 9)
-    usual_place_fraction: float = 0.9
-    scenes_seen: int = 10
-    scenes_unseen: int = 4
+    receptacles: Annotated[tuple[int, int], Lax] = (8, 11)
+    distractors: Annotated[tuple[int, int], Lax] = (6, 9)
+    usual_place_fraction: Fraction = 0.9
+    scenes_seen: Scenes = 10
+    scenes_unseen: Scenes = 4
 
     def __post_init__(self) -> None:
-        for setting, allowed_most in (("receptacles", 33), ("distractors", 200)):
-            bounds = getattr(self, setting)
-            allowed_least = 8 if setting == "receptacles" else 0
-            if len(bounds) != 2 or not allowed_least <= bounds[0] <= bounds[1] <= allowed_most:
+        """Refuse bounds that are reversed or out of range."""
+        for name, least, most, lower, upper in (
+            ("receptacles", *self.receptacles, 8, 33),
+            ("distractors", *self.distractors, 0, 200),
+        ):
+            if not lower <= least <= most <= upper:
                 raise UserError(
-                    f"environment.generator.{setting}={list(bounds)} must be [least, most] with "
-                    f"{allowed_least} <= least <= most <= {allowed_most}"
+                    f"environment.generator.{name} must be [least, most] with {lower} <= least <= most <= {upper}, "
+                    f"got [{least}, {most}]"
                 )
-        if not 0.0 <= self.usual_place_fraction <= 1.0:
-            raise UserError(
-                f"environment.generator.usual_place_fraction={self.usual_place_fraction} must be between 0 and 1"
-            )
-        for setting in ("scenes_seen", "scenes_unseen"):
-            if not 1 <= getattr(self, setting) <= 1000:
-                raise UserError(f"environment.generator.{setting}={getattr(self, setting)} must be between 1 and 1000")
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Scene:
 
 
 class HouseholdGenerator:
-    """Draws games. Any game can be drawn alone: it depends on the settings, its split and its index only."""
+    """Generates games. A game depends on the settings, its split and its index only."""
 
     def __init__(self, settings: GeneratorSettings) -> None:
         self.settings = settings
@@ -86,7 +90,7 @@ class HouseholdGenerator:
         return self._unseen if split == "valid_unseen" else self._seen
 
     def game(self, split: str, index: int) -> Game:
-        """The game with this index; task types take turns, so any run of six indices has all six."""
+        """The game with this index. Task types alternate, so any six consecutive indices have all six."""
         task_type = TASK_TYPES[index % len(TASK_TYPES)]
         for attempt in range(_MAX_ATTEMPTS):
             rng = keyed_generator(self.settings.seed, "household", split, index, attempt)
@@ -94,8 +98,8 @@ class HouseholdGenerator:
             if game is not None:
                 return game
         raise UserError(
-            f"no {task_type} game could be drawn with environment.generator.receptacles="
-            f"{list(self.settings.receptacles)}; allow more receptacles"
+            f"environment.generator.receptacles={list(self.settings.receptacles)} gives no {task_type} game; "
+            "increase the number of receptacles"
         )
 
     def _scene(self, room: str, number: int, taken: set[tuple[str, ...]]) -> Scene:
@@ -116,7 +120,7 @@ class HouseholdGenerator:
                 return Scene(room, number, receptacles)
         raise UserError(
             f"environment.generator.receptacles={list(self.settings.receptacles)} leaves no {room} that differs from "
-            "the training scenes; widen the range or lower environment.generator.scenes_seen"
+            "the training scenes; widen the range, or reduce environment.generator.scenes_seen"
         )
 
     def _draw(self, rng: np.random.Generator, split: str, index: int, task_type: str) -> Game | None:
@@ -144,13 +148,13 @@ class HouseholdGenerator:
             return None
         walkthrough = solve(state, text)
         if walkthrough is None:
-            raise GameError(f"game {game_id}: drawn to be solvable, but the expert found no solution")
+            raise GameError(f"game {game_id}: it was generated to be solvable, but the expert found no solution")
         return Game(game_id, task_type, text, problem, split, tuple(walkthrough))
 
     def _furnish(
         self, rng: np.random.Generator, scene: Scene, obj: str, target: str, task_type: str
     ) -> list[tuple[str, int]] | None:
-        """Objects with the number of the receptacle each lies in, or None when the wanted one has no place."""
+        """Objects with the number of their receptacle, or None if the wanted object fits nowhere."""
         wanted = 2 if task_type == "pick_two_obj_and_place" else 1
         placements: list[tuple[str, int]] = []
         for _ in range(wanted):
@@ -202,7 +206,7 @@ def _problem(
     obj: str,
     target: str,
 ) -> str:
-    """The PDDL problem of a game, with the facts the dataset's problems have."""
+    """The PDDL problem of a game, with the same kinds of facts as the dataset's problems."""
     receptacles = _distinct(rng, list(scene.receptacles))
     objects = _distinct(rng, [kind for kind, _ in placements])
     locations = [f"loc_bar_{number}_bar_0_bar_0_bar_30" for number in range(len(receptacles))]

@@ -1,7 +1,7 @@
 """Goals of ALFRED games: existential conjunctions over facts, compiled to sets of dynamic facts.
 
-Every goal of the dataset is a conjunction of facts, (in)equalities and nested existentials. Static facts are solved
-once, at loading; what is left is a short list of alternatives, each a tuple of dynamic facts that must all hold.
+Every goal of the dataset is a conjunction of facts, (in)equalities and nested existentials. Static facts are resolved
+once, at loading. The result is a short list of alternatives, each a tuple of dynamic facts that must all hold.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from sdar.environments.alfworld.problem import (
 )
 
 Alternatives = tuple[tuple[Fact, ...], ...]
-"""Satisfied when all facts of at least one alternative hold."""
+"""Satisfied if all facts of at least one alternative hold."""
 
 MAX_ALTERNATIVES = 20_000
 """Real goals have at most a few hundred."""
 MAX_WORK = 2_000_000
-"""Facts tried against conditions while a goal is compiled; real goals need some ten thousand."""
+"""Most comparisons of facts with conditions while a goal is compiled; real goals need about ten thousand."""
 
 
 class Goal:
@@ -53,7 +53,7 @@ class Goal:
 def _flatten(
     node: Expression, scope: dict[str, str], literals: list[Expression], variables: dict[str, str], name: str
 ) -> None:
-    """Pull nested ``and`` / ``exists`` apart into literals over uniquely named variables."""
+    """Flatten nested ``and`` / ``exists`` into literals over uniquely named variables."""
     head = node[0] if node else ""
     if head == "and":
         for child in node[1:]:
@@ -76,7 +76,7 @@ def _flatten(
             raise GameError(f"game {name}: {head!r} in ':goal' needs {len(PREDICATES[head])} arguments")
         literals.append([head, *(_rename(word, scope, name) for word in node[1:])])
     else:
-        raise GameError(f"game {name}: {head!r} is not understood in ':goal'")
+        raise GameError(f"game {name}: {head!r} is not supported in ':goal'")
 
 
 def _typed_variables(words: Expression, name: str) -> Iterable[tuple[str, str]]:
@@ -84,7 +84,7 @@ def _typed_variables(words: Expression, name: str) -> Iterable[tuple[str, str]]:
     names = iter(words)
     for word in names:
         if not isinstance(word, str):
-            raise GameError(f"game {name}: an expression among the variables of 'exists'")
+            raise GameError(f"game {name}: the variables of 'exists' contain an expression")
         if word != "-":
             pending.append(word)
             continue
@@ -99,7 +99,7 @@ def _typed_variables(words: Expression, name: str) -> Iterable[tuple[str, str]]:
 
 def _rename(word: Expression | str, scope: dict[str, str], name: str) -> str:
     if not isinstance(word, str):
-        raise GameError(f"game {name}: an expression where ':goal' needs a name")
+        raise GameError(f"game {name}: ':goal' has an expression in place of a name")
     if word.startswith("?"):
         if word not in scope:
             raise GameError(f"game {name}: variable {word!r} in ':goal' is not bound")
@@ -108,7 +108,7 @@ def _rename(word: Expression | str, scope: dict[str, str], name: str) -> str:
 
 
 def _connected(literals: list[Expression], variables: dict[str, str]) -> list[list[Expression]]:
-    """Group literals that share a variable, so that independent parts are not multiplied with one another."""
+    """Group literals that share a variable, so that independent parts are not multiplied with each other."""
     groups: list[tuple[set[str], list[Expression]]] = []
     for literal in literals:
         used = {word for word in literal[1:] if isinstance(word, str) and word in variables}
@@ -120,7 +120,7 @@ def _connected(literals: list[Expression], variables: dict[str, str]) -> list[li
 
 
 def _check_names(literals: list[Expression], variables: dict[str, str], problem: Problem, name: str) -> None:
-    """Refuse names of the wrong type, and variables that no fact of the goal is about."""
+    """Refuse names of the wrong type, and variables that occur in no fact of the goal."""
     types = problem.types | variables
     bound: set[str] = set()
     for literal in literals:
@@ -130,11 +130,11 @@ def _check_names(literals: list[Expression], variables: dict[str, str], problem:
             bound.update(words)
     for variable in variables:
         if variable not in bound:
-            raise GameError(f"game {name}: no fact in ':goal' is about the variable {variable.split('#')[0]!r}")
+            raise GameError(f"game {name}: the variable {variable.split('#')[0]!r} occurs in no fact of ':goal'")
 
 
 class _Solver:
-    """Enumerates bindings that satisfy static conditions, within a bound on the work."""
+    """Enumerates bindings that satisfy static conditions, with a limit on the work."""
 
     def __init__(self, problem: Problem, variables: dict[str, str], name: str) -> None:
         self._problem = problem
@@ -146,9 +146,9 @@ class _Solver:
             self._facts.setdefault(fact[0], []).append(fact)
 
     def solve(self, literals: list[Expression]) -> Alternatives:
-        """Bind the variables of one part of the goal; return the dynamic facts each binding still needs."""
+        """Bind the variables of one part of the goal and return the dynamic facts that each binding still needs."""
         words = [[str(word) for word in literal] for literal in literals]
-        # The most selective static predicates first: types, then other static facts, then what only dynamic facts bind.
+        # The most selective predicates first: types, other static facts, then variables that only dynamic facts bind.
         order = {"objecttype": 0, "receptacletype": 0}
         static = sorted((w for w in words if w[0] in STATIC), key=lambda w: order.get(w[0], 1))
         dynamic = [w for w in words if w[0] in DYNAMIC]
@@ -166,14 +166,14 @@ class _Solver:
         return tuple(dict.fromkeys(alternatives))
 
     def _matched(self, literal: list[str], bindings: list[dict[str, str]]) -> list[dict[str, str]]:
-        """Bindings extended by the initial facts that a static condition matches."""
+        """Bindings extended by the initial facts that match a static condition."""
         facts = self._facts.get(literal[0], [])
         self._spend(len(bindings) * len(facts))
         matches = (_match(literal, fact, binding, self._variables) for binding in bindings for fact in facts)
         return self._bounded(binding for binding in matches if binding is not None)
 
     def _completed(self, literal: list[str], bindings: list[dict[str, str]]) -> list[dict[str, str]]:
-        """Bindings extended by every value of the variables that no static condition has bound."""
+        """Bindings extended by every value of the variables that no static condition binds."""
         for word in literal[1:]:
             if word not in self._variables or all(word in binding for binding in bindings):
                 continue

@@ -1,7 +1,7 @@
-"""Names a player reads ("drawer 3"), from the identifiers in a problem.
+"""Readable names ("drawer 3") of the identifiers in a problem.
 
 ALFWorld numbers the instances of a name downwards over the sorted identifiers (alfworld 0.4.2,
-``agents/utils/misc.py``, class ``Demangler``), so the first identifier gets the highest number.
+``agents/utils/misc.py``, class ``Demangler``), so the first identifier has the highest number.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def readable_names(identifiers: Iterable[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for identifier in ordered:
         if _SEPARATOR not in identifier:
-            # The original prints the number that is not there as "", after the space: such a name ends with one.
+            # The original prints a missing number as "" after the space, so such a name ends with a space.
             names[identifier] = f"{_plain(identifier)} "
             continue
         base = _base(identifier)

@@ -1,17 +1,16 @@
-"""The ALFRED text domain played directly: same observations, commands and outcomes as TextWorld's PDDL engine.
+"""A native engine for the ALFRED text domain: same observations, commands and outcomes as TextWorld's PDDL engine.
 
 The domain is one fixed set of actions (ALFWorld's ``alfred.pddl``) with one fixed grammar (``alfred.twl2``), so a
-state is a handful of small sets and a text is a template. Interface strings and the engine's known quirks are carried
-over from alfworld 0.4.2 on textworld 1.7.0; the differential tests hold the two engines against each other.
+state is a few small sets and a text is a template. Interface strings and the engine's known quirks are those of
+alfworld 0.4.2 on textworld 1.7.0; the differential tests compare the two engines.
 
-Quirks that are kept, because agents see them:
+These quirks are kept, because agents see them:
 
-- ``look`` in the middle of the room lists nothing after the opening, since the list is asked for at a location
-  without receptacles;
-- an object taken from one receptacle and put into another one at the same location is still seen "next to" the first;
-- an object can be in two receptacles at once when the problem says so, and taking it leaves it in the other;
-- only the object in hand is offered for examination, although the domain would also allow any object in reach;
-- a lamp that was used once stays on, whatever is done to it, and no lamp is ever described as off.
+- ``look`` in the middle of the room lists nothing after the opening, since that location has no receptacles;
+- an object taken from one receptacle and put into another one at the same location is still "next to" the first;
+- an object can be in two receptacles at once if the problem says so, and taking it leaves it in the other;
+- only the object in hand can be examined, although the domain would also allow any object in reach;
+- a lamp that was used once stays on, and no lamp is ever described as off.
 """
 
 from __future__ import annotations
@@ -45,15 +44,15 @@ Available commands:
 
 
 class NativeEngine:
-    """Plays games in-process, without planner, compiler or worker processes."""
+    """Plays games in this process, without planner, compiler or worker processes."""
 
     def load(self, game: Game) -> NativeGame:
-        """Read the game's problem; raises :class:`GameError` naming the game and what is wrong with it."""
+        """Read the game's problem. Raises :class:`GameError`, which names the game and the mistake."""
         return NativeGame(game)
 
 
 class NativeGame(EngineGame):
-    """Everything about a game that no command changes, shared by all its running states."""
+    """The part of a game that no command changes, shared by all its states."""
 
     def __init__(self, game: Game) -> None:
         problem = read_problem(game.problem, game.game_id)
@@ -73,7 +72,7 @@ class NativeGame(EngineGame):
         agents = {name for name, kind in problem.types.items() if kind == "agent" and name in problem.used_names}
         starts = facts["atlocation"]
         if len(agents) != 1 or len(starts) != 1:
-            raise GameError(f"game {self.game.game_id}: exactly one agent at one location is needed")
+            raise GameError(f"game {self.game.game_id}: the problem must have exactly one agent at one location")
         self.agent = starts[0][1]
         self.start_location = starts[0][2]
 
@@ -110,7 +109,7 @@ class NativeGame(EngineGame):
         }
         held = [fact[2] for fact in facts["holds"]]
         if held or facts["holdsany"]:
-            raise GameError(f"game {self.game.game_id}: a problem that starts with something in hand is not understood")
+            raise GameError(f"game {self.game.game_id}: problems that start with an object in hand are not supported")
         self.initial_flags = {
             "opened": names_of("opened"),
             "isclean": names_of("isclean"),
@@ -122,18 +121,18 @@ class NativeGame(EngineGame):
         }
 
     def start(self) -> tuple[NativeState, Reply]:
-        """A fresh episode. The opening text ends with the task, as ALFWorld prints it."""
+        """A new episode. The opening text ends with the task, as in ALFWorld."""
         state = NativeState(self)
         text = f"-= Welcome to TextWorld, ALFRED! =-\n\n{state.overview()}\n\nYour task is to: {self.game.task_text}."
         return state, state.reply(text)
 
     def article(self, names: list[str] | tuple[str, ...]) -> str:
-        """A list as the grammar prints it: "a mug 1, and a plate 2", or "nothing"."""
+        """A list in the grammar's form: "a mug 1, and a plate 2", or "nothing"."""
         return listed([f"a {self.names[name]}" for name in names])
 
 
 def listed(items: list[str]) -> str:
-    """Join items the way the grammar does."""
+    """Join items as the grammar does."""
     if not items:
         return "nothing"
     if len(items) == 1:
@@ -156,7 +155,7 @@ def _inverted(facts: list[Fact]) -> list[tuple[str, list[str]]]:
 
 
 class NativeState:
-    """What the commands of one episode have changed. Copying is cheap: containers are replaced, not mutated."""
+    """The mutable state of one episode. Copying is cheap: containers are replaced, not mutated."""
 
     __slots__ = ("actions", "contents", "flags", "game", "held", "location", "objects_at", "taken_from")
 
@@ -171,7 +170,7 @@ class NativeState:
         self.actions: dict[str, tuple[str, ...]] = {}
 
     def copy(self) -> NativeState:
-        """An independent state; the loaded game is shared."""
+        """An independent copy that shares the loaded game."""
         other = NativeState.__new__(NativeState)
         other.game = self.game
         other.location = self.location
@@ -186,7 +185,7 @@ class NativeState:
     # Facts -----------------------------------------------------------------------------------------------------
 
     def holds_fact(self, fact: Fact) -> bool:
-        """Whether a dynamic fact of the domain is true."""
+        """Whether a dynamic fact of the domain holds."""
         predicate = fact[0]
         if predicate == "inreceptacle":
             return fact[1] in self.contents.get(fact[2], ())
@@ -206,13 +205,13 @@ class NativeState:
         return self.game.goal.satisfied(self.holds_fact)
 
     def is_accessible(self, receptacle: str) -> bool:
-        """Whether its contents can be reached: it cannot be closed, or it is open."""
+        """Whether its contents can be reached: it is not openable, or it is open."""
         return receptacle not in self.game.openable or receptacle in self.flags["opened"]
 
     # Commands --------------------------------------------------------------------------------------------------
 
     def _offer(self) -> dict[str, tuple[str, ...]]:
-        """Admissible commands with the action each stands for, in no particular order."""
+        """Admissible commands and their actions, in no particular order."""
         game, names = self.game, self.game.names
         offers: dict[str, tuple[str, ...]] = {"look": ("look",), "inventory": ("inventory",), "help": ("help",)}
         here = game.receptacles_at.get(self.location, [])
@@ -333,7 +332,7 @@ class NativeState:
     # Texts -----------------------------------------------------------------------------------------------------
 
     def overview(self) -> str:
-        """The room as the opening describes it."""
+        """The room as described in the opening."""
         if self.game.receptacles_at.get(self.location):
             return self._look_text()
         everything = self.game.article(self.game.receptacles)
@@ -344,13 +343,13 @@ class NativeState:
         if not here:
             return "You are in the middle of a room. Looking quickly around you, you see nothing."
         facing = listed([self.game.names[receptacle] for receptacle in here])
-        beside = [
+        next_to = [
             item
             for item in sorted(self.objects_at.get(self.location, ()))
             for receptacle in here
             if (item, receptacle) in self.taken_from
         ]
-        return f"You are facing the {facing}. Next to it, you see {self.game.article(beside)}."
+        return f"You are facing the {facing}. Next to it, you see {self.game.article(next_to)}."
 
     def _receptacle_text(self, receptacle: str) -> str:
         name = self.game.names[receptacle]

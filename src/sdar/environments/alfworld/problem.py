@@ -1,7 +1,7 @@
 """Reader for the problem part of an ALFRED game: objects, initial facts and the goal.
 
-Only what occurs in problems of the domain ``alfred`` is understood; anything else is refused by name. Nothing is
-evaluated as code, nesting and size are bounded, and identifiers are lower-cased as Fast Downward does.
+Only constructs of the domain ``alfred`` are supported; anything else is an error that names it. Nothing is evaluated as
+code, nesting and size are limited, and identifiers are lower-cased, as in Fast Downward.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ STATIC = {
     "toggleable": ("object",),
     "sliceable": ("object",),
 }
-"""Predicates no command changes, with the types of their arguments."""
+"""Predicates that no command changes, with the types of their arguments."""
 
 DYNAMIC = {
     "atlocation": ("agent", "location"),
@@ -52,7 +52,7 @@ DYNAMIC = {
     "istoggled": ("object",),
     "issliced": ("object",),
 }
-"""Predicates commands change, with the types of their arguments."""
+"""Predicates that commands change, with the types of their arguments."""
 
 PREDICATES = STATIC | DYNAMIC
 
@@ -60,12 +60,12 @@ Fact = tuple[str, ...]
 """Predicate name followed by its arguments."""
 
 Expression = list["Expression | str"]
-"""A parenthesised expression of the goal."""
+"""A parenthesized expression of the goal."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A parsed problem. ``types`` maps each declared name to its type; ``init`` keeps the file's order."""
+    """A parsed problem. ``types`` maps each declared name to its type; ``init`` keeps the order of the file."""
 
     types: dict[str, str]
     init: tuple[Fact, ...]
@@ -73,21 +73,23 @@ class Problem:
 
     @cached_property
     def used_names(self) -> frozenset[str]:
-        """Names that occur in at least one initial fact; others do not exist for the game."""
+        """Names that occur in at least one initial fact. The game ignores all others."""
         return frozenset(argument for fact in self.init for argument in fact[1:])
 
 
 def read_problem(text: str, name: str) -> Problem:
     """Read a PDDL problem of the domain ``alfred``.
 
-    Raises :class:`GameError` naming the game (``name``) and the reason for anything that is not understood.
+    Raises :class:`GameError`, which names the game (``name``) and the reason, for anything that is not supported.
     """
     if len(text) > MAX_PROBLEM_CHARACTERS:
-        raise GameError(f"game {name}: the problem has {len(text)} characters, more than {MAX_PROBLEM_CHARACTERS}")
+        raise GameError(
+            f"game {name}: the problem must have at most {MAX_PROBLEM_CHARACTERS} characters, got {len(text)}"
+        )
     lowered = re.sub(r";[^\n]*", "", text).lower()
     head, objects_at, init_at, goal_at = _locate_sections(lowered, name)
     if _HEAD.fullmatch(head) is None:
-        raise GameError(f"game {name}: the problem does not begin with '(define (problem NAME) (:domain alfred)'")
+        raise GameError(f"game {name}: the problem must begin with '(define (problem NAME) (:domain alfred)'")
     types = _read_objects(lowered[objects_at:init_at], name)
     init = _read_init(lowered[init_at:goal_at], types, name)
     goal = _read_goal(lowered[goal_at:], name)
@@ -123,7 +125,7 @@ def _locate_sections(text: str, name: str) -> tuple[str, int, int, int]:
 def _read_objects(section: str, name: str) -> dict[str, str]:
     body = re.fullmatch(r"\(\s*:objects([^()]*)\)\s*", section)
     if body is None:
-        raise GameError(f"game {name}: ':objects' is not one list of names with types")
+        raise GameError(f"game {name}: ':objects' must be one list of names with types")
     words = body.group(1).split()
     types: dict[str, str] = {}
     pending: list[str] = []
@@ -151,7 +153,7 @@ def _read_init(section: str, types: dict[str, str], name: str) -> tuple[Fact, ..
     inner = section[section.index(":init") + len(":init") :]
     facts = re.findall(r"\(([^()]*)\)", inner)
     if re.sub(r"\([^()]*\)", "", inner).strip() != ")":
-        raise GameError(f"game {name}: ':init' holds something that is not a fact")
+        raise GameError(f"game {name}: ':init' must contain only facts")
     init = tuple(tuple(fact.split()) for fact in facts)
     for fact in init:
         check_fact(fact, types, name)
@@ -159,18 +161,20 @@ def _read_init(section: str, types: dict[str, str], name: str) -> tuple[Fact, ..
 
 
 def check_fact(fact: Fact, types: dict[str, str], name: str) -> None:
-    """Refuse a fact whose predicate, arity or argument types the domain does not have."""
+    """Refuse a fact whose predicate, arity or argument types do not exist in the domain."""
     if not fact or fact[0] not in PREDICATES:
         raise GameError(f"game {name}: unknown predicate {(fact[0] if fact else '')!r}")
     expected = PREDICATES[fact[0]]
     if len(fact) - 1 != len(expected):
-        raise GameError(f"game {name}: {' '.join(fact)!r} has {len(fact) - 1} arguments, {len(expected)} are needed")
+        raise GameError(
+            f"game {name}: {' '.join(fact)!r} has {len(fact) - 1} arguments, but {fact[0]!r} takes {len(expected)}"
+        )
     for argument, wanted in zip(fact[1:], expected, strict=True):
         found = types.get(argument) or _CONSTANT_TYPES.get(argument)
         if found is None:
             raise GameError(f"game {name}: {argument!r} in {' '.join(fact)!r} is not declared")
         if found != wanted:
-            raise GameError(f"game {name}: {argument!r} in {' '.join(fact)!r} is a {found}, not a {wanted}")
+            raise GameError(f"game {name}: {argument!r} in {' '.join(fact)!r} must be of type {wanted}, got {found}")
 
 
 _CONSTANT_TYPES = {
@@ -199,9 +203,9 @@ def _read_goal(section: str, name: str) -> Expression:
             done = stack.pop()
             if not stack:
                 if len(done) != 2 or not isinstance(done[1], list):
-                    raise GameError(f"game {name}: ':goal' must hold exactly one condition")
+                    raise GameError(f"game {name}: ':goal' must contain exactly one condition")
                 if _TAIL.fullmatch(section, match.end()) is None:
-                    raise GameError(f"game {name}: something other than the end follows ':goal'")
+                    raise GameError(f"game {name}: the problem must end after ':goal'")
                 return done[1]
             stack[-1].append(done)
         elif stack:

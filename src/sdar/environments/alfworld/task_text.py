@@ -1,7 +1,7 @@
-"""The sentences that state ALFRED tasks, written and read.
+"""Writing and parsing the sentences that state ALFRED tasks.
 
-The templates are ALFWorld's interface strings (``alfworld`` 0.4.2, ``gen/goal_library.py``); real and generated games
-use the same ones.
+The templates are ALFWorld's interface strings (``alfworld`` 0.4.2, ``gen/goal_library.py``). Published and generated
+games use the same ones.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "pick_cool_then_place_in_recep": ("put a cool {obj} in {target}", "cool some {obj} and put it in {target}"),
     "pick_two_obj_and_place": ("put two {obj} in {target}", "find two {obj} and put them in {target}"),
 }
-"""Two sentences per task type; ``target`` is a receptacle type, or the lamp to look under."""
+"""Two sentences per task type; ``target`` is a receptacle type, or the lamp of a look task."""
 
 TREATMENTS = {
     "pick_clean_then_place_in_recep": "clean",
     "pick_heat_then_place_in_recep": "heat",
     "pick_cool_then_place_in_recep": "cool",
 }
-"""Task types in which the object must be treated first, with the verb."""
+"""The verb of each task type in which the object must be treated first."""
 
 APPLIANCES = {"clean": ("sinkbasin", "sink"), "heat": ("microwave",), "cool": ("fridge",)}
-"""Receptacle types that do a treatment."""
+"""Receptacle types that perform each treatment."""
 
 
 @dataclass(frozen=True)
 class TaskGoal:
-    """A task text taken apart. Names are lower-case types as they appear in the text."""
+    """The parts of a task text. Names are lower-case types as they appear in the text."""
 
     task_type: str
     obj: str
@@ -45,7 +45,7 @@ class TaskGoal:
 
     @property
     def count(self) -> int:
-        """How many objects are wanted."""
+        """Number of objects to place."""
         return 2 if self.task_type == "pick_two_obj_and_place" else 1
 
 
@@ -57,7 +57,7 @@ _PATTERNS = [
 
 
 def parse_task_text(text: str) -> TaskGoal | None:
-    """Read a task text; None when it follows none of the templates."""
+    """Parse a task text; None if it matches none of the templates."""
     for task_type, pattern in _PATTERNS:
         match = pattern.fullmatch(text.strip().rstrip("."))
         if match is not None:

@@ -1,13 +1,12 @@
-"""The parts of TextWorld's PDDL engine that a game needs, with what it works out again and again kept.
+"""The parts of TextWorld's PDDL engine that a game needs, with repeated work cached.
 
-Import this module only through :mod:`sdar.environments.alfworld.textworld_engine`, which says what to install when
-TextWorld is missing. Texts, commands and outcomes are those of ``textworld.envs.pddl.PddlEnv`` (textworld 1.7.0), which
-``scripts/differential.py --stock`` checks step by step. What is saved:
+Import this module only through :mod:`sdar.environments.alfworld.textworld_engine`, which tells users what to install if
+TextWorld is missing. Texts, commands and outcomes are those of ``textworld.envs.pddl.PddlEnv`` (textworld 1.7.0);
+``scripts/differential.py --stock`` verifies this step by step. Compared with the original,
 
-- a problem is translated once, not four times: the second translation serves the planner only, and a reset starts
-  from what loading found;
+- a problem is translated once, not four times, and a reset starts from the state found at loading;
 - texts are derived without re-parsing the grammar's strings and without deep copies of the context;
-- what a grounded action is called, and what its parameters stand for, is worked out once per game.
+- the command and the parameters of a grounded action are computed once per game.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ from textworld.logic import GameLogic as WorldLogic
 from textworld.logic import Placeholder, Proposition, Rule, State, Type, Variable
 
 ENGINE_LOCK = threading.RLock()
-"""Held around every call into the engine: the translator and the parsers keep their state in modules."""
+"""Held during every call into the engine: the translator and the parsers have module-level state."""
 
 
 @contextmanager
 def untouched_arguments() -> Iterator[None]:
-    """Give ``sys.argv`` back as it was; the translator overwrites it."""
+    """Restore ``sys.argv``, which the translator overwrites."""
     arguments = sys.argv
     try:
         yield
@@ -45,18 +44,18 @@ def untouched_arguments() -> Iterator[None]:
 def translate(domain: str, problem: str) -> tuple[Any, bytes]:
     """Ground a problem: Fast Downward's task and its SAS text.
 
-    Raises ValueError with the translator's words when the problem cannot be read.
+    Raises ValueError with the translator's message if the problem cannot be read.
     """
     with untouched_arguments():
         try:
             task, sas = fast_downward.pddl2sas(domain, problem)
-        except (Exception, SystemExit) as error:  # the translator leaves by sys.exit for some mistakes
+        except (Exception, SystemExit) as error:  # the translator calls sys.exit for some errors
             raise ValueError(f"{type(error).__name__}: {error}") from error
     return task, sas.encode()
 
 
 class Facts(State):  # type: ignore[misc]
-    """The facts that hold now, to be asked with the grammar's queries."""
+    """The current facts, which answer the grammar's queries."""
 
     def __init__(self, types: Any) -> None:
         super().__init__(WorldLogic())
@@ -77,22 +76,26 @@ class Facts(State):  # type: ignore[misc]
 class LibraryPool:
     """Copies of Fast Downward's library, each of which holds the state of one running episode.
 
-    A copy costs 2 to 3 MB and cannot be unloaded safely (the process then crashes at its end), so that copies are used
-    again: one goes back when the episode it was lent to is no longer referenced.
+    A copy takes 2 to 3 MB and cannot be unloaded safely (the process would crash at exit). Copies are therefore reused:
+    a copy returns to the pool when its episode is no longer referenced.
     """
 
     def __init__(self) -> None:
         self._free: list[Any] = []
 
+    def __len__(self) -> int:
+        """Number of copies that are not lent."""
+        return len(self._free)
+
     def lend(self, borrower: object) -> Any:
-        """A library for as long as ``borrower`` lives."""
+        """A library for the lifetime of ``borrower``."""
         library = self._free.pop() if self._free else fast_downward.load_lib()
         weakref.finalize(borrower, self._free.append, library).atexit = False
         return library
 
     @contextmanager
     def lent(self) -> Iterator[Any]:
-        """A library for the length of a ``with`` block."""
+        """A library for the duration of a ``with`` block."""
         library = self._free.pop() if self._free else fast_downward.load_lib()
         try:
             yield library
@@ -116,7 +119,7 @@ def _code(expression: str) -> Any:
 
 
 class Scope:
-    """What a text is derived in: facts, and what the names in it stand for."""
+    """The context of a text: facts, and the meaning of its names."""
 
     __slots__ = ("entities", "facts", "mapping", "variables")
 
@@ -127,7 +130,7 @@ class Scope:
         self.variables = {placeholder.name: entities[variable.name] for placeholder, variable in mapping.items()}
 
     def matches(self, expression: str) -> Iterator[Mapping[Any, Any]]:
-        """Assignments under which a conjunctive query is true, extending this scope's."""
+        """Assignments that extend this scope's and satisfy a conjunctive query."""
         return iter(self.facts.all_assignments(_query(expression), self.mapping))
 
     def inner(self, mapping: Mapping[Any, Any]) -> Scope:
@@ -138,7 +141,7 @@ class Scope:
 
 
 class Grammar:
-    """Derives texts by the rules of a context-sensitive grammar, as ``ContextSensitiveGrammar.derive`` does."""
+    """Derives texts by the rules of a context-sensitive grammar, like ``ContextSensitiveGrammar.derive``."""
 
     def __init__(self, rules: Mapping[str, list[Any]]) -> None:
         self._rules = rules
@@ -179,7 +182,7 @@ class Grammar:
 
 
 class Action:
-    """A grounded action of one game: its command where that never changes, and what its parameters stand for."""
+    """A grounded action of one game: its command if that never changes, and its parameters."""
 
     __slots__ = ("command", "feedback", "mapping")
 
@@ -199,15 +202,15 @@ class Rulebook:
         self.actions = self._logic.actions
 
     def add_types(self, task: Any) -> None:
-        """Make the types of a translated task known."""
+        """Register the types of a translated task."""
         for kind in task.types:
             try:
                 self.types.add(Type(kind.name, kind.supertype_names))
-            except ValueError:  # known already
+            except ValueError:  # already registered
                 continue
 
     def grammar_with_task(self, sentence: str) -> Grammar:
-        """The grammar whose ``#task#`` is this sentence, taken literally."""
+        """The grammar whose ``#task#`` is this literal sentence."""
         rules = dict(self._logic.grammar._rules)
         symbol = textgen.TerminalSymbol(sentence)
         rules["task"] = [textgen.ProductionRule(lhs="task", rhs=[symbol])]
@@ -215,7 +218,7 @@ class Rulebook:
 
 
 def initial_facts(task: Any, library: Any, types: Any) -> Facts:
-    """Facts that hold when an episode starts: the problem's own and those the library derives from them."""
+    """Facts at the start of an episode: those of the problem and those the library derives from them."""
     kinds = {entity.name: entity.type_name for entity in task.objects}
     facts = Facts(types)
     for atom in task.init:
@@ -231,17 +234,17 @@ def initial_facts(task: Any, library: Any, types: Any) -> Facts:
 
 
 def changing_predicates(task: Any) -> frozenset[str]:
-    """Predicates that some action makes true or false."""
+    """Predicates that some action changes."""
     return frozenset(effect.literal.predicate for action in task.actions for effect in action.effects)
 
 
 def predicates_in(template: str) -> frozenset[str]:
-    """Predicates a template asks about."""
+    """Predicates in a template."""
     return frozenset(re.findall(r"(\w+)\s*\(", template))
 
 
 def parameter_mapping(action: Any, arguments: list[str]) -> dict[Any, Any]:
-    """What the parameters of a lifted action stand for."""
+    """The values of a lifted action's parameters."""
     return {
         Placeholder(parameter.name.strip("?"), parameter.type_name): Variable(name, parameter.type_name)
         for parameter, name in zip(action.parameters, arguments, strict=False)

@@ -1,8 +1,7 @@
 """The original engine: TextWorld's PDDL games on ALFWorld's domain and grammar, read from the installed packages.
 
 It is an extra (``pip install 'sdar[textworld]'``), because two of its parts are compiled at installation and licensed
-under the GPL. It plays what :mod:`sdar.environments.alfworld.native` plays, at about a hundredth of the speed, and is
-what the native engine is compared with.
+under the GPL. It is the reference for :mod:`sdar.environments.alfworld.native`, at about a hundredth of the speed.
 """
 
 from __future__ import annotations
@@ -19,26 +18,30 @@ from sdar.environments.alfworld.engine import GameError, Reply
 from sdar.environments.alfworld.game import Game
 from sdar.errors import UserError
 
-_MISSING = "environment.engine=textworld needs packages that are not installed; pip install 'sdar[textworld]' adds them"
+_MISSING = (
+    "environment.engine=textworld needs packages that are not installed; install them with: "
+    "pip install 'sdar[textworld]'"
+)
 
 
 def rules_of_installed_package() -> tuple[str, str]:
-    """ALFWorld's domain (PDDL) and grammar (TWL2), from the installed package. UserError when it is not there."""
-    spec = importlib.util.find_spec("alfworld")  # finds without importing: importing has side effects
+    """ALFWorld's domain (PDDL) and grammar (TWL2). Raises UserError if the package is not installed."""
+    spec = importlib.util.find_spec("alfworld")  # does not import the package, which has side effects
     if spec is None or not spec.submodule_search_locations:
         raise UserError(_MISSING)
     data = Path(spec.submodule_search_locations[0]) / "data"
     try:
         return (data / "alfred.pddl").read_text(), (data / "alfred.twl2").read_text()
     except FileNotFoundError as error:
-        raise UserError(f"the installed alfworld has no {error.filename}; alfworld 0.4 is needed") from error
+        raise UserError(
+            f"environment.engine=textworld needs alfworld 0.4, but the installed one has no {error.filename}"
+        ) from error
 
 
 def _import_backend() -> tuple[Any, Any]:
-    """The backend and ALFWorld's name maker.
+    """The backend and ALFWorld's name generator.
 
-    Importing ``alfworld`` creates its data folder and sets ``ALFWORLD_DATA``, which would change what the user's next
-    lookup of that variable says; both are kept from happening.
+    Importing ``alfworld`` would create its data folder and set ``ALFWORLD_DATA``. Both are prevented here.
     """
     before = os.environ.get("ALFWORLD_DATA")
     os.environ["ALFWORLD_DATA"] = tempfile.gettempdir()
@@ -55,16 +58,16 @@ def _import_backend() -> tuple[Any, Any]:
         else:
             os.environ["ALFWORLD_DATA"] = before
     if tempfile.gettempdir() == vars(info)["ALFWORLD_DATA"]:
-        folder = before or str(Path("~/.cache/alfworld").expanduser())  # what the import would have left
+        folder = before or str(Path("~/.cache/alfworld").expanduser())  # the value that the import would have set
         for module in (info, importlib.import_module("alfworld")):
             vars(module)["ALFWORLD_DATA"] = folder
     return backend, names.Demangler
 
 
 class TextWorldEngine:
-    """Plays games on Fast Downward's library. Calls are serialised; use processes for parallel play.
+    """Plays games on Fast Downward's library. Calls are serialized; use processes for parallel play.
 
-    ``keep_games`` translated games are kept (about 1 MB each), since the episodes of a group load the same one.
+    ``keep_games`` translated games are cached (about 1 MB each), since the episodes of a group load the same one.
     """
 
     def __init__(self, keep_games: int = 64) -> None:
@@ -76,7 +79,7 @@ class TextWorldEngine:
         self._keep_games = keep_games
 
     def load(self, game: Game) -> TextWorldGame:
-        """Translate the game's problem; raises :class:`GameError` naming the game and the translator's complaint."""
+        """Translate the game's problem. Raises :class:`GameError` with the game and the translator's message."""
         with self.backend.ENGINE_LOCK:
             key = f"{game.game_id} {game.content_hash}"
             if key not in self._kept:
@@ -89,7 +92,7 @@ class TextWorldEngine:
 
 
 class TextWorldGame:
-    """A translated game: all that is the same in every episode."""
+    """A translated game: the part that all its episodes share."""
 
     def __init__(self, engine: TextWorldEngine, game: Game) -> None:
         self.engine = engine
@@ -103,7 +106,7 @@ class TextWorldGame:
                 self.facts = backend.initial_facts(self.task, library, engine.rulebook.types)
         except ValueError as error:
             raise GameError(f"game {game.game_id}: {error}") from error
-        except KeyError as error:  # a task without a solution is translated to one about nothing ("val1")
+        except KeyError as error:  # the translation of an unsolvable task is empty ("val1")
             raise GameError(f"game {game.game_id}: its goal cannot be reached ({error} is unknown)") from error
         self.kinds = {entity.name: entity.type_name for entity in self.task.objects}
         self.grammar = engine.rulebook.grammar_with_task(f"Your task is to: {game.task_text}.")
@@ -113,7 +116,7 @@ class TextWorldGame:
         self._actions: dict[str, Any] = {}
 
     def _name_entities(self) -> dict[str, Any]:
-        """Entities that occur in a fact, with the names ALFWorld gives them ("drawer 3")."""
+        """Entities that occur in a fact, with ALFWorld's names ("drawer 3")."""
         info = importlib.import_module("textworld.generator.game").EntityInfo
         entities = {v.name: info(v.name, v.type) for fact in self.facts.facts for v in fact.arguments}
         names = self.engine.demangler(game_infos=entities, shuffle=False)
@@ -137,18 +140,18 @@ class TextWorldGame:
         return action
 
     def command(self, operator_name: str, action: Any, facts: Any) -> str:
-        """What the player types for an action."""
+        """The command of an action."""
         if action.command is not None:
             return str(action.command)
         template = self.engine.rulebook.actions[operator_name.split()[0]].template
         return self.derive(template, facts, action.mapping)
 
     def derive(self, text: str, facts: Any, mapping: Any) -> str:
-        """A text of the grammar in the present state."""
+        """A text of the grammar in the current state."""
         return str(self.grammar.derive(text, self.engine.backend.Scope(facts, self.entities, mapping)))
 
     def start(self) -> tuple[TextWorldState, Reply]:
-        """A fresh episode on a library of its own."""
+        """A new episode with its own library."""
         with self.engine.backend.ENGINE_LOCK:
             state = TextWorldState(self)
             return state, state.reply(self.derive("#intro#", state.facts, {}))
@@ -166,7 +169,7 @@ class TextWorldState:
         self._last: Reply | None = None
 
     def step(self, command: str) -> Reply:
-        """Apply a command and answer in the engine's words."""
+        """Apply a command and return the engine's answer."""
         with self.game.engine.backend.ENGINE_LOCK:
             offer = self._offered.get(command.strip())
             if offer is None:
@@ -185,7 +188,7 @@ class TextWorldState:
             self.facts.add_fact(fact)
 
     def reply(self, text: str) -> Reply:
-        """Text with the commands that are admissible now, found by the library."""
+        """Text with the commands that are now admissible, according to the library."""
         operators = (self.game.engine.backend.Operator * self.library.get_applicable_operators_count())()
         self.library.get_applicable_operators(operators)
         self._offered = {}

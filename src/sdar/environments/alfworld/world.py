@@ -1,8 +1,8 @@
-"""What the generator knows of the ALFRED world: rooms, objects, where things fit and where they usually are.
+"""The generator's knowledge of the ALFRED world: rooms, objects, where objects fit and where they usually are.
 
 Facts about the world are ALFRED's (``alfworld`` 0.4.2, ``gen/constants.py``: VAL_RECEPTACLE_OBJECTS,
-VAL_ACTION_OBJECTS, GOALS_VALID), restricted to the types used here. The usual places follow how often the objects of
-the published training games lie where (counted over their initial states), sharpened so that knowing them helps.
+VAL_ACTION_OBJECTS, GOALS_VALID), restricted to the types used here. The usual places are based on the initial states of
+the published training games, sharpened so that knowing them helps.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ LAYOUTS: dict[str, dict[str, tuple[int, int, int]]] = {
         "HandTowelHolder": (0, 1, 2),
     },
 }
-"""Per room and receptacle type: the least number, the usual most, and the most in a room as large as the dataset's."""
+"""Per room and receptacle type: the minimum, the usual maximum, and the maximum in a room of the dataset's size."""
 
 OPENABLE = frozenset({"Fridge", "Cabinet", "Microwave", "Drawer", "Safe"})
 
@@ -130,7 +130,7 @@ USUAL_PLACES: dict[str, dict[str, tuple[str, ...]]] = {
         "ToiletPaper": ("Cabinet", "Toilet"),
     },
 }
-"""Per room and object type: the receptacle types it is usually found in, the most usual first."""
+"""Per room and object type: the receptacle types it is usually in, the most frequent first."""
 
 _FOOD_PLACES = ("Fridge", "Microwave", "SinkBasin", "GarbageCan", "CounterTop", "DiningTable", "SideTable")
 _SMALL_THINGS = ("Drawer", "Safe", "Dresser", "Desk", "Shelf", "Sofa", "ArmChair", *_SURFACES)
@@ -182,7 +182,7 @@ FITS: dict[str, tuple[str, ...]] = {
     "ToiletPaper": ("ToiletPaperHanger", "Toilet", "Cabinet", "Drawer", "GarbageCan", "Shelf", "CounterTop"),
     "DeskLamp": ("Desk", "SideTable", "Dresser", "CoffeeTable"),
 }
-"""Receptacle types an object type can be put into."""
+"""Receptacle types that an object type fits into."""
 
 HEATABLE = frozenset({"Apple", "Bread", "Cup", "Egg", "Mug", "Plate", "Potato", "Tomato"})
 COOLABLE = HEATABLE | {"Bowl", "Lettuce", "Pan", "Pot"}
@@ -200,7 +200,7 @@ ROOMS_OF_TASK: dict[str, tuple[str, ...]] = {
     "pick_heat_then_place_in_recep": ("kitchen",),
     "pick_cool_then_place_in_recep": ("kitchen",),
 }
-"""Rooms in which a task type is posed."""
+"""Rooms of each task type."""
 
 OBJECTS_OF_TASK: dict[str, frozenset[str] | None] = {
     "pick_and_place_simple": None,
@@ -210,4 +210,4 @@ OBJECTS_OF_TASK: dict[str, frozenset[str] | None] = {
     "pick_heat_then_place_in_recep": HEATABLE,
     "pick_cool_then_place_in_recep": COOLABLE,
 }
-"""Objects a task type can be about; None: any object with a usual place in the room."""
+"""Objects of each task type; None: any object with a usual place in the room."""

@@ -1,8 +1,8 @@
-"""BM25 in this process: over passages in memory, or over a corpus on disk with its index cached beside other caches.
+"""BM25 in this process, over passages in memory or over a corpus on disk with a cached index.
 
-Ranking is Lucene's formula with k1 0.9 and b 0.4 over lower-cased words, Porter-stemmed and without Lucene's English
-stop words, as Pyserini's default does it; equal scores keep the order of the corpus. The index is bm25s's: a sparse
-matrix of term scores, so that a query is a sum of a few rows.
+The ranking is Pyserini's default: Lucene's formula with k1 0.9 and b 0.4 over lower-cased, Porter-stemmed words without
+Lucene's English stop words. Equal scores keep the order of the corpus. The index is that of bm25s, a sparse matrix of
+term scores, so that a query is a sum of a few rows.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import numpy as np
 import Stemmer
 from platformdirs import user_cache_path
 
+from sdar.config.fields import Fraction, NotNegative, checked
 from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
 from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
 from sdar.errors import UserError
 
 CACHE_VARIABLE = "SDAR_CACHE"
 _FORMAT = 1
-"""Raised when tokens or files change, so that older cached indices are not taken for current ones."""
+"""Version of the cached indices. Increase it if tokens or files change."""
 
 _WORD = re.compile(r"\w+")
 _STOP_WORDS = """
@@ -39,7 +40,7 @@ _META, _OFFSETS = "index.json", "offsets.npy"
 
 
 class Tokenizer:
-    """Lower-cased words, stemmed, without stop words. Stems are remembered: most words of a text are old ones."""
+    """Lower-cased, stemmed words without stop words. Stems are cached, since most words are frequent."""
 
     def __init__(self) -> None:
         stem = Stemmer.Stemmer("porter").stemWord
@@ -54,33 +55,33 @@ class Bm25Retriever(Retriever):
     """BM25 over passages.
 
     Args:
-        passages: by number; only those that are found are looked at again after indexing.
-        index: a finished index of these passages; None: it is made now.
+        passages: the passages; after indexing, only those that are found are read again.
+        index: a finished index of these passages; None: it is built here.
+        k1, b: BM25's parameters.
     """
 
+    @checked
     def __init__(
-        self, passages: Sequence[Passage], index: bm25s.BM25 | None = None, *, k1: float = 0.9, b: float = 0.4
+        self, passages: Sequence[Passage], index: bm25s.BM25 | None = None, *, k1: NotNegative = 0.9, b: Fraction = 0.4
     ) -> None:
         self._passages = passages
         self._tokens = Tokenizer()
         self._index = index if index is not None else build_index(passages, self._tokens, k1, b)
 
     @classmethod
+    @checked
     def open(
-        cls, corpus: str | Path, *, cache_dir: str | Path | None = None, k1: float = 0.9, b: float = 0.4
+        cls, corpus: str | Path, *, cache_dir: str | Path | None = None, k1: NotNegative = 0.9, b: Fraction = 0.4
     ) -> Bm25Retriever:
-        """A retriever over a jsonl file; its index is made once and then memory-mapped.
+        """A retriever over a jsonl file. Its index is built once and then memory-mapped.
 
-        The index belongs to the file's content: it lies in a folder named by its hash, below ``cache_dir``, or
-        ``$SDAR_CACHE``, or the user's cache folder. It appears there complete or not at all, also when processes make
-        it at the same time.
+        The index is stored under the hash of the file's content, in ``cache_dir``, ``$SDAR_CACHE`` or the user's cache
+        folder. It is written atomically, even if several processes build it at the same time.
 
         Raises:
-            UserError: the file is missing, compressed, empty, or a line of it is no passage; k1 or b is out of range;
+            UserError: the file is missing, compressed or empty, a line is not a passage, k1 or b is out of range, or
                 the index cannot be written.
         """
-        if not (0 <= k1 < float("inf") and 0 <= b <= 1):
-            raise UserError(f"environment.search_engine.k1={k1} and b={b}: allowed are k1 from 0 and b from 0 to 1")
         path = checked_path(corpus)
         key = f"{content_hash(path)[:32]}-v{_FORMAT}-k1_{k1:g}-b_{b:g}"
         folder = cache_root(cache_dir) / "bm25" / key
@@ -89,11 +90,11 @@ class Bm25Retriever(Retriever):
                 _write_index(path, folder, k1, b)
             except OSError as error:
                 raise UserError(
-                    f"environment.search_engine.cache_dir={cache_dir}: the index cannot be kept in {folder.parent} "
-                    f"({error}); a folder that can be written and has room is needed"
+                    f"environment.search_engine.cache_dir must be a writable directory with enough space, but "
+                    f"{folder.parent} cannot be written ({error})"
                 ) from error
         index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
-        # Plain views of the mapped files: slices of np.memmap objects are slow to make.
+        # Plain views of the mapped files: slicing np.memmap objects is slow.
         index.scores = {name: np.asarray(part) if name != "num_docs" else part for name, part in index.scores.items()}
         return cls(JsonlCorpus(path, np.load(folder / _OFFSETS, mmap_mode="r")), index)
 
@@ -102,7 +103,7 @@ class Bm25Retriever(Retriever):
         return len(self._passages)
 
     def search(self, queries: Sequence[str], top_k: int) -> list[Found]:
-        """See :class:`Retriever`. Passages that share no word with the query are not found."""
+        """See :class:`Retriever`. Passages without a word of the query are not found."""
         return [self._search(query, top_k) for query in queries]
 
     def _search(self, query: str, top_k: int) -> Found:
@@ -114,14 +115,14 @@ class Bm25Retriever(Retriever):
 
 
 def best(scores: np.ndarray, top_k: int) -> np.ndarray:
-    """Numbers of the at most ``top_k`` largest positive scores [n], largest first; equal ones in rising order."""
+    """Indices of the ``top_k`` largest positive scores [n], largest first. Equal scores keep their order."""
     candidates = len(scores)
     if top_k < candidates:
         threshold = np.partition(scores, candidates - top_k)[candidates - top_k]
         numbers = np.flatnonzero(scores >= max(threshold, np.finfo(scores.dtype).tiny))
     else:
         numbers = np.flatnonzero(scores > 0)
-    # A stable sort of the negated scores: numbers rise where scores are equal.
+    # A stable sort of the negated scores keeps the order of equal scores.
     return numbers[np.argsort(-scores[numbers], kind="stable")][:top_k]
 
 
@@ -133,14 +134,14 @@ def build_index(passages: Iterable[Passage], tokens: Tokenizer, k1: float, b: fl
     """
     words = [tokens(passage.contents) for passage in passages]
     if not any(words):
-        raise UserError("environment.search_engine.corpus: it holds no passage with a word in it")
+        raise UserError("environment.search_engine.corpus must contain passages, but it has none with a word")
     index = bm25s.BM25(k1=k1, b=b, method="lucene")
     index.index(words, show_progress=False)
     return index
 
 
 def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
-    """Fill the folder in one step, by renaming: whoever is first wins, and no one sees half of it."""
+    """Fill the folder atomically, by renaming. The first of several processes wins."""
     offsets = line_offsets(corpus)
     index = build_index(JsonlCorpus(corpus, offsets), Tokenizer(), k1, b)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -155,8 +156,8 @@ def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
             partial.rename(folder)
         except OSError:
             if _is_whole(folder):
-                return  # another process was first; its index is the same
-            folder.rename(partial / "broken")  # something that is no index lies there; it goes with the rest
+                return  # another process was first, with the same index
+            folder.rename(partial / "broken")  # a damaged index, removed with the rest
             partial.rename(folder)
             shutil.rmtree(folder / "broken")
     finally:
@@ -164,7 +165,7 @@ def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether an index lies there with every file as long as it was written."""
+    """Whether the folder holds an index whose files have their full size."""
     try:
         sizes = json.loads((folder / _META).read_text())["bytes"].items()
         return all((folder / name).stat().st_size == size for name, size in sizes)
@@ -173,6 +174,6 @@ def _is_whole(folder: Path) -> bool:
 
 
 def cache_root(cache_dir: str | Path | None) -> Path:
-    """Where indices are kept: the folder given, ``$SDAR_CACHE``, or the user's cache folder."""
+    """Folder of the indices: the given one, ``$SDAR_CACHE``, or the user's cache folder."""
     chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
     return Path(chosen).expanduser() if chosen else user_cache_path("sdar")

@@ -1,4 +1,4 @@
-"""The closed world as a source of questions, with its encyclopedia behind BM25."""
+"""The closed world as a source of questions, with BM25 over its encyclopedia."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ SPLITS = ("train", "valid")
 
 
 class ClosedWorld:
-    """Questions about two worlds that share no name, and one encyclopedia of both."""
+    """Questions about two worlds without common names, and one encyclopedia of both."""
 
     splits = SPLITS
 
     def __init__(self, settings: WorldSettings, num_tasks: Sequence[int]) -> None:
-        if len(num_tasks) != len(SPLITS) or min(num_tasks) < 1:
-            raise UserError(f"environment.num_tasks={list(num_tasks)} must be {len(SPLITS)} numbers of at least 1")
+        if len(num_tasks) != len(SPLITS):
+            raise UserError(
+                f"environment.num_tasks must be a list of {len(SPLITS)} numbers ({', '.join(SPLITS)}), "
+                f"got {list(num_tasks)}"
+            )
         self._worlds = {split: World(settings, split) for split in SPLITS}
         self._num_tasks = dict(zip(SPLITS, num_tasks, strict=True))
 
     def questions(self, split: str) -> list[Question]:
-        """The questions of a split; UserError when its world has fewer than are asked for."""
+        """The questions of a split. Raises UserError if its world has fewer than ``num_tasks``."""
         world, count = self._worlds[split], self._num_tasks[split]
         if count > world.num_questions:
             raise UserError(
-                f"environment.num_tasks={list(self._num_tasks.values())}: the world of {split} has only "
-                f"{world.num_questions} questions; allowed is that many, or a larger environment.world"
+                f"environment.num_tasks={list(self._num_tasks.values())}, but the world of {split} has only "
+                f"{world.num_questions} questions; reduce num_tasks, or enlarge environment.world"
             )
         return [as_question(world.question(index), f"{index:05d}") for index in range(count)]
 
@@ -42,7 +45,7 @@ class ClosedWorld:
         return Bm25Retriever([passage for world in self._worlds.values() for passage in world.passages])
 
     def frequent_answers(self) -> Mapping[str, str]:
-        """The most frequent answer of the training questions, by what is asked for."""
+        """The most frequent answer of the training questions, by kind of answer."""
         counts: dict[str, Counter[str]] = {}
         for question in self.questions("train"):
             counts.setdefault(question.kind, Counter())[question.golden_answers[0]] += 1
@@ -50,7 +53,7 @@ class ClosedWorld:
 
 
 def as_question(question: WorldQuestion, number: str) -> Question:
-    """A question of a world as one of the environment."""
+    """A question of a world as a question of the environment."""
     return Question(
         question_id=number,
         task_type=question.task_type,

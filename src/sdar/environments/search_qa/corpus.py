@@ -1,4 +1,4 @@
-"""Passages on disk: a jsonl file with ``id`` and ``contents`` per line, read through memory-mapped line offsets."""
+"""Passages on disk: a memory-mapped jsonl file with ``id`` and ``contents`` per line."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import numpy as np
 from sdar.environments.search_qa.retriever import Passage, readable
 from sdar.errors import UserError
 
-_BLOCK = 1 << 22
+BLOCK = 1 << 22
+"""Bytes per read."""
 
 _SHORTEST = len('{"id":1,"contents":""}')
-"""Bytes of the shortest passage; a shorter line may be blank."""
+"""Bytes of the shortest passage. A shorter line may be blank."""
 
 
 class JsonlCorpus(Sequence[Passage]):
-    """The passages of a file by number; a passage is read and parsed when it is asked for.
+    """The passages of a file, each read and parsed on access.
 
-    ``offsets`` [n + 1] int64: where each line starts, and the end of the last. Opening reads nothing else of the file.
+    ``offsets`` [n + 1] int64: the start of each line, and the end of the last. Opening does not read the file.
     """
 
     def __init__(self, path: Path, offsets: np.ndarray) -> None:
@@ -35,7 +36,7 @@ class JsonlCorpus(Sequence[Passage]):
         return len(self.offsets) - 1
 
     def __getitem__(self, index: Any) -> Any:
-        """A passage; slices give lists. UserError for a line that is no passage."""
+        """A passage, or a list for a slice. Raises UserError for a line that is not a passage."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
@@ -45,10 +46,10 @@ class JsonlCorpus(Sequence[Passage]):
         try:
             return _passage(self._bytes[start:end].tobytes())
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            blocks = (self._bytes[at : min(at + _BLOCK, start)] for at in range(0, start, _BLOCK))
+            blocks = (self._bytes[at : min(at + BLOCK, start)] for at in range(0, start, BLOCK))
             number = 1 + sum(block.tobytes().count(b"\n") for block in blocks)
             raise UserError(
-                f"environment.search_engine.corpus={self.path}: line {number} is no passage; "
+                f"environment.search_engine.corpus={self.path}: line {number} is not a passage; "
                 'each line must be a JSON object with "id" and "contents"'
             ) from error
 
@@ -64,16 +65,16 @@ def _passage(line: bytes) -> Passage:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"contents are {type(value).__name__}")
+        raise TypeError(f"contents must be a string, got {type(value).__name__}")
     return value
 
 
 def line_offsets(path: Path) -> np.ndarray:
-    """Start of every line that is not blank, and the end of the file; [n + 1] int64. Streams: any size will do."""
+    """Start of every line that is not blank, and the end of the file; [n + 1] int64. Streams files of any size."""
     starts: list[np.ndarray] = [np.zeros(1, np.int64)]
     size = 0
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(BLOCK):
             ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
             starts.append(ends.astype(np.int64) + size + 1)
             size += len(block)
@@ -81,7 +82,7 @@ def line_offsets(path: Path) -> np.ndarray:
     if bounds[-1] != size:  # the last line has no line break
         bounds = np.append(bounds, size)
     lengths = np.diff(bounds)
-    empty = lengths <= 1  # a lone line break is no passage, and neither are blanks
+    empty = lengths <= 1  # neither a lone line break nor blanks are a passage
     with path.open("rb") as file:
         for number in np.flatnonzero(~empty & (lengths < _SHORTEST)):
             file.seek(bounds[number])
@@ -91,10 +92,10 @@ def line_offsets(path: Path) -> np.ndarray:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file, read once from front to back."""
+    """SHA-256 (hex) of a file, read in one pass."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(BLOCK):
             digest.update(block)
     return digest.hexdigest()
 
@@ -103,13 +104,13 @@ def checked_path(path: str | Path) -> Path:
     """The corpus file.
 
     Raises:
-        UserError: there is none, or it is compressed (a line of it could not be found without reading all before).
+        UserError: it does not exist, cannot be read, or is compressed (lines of it could not be accessed at random).
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UserError(f"environment.search_engine.corpus={path}: there is no such file; a jsonl file is needed")
+        raise UserError(f"environment.search_engine.corpus={path}: there is no such file; it must be a jsonl file")
     if not os.access(file, os.R_OK):
-        raise UserError(f"environment.search_engine.corpus={path}: it may not be read; a jsonl file is needed")
+        raise UserError(f"environment.search_engine.corpus={path}: permission denied; it must be a readable jsonl file")
     if file.suffix in (".xz", ".gz", ".bz2", ".zst", ".zip"):
-        raise UserError(f"environment.search_engine.corpus={path}: decompress it first; passages are read in place")
+        raise UserError(f"environment.search_engine.corpus={path} is compressed; it must be a plain jsonl file")
     return file

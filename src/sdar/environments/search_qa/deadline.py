@@ -1,7 +1,7 @@
-"""Connections that end when their time is over.
+"""Connections with a total time limit.
 
-The time limit of a socket is one of each read. A server that sends a byte now and then is always in time for it, in the
-head of a reply as in its body, and would hold a request for hours.
+The time limit of a socket applies to each read. A server that sends a byte now and then, in the head of a reply or in
+its body, never exceeds it and could block a request for hours.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 
 class _Limited(HTTPConnection):
-    """From the first byte that is waited for, ``timeout`` seconds remain; then the socket is shut down.
+    """Shuts the socket down ``timeout`` seconds after the request was sent.
 
-    ``clock`` runs until it is cancelled: by this class where there is no reply, else by whoever has read the reply.
+    ``clock`` runs until it is canceled: by this class if there is no reply, else by the reader of the reply.
     """
 
     clock: threading.Timer
@@ -35,8 +35,8 @@ class _Limited(HTTPConnection):
 
 
 def _shut(connected: socket.socket) -> None:
-    with suppress(OSError):  # the other side may have been first
-        # of the plain socket, also below encryption: reads that are waiting end at once
+    with suppress(OSError):  # the other side may have closed it
+        # the plain socket, also below encryption: blocked reads end at once
         socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
@@ -53,14 +53,14 @@ class _PoolHttps(HTTPSConnectionPool):
 
 
 def limited_pools(num_pools: int, maxsize: int) -> urllib3.PoolManager:
-    """Pools whose requests end in time; without retries of their own."""
+    """Pools whose requests have a total time limit and no retries."""
     manager = urllib3.PoolManager(num_pools=num_pools, maxsize=maxsize, retries=False)
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _PoolHttps}
     return manager
 
 
 def clock_of(reply: urllib3.BaseHTTPResponse) -> threading.Timer:
-    """The clock of the connection that a reply, not yet read, comes from."""
+    """The clock of the connection of an unread reply."""
     connection = reply.connection
     assert isinstance(connection, _Limited)
     return connection.clock

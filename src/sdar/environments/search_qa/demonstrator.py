@@ -1,9 +1,9 @@
-"""A player that sees what an agent sees, for the demonstrations of the warm start.
+"""A player with the agent's view of the task, for the demonstrations of the warm start.
 
-With skill it looks up one fact after the other, with the subject's full name and the encyclopedia's own word for the
-relation, and answers with what the right page says. Without, it guesses, searches with half a name or another
-word, takes any page for the right one, and stops half way, at stated rates. The difference is the gap between the
-plain and the skill-conditioned view of the tiny model.
+The skilled player looks up one fact after another, with the subject's full name and the encyclopedia's word for the
+relation, and answers with the content of the right page. The mediocre one, at fixed rates, guesses, searches with half
+a name or another word, trusts any page, and stops too early. Their difference is the gap between the plain and the
+skill-conditioned view of the tiny model.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from sdar.environments.search_qa.world import RELATIONS, Lookup, WorldQuestion, 
 
 @dataclass(frozen=True)
 class Habits:
-    """How a demonstrator errs; every field is a probability in [0, 1].
+    """How often a demonstrator makes each mistake; every field is a probability in [0, 1].
 
-    ``guess``      it answers without having searched
-    ``vague``      a query has only a part of the name, or the wrong word for the relation
-    ``careless``   it takes the first page, whosever it is
-    ``stop_early`` after the first of two facts it answers
-    ``slip``       a query is nonsense; slips are not imitated, what follows them is
+    ``guess``      answer without a search
+    ``vague``      search with a part of the name, or with the wrong word for the relation
+    ``careless``   take the first page, whatever its subject
+    ``stop_early`` answer after the first of two facts
+    ``slip``       search for nonsense; slips are not imitated, the steps after them are
     """
 
     guess: float
@@ -43,7 +43,7 @@ MEDIOCRE = Habits(guess=0.35, vague=0.55, careless=0.6, stop_early=0.7, slip=0.0
 
 
 class Demonstrator:
-    """Plays one question; knows of the world only what it has read."""
+    """Plays one question, knowing only the pages that it has read."""
 
     def __init__(
         self, question: WorldQuestion, retriever: Retriever, top_k: int, habits: Habits, rng: np.random.Generator
@@ -53,11 +53,11 @@ class Demonstrator:
         self._top_k = top_k
         self._habits = habits
         self._rng = rng
-        # Every thought restates the goal, so that what is wanted is never far back in the conversation.
+        # Every thought restates the goal, so that the goal is never far back in the conversation.
         self._aim = aim(question)
 
     def play(self, max_turns: int) -> list[Step]:
-        """Steps until it answers; the last turn always does."""
+        """Steps until it answers, which it does in the last turn at the latest."""
         question, habits = self._question, self._habits
         if self._chance(habits.guess):
             return [self._answer(question.text, "guess", self._guess())]
@@ -89,11 +89,11 @@ class Demonstrator:
 
     def _search(self, query: str) -> list[Hit]:
         (found,) = self._retriever.search([query], self._top_k)
-        assert isinstance(found, list), "the closed world's retriever does not fail"
+        assert isinstance(found, list), "the retriever of the closed world cannot fail"
         return found
 
     def _query(self, lookup: Lookup, subject: str) -> str:
-        """The encyclopedia's word and the full name; vaguely, half the name or another word."""
+        """The encyclopedia's word and the full name; if vague, half the name or another word."""
         if not self._chance(self._habits.vague):
             return f"{lookup.key} {subject}"
         if self._chance(0.5):
@@ -106,7 +106,7 @@ class Demonstrator:
         return f"{self._choice(keys)} {self._choice(names.FIRST_NAMES)} {self._choice(names.FAMILY_NAMES)}"
 
     def _read(self, lookup: Lookup, subject: str, hits: Sequence[Hit]) -> tuple[str, ...] | None:
-        """What the page of the subject says; carelessly, what the first page says of whatever it is about."""
+        """The fact on the page of the subject; if careless, the fact on the first page."""
         facts = [fact for hit in hits if (fact := read_fact(hit.passage.text)) is not None]
         if self._chance(self._habits.careless):
             return facts[0].objects if facts else None
@@ -122,11 +122,11 @@ class Demonstrator:
         return self._answer(seen, f"found {answer}", answer)
 
     def _answer(self, seen: str, note: str, answer: str) -> Step:
-        # A space before the name: names are single tokens where a space stands before them, as it does in the pages.
+        # With a leading space, as in the pages, a name is a single token.
         return Step(seen, f"{self._aim}: {note}", f"<answer> {answer}</answer>", True)
 
     def _guess(self) -> str:
-        """Something of the right kind, out of the blue."""
+        """A random answer of the right kind."""
         relation = self._question.lookups[-1].relation
         if relation in ("trade", "languages", "river"):
             return self._choice({"trade": names.TRADES, "languages": names.LANGUAGES, "river": names.RIVERS}[relation])
@@ -139,7 +139,7 @@ class Demonstrator:
 
 
 def aim(question: WorldQuestion) -> str:
-    """What is wanted, in the encyclopedia's words: "Silver Gate written, then born"."""
+    """The goal in the encyclopedia's words: "Silver Gate written, then born"."""
     first, *rest = question.lookups
     if question.task_type == "comparison":
         return f"want {first.subject} and {rest[0].subject} {first.key}"
@@ -147,6 +147,6 @@ def aim(question: WorldQuestion) -> str:
 
 
 def solution(question: WorldQuestion) -> list[str]:
-    """The actions of one who knows which facts to look up."""
+    """The actions of a player who knows which facts to look up."""
     searches = [f"<search>{lookup.key} {lookup.subject}</search>" for lookup in question.lookups]
     return [*searches, f"<answer>{question.answer}</answer>"]

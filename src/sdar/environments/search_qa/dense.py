@@ -1,8 +1,8 @@
-"""A dense retriever in this process: passages and queries as vectors of an encoder, the nearest by inner product.
+"""A dense retriever in this process: an encoder embeds passages and queries, and search is by inner product.
 
 Needs the extra ``sdar[dense]``. Encoders are Hugging Face models with mean pooling, such as E5; Search-R1 uses
-``intfloat/e5-base-v2`` with the prefixes "query: " and "passage: ". This is the one module of the environment that
-imports torch, and only when it is asked for.
+``intfloat/e5-base-v2`` with the prefixes "query: " and "passage: ". This is the only module of the environments that
+imports torch, and it does so on first use.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from sdar.config.fields import AtLeastOne, checked
 from sdar.environments.search_qa.bm25 import cache_root
 from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
 from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
@@ -24,7 +25,7 @@ from sdar.errors import UserError
 
 
 class Encoder(Protocol):
-    """Texts to vectors. ``identity`` names weights and settings: equal ones give equal vectors."""
+    """Embeds texts. Encoders with the same ``identity``, which covers weights and settings, give the same vectors."""
 
     identity: str
 
@@ -34,15 +35,19 @@ class Encoder(Protocol):
 
 
 class HfEncoder:
-    """A Hugging Face encoder: the mean of its last states over the text's tokens, scaled to length 1.
+    """A Hugging Face encoder: the mean of its last hidden states over the text's tokens, scaled to length 1.
 
     Args:
         name: a model id, or a folder.
-        max_tokens: texts are cut there; at least 1.
+        max_tokens: longer texts are truncated.
+        batch_size: texts per forward pass.
         device: where it runs.
     """
 
-    def __init__(self, name: str, *, max_tokens: int = 256, batch_size: int = 64, device: str = "cpu") -> None:
+    @checked
+    def __init__(
+        self, name: str, *, max_tokens: AtLeastOne = 256, batch_size: AtLeastOne = 64, device: str = "cpu"
+    ) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -51,7 +56,7 @@ class HfEncoder:
             self._model: Any = AutoModel.from_pretrained(name, dtype=torch.float32).to(device).eval()
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(f"environment.search_engine.encoder={name}: it cannot be loaded: {reason}") from error
+            raise UserError(f"environment.search_engine.encoder={name} cannot be loaded: {reason}") from error
         self._max_tokens = max_tokens
         self._batch_size = batch_size
         self._torch = torch
@@ -83,10 +88,10 @@ class DenseRetriever(Retriever):
     """The nearest passages by inner product, exactly (a flat faiss index).
 
     Args:
-        passages: by number.
-        encoder: of queries and passages.
-        vectors: of the passages [n, d], float32; None: they are encoded now.
-        query_prefix, passage_prefix: put before a text, as the encoder was trained.
+        passages: the passages to search.
+        encoder: encoder of queries and passages.
+        vectors: vectors of the passages [n, d], float32; None: they are computed here.
+        query_prefix, passage_prefix: prefixes of the texts, as in the encoder's training.
     """
 
     def __init__(
@@ -102,7 +107,10 @@ class DenseRetriever(Retriever):
         if vectors is None:
             vectors = encoder.encode([passage_prefix + passage.contents for passage in passages])
         if len(vectors) != len(passages) or not len(passages):
-            raise UserError(f"environment.search_engine: {len(vectors)} vectors for {len(passages)} passages")
+            raise UserError(
+                f"environment.search_engine.corpus must have one vector per passage, got {len(vectors)} vectors for "
+                f"{len(passages)} passages"
+            )
         self._passages = passages
         self._encoder = encoder
         self._prefix = query_prefix
@@ -110,6 +118,7 @@ class DenseRetriever(Retriever):
         self._index.add(np.ascontiguousarray(vectors, np.float32))
 
     @classmethod
+    @checked
     def open(
         cls,
         corpus: str | Path,
@@ -118,13 +127,13 @@ class DenseRetriever(Retriever):
         cache_dir: str | Path | None = None,
         query_prefix: str = "query: ",
         passage_prefix: str = "passage: ",
-        max_tokens: int = 256,
+        max_tokens: AtLeastOne = 256,
         device: str = "cpu",
     ) -> DenseRetriever:
-        """A retriever over a jsonl file. Its vectors are computed once, and cached by content and encoder.
+        """A retriever over a jsonl file. Its vectors are computed once and cached by content and encoder.
 
         Raises:
-            UserError: the extra is missing, or corpus or encoder cannot be read.
+            UserError: the extra is missing, or the corpus or the encoder cannot be read.
         """
         _faiss()
         path = checked_path(corpus)
@@ -138,8 +147,8 @@ class DenseRetriever(Retriever):
                 _write(file, encoded)
             except OSError as error:
                 raise UserError(
-                    f"environment.search_engine.cache_dir={cache_dir}: the vectors cannot be kept in {file.parent} "
-                    f"({error}); a folder that can be written and has room is needed"
+                    f"environment.search_engine.cache_dir must be a writable directory with enough space, but "
+                    f"{file.parent} cannot be written ({error})"
                 ) from error
         vectors = np.load(file, mmap_mode="r")
         return cls(passages, model, vectors, query_prefix=query_prefix, passage_prefix=passage_prefix)
@@ -167,7 +176,7 @@ def _faiss() -> Any:
 
 
 def _write(file: Path, vectors: np.ndarray) -> None:
-    """The file appears complete or not at all."""
+    """Write the file atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(prefix=f".{file.stem}-", dir=file.parent)
     try:

@@ -1,4 +1,4 @@
-"""Search-QA: questions that are answered by searching, in a generated closed world or over data of one's own."""
+"""Search-QA: questions that are answered with a search engine, in a generated closed world or on your own data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
+from sdar.config.fields import AtLeastOne, Positive, checked
+from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection, PromptStyle
 from sdar.environments.search_qa import protocol, scoring
 from sdar.environments.search_qa.closed_world import ClosedWorld
 from sdar.environments.search_qa.protocol import Answer, Search
@@ -23,53 +24,43 @@ INSTRUCTIONS = (
     "<information> and </information>. Or, when you know enough, give the answer, as short as possible, between "
     "<answer> and </answer>. Do only one of the two in a turn.\n\n"
 )
-"""What a prompt opens with in the full style."""
-
-PROMPT_STYLES = ("terse", "full")
+"""First part of a prompt in the full style."""
 
 
 class SearchQAEnvironment(Environment):
-    """Questions, a retriever, and the text around them.
+    """Questions, a retriever, and their prompts.
 
     Args:
-        search_engine: what ``<search>`` asks; None: BM25 over the closed world's pages. Needed with ``data_dir``.
+        search_engine: answers ``<search>``; None: BM25 over the pages of the closed world. Required with ``data_dir``.
         data_dir: folder of questions, ``<split>.jsonl`` or ``<split>.parquet`` (Search-R1's layout); None: the closed
             world's.
         max_turns: turn limit of an episode (4 in the paper).
-        top_k: passages per search (3 in the paper); at least 1.
-        success_reward: reward of an answer that matches exactly, above 0; everything else gives 0. The paper's code
-            gives 1 and takes 0.01 for an invalid turn; 10 and 0.1, as in the other environments, is the same but for
-            the scale.
-        prompt_style: ``full`` explains the protocol to a pretrained model; ``terse`` leaves that out, for a model that
-            was warm-started on it.
+        top_k: passages per search (3 in the paper).
+        success_reward: reward of an answer that matches exactly; everything else gives 0. The paper's code gives 1 and
+            subtracts 0.01 for an invalid turn. 10 and 0.1, as in the other environments, differ from it in scale only.
+        prompt_style: ``full`` explains the protocol to a pretrained model; ``terse`` is for a model that was
+            warm-started on it.
+        list_actions: no effect; model files set it for every environment.
         num_tasks: questions of the closed world per split, in the order train, valid.
-        world: how the closed world is drawn; ignored with ``data_dir``.
+        world: how the closed world is generated; ignored with ``data_dir``.
     """
 
     name: ClassVar[str] = "search_qa"
 
+    @checked
     def __init__(
         self,
         *,
         search_engine: Retriever | None = None,
         data_dir: str | Path | None = None,
-        max_turns: int = 4,
-        top_k: int = 3,
-        success_reward: float = 1.0,
-        prompt_style: str = "terse",
+        max_turns: AtLeastOne = 4,
+        top_k: AtLeastOne = 3,
+        success_reward: Positive = 1.0,
+        prompt_style: PromptStyle = "terse",
         list_actions: bool = False,
-        num_tasks: Sequence[int] = (960, 240),
+        num_tasks: Sequence[AtLeastOne] = (960, 240),
         world: WorldSettings | None = None,
     ) -> None:
-        """``list_actions`` is there for models' files, which set it for every environment: there is nothing to list."""
-        if prompt_style not in PROMPT_STYLES:
-            allowed = ", ".join(PROMPT_STYLES)
-            raise UserError(f"environment.prompt_style={prompt_style!r} is unknown; allowed: {allowed}")
-        for name, value in (("max_turns", max_turns), ("top_k", top_k)):
-            if value < 1:
-                raise UserError(f"environment.{name}={value} must be at least 1")
-        if not 0 < success_reward < float("inf"):
-            raise UserError(f"environment.success_reward={success_reward} must be a number above 0")
         self.max_turns = max_turns
         self._top_k = top_k
         self._reward = self.solved_return = success_reward
@@ -80,7 +71,7 @@ class SearchQAEnvironment(Environment):
             self._source = ClosedWorld(world or WorldSettings(), num_tasks)
         elif search_engine is None:
             raise UserError(
-                f"environment.data_dir={data_dir} needs a search engine over a corpus: choose search_engine=bm25 "
+                f"environment.data_dir={data_dir} needs a search engine over a corpus; set search_engine=bm25 and "
                 "environment.search_engine.corpus=PATH, or search_engine=http or dense"
             )
         else:
@@ -89,7 +80,7 @@ class SearchQAEnvironment(Environment):
 
     @cached_property
     def retriever(self) -> Retriever:
-        """What searches ask; the closed world's is made when it is first needed."""
+        """The retriever of all searches. That of the closed world is built on first use."""
         if self._search_engine is not None:
             return self._search_engine
         assert isinstance(self._source, ClosedWorld)
@@ -100,15 +91,15 @@ class SearchQAEnvironment(Environment):
         return self._source.splits
 
     def tasks(self, split: str) -> Sequence[Task]:
-        """All questions of a split; drawn or read when the split is first asked for."""
+        """All questions of a split. They are generated or read on first use."""
         if split not in self.splits():
-            raise UserError(f"split {split!r} has no tasks; allowed: {', '.join(self.splits())}")
+            raise UserError(f"split must be one of {', '.join(self.splits())}, got {split!r}")
         if split not in self._tasks:
             self._tasks[split] = [question.task(split) for question in self._source.questions(split)]
         return self._tasks[split]
 
     def open_pool(self) -> EnvironmentPool:
-        """A pool that asks this environment's retriever."""
+        """A pool on this environment's retriever."""
         return SearchPool(self.retriever, self._top_k, self._reward)
 
     def opening(self, task: Task, observation: Observation) -> str:
@@ -116,13 +107,13 @@ class SearchQAEnvironment(Environment):
         return (f"{INSTRUCTIONS}Question: " if self._full else "") + observation.text
 
     def reply(self, observation: Observation) -> str:
-        """What was found."""
+        """The result of the search."""
         return observation.text
 
     def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
-        """Question and steps taken, "Step i: search information", then the request (full style).
+        """The question, the past steps as "Step i: search information", and the request for an action (full style).
 
-        What a step found is what was seen after it. Without history only what was found last is shown.
+        The information of a step is the observation after it. A prompt without history shows only the last one.
         """
         parts = [self.opening(task, Observation(task.description, None, ""))]
         if past:
@@ -147,7 +138,7 @@ class SearchQAEnvironment(Environment):
         return plan if 0 < len(plan) <= self.max_turns else None
 
     def baselines(self) -> Mapping[str, Callable[[Task], list[str]]]:
-        """Without a search: for each kind of closed-world question the most frequent training answer."""
+        """No search: the most frequent training answer of each kind of closed-world question."""
         if not isinstance(self._source, ClosedWorld):
             return {}
         frequent = self._source.frequent_answers()
@@ -155,7 +146,7 @@ class SearchQAEnvironment(Environment):
 
 
 class SearchPool(EnvironmentPool):
-    """Episodes that search together: the queries of one step are one call of the retriever, equal ones asked once."""
+    """Episodes with batched search: one call of the retriever per step, without duplicate queries."""
 
     batched: ClassVar[bool] = True
 
@@ -166,19 +157,19 @@ class SearchPool(EnvironmentPool):
         self._questions: dict[int, Question] = {}
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start the tasks; a task without a question ends its slot with an error."""
+        """Start the tasks. A task without a question ends its slot with an error."""
         self._questions = {}
         started: list[Observation | StepOutcome] = []
         for slot, task in enumerate(tasks):
             if not isinstance(task.payload, Question):
-                started.append(_failed(EndReason.ERROR_ENVIRONMENT, f"task {task.task_id} holds no question"))
+                started.append(_failed(EndReason.ERROR_ENVIRONMENT, f"task {task.task_id} has no question"))
                 continue
             self._questions[slot] = task.payload
             started.append(_seen(task.payload.text))
         return started
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        """One search or answer in each named slot."""
+        """Apply one search or answer in each given slot."""
         for slot in actions:
             if slot not in self._questions:
                 raise ValueError(f"slot {slot} is not running")
@@ -197,7 +188,7 @@ class SearchPool(EnvironmentPool):
         return outcomes
 
     def _search(self, queries: Mapping[int, str]) -> dict[int, StepOutcome]:
-        """Answers to queries, by slot."""
+        """Outcomes of queries, by slot."""
         different = sorted({query for query in queries.values() if query})
         answers = dict(zip(different, self._retriever.search(different, self._top_k), strict=True)) if different else {}
         outcomes: dict[int, StepOutcome] = {}
@@ -218,7 +209,7 @@ class SearchPool(EnvironmentPool):
         return StepOutcome(_seen(""), self._reward if right else 0.0, True, right, judged, end)
 
     def close(self) -> None:
-        """Forget all episodes. The retriever stays: other pools use it, too."""
+        """Forget all episodes. The retriever stays open, since other pools share it."""
         self._questions = {}
 
 

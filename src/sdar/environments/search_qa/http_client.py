@@ -1,4 +1,4 @@
-"""A retriever on another machine: a client of Search-R1's retrieval server."""
+"""A client of Search-R1's retrieval server."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout, parse_url
 
+from sdar.config.fields import AtLeastOne, Positive, checked
 from sdar.environments.search_qa import wire
 from sdar.environments.search_qa.deadline import clock_of, limited_pools
 from sdar.environments.search_qa.retriever import Found, Hit, RetrievalFailure, Retriever
@@ -22,15 +23,16 @@ from sdar.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_FIRST_WAIT_S = 0.5
+FIRST_WAIT_S = 0.5
+"""Pause before the first retry; later ones double."""
 _LONGEST_WAIT_S = 8.0
 _CHUNK = 1 << 16
 _MAX_REPLY = 1 << 28
-"""Bytes of a reply; a server that never ends is wrong."""
+"""Most bytes of a reply."""
 
 
 class _AttemptError(Exception):
-    """An attempt that failed. ``final``: another one would fail, too. ``wait_s``: what the server asks for."""
+    """A failed attempt. ``final``: a retry would fail, too. ``wait_s``: the pause that the server asks for."""
 
     def __init__(self, reason: str, *, final: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -39,43 +41,40 @@ class _AttemptError(Exception):
 
 
 class HttpRetriever(Retriever):
-    """Asks one or several servers; connections are kept.
+    """Queries one or several servers over persistent connections.
 
-    A request that fails (refused, too slow, cut off, a status of 5xx, 408 or 429, a reply that does not fit the
-    question) is made again, at the next server, after a growing pause, or a longer one that the server asked for in
-    seconds (Retry-After; 8 at most). What has not been answered after ``attempts`` or after ``patience_s`` is a failure
-    of its queries, and of no others. Other statuses are not asked again: 4xx, and 3xx, as no redirect is followed.
-    Proxies that the shell names are not used.
+    A failed request (refused, too slow, interrupted, status 5xx, 408 or 429, or an invalid reply) is retried at the
+    next server. The pause between attempts grows, and a server may ask for a longer one (Retry-After), up to 8 seconds.
+    After ``attempts`` or ``patience_s`` the queries of the request fail; other queries are not affected. All other
+    statuses are final, including 3xx, since redirects are not followed. Proxy variables of the shell are ignored.
 
     Args:
-        urls: addresses of servers over the same corpus, such as ``http://127.0.0.1:8000/retrieve``; they take turns.
-        form: ``queries``, all queries of a call in one request (Search-R1), or ``query``, a request for each
-            (the code of arXiv 2605.15155), several at a time.
-        timeout_s: longest time of one request, reading the reply included; seconds above 0.
-        attempts: of one request; at least 1.
-        patience_s: longest time of one call, all attempts included; seconds above 0.
-        batch_size: most queries of one request; at least 1.
-        connections: most requests at a time; at least 1.
+        urls: addresses of servers over the same corpus, such as ``http://127.0.0.1:8000/retrieve``, used in turn.
+        form: ``queries``: all queries of a call in one request (Search-R1); ``query``: one request per query (the code
+            of arXiv 2605.15155), several at a time.
+        timeout_s: time limit of one request in seconds, including the reply.
+        attempts: most attempts of one request.
+        patience_s: time limit of one call in seconds, including all attempts.
+        batch_size: most queries of one request.
+        connections: most concurrent requests.
 
-    Raises UserError for a setting out of range or an address that is none.
+    Raises UserError for a setting out of range or an invalid address.
     """
 
+    @checked
     def __init__(
         self,
         urls: Sequence[str] | str,
         *,
         form: Literal["queries", "query"] = "queries",
-        timeout_s: float = 60.0,
-        attempts: int = 30,
-        patience_s: float = 180.0,
-        batch_size: int = 256,
-        connections: int = 8,
+        timeout_s: Positive = 60.0,
+        attempts: AtLeastOne = 30,
+        patience_s: Positive = 180.0,
+        batch_size: AtLeastOne = 256,
+        connections: AtLeastOne = 8,
     ) -> None:
-        self.urls = [urls] if isinstance(urls, str) else list(urls or ())
-        _check(self.urls, timeout_s=timeout_s, attempts=attempts, patience_s=patience_s, batch_size=batch_size,
-               connections=connections)  # fmt: skip
-        if form not in ("queries", "query"):
-            raise UserError(f"environment.search_engine.form={form!r}: allowed are queries and query")
+        self.urls = [urls] if isinstance(urls, str) else list(urls)
+        _check_addresses(self.urls)
         self._single = form == "query"
         self._timeout_s = timeout_s
         self._attempts = attempts
@@ -93,14 +92,14 @@ class HttpRetriever(Retriever):
         return [found for answer in answers for found in answer]
 
     def close(self) -> None:
-        """Close the connections. Idempotent; the retriever cannot be used afterwards."""
+        """Close the connections. Idempotent. The retriever cannot be used afterwards."""
         self._workers.shutdown(wait=False, cancel_futures=True)
         self._pool.clear()
 
     def _answer(self, queries: Sequence[str], top_k: int, turn: int, deadline: float) -> list[Found]:
-        """Answer one request's queries, or the same failure for each."""
+        """The answers to the queries of one request, or the same failure for each."""
         body = wire.encode_request(queries, top_k, single=self._single)
-        reason, asked_wait = "there was no time for it", 0.0
+        reason, asked_wait = "there was no time left", 0.0
         tried = 0
         for attempt in range(self._attempts):
             url = self.urls[(turn + attempt) % len(self.urls)]
@@ -116,13 +115,13 @@ class HttpRetriever(Retriever):
                 if error.final:
                     break
             if attempt + 1 < self._attempts:
-                wait = min(max(_FIRST_WAIT_S * 2 ** min(attempt, 10), asked_wait), _LONGEST_WAIT_S)
+                wait = min(max(FIRST_WAIT_S * 2 ** min(attempt, 10), asked_wait), _LONGEST_WAIT_S)
                 time.sleep(min(wait, max(0.0, deadline - time.monotonic())))
         failure = RetrievalFailure(f"{reason} (after {tried} {'attempt' if tried == 1 else 'attempts'})")
         return [failure] * len(queries)
 
     def _ask(self, url: str, body: bytes, num_queries: int, top_k: int, seconds: float) -> list[list[Hit]]:
-        """One attempt; _AttemptError says how it failed."""
+        """One attempt. Raises _AttemptError with the reason of a failure."""
         ends = time.monotonic() + seconds
         try:
             reply = self._pool.request(
@@ -138,14 +137,14 @@ class HttpRetriever(Retriever):
             try:
                 content = _read(reply, ends)
             except BaseException:
-                reply.close()  # what is left of the reply must not be taken for the next one
+                reply.close()  # the rest of this reply must not be read as the next one
                 raise
             finally:
                 clock.cancel()
             reply.release_conn()
         except HTTPError as error:
             if time.monotonic() >= ends:
-                raise _AttemptError(f"its reply took longer than {seconds:.3g} s") from error
+                raise _AttemptError(f"the reply took longer than {seconds:.3g} s") from error
             raise _AttemptError(f"{type(error).__name__}: {error}") from error
         if reply.status != 200:
             again = reply.status >= 500 or reply.status in (408, 429)
@@ -155,37 +154,31 @@ class HttpRetriever(Retriever):
         try:
             return wire.decode_reply(content, num_queries, top_k)
         except wire.WireError as error:
-            raise _AttemptError(f"its reply cannot be used: {error}") from error
+            raise _AttemptError(f"the reply is invalid: {error}") from error
 
 
 def _read(reply: urllib3.BaseHTTPResponse, ends: float) -> bytes:
-    """The whole body, within the time: a server that drips must not hold an episode for ever."""
+    """The whole body, within the time limit: a slow server must not block an episode forever."""
     parts: list[bytes] = []
     size = 0
     while part := reply.read1(_CHUNK):
         parts.append(part)
         size += len(part)
         if size > _MAX_REPLY:
-            raise _AttemptError("its reply does not end", final=True)
+            raise _AttemptError(f"the reply has more than {_MAX_REPLY} bytes", final=True)
     if time.monotonic() >= ends:
-        raise _AttemptError("its reply took too long")  # and what has come may be a part
+        raise _AttemptError("the reply took too long")  # and may be incomplete
     return b"".join(parts)
 
 
-def _check(urls: Sequence[str], **settings: float) -> None:
+def _check_addresses(urls: Sequence[str]) -> None:
     if not urls:
-        raise UserError("environment.search_engine.urls=[]: at least one address is needed")
+        raise UserError("environment.search_engine.urls must contain at least one address, got []")
     for url in urls:
         parsed = None
-        with suppress(HTTPError):  # it cannot even be taken apart
-            parsed = parse_url(url) if isinstance(url, str) else None
+        with suppress(HTTPError):  # it cannot be parsed
+            parsed = parse_url(url)
         if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
             raise UserError(
-                f"environment.search_engine.urls: {url!r} is no address; "
-                "one such as http://127.0.0.1:8000/retrieve is needed"
+                f"environment.search_engine.urls must be addresses such as http://127.0.0.1:8000/retrieve, got {url!r}"
             )
-    for name, value in settings.items():
-        least = 0 if name.endswith("_s") else 1
-        if not (0 < value < float("inf") if least == 0 else value >= 1 and isinstance(value, int)):
-            allowed = "a number above 0" if least == 0 else "a whole number of at least 1"
-            raise UserError(f"environment.search_engine.{name}={value}: allowed is {allowed}")

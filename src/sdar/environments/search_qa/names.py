@@ -1,4 +1,4 @@
-"""The words of the closed world. Names are put together from them, so that each name is a new pair of known words."""
+"""The words of the closed world. Each name is a new pair of known words."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The text protocol of Search-R1: what a response says, and how passages are shown.
+"""The text protocol of Search-R1: how responses are parsed, and how passages are shown.
 
 A response thinks in ``<think>`` and then either searches, ``<search>query</search>``, or answers,
-``<answer>answer</answer>``; what was found comes back in ``<information>``. An action is the tagged text itself.
+``<answer>answer</answer>``. Search results are shown in ``<information>``. An action is the tagged text itself.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ NOTHING_FOUND = "Nothing was found."
 
 @dataclass(frozen=True)
 class Search:
-    """A query for the retriever, without surrounding white space."""
+    """A query for the retriever, without surrounding whitespace."""
 
     query: str
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The final answer, without surrounding white space."""
+    """The final answer, without surrounding whitespace."""
 
     text: str
 
 
 def project(response: str) -> Projection:
-    """The first complete search, else the first complete answer, with its tags; "" where there is neither.
+    """The first complete search, else the first complete answer, with its tags; "" if there is neither.
 
-    The rule is that of the released code (env_package/search/projection.py): everything after the first ``</search>``,
-    or, without one, after the first ``</answer>``, is cut off before the tags are read. The turn is invalid when
-    neither was found, and when the whole response opens both kinds of tag, or one of them twice. No thought is needed.
+    The rule is that of the released code (env_package/search/projection.py): the response is cut after the first
+    ``</search>``, or, without one, after the first ``</answer>``, before the tags are read. The turn is invalid if
+    neither is found, or if the whole response opens both kinds of tag, or one of them twice. A thought is optional.
     """
     cut = response
     for closing in ("</search>", "</answer>"):
@@ -60,7 +60,7 @@ def project(response: str) -> Projection:
 
 
 def parse(action: str) -> Search | Answer | None:
-    """What an action asks for; None where it is neither a search nor an answer. Any text may come in."""
+    """The search or the answer of an action; None for any other text."""
     for pattern, kind in ((_SEARCH, Search), (_ANSWER, Answer)):
         found = pattern.search(action)
         if found:
@@ -69,11 +69,11 @@ def parse(action: str) -> Search | Answer | None:
 
 
 def information(hits: Sequence[Hit]) -> str:
-    """Passages as Search-R1 shows them, best first."""
+    """Passages in Search-R1's format, best first."""
     lines = [f"Doc {rank}(Title: {hit.passage.title}) {hit.passage.text}" for rank, hit in enumerate(hits, start=1)]
     return tagged("\n".join(lines) if lines else NOTHING_FOUND)
 
 
 def tagged(text: str) -> str:
-    """A text from outside, in its tags."""
+    """A text in information tags."""
     return f"<information>{text}</information>"

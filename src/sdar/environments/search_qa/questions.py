@@ -1,4 +1,4 @@
-"""Questions: what one is, and reading them from files, as jsonl or in Search-R1's parquet layout."""
+"""Questions, and reading them from jsonl files or from parquet files in Search-R1's layout."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Question:
     """One question.
 
     ``question_id``    unique in its split
-    ``task_type``      data set, or kind of question
-    ``golden_answers`` any of them is right; at least one
-    ``solution``       actions that answer it, where they are known
-    ``kind``           of the closed world's: what is asked for (a town, a trade, ...)
+    ``task_type``      data set, or type of question
+    ``golden_answers`` the correct answers; at least one
+    ``solution``       actions that answer it, if they are known
+    ``kind``           kind of answer in the closed world (a town, a trade, ...)
     """
 
     question_id: str
@@ -35,38 +35,37 @@ class Question:
     kind: str = ""
 
     def task(self, split: str) -> Task:
-        """The question as a task of a split; its content is the question with its answers, wherever it stands."""
+        """The question as a task of a split. Its content hash covers the question and its answers only."""
         content = json.dumps([self.text, sorted(self.golden_answers)], ensure_ascii=False)
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
         return Task(f"{split}/{self.question_id}", self.task_type, self.text, split, digest, self)
 
 
 class QuestionFiles:
-    """The questions of a folder: ``<split>.jsonl`` or ``<split>.parquet`` each; ``train`` is needed.
+    """The questions of a folder, with ``<split>.jsonl`` or ``<split>.parquet`` per split; ``train`` is required.
 
-    jsonl: ``{"question", "golden_answers"}`` with, optionally, ``id`` and ``data_source``. parquet: Search-R1's rows
+    jsonl: ``{"question", "golden_answers"}``, optionally with ``id`` and ``data_source``. parquet: Search-R1's rows
     ``data_source``, ``reward_model.ground_truth.target`` and the question in ``question`` or ``env_kwargs.question``.
     """
 
     def __init__(self, data_dir: str | Path) -> None:
         self._folder = Path(data_dir).expanduser()
         if not self._folder.is_dir():
-            raise UserError(f"environment.data_dir={data_dir}: there is no such folder")
+            raise UserError(f"environment.data_dir must be a directory, got {data_dir}")
         shown = (path for path in self._folder.iterdir() if path.is_file() and path.name[0] not in "._")
         files = sorted(path for path in shown if path.suffix in SUFFIXES)
         self._files: dict[str, Path] = {}
         for path in files:
             if path.stem in self._files:
                 raise UserError(
-                    f"environment.data_dir={data_dir} has both {self._files[path.stem].name} and {path.name}; "
-                    "one file per split is allowed"
+                    f"environment.data_dir must have one file per split, but {data_dir} has both "
+                    f"{self._files[path.stem].name} and {path.name}"
                 )
             self._files[path.stem] = path
         if "train" not in self._files:
             found = ", ".join(path.name for path in files) or "no jsonl or parquet file"
             raise UserError(
-                f"environment.data_dir={data_dir} holds {found}; train.jsonl or train.parquet is needed, and a file of "
-                "each further split"
+                f"environment.data_dir must contain train.jsonl or train.parquet, but {data_dir} has {found}"
             )
 
     @property
@@ -75,10 +74,10 @@ class QuestionFiles:
         return ("train", *(name for name in self._files if name != "train"))
 
     def questions(self, split: str) -> list[Question]:
-        """The questions of a split, in the order of its file; one asked twice is taken once.
+        """The questions of a split in the order of its file, without duplicates.
 
         Raises:
-            UserError: naming the file, the line or row, and what is wrong with it.
+            UserError: a line or row is wrong; the message names the file, the line and the reason.
         """
         path = self._files[split]
         rows = read_jsonl(path) if path.suffix == ".jsonl" else read_parquet(path)
@@ -88,7 +87,7 @@ class QuestionFiles:
             try:
                 question = question_of(row, f"{path.stem}_{number - 1}")
             except ValueError as error:
-                raise UserError(f"{path}: row {number} is no question: {error}") from error
+                raise UserError(f"{path}: row {number} is not a question: {error}") from error
             content = question.task(split).content_hash
             if content in contents:
                 continue
@@ -97,12 +96,12 @@ class QuestionFiles:
             contents.add(content)
             found[question.question_id] = question
         if not found:
-            raise UserError(f"{path}: it holds no question")
+            raise UserError(f"{path} has no question")
         return list(found.values())
 
 
 def read_jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The objects of a jsonl file; UserError for a line that is none."""
+    """The objects of a jsonl file. Raises UserError for a line that is not a JSON object."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -110,14 +109,14 @@ def read_jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
             try:
                 row = json.loads(line.decode("utf-8-sig"))
             except (ValueError, RecursionError) as error:
-                raise UserError(f"{path}: line {number} is no JSON") from error
+                raise UserError(f"{path}: line {number} is not JSON") from error
             if not isinstance(row, Mapping):
-                raise UserError(f"{path}: line {number} is no JSON object")
+                raise UserError(f"{path}: line {number} is not a JSON object")
             yield row
 
 
 def read_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
-    """The rows of a parquet file; UserError without the extra, or for a file that is none."""
+    """The rows of a parquet file. Raises UserError without the extra, or for any other file."""
     try:
         import pyarrow.parquet as parquet
     except ModuleNotFoundError as error:
@@ -131,21 +130,21 @@ def read_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
             for batch in file.iter_batches(batch_size=4096):
                 yield from batch.to_pylist()
     except (ArrowException, OSError) as error:
-        raise UserError(f"{path}: it cannot be read as parquet: {error}") from error
+        raise UserError(f"{path} cannot be read as parquet: {error}") from error
 
 
 def question_of(row: Mapping[str, Any], default_id: str) -> Question:
-    """The question of a row in either layout; ValueError says what is missing."""
+    """The question of a row in either layout. Raises ValueError with the missing field."""
     given = _mapping(row, "env_kwargs")
     extra = _mapping(row, "extra_info")
     source = str(row.get("data_source") or given.get("data_source") or "question")
     text = row.get("question") or given.get("question") or extra.get("question")
     if not isinstance(text, str) or not text.strip():
-        raise ValueError("it has no question (in question or env_kwargs.question)")
+        raise ValueError("it has no question (question or env_kwargs.question)")
     truth = _mapping(_mapping(row, "reward_model"), "ground_truth") or _mapping(given, "ground_truth")
     answers = _texts(row.get("golden_answers") or truth.get("target") or ())
     if not answers:
-        raise ValueError("it has no answer (in golden_answers or reward_model.ground_truth.target)")
+        raise ValueError("it has no answer (golden_answers or reward_model.ground_truth.target)")
     identity = row.get("id")
     if identity is None and "index" in extra:
         identity = f"{source}_{extra['index']}"
@@ -158,6 +157,6 @@ def _mapping(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """A text, or several; anything else among them is not taken for an answer."""
+    """One or several strings. Other values are ignored."""
     given: Iterable[Any] = [value] if isinstance(value, str) else value if isinstance(value, Iterable) else ()
     return tuple(dict.fromkeys(readable(text) for text in given if isinstance(text, str) and text.strip()))

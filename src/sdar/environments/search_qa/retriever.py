@@ -1,4 +1,4 @@
-"""What every retriever offers: the best passages for each of many queries, or a failure that is named as one."""
+"""The retriever interface: the best passages for each of many queries, or an explicit failure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 def readable(text: str) -> str:
-    """The text with U+FFFD for each half of a surrogate pair: JSON can write those, and no tokenizer reads them."""
+    """The text with U+FFFD for each lone surrogate, which JSON can encode and no tokenizer accepts."""
     if text.isascii():
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -23,19 +23,19 @@ class Passage:
 
     @property
     def title(self) -> str:
-        """The first line without its quotation marks; "" where the contents are a single line."""
+        """The first line without its quotation marks; "" if the contents are a single line."""
         head, rule, _ = self.contents.partition("\n")
         return head.strip().strip('"') if rule else ""
 
     @property
     def text(self) -> str:
-        """What follows the title."""
+        """The text after the title."""
         return self.contents.partition("\n")[2] if "\n" in self.contents else self.contents
 
 
 @dataclass(frozen=True)
 class Hit:
-    """A passage that was found. Larger scores are better; their scale is the retriever's."""
+    """A found passage. Higher scores are better; their scale depends on the retriever."""
 
     passage: Passage
     score: float
@@ -43,21 +43,21 @@ class Hit:
 
 @dataclass(frozen=True)
 class RetrievalFailure:
-    """A query that could not be answered, through no fault of the query. ``reason`` is one sentence."""
+    """A query that could not be answered for an external reason. ``reason`` is one sentence."""
 
     reason: str
 
 
 Found = list[Hit] | RetrievalFailure
-"""Hits, best first and at most as many as were asked for; or why there are none to be had."""
+"""At most ``top_k`` hits, best first, or the reason of a failure."""
 
 
 class Retriever(ABC):
-    """Finds passages. One call may hold the queries of many episodes."""
+    """Finds passages. One call may contain the queries of many episodes."""
 
     @abstractmethod
     def search(self, queries: Sequence[str], top_k: int) -> list[Found]:
-        """Answer each query, in order. Does not raise for what happens outside: that is a failure of its queries."""
+        """Answer each query, in order. An external error is a failure of its queries, not an exception."""
 
-    def close(self) -> None:  # noqa: B027 - most retrievers hold nothing to release
+    def close(self) -> None:  # noqa: B027 - most retrievers have nothing to release
         """Release connections and files. Idempotent."""

@@ -1,7 +1,7 @@
-"""``python -m sdar.environments.search_qa.server corpus=PATH``: a corpus behind Search-R1's retrieval API, by BM25.
+"""``python -m sdar.environments.search_qa.server corpus=PATH``: Search-R1's retrieval API with BM25 over a corpus.
 
-``POST /retrieve`` answers as :mod:`sdar.environments.search_qa.wire` says; ``GET /health`` tells that it is there.
-It is for a trusted network: there is no encryption and no access control.
+``POST /retrieve`` uses the format of :mod:`sdar.environments.search_qa.wire`; ``GET /health`` is a liveness check. Run
+it on a trusted network: there is neither encryption nor access control.
 """
 
 from __future__ import annotations
@@ -15,32 +15,37 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+from annotated_types import Ge, Le
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from sdar.config.check import check_settings
+from sdar.config.fields import Fraction, NotNegative, settings
+from sdar.config.signatures import find
 from sdar.environments.search_qa import wire
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.closed_world import ClosedWorld
 from sdar.environments.search_qa.retriever import Hit, RetrievalFailure, Retriever
+from sdar.environments.search_qa.wire import MAX_TOP_K
 from sdar.environments.search_qa.world import WorldSettings
 from sdar.errors import UserError, command
 
 log = logging.getLogger(__name__)
 
 _MAX_BODY = 1 << 24
-"""Bytes of a request."""
+"""Most bytes of a request."""
 _MAX_DIGITS = 20
 
 
 class RetrievalServer(ThreadingHTTPServer):
-    """Serves a retriever; every connection has a thread, and the retriever is asked by one at a time.
+    """Serves a retriever with one thread per connection. The threads call the retriever one at a time.
 
-    ``port`` 0 takes a free one; ``url`` is where to ask. Use ``serve_forever`` and ``shutdown``.
+    ``port`` 0 takes a free port, and ``url`` is the resulting address. Use ``serve_forever`` and ``shutdown``.
     """
 
     daemon_threads = True
@@ -51,7 +56,7 @@ class RetrievalServer(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._connections: set[Any] = set()
         self.top_k = top_k
-        # the first address decides whether this is IPv4 or IPv6; the base class binds what it is told
+        # the first address decides between IPv4 and IPv6; the base class binds to the given one
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         self.address_family = found[0][0]
         super().__init__((host, port), _Handler)
@@ -63,7 +68,7 @@ class RetrievalServer(ThreadingHTTPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}/retrieve"
 
     def find(self, request: wire.Request) -> list[list[Hit]]:
-        """Hits of each query; RuntimeError where the retriever itself failed."""
+        """Hits of each query. Raises RuntimeError if the retriever fails."""
         with self._lock:
             found = self._retriever.search(request.queries, request.top_k)
         hits: list[list[Hit]] = []
@@ -74,7 +79,7 @@ class RetrievalServer(ThreadingHTTPServer):
         return hits
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Remember the connection, so that closing the server closes it, too."""
+        """Remember the connection, so that closing the server closes it."""
         self._connections.add(request)
         super().process_request(request, client_address)
 
@@ -84,21 +89,21 @@ class RetrievalServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def server_close(self) -> None:
-        """Stop listening and answering: kept connections end."""
+        """Stop listening and close all connections."""
         super().server_close()
         for connection in list(self._connections):
-            with suppress(OSError):  # the client may have been first
+            with suppress(OSError):  # the client may have closed it
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left is its own business; anything else is told."""
+        """Log errors, except those of clients that have disconnected."""
         if not isinstance(sys.exception(), ConnectionError):
             log.exception("a request of %s failed", client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections are kept
-    disable_nagle_algorithm = True  # else every second write of a kept connection waits for the other side
+    protocol_version = "HTTP/1.1"  # persistent connections
+    disable_nagle_algorithm = True  # otherwise every second write of a persistent connection waits for the other side
     timeout = 60
     server: RetrievalServer
 
@@ -106,16 +111,16 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer a request."""
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch("[0-9]+", length):
-            self.close_connection = True  # its body stays unread
-            self._reply(411, {"error": "the length of the body is needed, as Content-Length"})
+            self.close_connection = True  # its body is not read
+            self._reply(411, {"error": "Content-Length must be the length of the body"})
             return
         if len(length) > _MAX_DIGITS or int(length) > _MAX_BODY:
             self.close_connection = True
-            self._reply(413, {"error": f"a body of at most {_MAX_BODY} bytes is allowed"})
+            self._reply(413, {"error": f"the body must have at most {_MAX_BODY} bytes"})
             return
         body = self.rfile.read(int(length))
         if self._asked_for() != "/retrieve":
-            self._reply(404, {"error": "only /retrieve answers"})
+            self._reply(404, {"error": "the path must be /retrieve"})
             return
         try:
             request = wire.decode_request(body, self.server.top_k)
@@ -127,21 +132,21 @@ class _Handler(BaseHTTPRequestHandler):
         except RuntimeError as error:
             self._reply(503, {"error": str(error)})
             return
-        except Exception as error:  # such as a corpus that was changed: told to the client, too, and the next may do
+        except Exception as error:  # such as a changed corpus; the client is informed and the server goes on
             log.exception("a search of %s failed", self.client_address)
             self._reply(500, {"error": f"the search failed: {error}"})
             return
         self._send(200, wire.encode_reply(found, return_scores=request.return_scores))
 
     def do_GET(self) -> None:
-        """Tell that the server is there."""
+        """Answer a liveness check."""
         if self._asked_for() == "/health":
             self._reply(200, {"status": "ok"})
         else:
-            self._reply(404, {"error": "only /health and /retrieve answer"})
+            self._reply(404, {"error": "the path must be /health or /retrieve"})
 
     def _asked_for(self) -> str:
-        """The path without what follows it, and without a slash at its end."""
+        """The path without query, fragment and trailing slash."""
         return urlsplit(self.path).path.rstrip("/")
 
     def _reply(self, status: int, message: dict[str, str]) -> None:
@@ -155,45 +160,51 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are many, and no news."""
+        """Per-request logging is noise."""
         log.debug(format, *args)
 
 
-@dataclass
-class Command:
-    """Settings of the command line. ``corpus`` null: the pages of the default closed world."""
+@settings(frozen=True)
+class ServerSettings:
+    """Settings of the command line. Without ``corpus``, the pages of the default closed world are served."""
 
     corpus: str | None = None
     host: str = "127.0.0.1"
-    port: int = 8000
-    top_k: int = 3
-    k1: float = 0.9
-    b: float = 0.4
+    port: Annotated[int, Ge(0), Le(65535)] = 8000
+    top_k: Annotated[int, Ge(1), Le(MAX_TOP_K)] = 3
+    k1: NotNegative = 0.9
+    b: Fraction = 0.4
     cache_dir: str | None = None
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> ServerSettings:
+        """The settings of a command line of ``name=value``. Raises UserError for the first mistake."""
+        try:
+            given = OmegaConf.to_container(OmegaConf.from_cli(list(arguments)))
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise UserError(f"the arguments must be name=value, got {' '.join(arguments)}") from error
+        assert isinstance(given, dict)
+        source = find("sdar.environments.search_qa.server.ServerSettings")
+        assert source is not None
+        values = {str(name): value for name, value in given.items()}
+        check_settings(source, values, "")
+        return cls(**values)
 
 
 @command
 def main(arguments: Sequence[str]) -> int:
     """Serve until stopped by SIGINT or SIGTERM; returns the exit code."""
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Command), OmegaConf.from_cli(list(arguments)))
-    except OmegaConfBaseException as error:
-        allowed = ", ".join(Command.__annotations__)
-        raise UserError(f"{str(error).splitlines()[0]}; allowed settings: {allowed}") from error
-    settings = OmegaConf.to_object(merged)
-    assert isinstance(settings, Command)
-    if not 1 <= settings.top_k <= wire.MAX_TOP_K:
-        raise UserError(f"top_k={settings.top_k}: allowed is a whole number from 1 to {wire.MAX_TOP_K}")
-    if settings.corpus is None:
+    given = ServerSettings.parse(arguments)
+    if given.corpus is None:
         retriever = ClosedWorld(WorldSettings(), (1, 1)).retriever
     else:
-        retriever = Bm25Retriever.open(settings.corpus, cache_dir=settings.cache_dir, k1=settings.k1, b=settings.b)
+        retriever = Bm25Retriever.open(given.corpus, cache_dir=given.cache_dir, k1=given.k1, b=given.b)
     try:
-        server = RetrievalServer(retriever, host=settings.host, port=settings.port, top_k=settings.top_k)
-    except (OSError, OverflowError) as error:
-        raise UserError(f"host={settings.host} port={settings.port}: it cannot be listened on ({error})") from error
+        server = RetrievalServer(retriever, host=given.host, port=given.port, top_k=given.top_k)
+    except OSError as error:
+        raise UserError(f"cannot listen on host={given.host} port={given.port} ({error})") from error
     for number in (signal.SIGINT, signal.SIGTERM):
-        # shutdown() waits for the loop that this handler interrupts, so it is called from elsewhere
+        # shutdown() waits for the loop that this handler interrupts, so another thread must call it
         signal.signal(number, lambda *_: threading.Thread(target=server.shutdown).start())
     with server:
         print(f"{len(retriever)} passages at {server.url}", flush=True)

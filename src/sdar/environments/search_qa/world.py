@@ -1,8 +1,8 @@
 """The closed world: a generated knowledge base, its encyclopedia, and questions about it.
 
 People are born in towns, work in trades, are taught by people and speak languages; books are written by people; towns
-lie on rivers and have mayors. Every fact is a paragraph under the title of its subject. Facts are drawn at random: no
-answer can be guessed from a name, so a question has to be looked up. The worlds of different splits share no name.
+lie on rivers and have mayors. Every fact is a paragraph under the title of its subject. Facts are random: no answer
+can be guessed from a name, so a question requires a search. The worlds of different splits have no names in common.
 """
 
 from __future__ import annotations
@@ -12,29 +12,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations, product
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
+from sdar.config.fields import AtLeastOne, settings
 from sdar.environments.search_qa import names
 from sdar.environments.search_qa.retriever import Passage
-from sdar.errors import UserError
 from sdar.randomness import keyed_generator
 
 SHARES = {"train": 0.4, "valid": 0.15, "warm_start": 0.45}
-"""How the names are dealt out: each belongs to the worlds of one split."""
+"""Shares of the names: each name belongs to the worlds of one split."""
 
 TYPES = ("comparison", "direct_retrieval", "entity_attribute", "multi_hop")
-"""Kinds of questions, as the skills of arXiv 2605.15155 name them."""
+"""Types of questions, named as in the skills of arXiv 2605.15155."""
 
 
 @dataclass(frozen=True)
 class Relation:
     """A kind of fact.
 
-    ``key``        the word that its paragraphs hold and other relations' do not
+    ``key``        a word that occurs in its paragraphs and in those of no other relation
     ``sentences``  forms of a paragraph; {s} is the subject, {o} the object
     ``questions``  forms of a question for the object; {s} is the subject or a description of it
-    ``noun``       how the object is described by the subject ("the author of {s}"), where one can ask on from it
+    ``noun``       description of the object by the subject ("the author of {s}"), for questions of two steps
     """
 
     key: str
@@ -97,7 +99,7 @@ _CHAINS = tuple(
 
 @dataclass(frozen=True)
 class Lookup:
-    """One fact that a question needs: a relation of a subject, and what the encyclopedia says of it."""
+    """One fact that a question needs: a relation, its subject, and its objects in the encyclopedia."""
 
     relation: str
     subject: str
@@ -105,7 +107,7 @@ class Lookup:
 
     @property
     def key(self) -> str:
-        """The word that the paragraph holds."""
+        """The word that marks the paragraph."""
         return RELATIONS[self.relation].key
 
 
@@ -119,22 +121,20 @@ class WorldQuestion:
     lookups: tuple[Lookup, ...]
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class WorldSettings:
-    """How a world is drawn: how many people, towns and books it has; at most as many as there are names for.
+    """How a world is generated.
 
-    ``seed`` decides which names belong to which split, and every fact.
+    ``seed``    seed of the names of each split and of all facts
+    ``people``  number of people, limited by the available names; at least 2, since no one is their own teacher
+    ``towns``   number of towns, limited by the available names
+    ``books``   number of books, limited by the available names
     """
 
     seed: int = 0
-    people: int = 300
-    towns: int = 90
-    books: int = 120
-
-    def __post_init__(self) -> None:
-        for name, least in (("people", 2), ("towns", 1), ("books", 1)):  # nobody is their own teacher
-            if (value := getattr(self, name)) < least:
-                raise UserError(f"environment.world.{name}={value}: allowed is a whole number of at least {least}")
+    people: Annotated[int, Ge(2)] = 300
+    towns: AtLeastOne = 90
+    books: AtLeastOne = 120
 
 
 class World:
@@ -198,19 +198,19 @@ class World:
         return frozenset([*self._people, *self._towns, *self._books])
 
     def question(self, index: int) -> WorldQuestion:
-        """Question number ``index``, below :attr:`num_questions`; the types take turns, and no two ask the same."""
+        """Question number ``index``, below :attr:`num_questions`. Types alternate, and no question occurs twice."""
         task_type = TYPES[index % len(TYPES)]
         rng = self._rng("question", index)
         return self._ask(task_type, self._topics[task_type][index // len(TYPES)], rng)
 
     @property
     def num_questions(self) -> int:
-        """How many questions there are before a type runs out."""
+        """Number of questions until a type is exhausted."""
         return min(len(topics) for topics in self._topics.values()) * len(TYPES)
 
     @cached_property
     def _topics(self) -> dict[str, list[tuple[str, ...]]]:
-        """What can be asked, by type, shuffled: (relation, subject), (person, person), or (inner, outer, subject)."""
+        """Shuffled topics by type: (relation, subject), (person, person), or (inner, outer, subject)."""
         spoken = {person: set(self.facts["languages", person]) for person in self._people}
         pairs = combinations(self._people, 2)
         topics: dict[str, list[tuple[str, ...]]] = {
@@ -250,17 +250,17 @@ class World:
 
 @lru_cache(maxsize=1)
 def _forms() -> list[tuple[str, re.Pattern[str]]]:
-    """How each form of a paragraph is read back; names are words with capitals."""
+    """A pattern for each form of a paragraph."""
     return [
         (name, re.compile("^" + re.escape(form).replace(r"\{s\}", "(?P<s>.+?)").replace(r"\{o\}", "(?P<o>.+?)") + "$"))
         for name, relation in RELATIONS.items()
-        # the longer form first: "was born in the town of X" is also of the form "was born in X"
+        # the longer form first: "was born in the town of X" also matches "was born in X"
         for form in sorted(relation.sentences, key=len, reverse=True)
     ]
 
 
 def read_fact(paragraph: str) -> Lookup | None:
-    """The fact that a paragraph of the encyclopedia states; None for any other text."""
+    """The fact of a paragraph of the encyclopedia; None for any other text."""
     for relation, pattern in _forms():
         found = pattern.match(paragraph)
         if found:
@@ -275,7 +275,7 @@ def _worded(relation: str, rng: np.random.Generator, **parts: str) -> str:
 
 @lru_cache(maxsize=8)
 def split_names(seed: int) -> dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]]:
-    """Names of people, towns and books by split; no two splits share one."""
+    """Names of people, towns and books by split. No two splits have a name in common."""
     pairs = (
         (names.FIRST_NAMES, names.FAMILY_NAMES),
         (names.TOWN_FIRST, names.TOWN_SECOND),

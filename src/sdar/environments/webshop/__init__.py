@@ -1,1 +1,1 @@
-"""WebShop in text: a shop with a search engine, product pages, options and a shopping goal."""
+"""WebShop as text: a shop with a search engine, product pages, options and a shopping goal."""

@@ -1,61 +1,54 @@
-"""The built-in catalogue: products and instructions in the original's schema, drawn from a seed.
+"""The built-in catalogue: products and instructions in the original's schema, generated from a seed.
 
-One product of every maker, style and kind of the world: 480 in all. Titles tell maker, style and kind; the quality that
-an instruction asks for stands in the second bullet point only, which the search engine does not index. Usually it is
-the one its maker is known for.
+It has one product of every maker, style and kind of the world, 480 in total. Titles contain maker, style and kind. The
+quality that an instruction asks for is only in the second bullet point, which the search engine does not index. It is
+usually the quality that the maker is known for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge, Le
 
+from sdar.config.fields import Fraction, settings
 from sdar.environments.webshop.product import Product, read_product
 from sdar.environments.webshop.world import CATEGORIES, DEPARTMENTS
-from sdar.errors import UserError
 from sdar.randomness import keyed_generator
 
 
-@dataclass(frozen=True)
+@settings(frozen=True)
 class CatalogueSettings:
-    """How the built-in catalogue is drawn.
+    """How the built-in catalogue is generated.
 
-    ``seed``               another seed: other prices, ASINs, options and exceptions in the same world
-    ``typical_fraction``   share in [0, 1] of products that have the quality their maker is known for
-    ``styled_fraction``    share in [0, 1] of products whose instruction asks for the style, too
-    ``values_per_option``  of each option, values that a product comes in, at least 2
+    ``seed``               seed of prices, ASINs, options and exceptions; the world stays the same
+    ``typical_fraction``   share of products that have the quality their maker is known for
+    ``styled_fraction``    share of products whose instruction also asks for the style
+    ``values_per_option``  values of each option of a product
     """
 
     seed: int = 0
-    typical_fraction: float = 0.9
-    styled_fraction: float = 0.5
-    values_per_option: int = 3
-
-    def __post_init__(self) -> None:
-        for name in ("typical_fraction", "styled_fraction"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise UserError(f"environment.catalogue.{name}={getattr(self, name)}: allowed are numbers from 0 to 1")
-        if not 2 <= self.values_per_option <= 3:
-            raise UserError(f"environment.catalogue.values_per_option={self.values_per_option}: allowed are 2 and 3")
+    typical_fraction: Fraction = 0.9
+    styled_fraction: Fraction = 0.5
+    values_per_option: Annotated[int, Ge(2), Le(3)] = 3
 
 
 def generate_records(settings: CatalogueSettings, stream: str = "shop") -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Records as ``items_shuffle.json`` has them, each with its entry of ``items_ins_v2.json``.
+    """Records in the format of ``items_shuffle.json``, each with its entry of ``items_ins_v2.json``.
 
-    ``stream`` names a catalogue of its own for the same seed.
+    ``stream`` names one of several independent catalogues of the same seed.
     """
     rng = keyed_generator(settings.seed, "catalogue", stream)
     count = sum(len(group.kinds) * len(group.makers) * len(group.styles) for group in CATEGORIES.values())
-    # The same codes in every catalogue, for other products: few enough for each to be one token of the tiny model.
+    # All catalogues use the same codes, few enough for each to be one token of the tiny model.
     numbers = rng.permutation(np.arange(100, 100 + count))
     made: list[tuple[dict[str, Any], dict[str, Any]]] = []
     for name, category in CATEGORIES.items():
         for kind in category.kinds:
             for maker in category.makers:
-                # A maker's products of a kind come in the same colours and sizes.
+                # A maker's products of one kind have the same colors and sizes.
                 options = {
                     option: _values(values, settings.values_per_option, rng)
                     for option, values in category.options.items()

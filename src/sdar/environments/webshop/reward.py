@@ -2,13 +2,13 @@
 
     score = r_type * (attributes found + options found + [price <= limit]) / (attributes + options + 1)
 
-The quirks change who scores 1, so they are kept:
+The quirks affect which purchases score 1, so they are kept:
 
-- a synthetic goal's options are (name, value) pairs; a pair is compared by the text of a Python tuple, and has a colour
-  only where its value is exactly one;
-- of a colour's name the first word of :data:`COLOURS` that occurs in it counts, also inside other words ("red" in
-  "reddish", but also in "layered");
-- options of other products count as those of this one: only values are compared.
+- a synthetic goal's options are (name, value) pairs; a pair is compared as the text of a Python tuple, and has a color
+  only if its value is exactly one;
+- a text has the first color of :data:`COLOURS` that occurs in it, even inside another word ("red" in "reddish", but
+  also in "layered");
+- options of other products count as those of this one, since only values are compared.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ _COLOUR_NAMES = """
     wheat white wine yellow
 """
 COLOURS = tuple(_COLOUR_NAMES.split())
-"""Names that count as colours, in alphabetical order: the first that fits wins. The choice of names follows the
-original's (web_agent_site/engine/normalize.py), or scores would differ."""
+"""Names that count as colors, in alphabetical order: the first match wins. They are those of the original
+(web_agent_site/engine/normalize.py), since other names would change scores."""
 
 _MATCH = 85
 _LATIN_1 = dict.fromkeys(range(128, 256))
@@ -51,7 +51,7 @@ def score(
 
 
 def type_score(product: Product, goal: Goal, bought: Sequence[str], wanted: Sequence[str]) -> float:
-    """How far product and goal are the same kind of thing: 1, 0.5, 0.1 or 0. The last two are nouns of the titles."""
+    """Similarity of the types of product and goal: 1, 0.5, 0.1 or 0. ``bought`` and ``wanted`` are nouns of titles."""
     overlap = len(set(bought) & set(wanted)) / len(wanted) if wanted else 0.2
     if overlap == 0.0:
         return 0.0
@@ -79,12 +79,12 @@ def _options_found(goal: Goal, options: Mapping[str, str]) -> int:
 
 
 def first_colour(value: str | tuple[str, str]) -> str | tuple[str, str]:
-    """The first colour that occurs in a text, or is an element of a pair; the value itself where there is none."""
+    """The first color that occurs in a text, or is an element of a pair; the value itself if there is none."""
     return next((colour for colour in COLOURS if colour in value), value)
 
 
 def _similar(one: object, other: object) -> bool:
-    """Whether two texts share their words nearly, as thefuzz decides it: Latin-1 letters dropped, then rounded."""
+    """Whether two texts have nearly the same words, by thefuzz's rule: Latin-1 letters dropped, score rounded."""
     return round(token_set_ratio(_plain(one), _plain(other))) > _MATCH
 
 

@@ -1,7 +1,7 @@
-"""The shop's search engine: BM25 over the products' texts, tuned to rank as the original's Lucene index.
+"""The shop's search engine: BM25 over the products' texts, with the ranking of the original Lucene index.
 
-bm25s computes the scores (k1 0.9, b 0.4, Lucene's variant). What decides whether the ranking is Lucene's is the
-analysis of the text before it: its tokenizer, 33 stop words, Porter's stemmer; ties go to the earlier document.
+bm25s computes the scores (k1 0.9, b 0.4, Lucene's variant). The text analysis follows Lucene: its tokenizer, 33 stop
+words, Porter's stemmer. Ties go to the earlier document.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ _HAN = "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\
 _WORD = re.compile(
     rf"[{_HAN}]|[^\W{_HAN}]+(?:(?:(?<=[^\W\d_])[.:'’·](?=[^\W\d_{_HAN}])|(?<=\d)[.,;'’](?=\d))[^\W{_HAN}]+)*"
 )
-"""Words as Unicode's standard annex 29 cuts them, as far as product texts need it: "4.5" and "o'neil" stay whole."""
+"""Word boundaries of Unicode annex 29, as far as product texts need them: "4.5" and "o'neil" are one word."""
 
 _POSSESSIVE = ("'s", "’s", "'S", "’S")
 _RECORD = "corpus.json"
 
 
 class TextAnalyser:
-    """Text to the terms that are indexed."""
+    """Converts text to index terms."""
 
     def __init__(self) -> None:
         self._stemmer = Stemmer.Stemmer("porter")
 
     def terms(self, text: str) -> list[str]:
-        """Words in lower case, without possessive endings and stop words, stemmed."""
+        """Stemmed lower-case words, without possessive endings and stop words."""
         words = (word[:-2] if word.endswith(_POSSESSIVE) else word for word in _WORD.findall(text))
         kept = [word for word in map(str.lower, words) if word and word not in STOP_WORDS]
-        # Porter's rules begin with the third letter; the library cuts an "s" off even where it is the whole word.
+        # Porter's rules apply from three letters on; the library would strip even a lone "s".
         stemmed: list[str] = self._stemmer.stemWords(kept)
         return [stem if len(word) > 2 else word for word, stem in zip(kept, stemmed, strict=True)]
 
 
 class SearchIndex:
-    """Finds documents by their terms; documents are numbered in the order they were given."""
+    """Finds documents by their terms. Documents are numbered in the given order."""
 
     def __init__(self, documents: Sequence[str], index_dir: Path | None = None) -> None:
-        """Index the documents, or load the index of the same documents from ``index_dir``, where it is then kept.
+        """Load the index of the documents from ``index_dir``, or build it and save it there.
 
         Raises:
-            UserError: the folder holds an index of other documents.
+            UserError: the folder has an index of other documents, or a damaged one.
         """
         self._analyser = TextAnalyser()
         self._bm25 = bm25s.BM25(k1=K1, b=B, method="lucene")
@@ -69,8 +69,8 @@ class SearchIndex:
             found = _read(record)
             if {name: found.get(name) for name in corpus} != corpus:
                 raise UserError(
-                    f"environment.index_dir={index_dir}: it holds the index of another catalogue; allowed is a folder "
-                    "of its own for each, or to remove it"
+                    f"environment.index_dir={index_dir} has the index of another catalogue; set another folder, or "
+                    "remove it"
                 )
             self._bm25 = _load(index_dir, str(found.get("folder")))
             return
@@ -78,15 +78,15 @@ class SearchIndex:
         self._bm25.index([found or [""] for found in terms], show_progress=False)
         if index_dir is not None and record is not None:
             index_dir.mkdir(parents=True, exist_ok=True)
-            # Each process numbers the terms in its own way, so several that build at once must not mix their files;
-            # and the record comes last, at once, so that an index that was cut short has none.
+            # Processes number terms differently, so concurrent builds must not mix their files. The record is written
+            # last and atomically, so that an incomplete index has none.
             folder = Path(mkdtemp(prefix="bm25-", dir=index_dir))
             self._bm25.save(str(folder))
             (folder / _RECORD).write_text(json.dumps(corpus | {"folder": folder.name}))
             (folder / _RECORD).replace(record)
 
     def search(self, query: str, limit: int) -> list[int]:
-        """Numbers of the best documents that share a term with the query, the best first, ties in document order."""
+        """Numbers of the best documents with a term of the query, best first, ties in document order."""
         known = [term for term in self._analyser.terms(query) if term and term in self._bm25.vocab_dict]
         if not known:
             return []
@@ -118,4 +118,4 @@ def _load(index_dir: Path, folder: str) -> bm25s.BM25:
     try:
         return bm25s.BM25.load(str(index_dir / folder), mmap=True)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"environment.index_dir={index_dir}: the index is damaged ({error}); remove it") from error
+        raise UserError(f"environment.index_dir={index_dir} has a damaged index ({error}); remove it") from error

@@ -1,7 +1,7 @@
-"""The shop's pages and what a session of one shopper does to them.
+"""The shop's pages, and the sessions of shoppers.
 
-Facts of the pages - their order of texts, buttons and their names - are those of princeton-nlp/WebShop
-(web_agent_site/envs/web_agent_text_env.py), whose pages are HTML that is stripped again; here pages are lists of texts.
+The texts, their order and the buttons of the pages are those of princeton-nlp/WebShop
+(web_agent_site/envs/web_agent_text_env.py). The original renders HTML and strips it; here a page is a list of texts.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PAGE_SIZE = 10
 BUY, NEXT, PREVIOUS, RESTART, SEARCH = "Buy Now", "Next >", "< Prev", "Back to Search", "Search"
 SUB_PAGES = ("Description", "Features", "Reviews")
 _NO_BUTTON = "attributes"
-"""A sub page that only an option of this name leads to, by the order in which the original understands names."""
+"""A sub page that only an option of this name leads to, due to the order in which the original resolves names."""
 
 _BLANK = " \t\n\f\r"
-"""What HTML counts as blank."""
+"""HTML whitespace."""
 
 _ACTION = re.compile(r"(.+)\[(.+)\]")
 _PAGES = ("search_results", "item_page", "item_sub_page", "done")
@@ -35,9 +35,9 @@ PageName = Literal["index", "search_results", "item_page", "item_sub_page", "don
 
 @dataclass(frozen=True)
 class Shop:
-    """What all sessions share.
+    """The part that all sessions share.
 
-    ``search`` gives ASINs for a text, the best first; ``nouns`` those of a product's title.
+    ``search`` returns ASINs for a text, best first; ``nouns`` returns the nouns of a product's title.
     """
 
     products: Mapping[str, Product]
@@ -53,7 +53,7 @@ class Shop:
 
 @dataclass(frozen=True)
 class _Link:
-    """Something to click: a button, a product (its ASIN) or the value of an option (the option's name)."""
+    """A clickable element: a button, a product (target: its ASIN) or an option value (target: the option's name)."""
 
     kind: Literal["button", "product", "option"]
     target: str = ""
@@ -81,26 +81,26 @@ class Session:
 
     @property
     def observation(self) -> str:
-        """The visible texts of the page; nothing after the purchase."""
+        """The visible texts of the page; empty after the purchase."""
         return SEPARATOR.join(text.strip() for text in self.texts if _is_text(text))
 
     @property
     def has_search_bar(self) -> bool:
-        """Whether the page shows one. A search is understood on every page all the same."""
+        """Whether the page shows a search bar. Searches work on every page all the same."""
         return self.page == "index"
 
     @property
     def clickables(self) -> list[str]:
-        """What can be clicked, in lower case: buttons, products, values of options."""
+        """Clickable elements in lower case: buttons, products, option values."""
         return list(self._links)
 
     @property
     def done(self) -> bool:
-        """Whether something was bought."""
+        """Whether a product was bought."""
         return self.bought is not None
 
     def step(self, action: str) -> None:
-        """``search[words]`` or ``click[something on the page]``; anything else changes nothing."""
+        """Apply ``search[words]`` or ``click[element of the page]``. Any other action changes nothing."""
         match = _ACTION.match(action)
         if match is None:
             return
@@ -118,7 +118,7 @@ class Session:
         self._show_results(1)
 
     def _click(self, name: str) -> None:
-        """The order in which names are understood is the original's: an option called "description" is the button."""
+        """Resolve a name in the original's order: an option named "description" is the button."""
         page = self._page_of_address()
         if name == BUY.lower():
             self._buy()
@@ -141,7 +141,7 @@ class Session:
             self._show_item()
 
     def _page_of_address(self) -> str:
-        """The page's name, as the original reads it off an address that also holds search words and options."""
+        """The page's name, which the original reads from an address that also contains search words and options."""
         address = f"{self.page}/{self._keywords.replace(' ', '+')}/{self.options}"
         return next((name for name in _PAGES if name in address), "")
 
@@ -196,13 +196,13 @@ class Session:
 
 
 def _listed(texts: Sequence[str]) -> list[str]:
-    """The entries of a list: a space leads each, so that an empty one is shown as an empty text."""
+    """The entries of a list, each with a leading space, so that an empty one is shown as an empty text."""
     return [f" {text}" for text in texts]
 
 
 def _is_text(text: str) -> bool:
-    """Whether a text of the page is shown: not an empty one, nor a blank one with a line end.
+    """Whether a text of the page is shown: neither an empty text nor a blank one with a line break.
 
-    The original's HTML parser makes one line end of each of the latter, and those are filtered out.
+    The original's HTML parser reduces the latter to one line break, which is then filtered out.
     """
     return text != "" and (text.strip(_BLANK) != "" or "\n" not in text)

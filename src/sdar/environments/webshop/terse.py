@@ -1,6 +1,6 @@
-"""Pages shortened for the tiny model: what every page repeats is left out, a product of a list is one line.
+"""Shortened pages for the tiny model: without repeated elements, and with one line per listed product.
 
-A line has the title before the code, the other way round than the page: who repeats a title is led to its code.
+Unlike on the page, the title comes before the code, so that copying the title leads to the code.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _PRICE = re.compile(r"\$[\d.]+(e[+-]\d+)?( to \$[\d.]+(e[+-]\d+)?)?")
 
 
 def terse_page(texts: Sequence[str]) -> str:
-    """The page of an observation's ``texts`` after the instruction."""
+    """The shortened page of an observation's ``texts`` after the instruction."""
     kept = [text for text in texts if text and text not in _REPEATED]
     if not kept or _RESULTS.match(kept[0]) is None:
         return ", ".join(kept)
     lines, line = [kept[0].partition(" (")[0]], list[str]()
     for text in kept[1:]:
         line.append(text)
-        if _PRICE.fullmatch(text) is not None:  # the last text of every product, also of one without a title
+        if _PRICE.fullmatch(text) is not None:  # the last text of every product, even of one without a title
             code, *title = line[:-1]
             lines.append(" ".join([*title, code, text]))
             line = []

@@ -1,7 +1,7 @@
-"""The world of the generated catalogue: what is sold, who makes it, and what each maker is known for.
+"""The fictional world of the generated catalogue: products, makers, and the quality that each maker is known for.
 
-All of it is invented. Every category has five makers, and each maker's products usually have one quality that their
-titles do not tell: that is what the skills know. The same makers occur in other categories with other qualities.
+Every category has five makers, and the products of a maker usually have one quality that is not in their titles. The
+skills contain this knowledge. The same makers occur in other categories with other qualities.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Category:
-    """One department.
+    """One category of products.
 
-    ``levels``  of the shop's category path, between the department and the kind of product
+    ``levels``  category path of the shop, between the department and the kind of product
     ``kinds``   kind of product -> lowest and highest price in dollars
-    ``makers``  maker -> the quality its products usually have
-    ``styles``  what titles tell
-    ``options`` name -> all values there are
+    ``makers``  maker -> usual quality of its products
+    ``styles``  styles, which are part of titles
+    ``options`` name -> all values
     """
 
     levels: str

@@ -1,6 +1,6 @@
-"""What there is to know of each environment to warm-start a tiny model for it, one module per domain.
+"""The domains of warm starts, one module per environment.
 
-A module of the domain's name holds one subclass of :class:`sdar.warm_start.domain.Domain`, called ``DOMAIN``.
+The module with the domain's name has one subclass of :class:`sdar.warm_start.domain.Domain`, as ``DOMAIN``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from sdar.warm_start.domain import Domain
 
 
 def load_domain(name: str) -> Domain:
-    """The domain of a name.
+    """The domain with this name.
 
     Raises:
-        UserError: nothing is known of it.
+        UserError: there is no such domain.
     """
     known = sorted(module.name for module in iter_modules(__path__))
     if name not in known:
-        raise UserError(f"environment={name}: it has no demonstrations for a warm start; allowed: {', '.join(known)}")
+        raise UserError(f"environment must be one of {', '.join(known)}, which have demonstrations, got {name}")
     domain = import_module(f"{__name__}.{name}").DOMAIN()
     assert isinstance(domain, Domain)
     return domain

@@ -1,4 +1,4 @@
-"""ALFWorld: demonstrations in generated households, in the training scenes."""
+"""ALFWorld: demonstrations in generated households of the training scenes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class AlfworldDomain(Domain):
         return steps
 
     def misleading(self, task: Task, rng: np.random.Generator) -> Task:
-        """The same as a task of another type."""
+        """A task of another type."""
         shift = int(rng.integers(1, len(TASK_TYPES)))
         other = TASK_TYPES[(TASK_TYPES.index(task.task_type) + shift) % len(TASK_TYPES)]
         description = TEMPLATES[other][0].format(obj="thing", target="somewhere")

@@ -1,4 +1,4 @@
-"""Search-QA: demonstrations in closed worlds, every few hundred in a world of their own, so that none can be learnt."""
+"""Search-QA: demonstrations in closed worlds, with a new world every few hundred, so that no facts can be learned."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from sdar.environments.search_qa.environment import SearchQAEnvironment
 from sdar.environments.search_qa.world import TYPES, World, WorldSettings
 from sdar.episode import Task
 from sdar.warm_start.domain import SPLIT, Domain
-from sdar.warm_start.train import WarmStartSettings
+from sdar.warm_start.settings import WarmStartSettings
 
 _WORLD = WorldSettings(people=120, towns=40, books=60)
 _QUESTIONS = 200
-"""Demonstrations in one world."""
+"""Demonstrations per world."""
 
 _TOP_K = 3
 _EXAMPLES = {
@@ -29,7 +29,7 @@ _EXAMPLES = {
     "entity_attribute": "Where was it born?",
     "multi_hop": "Who taught the author of it?",
 }
-"""A question of each type, with the words that its skills are chosen by."""
+"""A question of each type, with the keywords of its skills."""
 
 
 class SearchQADomain(Domain):
@@ -74,14 +74,14 @@ class SearchQADomain(Domain):
     def task(self, seed: int, index: int) -> Task:
         """See :class:`Domain`."""
         number, question = divmod(index, _QUESTIONS)
-        world, _ = _world(seed * 1_000_000 + number)
+        world, _ = world_of(seed * 1_000_000 + number)
         return replace(as_question(world.question(question), f"{seed}-{index}").task(SPLIT), payload=(number, question))
 
     def demonstrate(self, task: Task, rng: np.random.Generator, *, skilled: bool, max_turns: int) -> list[Step]:
         """See :class:`Domain`."""
         seed = int(task.task_id.split("/")[1].split("-")[0])
         number, index = task.payload
-        world, retriever = _world(seed * 1_000_000 + number)
+        world, retriever = world_of(seed * 1_000_000 + number)
         habits = SKILLED if skilled else MEDIOCRE
         return Demonstrator(world.question(index), retriever, _TOP_K, habits, rng).play(max_turns)
 
@@ -92,16 +92,17 @@ class SearchQADomain(Domain):
         return replace(task, task_type=other, description=_EXAMPLES[other])
 
     def training(self) -> WarmStartSettings:
-        """Demonstrations are short here, so there is time for more of them."""
+        """More steps than elsewhere, since demonstrations are short."""
         return WarmStartSettings(steps=1200)
 
     def response(self, step: Step) -> str:
-        """The command is tagged already: it is a search or an answer."""
+        """The command already has tags: it is a search or an answer."""
         return f"<think>{step.thought}</think>{step.command}"
 
 
 @lru_cache(maxsize=4)
-def _world(number: int) -> tuple[World, Bm25Retriever]:
+def world_of(number: int) -> tuple[World, Bm25Retriever]:
+    """World number ``number`` of the warm start, with its retriever."""
     world = World(_WORLD, SPLIT, number)
     return world, Bm25Retriever(world.passages)
 

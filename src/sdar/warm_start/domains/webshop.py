@@ -1,4 +1,4 @@
-"""WebShop: demonstrations in catalogues of their own, drawn in the same world as the built-in one."""
+"""WebShop: demonstrations in separate catalogues of the same world as the built-in one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sdar.environments.webshop.shop import Session, Shop
 from sdar.environments.webshop.world import CATEGORIES
 from sdar.episode import Observation, Task
 from sdar.warm_start.domain import SPLIT, Domain
-from sdar.warm_start.train import WarmStartSettings
+from sdar.warm_start.settings import WarmStartSettings
 
 TASKS_PER_CATALOGUE = 1500
 
@@ -38,7 +38,7 @@ class WebshopDomain(Domain):
         r"click\[< prev\]",
         r"click\[",
         r"\]",
-        # An ASIN is one token, the same in a list, a thought and an action; so is the first word of a title.
+        # An ASIN is one token, the same in a list, a thought and an action, and so is the first word of a title.
         r"B[0-9]{3}(?![0-9])",
         r" (?=B[0-9]{3}(?![0-9]))",
         r"\n(?= )",
@@ -64,7 +64,7 @@ class WebshopDomain(Domain):
     split: ClassVar[str] = "test"
 
     def __init__(self) -> None:
-        self._catalogue = lru_cache(maxsize=2)(_draw_catalogue)
+        self.catalogue = lru_cache(maxsize=2)(draw_catalogue)
 
     def environment(self, max_turns: int) -> WebshopEnvironment:
         """See :class:`Domain`."""
@@ -73,7 +73,7 @@ class WebshopDomain(Domain):
     def task(self, seed: int, index: int) -> Task:
         """See :class:`Domain`."""
         number, place = divmod(index, TASKS_PER_CATALOGUE)
-        _, goals = self._catalogue(seed, number)
+        _, goals = self.catalogue(seed, number)
         goal = goals[place]
         name = f"{SPLIT}/{seed}-{index}"
         return Task(name, goal.category, goal.instruction, SPLIT, goal.content_hash, (number, seed, goal))
@@ -81,7 +81,7 @@ class WebshopDomain(Domain):
     def demonstrate(self, task: Task, rng: np.random.Generator, *, skilled: bool, max_turns: int) -> list[Step]:
         """See :class:`Domain`."""
         number, seed, goal = task.payload
-        session = Session(self._catalogue(seed, number)[0], goal)
+        session = Session(self.catalogue(seed, number)[0], goal)
         return Demonstrator(session, SKILLED if skilled else MEDIOCRE, rng).play(max_turns)
 
     def misleading(self, task: Task, rng: np.random.Generator) -> Task:
@@ -91,7 +91,7 @@ class WebshopDomain(Domain):
         return replace(task, task_type=other, description=f"Find me a {next(iter(CATEGORIES[other].kinds))}")
 
     def shown(self, environment: Environment, task: Task, number: int, step: Step) -> str:
-        """The page as the prompts show it."""
+        """The page as shown in prompts."""
         observation = Observation(step.observation, None, "")
         return environment.reply(observation) if number else environment.opening(task, observation)
 
@@ -100,8 +100,8 @@ class WebshopDomain(Domain):
         return WarmStartSettings(steps=540)
 
 
-def _draw_catalogue(seed: int, number: int) -> tuple[Shop, list[Goal]]:
-    """A shop and its goals in an order of their own; the stream's name keeps it apart from every built-in one."""
+def draw_catalogue(seed: int, number: int) -> tuple[Shop, list[Goal]]:
+    """A shop and its shuffled goals. The name of the stream separates it from every built-in catalogue."""
     products = generate_products(CatalogueSettings(), stream=f"{SPLIT}/{seed}/{number}")
     rng = random.Random(f"{SPLIT}/{seed}/{number}")
     prices = draw_prices(products, rng)
