@@ -4,6 +4,19 @@ import os
 from typing import Any
 
 import pytest
+from jaxtyping import install_import_hook
+
+import toys.shapes  # noqa: F401 - named below
+
+# Shapes in annotations are checked at every call of these modules. Before they are imported for the first time.
+SHAPED = (
+    "objective.tokens",
+    "objective.kl",
+    "objective.policy_gradient",
+    "objective.full_vocabulary",
+    "learning.batch",
+)
+install_import_hook([f"sdar.{name}" for name in SHAPED], "toys.shapes.checked")
 
 # Two processes with several OpenMP threads each spin against one another; small tests gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -60,11 +60,12 @@ def test_an_episode_ended_by_an_error_says_which(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained():
-    """A module after one iteration of 12 episodes, and these."""
+    """A module after one iteration, and that iteration, of 12 episodes."""
     policy = toy_policy()
     module, data = toy_module(policy, distillation_coefficient=0.0), toy_datamodule(policy)
+    first = data.collect(0)
     train(module, data, 1)
-    return module, data.collect(0)
+    return module, first
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 50])

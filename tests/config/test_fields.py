@@ -101,8 +101,8 @@ def test_a_range_holds_its_bounds_as_it_says(bound: float, value: float) -> None
         ({"count": 1, "limit": math.nan}, "Outer.limit must be a number > 1 or null, got nan"),
         ({"count": 1, "source": "young"}, "Outer.source must be 'old' or 'new', got 'young'"),
         ({"count": 1, "inner": {"rate": 0.1}}, "Outer.inner must be an object (Inner)"),
-        ({}, "Outer: count is missing"),
-        ({"count": 1, "cuont": 2}, "cuont"),
+        ({}, "Outer.count is missing"),
+        ({"count": 1, "cuont": 2}, "Outer has no setting cuont; it takes count, inner, pair, source, limit"),
         ({"count": 13}, "count must not be 13"),
     ],
 )
@@ -111,6 +111,16 @@ def test_a_wrong_field_is_told_in_one_sentence(fields: dict[str, Any], sentence:
         Outer(**fields)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_positional_and_inherited_fields_are_named() -> None:
+    class Derived(Outer):
+        """Adds nothing."""
+
+    with pytest.raises(UserError, match=r"Derived\.count must be"):
+        Derived(0)
+    with pytest.raises(UserError, match="Outer has no setting 5"):
+        Outer(1, Inner(), (1, 2), Source.OLD, 2.0, 6, 7)  # type: ignore[call-arg]
 
 
 def test_settings_are_frozen_and_checked_when_replaced() -> None:

@@ -1,4 +1,4 @@
-"""check_env passes what keeps the protocol and names what breaks it."""
+"""check_env accepts environments that follow the protocol and names every violation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs" / "environments.md"
 
 @pytest.fixture(scope="module")
 def guide() -> dict[str, Any]:
-    """The names the guide's code defines; running it checks the toy environment."""
+    """The names that the guide's code defines. Running it checks the toy environment."""
     names: dict[str, Any] = {"__name__": "guide"}
     for block in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL):
         exec(compile(block, str(GUIDE), "exec"), names)

@@ -1,4 +1,4 @@
-"""docs/custom_environment.md as it stands: short, correct, playable and trainable."""
+"""The code in docs/custom_environment.md is short, correct, playable and trainable."""
 
 from __future__ import annotations
 

@@ -7,7 +7,8 @@ import pytest
 from sdar.episode import EndReason, StepOutcome
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import make_panel
-from sdar.evaluation.report import EvaluationResult, TaskRecord, final_table, merge, summarise
+from sdar.evaluation.report import final_table
+from sdar.evaluation.result import EvaluationResult, TaskRecord, merge, summarise
 from sdar.evaluation.statistics import wilson_interval
 from toys.rollouts import CountingEnvironment, fake_collector, requests
 

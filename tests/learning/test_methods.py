@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sdar.errors import UserError
-from sdar.objective.estimator import GroupAdvantage, ReleaseAdvantage
+from sdar.objective.estimator import GroupAdvantage, ReferenceCodeAdvantage
 from sdar.objective.gigpo import StepGroupAdvantage
 from sdar.objective.objective import ConstantLength
 from sdar.objective.shaping import RLSD
@@ -185,7 +185,7 @@ def test_gigpo_says_how_many_turns_have_company():
 def test_the_reference_code_has_its_own_form_of_grpos_advantage_and_of_no_other():
     settings = {"context": "window", "rows_per_step": 4, "micro_batch_rows": 2, "distillation_coefficient": 0.0}
     module = toy_module(toy_policy(), advantage=GroupAdvantage(invalid_penalty=0.3), **settings)
-    assert module.method.estimator == ReleaseAdvantage(invalid_penalty=0.3)
+    assert module.method.estimator == ReferenceCodeAdvantage(invalid_penalty=0.3)
     with pytest.raises(UserError, match="loss_aggregation=reference_code"):
         toy_module(toy_policy(), advantage=StepGroupAdvantage(), **settings)
 

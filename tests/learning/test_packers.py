@@ -1,5 +1,6 @@
 """The packers: the mask marks the sampled ids and nothing else, and the teacher scores the very same ids."""
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +12,7 @@ from sdar.errors import UserError
 from sdar.learning.batch import PrivilegedContextError, TokenBatch, align, pack, pack_teacher
 from sdar.learning.step_plan import plan_steps
 from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
-from sdar.policy.log_probs import TokenScores
+from sdar.objective.tokens import TokenScores
 
 PAD = 0
 SEEN = Observation("", None, "")
@@ -252,6 +253,15 @@ def test_to_moves_every_tensor():
     assert {t.device.type for t in (moved.ids, moved.advantage, moved.episode_index)} == {"meta"}
 
 
+@pytest.fixture
+def no_checks_of_shapes():
+    """As users run it: only what the code itself refuses."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("no_checks_of_shapes")
 def test_shapes_that_do_not_belong_together_are_refused():
     batch = pack([TWO_TURNS], [[1, 1]], PAD)
     with pytest.raises(ValueError, match="advantage has shape"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sdar.episode import EndReason, Episode, Observation, Task, Turn
 from sdar.errors import UserError
 from sdar.objective.advantage import group_advantages
-from sdar.objective.estimator import CentredAdvantage, GroupAdvantage, ReleaseAdvantage
+from sdar.objective.estimator import CentredAdvantage, GroupAdvantage, ReferenceCodeAdvantage
 from sdar.objective.gigpo import StepGroupAdvantage, discounted_returns, step_advantages, step_groups
 
 
@@ -152,7 +152,7 @@ def test_turns_of_a_step_group_sum_to_zero():
 
 
 def test_only_grpo_has_a_form_over_turn_rows():
-    assert GroupAdvantage(invalid_penalty=0.3).over_turn_rows() == ReleaseAdvantage(0.3)
+    assert GroupAdvantage(invalid_penalty=0.3).over_turn_rows() == ReferenceCodeAdvantage(0.3)
     for estimator in (CentredAdvantage(), StepGroupAdvantage()):
         with pytest.raises(UserError, match=r"loss_aggregation=reference_code.*algorithm=grpo"):
             estimator.over_turn_rows()
@@ -168,7 +168,7 @@ def test_only_grpo_has_a_form_over_turn_rows():
         (StepGroupAdvantage, "gamma", 1.5, "a number >= 0 and <= 1"),
         (StepGroupAdvantage, "step_weight", math.inf, "a number >= 0"),
         (StepGroupAdvantage, "mode", "none", "'mean_norm' or 'mean_std_norm'"),
-        (ReleaseAdvantage, "invalid_penalty", -1.0, "a number >= 0"),
+        (ReferenceCodeAdvantage, "invalid_penalty", -1.0, "a number >= 0"),
     ],
 )
 def test_a_setting_out_of_range_is_named_with_its_value(kind, setting, value, allowed):

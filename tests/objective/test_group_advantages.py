@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar.episode import EndReason, Episode, Observation, Task, Turn
-from sdar.objective.advantage import GroupSummary, group_advantages, release_advantages, summarise_groups
+from sdar.objective.advantage import equal_groups, group_advantages, reference_code_advantages
 
 SEEN = Observation("", None, "")
 
@@ -42,12 +42,6 @@ def test_groups_are_told_apart_by_task_and_keep_the_order_of_the_episodes():
     deviation = {"a": math.sqrt(8), "b": math.sqrt(8)}
     expected = [[2 / deviation["a"]], [-2 / deviation["b"]], [-2 / deviation["a"]], [2 / deviation["b"]]]
     assert_close(group_advantages(episodes), expected)
-
-
-def test_another_key_makes_other_groups():
-    episodes = [episode("a", [4], member=0), episode("b", [0], member=0), episode("c", [9], member=1)]
-    found = group_advantages(episodes, group_key=lambda e: e.member)
-    assert_close(found, [[2 / math.sqrt(8)], [-2 / math.sqrt(8)], [0.0]])
 
 
 def test_long_episodes_weigh_no_more_than_short_ones():
@@ -115,11 +109,8 @@ def test_summary_counts_groups_once():
         episode("alone", [10]), episode("alone", [0], end=EndReason.ERROR_TOOL),
         episode("broken", [0], end=EndReason.ERROR_TOOL),
     ]  # fmt: skip
-    summary = summarise_groups(episodes)
-    assert summary == GroupSummary(groups=2, equal_groups=1, unusable_groups=2, error_episodes=2)
-    assert summary.equal_group_fraction == 0.5
-    assert (summary + summary).equal_group_fraction == 0.5
-    assert summarise_groups([]).equal_group_fraction == 0.0
+    assert equal_groups(episodes) == (1, 2)
+    assert equal_groups([]) == (0, 0)
 
 
 # The statistics of the paper's code ---------------------------------------------------------------------------------
@@ -148,33 +139,33 @@ def test_reference_code_golden_group_by_hand():
     variance = (2 * (10 - mean) ** 2 + (9.9 - mean) ** 2 + mean**2) / 3
     unit = math.sqrt(variance) + 1e-6
     assert_close(
-        release_advantages(group, invalid_penalty=0.1),
+        reference_code_advantages(group, invalid_penalty=0.1),
         [[(10 - mean) / unit, (10 - mean) / unit, (9.9 - mean) / unit], [-mean / unit]],
     )
 
 
 def test_reference_code_statistics_of_a_single_row_are_zero_and_one():
-    (found,) = release_advantages([episode("a", [7], invalid={0})], invalid_penalty=0.1)
+    (found,) = reference_code_advantages([episode("a", [7], invalid={0})], invalid_penalty=0.1)
     assert found == pytest.approx([6.9 / (1 + 1e-6)])
 
 
 def test_reference_code_penalties_alone_give_large_advantages_in_a_group_of_equal_returns():
     """One invalid row in 400 of an all-failed group: (n - 1) / n * 0.1 over 0.1 / sqrt(n) is about -20."""
     group = [episode("a", [0] * 200, invalid={3}), episode("a", [0] * 200)]
-    assert release_advantages(group, invalid_penalty=0.1)[0][3] == pytest.approx(-20, abs=0.1)
+    assert reference_code_advantages(group, invalid_penalty=0.1)[0][3] == pytest.approx(-20, abs=0.1)
     assert group_advantages(group, invalid_penalty=0.1)[0][3] == pytest.approx(-0.1)
 
 
 def test_reference_code_leaves_out_episodes_that_an_error_ended():
     group = [episode("a", [10]), episode("a", [0, 0]), episode("a", [3], end=EndReason.ERROR_TOOL)]
-    assert_close(release_advantages(group), [*reference_code_loop(group[:2], 0.0), [0.0]])
-    (found,) = release_advantages([episode("a", [3], end=EndReason.ERROR_TOOL)])
+    assert_close(reference_code_advantages(group), [*reference_code_loop(group[:2], 0.0), [0.0]])
+    (found,) = reference_code_advantages([episode("a", [3], end=EndReason.ERROR_TOOL)])
     assert found == [0.0]
 
 
 def test_reference_code_refuses_a_return_that_is_not_finite():
     with pytest.raises(ValueError, match="is nan"):
-        release_advantages([episode("a", [math.nan])])
+        reference_code_advantages([episode("a", [math.nan])])
 
 
 @given(st.data())
@@ -184,7 +175,7 @@ def test_reference_code_statistics_equal_plain_loops_on_ragged_groups(data):
         episode(data.draw(st.sampled_from("abc")), data.draw(rewards), invalid=data.draw(st.sets(st.integers(0, 5))))
         for _ in range(data.draw(st.integers(1, 8)))
     ]
-    found, expected = release_advantages(episodes, invalid_penalty=0.1), reference_code_loop(episodes, 0.1)
+    found, expected = reference_code_advantages(episodes, invalid_penalty=0.1), reference_code_loop(episodes, 0.1)
     for values, other in zip(found, expected, strict=True):
         # A standard deviation of rounding errors instead of 0 is still below 1e-6.
         assert values == pytest.approx(other, rel=1e-6, abs=1e-6)

@@ -73,9 +73,9 @@ def test_a_controller_continues_from_its_state():
     ("build", "message"),
     [
         (lambda: Constant(-1.0), "Constant.value must be a number >= 0, got -1.0"),
-        (lambda: Linear(0.0, float("inf"), 3), "Linear.end must be a number >= 0, got inf"),
-        (lambda: Linear(0.0, 1.0, 0), "Linear.iterations must be a whole number >= 1, got 0"),
-        (lambda: Cosine(-0.5, 1.0, 3), "Cosine.start must be a number >= 0, got -0.5"),
+        (lambda: Linear(0.0, float("inf"), 3), "end must be a number >= 0, got inf"),
+        (lambda: Linear(0.0, 1.0, 0), "iterations must be a whole number >= 1, got 0"),
+        (lambda: Cosine(-0.5, 1.0, 3), "start must be a number >= 0, got -0.5"),
         (lambda: WarmDown(zero_at=3, hold=3), "zero_at must be > hold=3, got 3"),
         (lambda: WarmDown(zero_at=3, hold=-1), "WarmDown.hold must be a whole number >= 0, got -1"),
         (lambda: Feedback(target=1.5), "Feedback.target must be a number >= 0 and <= 1, got 1.5"),

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdar.policy.log_probs import naive_score_tokens, score_tokens
+from sdar.policy.log_probs import score_tokens
 from toys.models import tiny_random_model
+from toys.reference import naive_score_tokens
 
 
 def _batch(kind: str = "right", rows: int = 5, width: int = 23) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -12,10 +12,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from sdar.errors import UserError
 from sdar.policy.language_model import hf_model, weights_hash
-from sdar.policy.log_probs import naive_score_tokens, score_tokens
+from sdar.policy.log_probs import score_tokens
 from sdar.policy.lora import LoraSettings, adapters_off, add_adapters, merge_adapters
 from sdar.policy.trainable import trainable
 from toys.models import tiny_random_model, toy_tokenizer
+from toys.reference import naive_score_tokens
 
 IDS = torch.arange(3, 23).reshape(2, 10)
 REAL = torch.ones_like(IDS, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""The shipped ALFWorld skills say where things usually are, and that is where the generator usually puts them."""
+"""The usual places in the shipped ALFWorld skills are those of the generator."""
 
 import re
 

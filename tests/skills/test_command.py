@@ -1,4 +1,4 @@
-"""``python -m sdar.skills`` says what would be retrieved, and why."""
+"""``sdar skills`` shows what would be retrieved, and why."""
 
 import pytest
 

@@ -38,7 +38,7 @@ def selected(description, general=False):
         ("put a hot mug in cabinet", ["heat"]),
         ("Put a HOT mug in cabinet.", ["heat"]),
         ("heat some egg and put it in diningtable", ["heat"]),
-        ("put that hotdog in the cooler", ["place"]),  # neither hat nor hot nor cool is a word of it
+        ("put that hotdog in the cooler", ["place"]),  # hat, hot and cool are not words of it
         ("put two pen in drawer", ["two"]),
         ("examine the book with the desk \n lamp", ["look"]),
         ("look at the book under the desklamp", ["look"]),

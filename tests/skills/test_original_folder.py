@@ -1,4 +1,4 @@
-"""Folders in the format of the paper's release are read as they stand."""
+"""Folders in the format of the paper's release are read unchanged."""
 
 import json
 
@@ -74,7 +74,7 @@ def test_questions_find_their_skill_by_data_set_as_in_the_releases_code(tmp_path
     assert [read(name) for name in ("nq", "triviaqa")] == [["direct_retrieval"]] * 2
     assert read("popqa") == ["entity_attribute_lookup"]
     assert [read(name) for name in ("hotpotqa", "2wikimultihopqa", "bamboogle")] == [["multi_hop_reasoning"]] * 3
-    assert read("musique") == read("compare") == ["compare"]  # what the folder says comes first
+    assert read("musique") == read("compare") == ["compare"]  # the folder takes precedence
     assert read("trec") == []
 
 

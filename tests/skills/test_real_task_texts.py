@@ -1,6 +1,6 @@
-"""The libraries for language models over real WebShop instructions and real questions, where SDAR_TEST_DATA has them.
+"""The libraries for language models over real WebShop instructions and real questions, if SDAR_TEST_DATA has them.
 
-What is intended is taken from elsewhere: a product's place in the shop's own tree, and the data set of a question.
+The expected skill comes from elsewhere: the product's place in the shop's category tree, or the question's data set.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ QUESTIONS = {
     "triviaqa": ({"direct_retrieval"}, 0.93, 0.93),
     "popqa": ({"entity_attribute"}, 1.0, 0.99),
     "2wikimultihopqa": ({"multi_hop", "comparison"}, 0.99, 0.99),
-    "bamboogle": ({"multi_hop", "comparison"}, 0.4, 0.25),  # in anybody's words: only the data set tells
+    "bamboogle": ({"multi_hop", "comparison"}, 0.4, 0.25),  # free wording: only the data set identifies the type
     "hotpotqa": ({"multi_hop", "comparison"}, 0.4, 0.4),
 }
 RETRIEVAL = KeywordRetrieval(general=False)

@@ -1,4 +1,4 @@
-"""The shipped skills of Search-QA: questions select those of their own kind, and no others."""
+"""The shipped skills of Search-QA: questions select the skills of their type and no others."""
 
 from __future__ import annotations
 

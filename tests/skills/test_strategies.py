@@ -1,4 +1,4 @@
-"""Every strategy of retrieval: what it picks, in which order, and that its draws can be made again."""
+"""Every retrieval strategy: its choices, their order, and reproducible draws."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_adversarial_skills_are_wrong_and_stay_with_their_task():
     assert {one for (one,) in found.values()} == {"cool", "place"}
     for name, chosen in found.items():
         assert names(retrieval.select(LIBRARY, task(name=name), Draw(7, 5, 3))) == chosen
-    # Neither what the type names nor what a keyword selects is wrong; where all is right, nothing is chosen.
+    # Skills of the type and skills with a matching keyword are not wrong. If none is wrong, none is chosen.
     both = SkillLibrary((skill("cool", "cold", task_type="cooling"), skill("heat", "hot", task_type="heating")))
     assert retrieval.select(both, task("a cold mug", "heating")) == []
 

@@ -1,4 +1,4 @@
-"""The bandit equals a sequence worked out by hand, and does not depend on how an iteration is spread over ranks."""
+"""The bandit equals a sequence computed by hand, and does not depend on how an iteration is split over ranks."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def play(bandit, of_iteration, returns):
 
 def test_a_sequence_by_hand():
     bandit = UCBRetrieval(exploration=1.0)
-    # Two tasks of the type in every iteration, c = 1. Never tried goes first; n counts at the choice.
+    # Two tasks of the type in every iteration, c = 1. Untried skills come first; n is updated at the choice.
     assert play(bandit, tasks("t1", "t2"), [10, 0]) == ["a", "b"]  # means: a 1, b 0
     # c first. Then N = 3, all n = 1: a has 1 + sqrt(ln 3) = 2.048, b and c (no reward yet) 1.048.
     assert play(bandit, tasks("t3", "t4"), [5, 8]) == ["c", "a"]  # c 0.5, a (1 + 0.8) / 2 = 0.9

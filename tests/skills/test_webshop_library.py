@@ -1,4 +1,4 @@
-"""The shipped WebShop skills say what the makers are known for, and every instruction selects its own."""
+"""The shipped WebShop skills contain the makers' qualities, and every instruction selects its own skill."""
 
 import re
 

@@ -37,7 +37,7 @@ class FakeChat:
         return text_ids(text)
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(str(token) for token in ids)
+        return "".join(str(token) for token in ids if token != END)
 
 
 def text_ids(text: str) -> list[int]:

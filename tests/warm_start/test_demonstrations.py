@@ -1,4 +1,4 @@
-"""Demonstrations of the warm start: the very ids of a rollout, and a loss on what is to be imitated only."""
+"""Demonstrations of the warm start: the ids of a rollout, and a loss on imitated parts only."""
 
 import hashlib
 from functools import lru_cache

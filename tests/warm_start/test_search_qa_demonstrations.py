@@ -1,4 +1,4 @@
-"""Demonstrations of Search-QA: played in worlds of their own, by one who knows how and one who does not."""
+"""Demonstrations of Search-QA: separate worlds, a skilled player and a mediocre one."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_demonstrations_share_no_name_with_training_or_validation() -> None:
 
 
 def test_a_name_has_other_facts_in_another_world() -> None:
-    """What was read once is no use later, so that reading is all that can be learnt."""
+    """Facts do not carry over, so that reading is all that can be learned."""
     facts = [world_of(number)[0].facts for number in range(6)]
     known = Counter(key for world in facts for key in world)
     again = [key for key, count in known.items() if count > 1]

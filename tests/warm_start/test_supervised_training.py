@@ -48,7 +48,7 @@ def test_what_weighs_nothing_does_not_move_the_loss():
 
 
 class Endless:
-    """The same demonstrations over and over."""
+    """The same demonstrations, repeated."""
 
     def __init__(self, rows):
         self._rows = rows

@@ -1,4 +1,4 @@
-"""Demonstrations of shopping: what an agent could have seen and done, in the ids of a rollout."""
+"""Demonstrations of shopping: the agent's view and actions, in the ids of a rollout."""
 
 from functools import lru_cache
 from types import SimpleNamespace

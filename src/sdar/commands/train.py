@@ -150,7 +150,7 @@ def _multirun(line: CommandLine) -> int:
         for number, (overrides, config) in enumerate(zip(combinations, configs, strict=True), start=1)
     ]
     folder = new_run_folder(configs[0]["logs_dir"], "multirun", datetime.now())
-    states = launch(folder, jobs, how)
+    states = launch(folder, jobs, how, resumes=False)
     return max([abs(int(state.get("code", 1))) for state in states.values()] + [int(len(states) < len(jobs))])
 
 

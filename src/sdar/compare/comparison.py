@@ -1,10 +1,12 @@
-"""What finished runs say about methods: per run, per method, and pair by pair against the first method."""
+"""The figures of a comparison: per method over its seeds, and pair by pair against the baseline, the first method."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sdar.compare.records import AFTER, BEFORE, WITH_SKILLS, FinishedRun
 from sdar.evaluation.statistics import (
@@ -12,28 +14,41 @@ from sdar.evaluation.statistics import (
     bootstrap_mean,
     detectable_difference,
     mean_over_runs,
-    paired_difference,
     standard_deviation,
 )
 
 Runs = Mapping[tuple[str, int], FinishedRun]
-"""(method, seed) -> its finished run; runs that are missing are left out."""
+"""(method, seed) -> its finished run. Missing runs have no entry."""
 
 VIEWS = {"without skills": "", "with skills": WITH_SKILLS}
-"""How the trained student was played: alone, and with the skills in its prompt."""
+"""How the student was evaluated -> what that adds to the name of its row."""
 
 
 @dataclass(frozen=True)
-class Both:
-    """One mean with two intervals: Student's t, and the bootstrap's."""
+class Sample:
+    """One value per run, at least one, and the estimates of their mean."""
 
-    student: Estimate
-    bootstrap: Estimate
+    values: tuple[float, ...]
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Both:
-        """Raises ValueError without a value."""
-        return cls(mean_over_runs(values), bootstrap_mean(values))
+    @cached_property
+    def student(self) -> Estimate:
+        """Mean with Student's t interval."""
+        return mean_over_runs(self.values)
+
+    @cached_property
+    def bootstrap(self) -> Estimate:
+        """Mean with the bootstrap interval."""
+        return bootstrap_mean(self.values)
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the values. NaN for one value."""
+        return standard_deviation(self.values)
+
+    @property
+    def detectable(self) -> float:
+        """The true mean that this many values detect with 80 % power. Infinite (unknown) if the values do not vary."""
+        return detectable_difference(self.deviation, len(self.values)) if self.deviation > 0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -43,80 +58,51 @@ class MethodSummary:
     method: str
     view: str
     seeds: tuple[int, ...]
-    after: Both
-    rise: Both
+    after: Sample
+    rise: Sample
 
 
 @dataclass(frozen=True)
 class PairedSummary:
-    """A method minus the baseline, over the seeds that both have.
-
-    ``deviation``   standard deviation of the differences; NaN for one pair
-    ``detectable``  the true difference that this many pairs find with 80 % power; infinite (not known) where the
-                    differences do not vary, as with one pair
-    """
+    """A method minus the baseline, after training, over the seeds of both."""
 
     method: str
     baseline: str
     view: str
     seeds: tuple[int, ...]
-    differences: tuple[float, ...]
-    mean: Both
-    deviation: float
-    detectable: float
+    differences: Sample
 
 
 def summarise_methods(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> list[MethodSummary]:
-    """Per method and view, over the seeds that have a finished run; methods without one are left out."""
+    """One summary per method and view, over the seeds that have a finished run. Methods without one are left out."""
     found: list[MethodSummary] = []
-    for view in VIEWS:
-        for method in methods:
-            rates = {seed: _rates(runs, method, seed, view) for seed in seeds}
-            known = {seed: rate for seed, rate in rates.items() if rate is not None}
-            if known:
-                after = Both.of([after for _, after in known.values()])
-                rise = Both.of([after - before for before, after in known.values()])
-                found.append(MethodSummary(method, view, tuple(known), after, rise))
+    for view, method in itertools.product(VIEWS, methods):
+        if rates := _rates(runs, method, seeds, view):
+            after = Sample(tuple(after for _, after in rates.values()))
+            rise = Sample(tuple(after - before for before, after in rates.values()))
+            found.append(MethodSummary(method, view, tuple(rates), after, rise))
     return found
 
 
 def summarise_pairs(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> list[PairedSummary]:
-    """Every further method against the first, after training. Same seed: same tasks, same warm start, same panel."""
+    """One summary per view and method after the first. The same seed means the same tasks, warm start and panel."""
     baseline, *others = methods
     found: list[PairedSummary] = []
-    for view in VIEWS:
-        for method in others:
-            pairs: dict[int, tuple[float, float]] = {}
-            for seed in seeds:
-                ours, theirs = _rates(runs, method, seed, view), _rates(runs, baseline, seed, view)
-                if ours is not None and theirs is not None:
-                    pairs[seed] = (ours[1], theirs[1])
-            if not pairs:
-                continue
-            differences = tuple(ours - theirs for ours, theirs in pairs.values())
-            deviation = standard_deviation(differences)
-            found.append(
-                PairedSummary(
-                    method=method,
-                    baseline=baseline,
-                    view=view,
-                    seeds=tuple(pairs),
-                    differences=differences,
-                    mean=Both(
-                        paired_difference([a for a, _ in pairs.values()], [b for _, b in pairs.values()]),
-                        bootstrap_mean(differences),
-                    ),
-                    deviation=deviation,
-                    detectable=detectable_difference(deviation, len(pairs)) if deviation > 0 else math.inf,
-                )
-            )
+    for view, method in itertools.product(VIEWS, others):
+        ours, theirs = _rates(runs, method, seeds, view), _rates(runs, baseline, seeds, view)
+        pairs = tuple(seed for seed in ours if seed in theirs)
+        if pairs:
+            differences = Sample(tuple(ours[seed][1] - theirs[seed][1] for seed in pairs))
+            found.append(PairedSummary(method, baseline, view, pairs, differences))
     return found
 
 
-def _rates(runs: Runs, method: str, seed: int, view: str) -> tuple[float, float] | None:
-    """Success rates before and after training; None where the run or this view of it is missing."""
-    run = runs.get((method, seed))
-    if run is None:
-        return None
-    before, after = run.figures.get(BEFORE + VIEWS[view]), run.figures.get(AFTER + VIEWS[view])
-    return None if before is None or after is None else (before.rate, after.rate)
+def _rates(runs: Runs, method: str, seeds: Sequence[int], view: str) -> dict[int, tuple[float, float]]:
+    """Seed -> success rates before and after training, for the runs that have this view."""
+    before, after = BEFORE + VIEWS[view], AFTER + VIEWS[view]
+    found = {seed: runs[method, seed].figures for seed in seeds if (method, seed) in runs}
+    return {
+        seed: (figures[before].rate, figures[after].rate)
+        for seed, figures in found.items()
+        if before in figures and after in figures
+    }

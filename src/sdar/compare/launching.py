@@ -84,13 +84,16 @@ def choose_launcher(name: str | None, overrides: Sequence[str], jobs: int | None
     return Launcher(name, tuple(chosen), at_a_time, threads)
 
 
-def launch(folder: Path, jobs: Sequence[Mapping[str, Any]], how: Launcher) -> dict[int, dict[str, Any]]:
+def launch(
+    folder: Path, jobs: Sequence[Mapping[str, Any]], how: Launcher, *, resumes: bool = True
+) -> dict[int, dict[str, Any]]:
     """Run all jobs; returns the last state of each that began, by its number.
 
     Args:
         folder: of the sweep: the plan, the jobs' states and the launcher's log lie there.
         jobs: records, see :func:`job_record`.
         how: the launcher.
+        resumes: whether the same command, called again, goes on with what is there.
 
     Raises:
         UserError: the launcher itself gave up.
@@ -115,8 +118,8 @@ def launch(folder: Path, jobs: Sequence[Mapping[str, Any]], how: Launcher) -> di
         launcher.stop(process)
         done = sum(state["state"] == "done" for state in progress.states().values())
         print(
-            f"\nstopped; {done} of {len(jobs)} runs were finished and are kept. The same command goes on: it reuses "
-            "those and continues the others from their last checkpoint."
+            f"\nstopped; {done} of {len(jobs)} runs were finished and are kept."
+            + (" The same command reuses them and continues the others from their last checkpoint." if resumes else "")
             + ("" if how.at_a_time is not None else " Jobs that a cluster has accepted go on there."),
             flush=True,
         )

@@ -1,7 +1,7 @@
 """``python -m sdar.compare.pool``: several comparisons of the same methods in one table, and in a picture.
 
-A comparison is about one warm start. Where the same methods were compared on several, every pair (same warm start, same
-seed, same tasks) counts once here, and the interval is about other pairs of this kind.
+A comparison has one warm start. In a pool of comparisons, every pair (same warm start, same seed, same tasks) counts
+once, and the interval is about other pairs of this kind.
 """
 
 from __future__ import annotations
@@ -14,29 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from sdar.compare.app import RECORD_FILE
+from sdar.compare.comparison import Sample
 from sdar.compare.records import AFTER, BEFORE, WITH_SKILLS
-from sdar.compare.report import points, span
+from sdar.compare.report import markdown_table, mean_and_span, points
 from sdar.errors import USER_ERROR, UserError, command
-from sdar.evaluation.report import as_text
-from sdar.evaluation.statistics import (
-    Estimate,
-    detectable_difference,
-    mean_over_runs,
-    paired_difference,
-    standard_deviation,
-)
 
 PICTURE = "picture"
 
 _HELP = f"""\
 usage: python -m sdar.compare.pool COMPARISON [COMPARISON ...] [{PICTURE}=FILE.png]
 
-COMPARISON is a folder that python -m sdar.compare wrote (or its {RECORD_FILE}). All have to hold the same methods, in
-the same order, on the same panel and with as many iterations; warm starts and seeds may differ. {PICTURE} needs the
+COMPARISON is a folder written by sdar compare (or its {RECORD_FILE}). All comparisons must have the same methods in the
+same order, the same panel and the same number of iterations. Warm starts and seeds may differ. {PICTURE} needs the
 extra sdar[plot]. What the table means: docs/comparing.md
 """
 
@@ -46,7 +36,7 @@ Pair = tuple[str, int]
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: success rates of the student alone, in [0, 1], and ``seconds`` of wall-clock time for training."""
+    """One run: success rates of the student in [0, 1], and ``seconds`` of wall-clock time for training."""
 
     before: float
     after: float
@@ -56,7 +46,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Pool:
-    """The runs of all comparisons; the first method is the baseline. Every method has every pair."""
+    """The runs of all comparisons. The first method is the baseline. Every method has every pair."""
 
     methods: tuple[str, ...]
     panel: str
@@ -73,15 +63,16 @@ class Pool:
         """Without repetition, in the order of the comparisons."""
         return tuple(dict.fromkeys(warm_start for warm_start, _ in self.pairs))
 
-    def differences(self, method: str, warm_start: str | None = None) -> list[float]:
-        """After training, minus the baseline, pair by pair; of one warm start, or of all."""
+    def differences(self, method: str, warm_start: str | None = None) -> Sample:
+        """After training, method minus baseline, pair by pair, for one warm start or for all."""
         ours, base = self.outcomes[method], self.outcomes[self.methods[0]]
-        return [ours[pair].after - base[pair].after for pair in self.pairs if warm_start in (None, pair[0])]
+        pairs = [pair for pair in self.pairs if warm_start in (None, pair[0])]
+        return Sample(tuple(ours[pair].after - base[pair].after for pair in pairs))
 
 
 @command
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
+    """Run a command line and return the exit code."""
     if {"--help", "-h"} & set(arguments) or not arguments:
         print(_HELP, end="")
         return 0 if arguments else USER_ERROR
@@ -99,32 +90,31 @@ def read_pool(places: Sequence[Path]) -> Pool:
     """Read comparisons.
 
     Raises:
-        UserError: one that cannot be read or lacks runs, or several that cannot be pooled.
+        UserError: a comparison cannot be read or lacks runs, or the comparisons cannot be pooled.
     """
     if not places:
-        raise UserError("no comparison is named; allowed are folders that python -m sdar.compare wrote")
+        raise UserError("COMPARISON must be one or more folders written by sdar compare, got none")
     records = {place: _read(place) for place in places}
-    (first_place, first), *others = records.items()
-    for place, record in others:
-        for name, what in (("list of methods", _methods), ("panel", _panel), ("number of iterations", _iterations)):
-            if what(record) != what(first):
+    (first_place, first), *others = ((place, _kind(record)) for place, record in records.items())
+    for place, kind in others:
+        for name, value in kind.items():
+            if value != first[name]:
                 raise UserError(
-                    f"{place} has another {name} than {first_place}, {what(record)} instead of {what(first)}: only "
-                    "comparisons of the same kind can be pooled"
+                    f"{place} has another {name} than {first_place}, {value} instead of {first[name]}; pooled "
+                    "comparisons must have the same"
                 )
-    outcomes: dict[str, dict[Pair, Outcome]] = {method: {} for method in _methods(first)}
+    methods = first["list of methods"]
+    outcomes: dict[str, dict[Pair, Outcome]] = {method: {} for method in methods}
     for place, record in records.items():
         for run in record["runs"]:
-            pair = (str(run["initial_weights"]), int(run["seed"]))
+            warm_start, seed = pair = (str(run["initial_weights"]), int(run["seed"]))
             if pair in outcomes[run["method"]]:
-                raise UserError(
-                    f"{place}: seed {pair[1]} of warm start {pair[0][:12]} is in another comparison as well"
-                )
+                raise UserError(f"{place}: seed {seed} of warm start {warm_start[:12]} is in another comparison as well")
             outcomes[run["method"]][pair] = _outcome(run, place)
     for method, found in outcomes.items():
-        if set(found) != set(outcomes[first["baseline"]]):
-            raise UserError(f"{method} lacks runs that {first['baseline']} has: finish the comparison first")
-    return Pool(tuple(outcomes), _panel(first), _iterations(first), outcomes)
+        if set(found) != set(outcomes[methods[0]]):
+            raise UserError(f"{method} lacks runs that {methods[0]} has; finish the comparison first")
+    return Pool(tuple(methods), str(first["panel"]), first["number of iterations"], outcomes)
 
 
 def _read(place: Path) -> dict[str, Any]:
@@ -133,24 +123,16 @@ def _read(place: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         whole = len(record["runs"]) == len(record["methods"]) * len(record["seeds"]) > 0
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the record of a comparison: {error}") from None
+        raise UserError(f"{path} is not the record of a comparison ({error})") from None
     if not whole:
-        raise UserError(f"{path}: some runs are not finished; the command that made it tries them again")
+        raise UserError(f"{path}: some runs are not finished; the command that wrote it tries them again")
     return record
 
 
-def _methods(record: Mapping[str, Any]) -> list[str]:
-    return list(record["methods"])
-
-
-# Within a comparison all runs have the same panel and length: others are refused when it is made.
-def _panel(record: Mapping[str, Any]) -> str:
-    return str(record["runs"][0]["panel"])
-
-
-def _iterations(record: Mapping[str, Any]) -> int | None:
-    iterations = record["runs"][0]["iterations"]
-    return None if iterations is None else int(iterations)
+def _kind(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What pooled comparisons must share. All runs of one comparison have the same panel and length."""
+    run = record["runs"][0]
+    return {"list of methods": record["methods"], "panel": run["panel"], "number of iterations": run["iterations"]}
 
 
 def _outcome(run: Mapping[str, Any], place: Path) -> Outcome:
@@ -161,60 +143,47 @@ def _outcome(run: Mapping[str, Any], place: Path) -> Outcome:
 
 
 def report(pool: Pool) -> str:
-    """The tables, in Markdown that is also readable as it stands. Rates in per cent, differences in points."""
+    """The tables in Markdown. Rates are in per cent, differences in points."""
     starts = len(pool.warm_starts)
+    over_pairs = markdown_table(
+        ["method"],
+        ["after", "t", "rise", "t", "difference", "t", "detectable", "with skills", "minutes"],
+        (_row(pool, method) for method in pool.methods),
+    )
     parts = [
         f"{len(pool.pairs)} pairs from {starts} warm start{'s' if starts > 1 else ''}: success of the student alone "
         f"after training, its rise, and its difference to {pool.methods[0]} pair by pair, each with Student's 95 % "
         "interval; detectable: the true difference that this many pairs show with a probability of 80 %; minutes of "
-        f"wall-clock time for training\n\n{_over_pairs(pool)}"
+        f"wall-clock time for training\n\n{over_pairs}"
     ]
     if starts > 1:
-        parts.append(f"Difference to {pool.methods[0]} by warm start, mean of its pairs\n\n{_by_warm_start(pool)}")
-        parts.append(
-            "Pairs of one warm start have that in common; the intervals take no account of it. Read the second table "
-            "for whether the warm starts agree.\n"
+        counts = {start: sum(start == other for other, _ in pool.pairs) for start in pool.warm_starts}
+        by_warm_start = markdown_table(
+            ["method"],
+            [f"{start[:12]}, n = {count}" for start, count in counts.items()],
+            (
+                [method, *(f"{100 * pool.differences(method, start).student.mean:+.1f}" for start in counts)]
+                for method in pool.methods[1:]
+            ),
         )
+        parts += [
+            f"Difference to {pool.methods[0]} by warm start, mean of its pairs\n\n{by_warm_start}",
+            "Pairs of one warm start have that in common; the intervals take no account of it. Read the second table "
+            "for whether the warm starts agree.\n",
+        ]
     parts.append(f"Panel {pool.panel[:12]}, {pool.iterations} iterations.\n")
     return "\n".join(parts)
 
 
-def _over_pairs(pool: Pool) -> str:
-    table = Table(box=box.MARKDOWN)
-    table.add_column("method", no_wrap=True)
-    for heading in ("after", "t", "rise", "t", "difference", "t", "detectable", "with skills", "minutes"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for method, outcomes in pool.outcomes.items():
-        runs = list(outcomes.values())
-        after = mean_over_runs([run.after for run in runs])
-        rise = paired_difference([run.after for run in runs], [run.before for run in runs])
-        cells = [*_cells(after), *_cells(rise, "+")]
-        if method == pool.methods[0]:
-            cells += ["", "", ""]
-        else:
-            differences = pool.differences(method)
-            deviation = standard_deviation(differences)
-            detectable = detectable_difference(deviation, len(differences)) if deviation > 0 else math.inf
-            cells += [*_cells(mean_over_runs(differences), "+"), points(detectable)]
-        cells += [_mean([run.after_with_skills for run in runs], 100), _mean([run.seconds for run in runs], 1 / 60)]
-        table.add_row(method, *cells)
-    return as_text(table)
-
-
-def _by_warm_start(pool: Pool) -> str:
-    table = Table(box=box.MARKDOWN)
-    table.add_column("method", no_wrap=True)
-    for warm_start in pool.warm_starts:
-        count = sum(warm_start == start for start, _ in pool.pairs)
-        table.add_column(f"{warm_start[:12]}, n = {count}", justify="right", no_wrap=True)
-    for method in pool.methods[1:]:
-        means = [mean_over_runs(pool.differences(method, warm_start)).mean for warm_start in pool.warm_starts]
-        table.add_row(method, *(f"{100 * mean:+.1f}" for mean in means))
-    return as_text(table)
-
-
-def _cells(estimate: Estimate, sign: str = "") -> list[str]:
-    return [format(100 * estimate.mean, f"{sign}.1f"), span(estimate.interval, sign)]
+def _row(pool: Pool, method: str) -> list[str]:
+    runs = list(pool.outcomes[method].values())
+    after, rise = Sample(tuple(run.after for run in runs)), Sample(tuple(run.after - run.before for run in runs))
+    difference = ["", "", ""]
+    if method != pool.methods[0]:
+        found = pool.differences(method)
+        difference = [*mean_and_span(found.student, "+"), points(found.detectable)]
+    means = (_mean([run.after_with_skills for run in runs], 100), _mean([run.seconds for run in runs], 1 / 60))
+    return [method, *mean_and_span(after.student), *mean_and_span(rise.student, "+"), *difference, *means]
 
 
 def _mean(values: Sequence[float | None], factor: float) -> str:
@@ -224,15 +193,15 @@ def _mean(values: Sequence[float | None], factor: float) -> str:
 
 def _check_drawing(name: str) -> None:
     if not name.endswith((".png", ".svg", ".pdf")):
-        raise UserError(f"{PICTURE}={name}: allowed is a file that ends in .png, .svg or .pdf")
+        raise UserError(f"{PICTURE} must be a file that ends in .png, .svg or .pdf, got {name}")
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UserError(f"{PICTURE} needs matplotlib; allowed is pip install 'sdar[plot]'") from None
+        raise UserError(f"{PICTURE} needs matplotlib: pip install 'sdar[plot]'") from None
 
 
 def draw(pool: Pool, path: Path) -> None:
-    """One line per method: every pair's difference to the baseline as a dot, their mean and its 95 % interval."""
+    """One line per method: a dot per pair for its difference to the baseline, their mean and its 95 % interval."""
     from matplotlib.figure import Figure
 
     others = pool.methods[1:]
@@ -241,9 +210,9 @@ def draw(pool: Pool, path: Path) -> None:
     markers = dict(zip(pool.warm_starts, "os^DvP" * len(pool.warm_starts), strict=False))
     for line, method in enumerate(reversed(others)):
         for warm_start, marker in markers.items():
-            differences = [100 * value for value in pool.differences(method, warm_start)]
+            differences = [100 * value for value in pool.differences(method, warm_start).values]
             axes.plot(differences, [line] * len(differences), marker, ms=4, mfc="none", color="tab:gray")
-        estimate = mean_over_runs(pool.differences(method))
+        estimate = pool.differences(method).student
         if math.isfinite(estimate.interval.low):
             axes.plot([100 * end for end in estimate.interval], [line, line], color="tab:blue", lw=2)
         axes.plot(100 * estimate.mean, line, "D", color="tab:blue", ms=6)

@@ -1,47 +1,54 @@
-"""A comparison in words: tables for the screen and for Markdown, and a record with every figure."""
+"""A comparison as Markdown tables, and as a JSON record with every figure."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
-from sdar.compare.comparison import (
-    VIEWS,
-    Both,
-    MethodSummary,
-    PairedSummary,
-    Runs,
-    summarise_methods,
-    summarise_pairs,
-)
+from sdar.compare.comparison import VIEWS, PairedSummary, Runs, Sample, summarise_methods, summarise_pairs
 from sdar.compare.records import AFTER, BEFORE, Figure, FinishedRun
 from sdar.evaluation.report import as_text
 from sdar.evaluation.statistics import FEW_RUNS, Estimate
 
 
 def report(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> str:
-    """The tables, in Markdown that is also readable as it stands. Rates in per cent, differences in points."""
+    """The tables and remarks in Markdown. Rates are in per cent, differences in points."""
     first = next(iter(runs.values()))
     summaries, pairs = summarise_methods(runs, methods, seeds), summarise_pairs(runs, methods, seeds)
-    per_run = _per_run(runs, methods, seeds)
+    per_run = markdown_table(
+        ["method"],
+        ["seed", *(f"{view}, %" for view in VIEWS), "n"],
+        ([method, str(seed), *_changes(runs.get((method, seed)))] for method in methods for seed in seeds),
+    )
+    per_method = markdown_table(
+        ["method", "played"],
+        ["seeds", "after", "t", "bootstrap", "rise", "t", "bootstrap"],
+        ([s.method, s.view, str(len(s.seeds)), *_mean(s.after), *_mean(s.rise, "+")] for s in summaries),
+    )
     parts = [
         "Success on the panel, before -> after training, with the 95 % Wilson interval of each run (of its tasks, not "
         f"of other seeds)\n\n{per_run}",
-        f"Over the seeds, in per cent: the mean and two 95 % intervals\n\n{_per_method(summaries)}",
+        f"Over the seeds, in per cent: the mean and two 95 % intervals\n\n{per_method}",
     ]
     if pairs:
+        paired = markdown_table(
+            ["method", "played"],
+            ["pairs", "difference", "t", "bootstrap", "deviation", "detectable"],
+            ([pair.method, pair.view, str(len(pair.seeds)), *_difference(pair.differences)] for pair in pairs),
+        )
         parts.append(
             f"After training, minus {methods[0]}, pair by pair (same seed: same tasks, same warm start), in points; "
             "detectable: the true difference that this many pairs show with a probability of 80 % (two-sided test at "
-            f"5 %)\n\n{_paired(pairs)}"
+            f"5 %)\n\n{paired}"
         )
-    counts = [len(s.seeds) for s in summaries] + [len(p.seeds) for p in pairs]
-    parts += _remarks(runs, methods, seeds, counts, pairs)
+    parts += _remarks_on_figures([len(found.seeds) for found in (*summaries, *pairs)], pairs)
+    parts += _remarks_on_runs(runs, methods, seeds)
     parts.append(
         f"Panel {first.panel[:12]}, warm start {first.warm_start[:12]}, {first.iterations} iterations, "
         f"{len(runs)} of {len(methods) * len(seeds)} runs. The answer is about this panel and this warm start."
@@ -49,20 +56,23 @@ def report(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> str:
     return "\n".join(part if part.endswith("\n") else part + "\n" for part in parts)
 
 
-def _per_run(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> str:
+def markdown_table(words: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: columns headed by ``words`` are aligned to the left, those headed by ``figures`` to the right."""
     table = Table(box=box.MARKDOWN)
-    table.add_column("method", no_wrap=True)
-    for heading in ("seed", *(f"{view}, %" for view in VIEWS), "n"):
+    for heading in words:
+        table.add_column(heading, no_wrap=True)
+    for heading in figures:
         table.add_column(heading, justify="right", no_wrap=True)
-    for method in methods:
-        for seed in seeds:
-            run = runs.get((method, seed))
-            if run is None:
-                table.add_row(method, str(seed), "-", "-", "-")
-                continue
-            cells = [_change(run, suffix) for suffix in VIEWS.values()]
-            table.add_row(method, str(seed), *cells, str(run.figures[AFTER].n))
+    for row in rows:
+        table.add_row(*row)
     return as_text(table)
+
+
+def _changes(run: FinishedRun | None) -> list[str]:
+    """The cells of a run: a change per view, and n."""
+    if run is None:
+        return ["-"] * (len(VIEWS) + 1)
+    return [*(_change(run, suffix) for suffix in VIEWS.values()), str(run.figures[AFTER].n)]
 
 
 def _change(run: FinishedRun, suffix: str) -> str:
@@ -72,42 +82,21 @@ def _change(run: FinishedRun, suffix: str) -> str:
     return f"{100 * before.rate:.1f} -> {100 * after.rate:.1f} ({span(after.interval)})"
 
 
-def _per_method(summaries: Iterable[MethodSummary]) -> str:
-    table = Table(box=box.MARKDOWN)
-    table.add_column("method", no_wrap=True)
-    table.add_column("played", no_wrap=True)
-    for heading in ("seeds", "after", "t", "bootstrap", "rise", "t", "bootstrap"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for s in summaries:
-        table.add_row(s.method, s.view, str(len(s.seeds)), *_cells(s.after), *_cells(s.rise, "+"))
-    return as_text(table)
+def mean_and_span(estimate: Estimate, sign: str = "") -> list[str]:
+    """Two cells: a mean of rates in per cent, and its interval."""
+    return [format(100 * estimate.mean, f"{sign}.1f"), span(estimate.interval, sign)]
 
 
-def _paired(pairs: Iterable[PairedSummary]) -> str:
-    table = Table(box=box.MARKDOWN)
-    table.add_column("method", no_wrap=True)
-    table.add_column("played", no_wrap=True)
-    for heading in ("pairs", "difference", "t", "bootstrap", "deviation", "detectable"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for pair in pairs:
-        table.add_row(
-            pair.method,
-            pair.view,
-            str(len(pair.seeds)),
-            *_cells(pair.mean, "+"),
-            points(pair.deviation),
-            points(pair.detectable),
-        )
-    return as_text(table)
+def _mean(sample: Sample, sign: str = "") -> list[str]:
+    return [*mean_and_span(sample.student, sign), span(sample.bootstrap.interval, sign)]
 
 
-def _cells(both: Both, sign: str = "") -> list[str]:
-    mean = format(100 * both.student.mean, f"{sign}.1f")
-    return [mean, span(both.student.interval, sign), span(both.bootstrap.interval, sign)]
+def _difference(sample: Sample) -> list[str]:
+    return [*_mean(sample, "+"), points(sample.deviation), points(sample.detectable)]
 
 
 def span(interval: tuple[float, float], sign: str = "") -> str:
-    """An interval of rates in per cent, as ``low to high``; a dash where it is the whole line."""
+    """An interval of rates in per cent, as ``low to high``. A dash if it is the whole real line."""
     low, high = interval
     if not (math.isfinite(low) and math.isfinite(high)):
         return "-"
@@ -115,14 +104,12 @@ def span(interval: tuple[float, float], sign: str = "") -> str:
 
 
 def points(value: float) -> str:
-    """A difference of rates in points; a dash where it is not finite."""
+    """A difference of rates in points. A dash if it is not finite."""
     return f"{100 * value:.1f}" if math.isfinite(value) else "-"
 
 
-def _remarks(
-    runs: Runs, methods: Sequence[str], seeds: Sequence[int], counts: Sequence[int], pairs: Sequence[PairedSummary]
-) -> list[str]:
-    """What a reader should know before believing a figure."""
+def _remarks_on_figures(counts: Sequence[int], pairs: Sequence[PairedSummary]) -> list[str]:
+    """How far the figures can be trusted. ``counts``: the numbers of seeds behind them."""
     remarks: list[str] = []
     fewest = min(counts, default=0)
     if fewest == 1:
@@ -133,38 +120,49 @@ def _remarks(
             "assumes that the seeds are roughly normal."
         )
     for pair in pairs:
-        low, high = pair.mean.student.interval
-        if pair.deviation == 0:
+        found, name = pair.differences, f"{pair.method} - {pair.baseline}, {pair.view}"
+        low, high = found.student.interval
+        if found.deviation == 0:
             remarks.append(
-                f"{pair.method} - {pair.baseline}, {pair.view}: all pairs differ by the same, so nothing can be said "
-                "about how much seeds vary, and the intervals mean nothing."
+                f"{name}: all pairs differ by the same, so nothing can be said about how much seeds vary, and the "
+                "intervals mean nothing."
             )
         elif math.isfinite(low) and low <= 0 <= high:
             remarks.append(
-                f"{pair.method} - {pair.baseline}, {pair.view}: the interval holds 0, so no difference is shown; a "
-                f"true one below {points(pair.detectable)} points would often be missed with {len(pair.seeds)} pairs."
+                f"{name}: the interval holds 0, so no difference is shown; a true one below "
+                f"{points(found.detectable)} points would often be missed with {len(pair.seeds)} pairs."
             )
+    return remarks
+
+
+def _remarks_on_runs(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """Missing runs, episodes that ended in an error, and differing versions."""
+    remarks: list[str] = []
     missing = [f"{method} seed={seed}" for seed in seeds for method in methods if (method, seed) not in runs]
     if missing:
         remarks.append(f"Without these runs, which are not finished: {', '.join(missing)}.")
     errors = sum(int(row.get("errors", 0)) for run in runs.values() for row in run.results["results"])
     if errors:
         remarks.append(f"{errors} episodes were ended by an error and are left out of n.")
-    revisions = {str((run.record.get("git") or {}).get("revision")) for run in runs.values()}
-    changed = any((run.record.get("git") or {}).get("changed") for run in runs.values())
+    revisions = _distinct(runs, "git", "revision")
     if len(revisions) > 1:
-        remarks.append(f"The runs were made by {len(revisions)} revisions of the code: {', '.join(sorted(revisions))}.")
-    elif changed:
+        remarks.append(f"The runs were made by {len(revisions)} revisions of the code: {', '.join(revisions)}.")
+    elif "True" in _distinct(runs, "git", "changed"):
         remarks.append("Some runs were made by code that differs from its git revision.")
     for package in ("torch", "transformers", "lightning", "numpy"):
-        found = {str((run.record.get("versions") or {}).get(package)) for run in runs.values()}
+        found = _distinct(runs, "versions", package)
         if len(found) > 1:
-            remarks.append(f"The runs were made with {len(found)} versions of {package}: {', '.join(sorted(found))}.")
+            remarks.append(f"The runs were made with {len(found)} versions of {package}: {', '.join(found)}.")
     return remarks
 
 
+def _distinct(runs: Runs, group: str, name: str) -> list[str]:
+    """The different values of ``record[group][name]`` over the runs, sorted."""
+    return sorted({str((run.record.get(group) or {}).get(name)) for run in runs.values()})
+
+
 def as_record(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]:
-    """Every figure of the comparison, and where it comes from; JSON, null for what is not finite."""
+    """Every figure of the comparison and its origin, in JSON values. Null stands for what is not finite."""
     record = {
         "baseline": methods[0],
         "methods": list(methods),
@@ -177,9 +175,7 @@ def as_record(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> dict[
                 "panel": run.panel,
                 "initial_weights": run.warm_start,
                 "iterations": run.iterations,
-                "git": run.record.get("git"),
-                "versions": run.record.get("versions"),
-                "started": run.record.get("started"),
+                **{name: run.record.get(name) for name in ("git", "versions", "started")},
                 "seconds": run.seconds,
                 "curve": _curve(run),
                 "figures": {name: _figure(figure) for name, figure in run.figures.items()},
@@ -188,60 +184,47 @@ def as_record(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> dict[
         ],
         "over_seeds": [
             {
-                "method": s.method,
-                "view": s.view,
-                "seeds": list(s.seeds),
-                "after": _both(s.after),
-                "rise": _both(s.rise),
+                "method": found.method,
+                "view": found.view,
+                "seeds": found.seeds,
+                "after": _estimates(found.after),
+                "rise": _estimates(found.rise),
             }
-            for s in summarise_methods(runs, methods, seeds)
+            for found in summarise_methods(runs, methods, seeds)
         ],
         "paired_differences": [
             {
                 "method": pair.method,
                 "baseline": pair.baseline,
                 "view": pair.view,
-                "seeds": list(pair.seeds),
-                "differences": list(pair.differences),
-                **_both(pair.mean),
-                "standard_deviation": pair.deviation,
-                "detectable_at_80_percent_power": pair.detectable,
+                "seeds": pair.seeds,
+                "differences": pair.differences.values,
+                **_estimates(pair.differences),
+                "standard_deviation": pair.differences.deviation,
+                "detectable_at_80_percent_power": pair.differences.detectable,
             }
             for pair in summarise_pairs(runs, methods, seeds)
         ],
     }
-    finite: dict[str, Any] = _finite(record)
+    # JSON has neither NaN nor infinity.
+    finite: dict[str, Any] = json.loads(json.dumps(record), parse_constant=lambda _: None)
     return finite
 
 
 def _curve(run: FinishedRun) -> list[dict[str, Any]]:
-    """The panel over the course of training; empty in records of earlier versions."""
+    """The panel over the course of training. Empty in records of earlier versions."""
     kept = ("iterations", "seconds", "name", "n", "successes")
     return [{name: row.get(name) for name in kept} for row in run.results.get("evaluations", [])]
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
-    return {**asdict(figure), "success_rate": figure.rate, "wilson_95": list(figure.interval)}
+    return {**asdict(figure), "success_rate": figure.rate, "wilson_95": figure.interval}
 
 
-def _both(both: Both) -> dict[str, Any]:
-    def interval(estimate: Estimate) -> list[float]:
-        return list(estimate.interval)
-
+def _estimates(sample: Sample) -> dict[str, Any]:
     return {
-        "mean": both.student.mean,
-        "n": both.student.n,
-        "student_t_95": interval(both.student),
-        "bootstrap_95": interval(both.bootstrap),
+        "mean": sample.student.mean,
+        "n": sample.student.n,
+        "student_t_95": sample.student.interval,
+        "bootstrap_95": sample.bootstrap.interval,
     }
-
-
-def _finite(value: Any) -> Any:
-    """JSON has neither NaN nor infinity."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value

@@ -35,8 +35,8 @@ class CommandLine:
 
 
 _REFUSED = {
-    "--config-path": "use --config-dir FOLDER, whose files are found beside ours",
-    "-cp": "use --config-dir FOLDER, whose files are found beside ours",
+    "--config-path": "use --config-dir FOLDER, whose files are found with ours",
+    "-cp": "use --config-dir FOLDER, whose files are found with ours",
     "--package": "use --cfg job and read the part of the output",
     "-p": "use --cfg job and read the part of the output",
     "--info": "use --cfg job",

@@ -32,7 +32,7 @@ def compose_config(
 
     Args:
         overrides: as on the command line.
-        config_dir: a folder of one's own, whose files are found beside ours: ``--config-dir``.
+        config_dir: a folder of one's own, whose files are found with ours: ``--config-dir``.
         config_name: the file to begin with: ``--config-name``.
 
     Raises:

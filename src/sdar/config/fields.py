@@ -68,7 +68,7 @@ else:
             try:
                 construct(self, *args, **fields)
             except ValidationError as error:
-                raise UserError(_mistake(made, error)) from None
+                raise UserError(_mistake(type(self), error)) from None
 
         made.__init__ = checked_init
         return made
@@ -78,9 +78,12 @@ def _mistake(cls: type, error: ValidationError) -> str:
     """The first mistake of a constructor in one sentence."""
     first = error.errors()[0]
     place = first["loc"][0] if first["loc"] else ""
-    name = dataclasses.fields(cls)[place].name if isinstance(place, int) else place
-    if first["type"] == "missing" or (name not in cls.__annotations__ and not hasattr(cls, name)):
-        return f"{cls.__name__}: {name} {'is missing' if first['type'] == 'missing' else 'is no setting of it'}"
+    names = [field.name for field in dataclasses.fields(cls) if field.init]
+    name = names[place] if isinstance(place, int) and place < len(names) else place
+    if name not in names:
+        return f"{cls.__name__} has no setting {name}; it takes {', '.join(names)}"
+    if first["type"] == "missing":
+        return f"{cls.__name__}.{name} is missing"
     hint = typing.get_type_hints(cls, include_extras=True)[name]
     return f"{cls.__name__}.{name} must be {describe(hint)}, got {shown(first['input'])}"
 

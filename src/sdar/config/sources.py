@@ -22,9 +22,7 @@ def config_folder() -> Path:
     for folder in (PACKAGE_FOLDER / "configs", PACKAGE_FOLDER.parents[1] / "configs"):
         if (folder / "train.yaml").is_file():
             return folder
-    raise UserError(
-        f"no configuration was found beside {PACKAGE_FOLDER}: the installation is damaged, install sdar again"
-    )
+    raise UserError(f"no configuration was found for {PACKAGE_FOLDER}: the installation is damaged, install sdar again")
 
 
 def groups(*folders: Path) -> dict[str, list[str]]:

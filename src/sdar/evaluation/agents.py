@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 from sdar.environments.base import Environment
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import waves
 from sdar.rollout.guard import GuardedPool, guarded
+from sdar.rollout.live import LiveEpisode
 
 Choose = Callable[[Task, int, Observation], str | StepOutcome | None]
 """The action for (task, turn, observation); None: the agent gives up; an outcome: it failed with that error."""
@@ -54,9 +55,7 @@ def play_plans(
 
     A task without a plan counts as a failure, and so does a plan that ends before the episode.
     """
-    plans: dict[str, list[str] | StepOutcome | None] = {}
-    for task in tasks:
-        plans[task.task_id] = guarded(lambda task=task: plan_of(task))  # type: ignore[misc]
+    plans = {task.task_id: guarded(partial(plan_of, task)) for task in tasks}
     if all(plan is None for plan in plans.values()):
         return None
 
@@ -69,71 +68,31 @@ def play_plans(
     return _play(environment, tasks, choose, max_concurrent_episodes)
 
 
-@dataclass
-class _Game:
-    """A live episode and what its agent sees."""
-
-    episode: Episode
-    observation: Observation
-    live: bool = True
-
-    def finish(self, end: EndReason, outcome: StepOutcome | None = None) -> None:
-        self.live = False
-        self.episode.end = end
-        if outcome is not None:
-            self.episode.success = outcome.success and not end.is_error
-            self.episode.scores = dict(outcome.scores)
-            self.episode.error = outcome.error
-
-
 def _play(environment: Environment, tasks: Sequence[Task], choose: Choose, max_concurrent: int) -> list[Episode]:
     """Episodes in the order of the tasks; their turns hold actions and rewards, but no tokens."""
     episodes: list[Episode] = []
     with GuardedPool(environment) as pool:
         for wave in waves(len(tasks), max_concurrent):
-            episodes += _play_wave(environment, [tasks[index] for index in wave], choose, pool)
+            chosen = [tasks[index] for index in wave]
+            games = [LiveEpisode(task, 0, start) for task, start in zip(chosen, pool.reset(chosen), strict=True)]
+            for game in games:
+                game.episode.opening = game.observation.text
+            while live := {slot: game for slot, game in enumerate(games) if game.live}:
+                actions = {slot: action for slot, game in live.items() if (action := _act(choose, game)) is not None}
+                for slot, outcome in pool.step(actions).items():
+                    games[slot].take(outcome, environment.max_turns)
+            episodes += [game.episode for game in games]
     return episodes
 
 
-def _play_wave(environment: Environment, tasks: Sequence[Task], choose: Choose, pool: GuardedPool) -> list[Episode]:
-    games = [_open(task, start) for task, start in zip(tasks, pool.reset(tasks), strict=True)]
-    while any(game.live for game in games):
-        actions: dict[int, str] = {}
-        for slot, game in enumerate(games):
-            action = _choose(choose, game) if game.live else None
-            if action is not None:
-                actions[slot] = action
-        for slot, outcome in pool.step(actions).items():
-            _take(games[slot], actions[slot], outcome, environment.max_turns)
-    return [game.episode for game in games]
-
-
-def _open(task: Task, start: Observation | StepOutcome) -> _Game:
-    episode = Episode(task, member=0, turns=[], end=EndReason.FAILURE, success=False)
-    if isinstance(start, StepOutcome):
-        game = _Game(episode, start.observation)
-        game.finish(start.end or EndReason.ERROR_ENVIRONMENT, start)
-        return game
-    episode.opening = start.text
-    return _Game(episode, start)
-
-
-def _choose(choose: Choose, game: _Game) -> str | None:
-    """The agent's action; an agent that gives up or fails ends its episode."""
+def _act(choose: Choose, game: LiveEpisode) -> str | None:
+    """The agent's action, as a new turn; an agent that gives up or fails ends its episode."""
     action = choose(game.episode.task, len(game.episode.turns), game.observation)
     if isinstance(action, StepOutcome):
         game.finish(action.end or EndReason.ERROR_ENVIRONMENT, action)
         return None
     if action is None:
         game.finish(EndReason.FAILURE)
+    else:
+        game.episode.turns.append(Turn([], [], action, action, True, game.observation))
     return action
-
-
-def _take(game: _Game, action: str, outcome: StepOutcome, max_turns: int) -> None:
-    turn = Turn([], [], action, action, True, game.observation, reward=outcome.reward)
-    game.episode.turns.append(turn)
-    game.observation = outcome.observation
-    if outcome.done:
-        game.finish(outcome.end or EndReason.FAILURE, outcome)
-    elif len(game.episode.turns) >= max_turns:
-        game.finish(EndReason.TURN_LIMIT, outcome)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 
 from sdar.environments.base import Environment
 from sdar.episode import Task
@@ -26,8 +28,7 @@ class Panel:
 
     def counts(self) -> dict[str, int]:
         """Number of tasks of each type, types sorted."""
-        types = [task.task_type for task in self.tasks]
-        return {name: types.count(name) for name in sorted(set(types))}
+        return dict(sorted(Counter(task.task_type for task in self.tasks).items()))
 
 
 def make_panel(environment: Environment, split: str, size: int, seed: int) -> Panel:
@@ -52,33 +53,24 @@ def make_panel(environment: Environment, split: str, size: int, seed: int) -> Pa
     by_type: dict[str, list[Task]] = {}
     for task in tasks:
         by_type.setdefault(task.task_type, []).append(task)
-    queues = {name: _shuffled(by_type[name], seed, split, name) for name in sorted(by_type)}
-    chosen: list[Task] = []
-    while len(chosen) < size:
-        for queue in queues.values():
-            if queue and len(chosen) < size:
-                chosen.append(queue.pop(0))
+    orders = {
+        name: keyed_generator(seed, "panel", split, name).permutation(len(of_type)) for name, of_type in by_type.items()
+    }
+    rounds = zip_longest(*([by_type[name][index] for index in orders[name]] for name in sorted(by_type)))
+    chosen = [task for task in chain.from_iterable(rounds) if task is not None][:size]
     return Panel(tuple(chosen), split, content_hash(chosen))
 
 
 def assert_disjoint(panel: Panel, train_tasks: Iterable[Task]) -> None:
     """Raise UserError if a task of the panel, by name or by content, is also a training task."""
-    names: set[str] = set()
-    contents: set[str] = set()
-    for task in train_tasks:
-        names.add(task.task_id)
-        contents.add(task.content_hash)
+    known = list(train_tasks)
+    names, contents = {task.task_id for task in known}, {task.content_hash for task in known}
     shared = [task.task_id for task in panel.tasks if task.task_id in names or task.content_hash in contents]
     if shared:
         raise UserError(
             f"evaluation.split must be disjoint from training, got {panel.split!r}: {len(shared)} of the panel's "
             f"{len(panel.tasks)} tasks are training tasks, for example {shared[0]}"
         )
-
-
-def _shuffled(tasks: Sequence[Task], seed: int, split: str, task_type: str) -> list[Task]:
-    order = keyed_generator(seed, "panel", split, task_type).permutation(len(tasks))
-    return [tasks[index] for index in order]
 
 
 def content_hash(tasks: Iterable[Task]) -> str:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from sdar.evaluation.result import EvaluationResult, TaskRecord, merge, summarise
-
-__all__ = ["EvaluationResult", "TaskRecord", "as_text", "final_table", "merge", "summarise"]
+from sdar.evaluation.result import EvaluationResult
 
 
 def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:
@@ -22,23 +21,21 @@ def final_table(results: Sequence[EvaluationResult], title: str = "Success on th
     The tables are plain ASCII in Markdown format, so they print anywhere and can be pasted. Errors are counted and
     excluded from n; a type without an episode shows "-".
     """
-    whole = Table(box=box.MARKDOWN)
-    whole.add_column("agent", no_wrap=True)
     scores = sorted({name for result in results for name in result.scores})
-    for heading in ("success", "95 % interval", "solved", "n", "errors", "turns", *scores):
-        whole.add_column(heading, justify="right", no_wrap=True)
+    whole = _table("agent", "success", "95 % interval", "solved", "n", "errors", "turns", *scores)
     for number, result in enumerate(results, start=1):
-        shown = [_percent(result.scores[name]) if name in result.scores else "-" for name in scores]
-        whole.add_row(f"{number} {result.name}", *_cells(result), *shown)
+        low, high = result.interval
+        interval = f"{100 * low:.1f} to {100 * high:.1f}" if result.n else "-"
+        counts = map(str, (result.successes, result.n, result.errors))
+        turns = f"{result.turns_mean:.1f}" if result.n else "-"
+        shown = (_percent(result.scores.get(name, math.nan)) for name in scores)
+        whole.add_row(f"{number} {result.name}", _percent(result.success_rate), interval, *counts, turns, *shown)
 
     types = sorted({name for result in results for name in result.by_type})
-    by_type = Table(box=box.MARKDOWN)
-    by_type.add_column("task type", no_wrap=True)
-    for number in range(1, len(results) + 1):
-        by_type.add_column(str(number), justify="right", no_wrap=True)
+    by_type = _table("task type", *(str(number) for number in range(1, len(results) + 1)))
     for name in types:
         by_type.add_row(name, *(_share(result.by_type.get(name)) for result in results))
-    macro = (_percent(result.macro_success_rate) if result.n else "-" for result in results)
+    macro = (_percent(result.macro_success_rate) for result in results)
     by_type.add_row("macro average (each type weighs the same)", *macro)
     text = f"{title}\n\n{as_text(whole)}"
     if len(types) > 1:
@@ -46,17 +43,16 @@ def final_table(results: Sequence[EvaluationResult], title: str = "Success on th
     return text
 
 
-def _cells(result: EvaluationResult) -> list[str]:
-    low, high = result.interval
-    counts = [str(result.successes), str(result.n), str(result.errors)]
-    if not result.n:
-        return ["-", "-", *counts, "-"]
-    interval = f"{100 * low:.1f} to {100 * high:.1f}"
-    return [_percent(result.success_rate), interval, *counts, f"{result.turns_mean:.1f}"]
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.MARKDOWN)
+    table.add_column(first, no_wrap=True)
+    for heading in others:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.1f} %"
+    return "-" if math.isnan(fraction) else f"{100 * fraction:.1f} %"
 
 
 def _share(counts: tuple[int, int] | None) -> str:
@@ -66,8 +62,6 @@ def _share(counts: tuple[int, int] | None) -> str:
 def as_text(table: Table) -> str:
     """A table in Markdown that is also readable as plain text."""
     # Not the terminal's console: the text also goes to files, and must not depend on the terminal.
-    console = Console(file=io.StringIO(), width=400, color_system=None, force_terminal=False, legacy_windows=False)
-    console.print(table)
-    stream = console.file
-    assert isinstance(stream, io.StringIO)
+    stream = io.StringIO()
+    Console(file=stream, width=400, color_system=None, force_terminal=False, legacy_windows=False).print(table)
     return "".join(f"{line.strip()}\n" for line in stream.getvalue().splitlines() if line.strip())

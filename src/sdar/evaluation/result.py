@@ -25,20 +25,6 @@ class TaskRecord:
     episode_return: float
     scores: Mapping[str, float] = field(default_factory=dict, hash=False)
 
-    @classmethod
-    def from_episode(cls, episode: Episode) -> TaskRecord:
-        """The record of a finished episode."""
-        task = episode.task
-        return cls(
-            task.task_id,
-            task.task_type,
-            episode.success,
-            episode.end,
-            len(episode.turns),
-            episode.episode_return,
-            dict(episode.scores),
-        )
-
     def to_dict(self) -> list[Any]:
         """As plain values, for a checkpoint."""
         start = [self.task_id, self.task_type, self.success, self.end.value, self.num_turns, self.episode_return]
@@ -47,9 +33,8 @@ class TaskRecord:
     @classmethod
     def from_dict(cls, values: Sequence[Any]) -> TaskRecord:
         """The record of :meth:`to_dict`; without scores if an earlier version wrote it."""
-        task_id, task_type, success, end, num_turns, episode_return = values[:6]
-        scores = values[6] if len(values) > 6 else {}
-        return cls(task_id, task_type, success, EndReason(end), num_turns, episode_return, scores)
+        task_id, task_type, success, end, *others = values
+        return cls(task_id, task_type, success, EndReason(end), *others)
 
 
 @dataclass(frozen=True)
@@ -128,20 +113,17 @@ class EvaluationResult:
 
         An episode that ended before the environment scored it counts as 0, like one without success.
         """
-        return {name: _mean([record.scores.get(name, 0.0) for record in self.valid]) for name in self._score_names}
+        return self._mean_scores(self.valid)
 
     @cached_property
     def scores_by_type(self) -> dict[str, dict[str, float]]:
         """The same for each task type that has a valid episode, types sorted."""
-        records = {name: [record for record in self.valid if record.task_type == name] for name in self.by_type}
-        return {
-            task_type: {name: _mean([record.scores.get(name, 0.0) for record in of_type]) for name in self._score_names}
-            for task_type, of_type in records.items()
-        }
+        of_type = {kind: [record for record in self.valid if record.task_type == kind] for kind in self.by_type}
+        return {kind: self._mean_scores(records) for kind, records in of_type.items()}
 
-    @cached_property
-    def _score_names(self) -> list[str]:
-        return sorted({name for record in self.valid for name in record.scores})
+    def _mean_scores(self, records: Sequence[TaskRecord]) -> dict[str, float]:
+        names = sorted({name for record in self.valid for name in record.scores})
+        return {name: _mean([record.scores.get(name, 0.0) for record in records]) for name in names}
 
     @cached_property
     def ends(self) -> dict[EndReason, int]:
@@ -152,7 +134,7 @@ class EvaluationResult:
     @property
     def turns_mean(self) -> float:
         """Mean number of turns of the valid episodes; NaN without one."""
-        return sum(record.num_turns for record in self.valid) / self.n if self.n else math.nan
+        return _mean([record.num_turns for record in self.valid])
 
     def metrics(self, prefix: str) -> dict[str, float]:
         """Success rates and named scores; {} without an episode.
@@ -182,7 +164,10 @@ def _mean(values: Sequence[float]) -> float:
 
 def summarise(name: str, episodes: Sequence[Episode], panel_hash: str = "") -> EvaluationResult:
     """The result of finished episodes, one per task of a panel."""
-    records = tuple(TaskRecord.from_episode(episode) for episode in episodes)
+    records = tuple(
+        TaskRecord(e.task.task_id, e.task.task_type, e.success, e.end, len(e.turns), e.episode_return, dict(e.scores))
+        for e in episodes
+    )
     return EvaluationResult(name, records, panel_hash, tuple(episodes))
 
 

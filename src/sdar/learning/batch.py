@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sdar.episode import Episode, Turn
@@ -31,28 +32,28 @@ class PrivilegedContextError(UserError):
 class TokenBatch:
     """Rows of tokens, right-padded. All log-probs are float32, in nats, and 0 outside the response mask.
 
-    ids                  [B, T] int64    fed and sampled ids, ``pad_id`` after a row's end
-    attention_mask       [B, T] bool     True on every id of the row, False on padding
-    response_mask        [B, T] bool     True exactly on the sampled ids that are learned from
-    advantage            [B, T] float32  advantage of the turn on each of its sampled ids, 0 elsewhere
-    turn_index           [B, T] int64    0-based turn of each sampled id, -1 elsewhere
-    episode_index        [B]    int64    position of the row's episode in the packed list
-    old_log_probs        [B, T] float32 or None  policy that sampled (theta_old)
-    teacher_log_probs    [B, T] float32 or None  same ids, with the privileged block in the context; student positions
-    reference_log_probs  [B, T] float32 or None  the frozen policy the KL term holds on to
+    ids                  fed and sampled ids, ``pad_id`` after a row's end
+    attention_mask       True on every id of the row, False on padding
+    response_mask        True exactly on the sampled ids that are learned from
+    advantage            advantage of the turn on each of its sampled ids, 0 elsewhere
+    turn_index           0-based turn of each sampled id, -1 elsewhere
+    episode_index        position of the row's episode in the packed list
+    old_log_probs        of the policy that sampled (theta_old)
+    teacher_log_probs    of the same ids with the privileged block in the context, at the student's positions
+    reference_log_probs  of the frozen policy that the KL term holds on to
 
     A row without responses (an episode ended by an error, or before its first response) is all padding.
     """
 
-    ids: Tensor
-    attention_mask: Tensor
-    response_mask: Tensor
-    advantage: Tensor
-    turn_index: Tensor
-    episode_index: Tensor
-    old_log_probs: Tensor | None = None
-    teacher_log_probs: Tensor | None = None
-    reference_log_probs: Tensor | None = None
+    ids: Int[Tensor, "B T"]
+    attention_mask: Bool[Tensor, "B T"]
+    response_mask: Bool[Tensor, "B T"]
+    advantage: Float[Tensor, "B T"]
+    turn_index: Int[Tensor, "B T"]
+    episode_index: Int[Tensor, " B"]
+    old_log_probs: Float[Tensor, "B T"] | None = None
+    teacher_log_probs: Float[Tensor, "B T"] | None = None
+    reference_log_probs: Float[Tensor, "B T"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors whose shapes do not belong together (ValueError): broadcasting would hide the mistake."""
@@ -108,13 +109,12 @@ class TokenBatch:
 class TokenRows(NamedTuple):
     """Rows of ids that are scored: the student's, or the teacher's with the privileged block in their context.
 
-    ids [B, T] int64, attention_mask [B, T] bool, response_mask [B, T] bool. The k-th masked id of a teacher's row is
-    the k-th masked id of the same row of the TokenBatch.
+    The k-th masked id of a teacher's row is the k-th masked id of the same row of the TokenBatch.
     """
 
-    ids: Tensor
-    attention_mask: Tensor
-    response_mask: Tensor
+    ids: Int[Tensor, "B T"]
+    attention_mask: Bool[Tensor, "B T"]
+    response_mask: Bool[Tensor, "B T"]
 
     def lengths(self) -> list[int]:
         """Number of ids of each row without padding."""
@@ -222,7 +222,7 @@ def pack_teacher(
 ) -> TokenRows:
     """The rows of :func:`pack` with each episode's privileged block spliced in at its turns' splice index.
 
-    ``privileged`` holds the ids of one block per episode, tokenised alone; the empty block gives the student's ids
+    ``privileged`` holds the ids of one block per episode, tokenized alone; the empty block gives the student's ids
     exactly. ``context_tokens`` is the longest row the model takes. PrivilegedContextError when a row with its block
     is longer than that; ValueError when a block has no place in its row (it would be lost without a word).
     """
@@ -279,8 +279,10 @@ def _pad(rows: Sequence[Sequence[Any]], value: float, dtype: torch.dtype) -> Ten
     return out
 
 
-def align(teacher_scores: Tensor, teacher_mask: Tensor, student_mask: Tensor) -> Tensor:
-    """Move scores of the teacher's rows [B, T'] to the student's positions [B, T]; 0 outside ``student_mask``.
+def align(
+    teacher_scores: Float[Tensor, "B U"], teacher_mask: Bool[Tensor, "B U"], student_mask: Bool[Tensor, "B T"]
+) -> Float[Tensor, "B T"]:
+    """Move scores of the teacher's rows, of U tokens, to the student's positions; 0 outside ``student_mask``.
 
     Both masks mark the same sampled ids, so the k-th marked score of a row goes to the k-th marked position of the
     same row. ValueError when a row's counts differ.

@@ -11,7 +11,8 @@ from sdar.learning.batch import TokenBatch, TokenRows, align
 from sdar.objective.chunked_head import TeacherStates
 from sdar.objective.full_vocabulary import FullVocabularyDivergence
 from sdar.objective.objective import ObjectiveConfig
-from sdar.policy.log_probs import TokenScores, plain_head, score_tokens, token_states
+from sdar.objective.tokens import TokenScores
+from sdar.policy.log_probs import plain_head, score_tokens, token_states
 from sdar.teacher.weights import TeacherModel
 
 

@@ -11,6 +11,7 @@ from dataclasses import field
 from typing import Literal
 
 from sdar.config.fields import AtLeastOne, settings
+from sdar.config.words import shown
 from sdar.errors import UserError
 from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.supervision import Supervision
@@ -228,7 +229,7 @@ class Method:
             if rows is None or part is None or rows % part:
                 raise UserError(
                     f"optimizer.rows_per_step must be a multiple of loss_aggregation.micro_batch_rows={part} with "
-                    f"loss_aggregation=reference_code, got {rows}"
+                    f"loss_aggregation=reference_code, got {shown(rows)}"
                 )
 
     def _check_shares(self, rollout: RolloutSettings, optimizer: OptimizerSettings, processes: int) -> None:

@@ -17,7 +17,7 @@ from torchmetrics import Metric
 from sdar.episode import EndReason, Episode
 from sdar.learning.prepare import Prepared
 from sdar.learning.update import StepReport
-from sdar.objective.advantage import summarise_groups
+from sdar.objective.advantage import equal_groups
 from sdar.objective.gate import Gate
 from sdar.objective.tokens import DistillationTokens
 from sdar.rollout.dynamic import SampledGroups
@@ -114,8 +114,7 @@ def add_rollout(sums: MetricSums, episodes: Sequence[Episode]) -> None:
     sums.mean("rollout/response_tokens_mean", sum(len(t.response_ids) for t in turns), len(turns))
     sums.mean("rollout/response_truncated_fraction", sum(t.truncated for t in turns), len(turns))
     sums.mean("rollout/history_dropped_turns", sum(t.dropped_turns for t in turns), len(turns))
-    groups = summarise_groups(episodes)
-    sums.mean("rollout/equal_group_fraction", groups.equal_groups, groups.groups)
+    sums.mean("rollout/equal_group_fraction", *equal_groups(episodes))
 
 
 def add_sampling(sums: MetricSums, sampled: SampledGroups) -> None:

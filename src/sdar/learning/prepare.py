@@ -1,7 +1,7 @@
 """PREPARE: everything of an iteration that is fixed before the first update, with theta_old and without gradient.
 
 Whole episodes and groups are seen here and nowhere later: advantages, the teacher's context, the log-probs of the old,
-teacher and reference policies, and the plan of the optimiser steps.
+teacher and reference policies, and the plan of the optimizer steps.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from sdar.objective.chunked_head import OutputHead
 from sdar.objective.kl import k1_estimate
 from sdar.objective.kl_reward import charge_rewards
 from sdar.objective.shaping import ScoredTokens, Shaping
-from sdar.objective.tokens import gap
+from sdar.objective.tokens import TokenScores, gap
 from sdar.policy.forward import vocabulary_size
 from sdar.policy.language_model import LanguageModel
-from sdar.policy.log_probs import TokenScores, kept_head, score_tokens
+from sdar.policy.log_probs import kept_head, score_tokens
 from sdar.rollout.settings import RolloutSettings
 from sdar.teacher.weights import TeacherModel
 

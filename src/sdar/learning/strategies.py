@@ -12,7 +12,7 @@ from sdar.processes import count_devices
 def fully_sharded(
     devices: int | str | list[int], num_nodes: int, accelerator: str = "auto", timeout_s: float = 1800
 ) -> ModelParallelStrategy:
-    """FSDP2 over all processes: weights, gradients and the optimiser's state are spread, nothing is split by tensor.
+    """FSDP2 over all processes: weights, gradients and the optimizer's state are spread, nothing is split by tensor.
 
     Lightning's own default would shard over nodes only. Checkpoints are assembled on the first process and written
     as one file, which every other strategy reads.

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 
 from sdar.episode import Episode
-
-GroupKey = Callable[[Episode], Hashable]
 
 
 def by_task(episode: Episode) -> Hashable:
@@ -19,7 +16,6 @@ def by_task(episode: Episode) -> Hashable:
 def group_advantages(
     episodes: Sequence[Episode],
     *,
-    group_key: GroupKey = by_task,
     invalid_penalty: float = 0.0,
     std_floor: float | None = 1.0,
 ) -> list[list[float]]:
@@ -31,16 +27,16 @@ def group_advantages(
     are those of episodes ended by an error.
 
     The floor (> 0, in units of reward) keeps a group without spread from turning a small penalty into a huge
-    advantage; None: differences from the mean are not divided at all. ``invalid_penalty`` >= 0. UserError for values
-    outside; ValueError for a return that is not finite.
+    advantage; None: differences from the mean are not divided at all. ``invalid_penalty`` >= 0. ValueError for a return
+    that is not finite.
 
     Source: arXiv 2605.15155, section 2.1 and appendix B; the statistics are the paper's (one return per episode),
     the floor and the place of the penalty are ours.
     """
-    statistics = {key: mean_and_std(returns) for key, returns in _valid_returns(episodes, group_key).items()}
+    statistics = {key: mean_and_std(returns) for key, returns in _valid_returns(episodes).items()}
     advantages: list[list[float]] = []
     for episode in episodes:
-        found = None if episode.end.is_error else statistics[group_key(episode)]
+        found = None if episode.end.is_error else statistics[by_task(episode)]
         if found is None:
             advantages.append([0.0] * len(episode.turns))
             continue
@@ -51,13 +47,11 @@ def group_advantages(
     return advantages
 
 
-RELEASE_EPSILON = 1e-6
+REFERENCE_CODE_EPSILON = 1e-6
 """What the release adds to the standard deviation, in units of reward."""
 
 
-def release_advantages(
-    episodes: Sequence[Episode], *, group_key: GroupKey = by_task, invalid_penalty: float = 0.0
-) -> list[list[float]]:
+def reference_code_advantages(episodes: Sequence[Episode], *, invalid_penalty: float = 0.0) -> list[list[float]]:
     """One advantage per turn of each episode, with the statistics of the paper's code.
 
     The score of a turn is its episode's return minus the turn's own penalty. A_turn = (score - mean) / (std + 1e-6),
@@ -65,7 +59,7 @@ def release_advantages(
     and a group of equal returns gives large advantages to few penalties. A group with a single turn has mean 0 and
     standard deviation 1. Episodes that an error ended have no turns here (the release knows no such end).
 
-    UserError for ``invalid_penalty`` below 0; ValueError for a return that is not finite.
+    ``invalid_penalty`` >= 0. ValueError for a return that is not finite.
 
     Source: ZJU-REAL/SDAR at 8b85c23, core_algos.py (compute_grpo_outcome_advantage) and ray_trainer.py
     (apply_invalid_action_penalty).
@@ -74,46 +68,16 @@ def release_advantages(
     of_group: dict[Hashable, list[float]] = {}
     for episode, values in zip(episodes, scores, strict=True):
         if not episode.end.is_error:
-            of_group.setdefault(group_key(episode), []).extend(values)
+            of_group.setdefault(by_task(episode), []).extend(values)
     statistics = {key: mean_and_std(values) or (0.0, 1.0) for key, values in of_group.items()}
     advantages: list[list[float]] = []
     for episode, values in zip(episodes, scores, strict=True):
         if episode.end.is_error:
             advantages.append([0.0] * len(values))
             continue
-        mean, std = statistics[group_key(episode)]
-        advantages.append([(value - mean) / (std + RELEASE_EPSILON) for value in values])
+        mean, std = statistics[by_task(episode)]
+        advantages.append([(value - mean) / (std + REFERENCE_CODE_EPSILON) for value in values])
     return advantages
-
-
-@dataclass(frozen=True)
-class GroupSummary:
-    """Counts over the groups of an iteration; counts of ranks may be added, fractions follow from the sums.
-
-    ``groups``            groups with at least two episodes that no error ended: those that can teach something
-    ``equal_groups``      of these, groups whose returns are all equal: no advantage but penalties
-    ``unusable_groups``   groups with fewer than two such episodes
-    ``error_episodes``    episodes ended by an error
-    """
-
-    groups: int
-    equal_groups: int
-    unusable_groups: int
-    error_episodes: int
-
-    @property
-    def equal_group_fraction(self) -> float:
-        """``equal_groups / groups``, in [0, 1]; 0 where there is no group."""
-        return self.equal_groups / self.groups if self.groups else 0.0
-
-    def __add__(self, other: GroupSummary) -> GroupSummary:
-        """Counts over both parts; a group must lie in one of them as a whole."""
-        return GroupSummary(
-            self.groups + other.groups,
-            self.equal_groups + other.equal_groups,
-            self.unusable_groups + other.unusable_groups,
-            self.error_episodes + other.error_episodes,
-        )
 
 
 def has_spread(group: Sequence[Episode]) -> bool:
@@ -122,25 +86,21 @@ def has_spread(group: Sequence[Episode]) -> bool:
     return len(returns) >= 2
 
 
-def summarise_groups(episodes: Sequence[Episode], *, group_key: GroupKey = by_task) -> GroupSummary:
-    """Count the groups that :func:`group_advantages` sees."""
-    valid = _valid_returns(episodes, group_key)
-    usable = [returns for returns in valid.values() if len(returns) >= 2]
-    return GroupSummary(
-        groups=len(usable),
-        equal_groups=sum(min(returns) == max(returns) for returns in usable),
-        unusable_groups=len({group_key(episode) for episode in episodes}) - len(usable),
-        error_episodes=sum(episode.end.is_error for episode in episodes),
-    )
+def equal_groups(episodes: Sequence[Episode]) -> tuple[int, int]:
+    """Groups whose returns are all equal, which teach nothing but penalties, and groups that can teach at all.
+
+    A group counts with at least two episodes that no error ended. Sums over ranks give the fraction over all of them.
+    """
+    usable = [returns for returns in _valid_returns(episodes).values() if len(returns) >= 2]
+    return sum(min(returns) == max(returns) for returns in usable), len(usable)
 
 
-def _valid_returns(episodes: Sequence[Episode], group_key: GroupKey) -> dict[Hashable, list[float]]:
+def _valid_returns(episodes: Sequence[Episode]) -> dict[Hashable, list[float]]:
     """Returns of each group's episodes, errors left out."""
     returns: dict[Hashable, list[float]] = {}
     for episode in episodes:
-        if episode.end.is_error:
-            continue
-        returns.setdefault(group_key(episode), []).append(_checked_return(episode))
+        if not episode.end.is_error:
+            returns.setdefault(by_task(episode), []).append(_checked_return(episode))
     return returns
 
 

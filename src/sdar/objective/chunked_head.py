@@ -51,7 +51,7 @@ class OutputHead:
     def log_probs(self, hidden: Tensor) -> Tensor:
         """Log-probs [n, V] of hidden states [n, H], bounded below, without gradient."""
         with torch.no_grad():
-            return _normalised_(self.finished(self.linear(hidden)))
+            return _normalized_(self.finished(self.linear(hidden)))
 
     def to(self, dtype: torch.dtype) -> OutputHead:
         """Detached, with its parameters in ``dtype``; they are shared where they have it already."""
@@ -87,16 +87,16 @@ def score_logits(
 
     Differentiable, and as wasteful as autograd makes it.
     """
-    normaliser = torch.logsumexp(logits, dim=-1)
-    log_probs = logits.gather(-1, targets[:, None]).squeeze(-1) - normaliser
-    spread = normaliser - (torch.softmax(logits, dim=-1) * logits).sum(-1) if entropy else None
+    normalizer = torch.logsumexp(logits, dim=-1)
+    log_probs = logits.gather(-1, targets[:, None]).squeeze(-1) - normalizer
+    spread = normalizer - (torch.softmax(logits, dim=-1) * logits).sum(-1) if entropy else None
     if teacher_log_probs is None:
         return HeadScores(log_probs, spread)
     taught = teacher_log_probs.gather(-1, targets[:, None]).squeeze(-1).detach()
     if divergence is None:
         return HeadScores(log_probs, spread, None, taught)
     return HeadScores(
-        log_probs, spread, divergence.between(bounded(logits - normaliser[:, None]), teacher_log_probs), taught
+        log_probs, spread, divergence.between(bounded(logits - normalizer[:, None]), teacher_log_probs), taught
     )
 
 
@@ -186,10 +186,10 @@ class _Job:
         """Gradient [n, V] at the unfinished logits of a chunk, in the dtype of the linear map."""
         raw = self.head.linear(states)
         if self.head.finish is None:
-            return self._slope_at_logits(_normalised_(raw), chunk, grads).to(states.dtype)
+            return self._slope_at_logits(_normalized_(raw), chunk, grads).to(states.dtype)
         with torch.enable_grad():
             logits = self.head.finish(raw.requires_grad_())
-        slope = self._slope_at_logits(_normalised_(logits.detach().clone()), chunk, grads)
+        slope = self._slope_at_logits(_normalized_(logits.detach().clone()), chunk, grads)
         return torch.autograd.grad(logits, raw, slope)[0].to(states.dtype)
 
     def _slope_at_logits(self, log_p: Tensor, chunk: slice, grads: HeadScores) -> Tensor:
@@ -285,6 +285,6 @@ def _add_outer(total: Tensor, slope: Tensor, states: Tensor) -> None:
         total[rows] += slope[:, rows].t() @ states
 
 
-def _normalised_(logits: Tensor) -> Tensor:
+def _normalized_(logits: Tensor) -> Tensor:
     """Bounded log-probs, in the place of the logits."""
     return logits.sub_(logits.logsumexp(-1, keepdim=True)).clamp_(min=LOG_PROB_FLOOR)

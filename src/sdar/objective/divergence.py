@@ -1,4 +1,4 @@
-"""What is minimised between teacher and student, per token, before the gate.
+"""What is minimized between teacher and student, per token, before the gate.
 
 Two families. The *sampled* forms look at the token that was sampled and need one log-prob of each side. The *full
 vocabulary* forms (:mod:`sdar.objective.full_vocabulary`) compare whole distributions and need the teacher's logits
@@ -51,7 +51,7 @@ class Sampled(Divergence):
 class SampledReverseKL(Divergence):
     """-stopgrad(gap) * r with r = pi / pi_old: the score-function gradient of KL(student || teacher).
 
-    With r = 1 (the first optimiser step) the gradient is -gap * grad log pi: tokens that the teacher endorses become
+    With r = 1 (the first optimizer step) the gradient is -gap * grad log pi: tokens that the teacher endorses become
     likelier, tokens it rejects less likely, and over the student's samples the mean is the gradient of the reverse
     KL of the next token. Later steps weigh each token by r, which keeps that mean for samples of the old policy (of
     the token; the state it was reached in is taken as it is). Gaps are unbounded, and so is this gradient.

@@ -13,7 +13,7 @@ from typing import ClassVar
 from sdar.config.fields import NotNegative, Positive, settings
 from sdar.episode import Episode
 from sdar.errors import UserError
-from sdar.objective.advantage import group_advantages, release_advantages
+from sdar.objective.advantage import group_advantages, reference_code_advantages
 
 
 class AdvantageEstimator(ABC):
@@ -31,10 +31,10 @@ class AdvantageEstimator(ABC):
         return {}
 
     def over_turn_rows(self) -> AdvantageEstimator:
-        """The same with the group statistics of the paper's code (``loss_aggregation=reference_code``); UserError without such."""
+        """The same with group statistics over turn rows, as in the paper's code; UserError without such a form."""
         raise UserError(
-            f"loss_aggregation=reference_code takes group statistics over turn rows, which {type(self).__name__} does not "
-            "have; set loss_aggregation=token_mean, or a method with GroupAdvantage such as algorithm=grpo"
+            f"loss_aggregation=reference_code takes group statistics over turn rows, which {type(self).__name__} does "
+            "not have; set loss_aggregation=token_mean, or a method with GroupAdvantage such as algorithm=grpo"
         )
 
 
@@ -56,7 +56,7 @@ class GroupAdvantage(AdvantageEstimator):
 
     def over_turn_rows(self) -> AdvantageEstimator:
         """Mean and standard deviation over all turns of the group."""
-        return ReleaseAdvantage(self.invalid_penalty)
+        return ReferenceCodeAdvantage(self.invalid_penalty)
 
 
 @settings(frozen=True)
@@ -75,7 +75,7 @@ class CentredAdvantage(AdvantageEstimator):
 
 
 @settings(frozen=True)
-class ReleaseAdvantage(AdvantageEstimator):
+class ReferenceCodeAdvantage(AdvantageEstimator):
     """GRPO as the paper's code computes it: what ``loss_aggregation=reference_code`` makes of :class:`GroupAdvantage`.
 
     ``invalid_penalty``  >= 0, in units of reward, taken from a turn that broke the action format
@@ -85,5 +85,5 @@ class ReleaseAdvantage(AdvantageEstimator):
     name: ClassVar[str] = "(R - mean) / std over turn rows"
 
     def turns(self, episodes: Sequence[Episode]) -> list[list[float]]:
-        """See :func:`sdar.objective.advantage.release_advantages`."""
-        return release_advantages(episodes, invalid_penalty=self.invalid_penalty)
+        """See :func:`sdar.objective.advantage.reference_code_advantages`."""
+        return reference_code_advantages(episodes, invalid_penalty=self.invalid_penalty)

@@ -1,6 +1,6 @@
 """Divergences between whole next-token distributions.
 
-All take log-probs [N, V] of student and teacher, normalised over V and bounded below (:func:`bounded`), and give one
+All take log-probs [N, V] of student and teacher, normalized over V and bounded below (:func:`bounded`), and give one
 number per token, in nats. The teacher carries no gradient. The logits they are computed from never exist for all
 tokens at once: see :mod:`sdar.objective.chunked_head`.
 
@@ -16,29 +16,33 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sdar.config.fields import AtLeastOne, settings
 from sdar.objective.divergence import Divergence
 from sdar.objective.tokens import LOG_PROB_FLOOR, DistillationTokens
 
+LogProbs = Float[Tensor, "*N V"]
+"""Of whole distributions, nats."""
 
-def bounded(log_probs: Tensor) -> Tensor:
+
+def bounded(log_probs: LogProbs) -> LogProbs:
     """Log-probs no lower than ``LOG_PROB_FLOOR``: 0 times -inf would be nan where a side rules a token out."""
     return log_probs.clamp(min=LOG_PROB_FLOOR)
 
 
-def reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:
+def reverse_kl(student: LogProbs, teacher: LogProbs) -> Float[Tensor, "*N"]:
     """KL(student || teacher) = sum_v p_v (log p_v - log q_v) over the last dimension, p the student."""
     return (student.exp() * (student - teacher)).sum(-1)
 
 
-def forward_kl(student: Tensor, teacher: Tensor) -> Tensor:
+def forward_kl(student: LogProbs, teacher: LogProbs) -> Float[Tensor, "*N"]:
     """KL(teacher || student) = sum_v q_v (log q_v - log p_v) over the last dimension, q the teacher."""
     return (teacher.exp() * (teacher - student)).sum(-1)
 
 
-def jensen_shannon(student: Tensor, teacher: Tensor) -> Tensor:
+def jensen_shannon(student: LogProbs, teacher: LogProbs) -> Float[Tensor, "*N"]:
     """Half KL(p || m) plus half KL(q || m) with m = (p + q) / 2; in [0, log 2], symmetric."""
     middle = torch.logaddexp(student, teacher) - math.log(2.0)
     return 0.5 * (student.exp() * (student - middle) + teacher.exp() * (teacher - middle)).sum(-1)

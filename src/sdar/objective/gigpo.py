@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 
 from sdar.config.fields import Fraction, NotNegative, Positive, settings
 from sdar.episode import Episode
-from sdar.objective.advantage import GroupKey, by_task, group_advantages, mean_and_std
+from sdar.objective.advantage import by_task, group_advantages, mean_and_std
 from sdar.objective.estimator import AdvantageEstimator
 
 Mode = Literal["mean_norm", "mean_std_norm"]
@@ -61,9 +61,7 @@ class StepGroupAdvantage(AdvantageEstimator):
         return {"rollout/step_group_fraction": (sum(size for size in sizes if size >= 2), sum(sizes))}
 
 
-def step_advantages(
-    episodes: Sequence[Episode], *, gamma: float, std_floor: float | None = None, group_key: GroupKey = by_task
-) -> list[list[float]]:
+def step_advantages(episodes: Sequence[Episode], *, gamma: float, std_floor: float | None = None) -> list[list[float]]:
     """A_S of every turn: its discounted return minus the mean over its step group, divided as in group_advantages.
 
     Mean and unbiased standard deviation run over the turns of a step group, each once. 0 for turns that are alone in
@@ -71,7 +69,7 @@ def step_advantages(
     """
     returns = [discounted_returns(episode, gamma) for episode in episodes]
     advantages = [[0.0] * len(values) for values in returns]
-    for members in step_groups(episodes, group_key=group_key).values():
+    for members in step_groups(episodes).values():
         found = mean_and_std([returns[i][k] for i, k in members])
         if found is None:
             continue
@@ -93,7 +91,7 @@ def discounted_returns(episode: Episode, gamma: float) -> list[float]:
 
 
 def step_groups(
-    episodes: Sequence[Episode], *, group_key: GroupKey = by_task
+    episodes: Sequence[Episode],
 ) -> dict[tuple[Hashable, str], list[tuple[int, int]]]:
     """(group, anchor) -> (position of the episode, turn) of every turn that began in that state, in order.
 
@@ -102,7 +100,7 @@ def step_groups(
     attempts: dict[Hashable, list[int]] = {}
     for i, episode in enumerate(episodes):
         if not episode.end.is_error:
-            attempts.setdefault(group_key(episode), []).append(i)
+            attempts.setdefault(by_task(episode), []).append(i)
     groups: dict[tuple[Hashable, str], list[tuple[int, int]]] = {}
     for key, members in attempts.items():
         for i in members if len(members) >= 2 else []:

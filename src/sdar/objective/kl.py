@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 KL_LIMIT = 10.0
@@ -15,13 +16,17 @@ IN_REWARD = "k1_in_reward"
 K1_REFUSED = "k1 is a metric (objective/kl_k1) and no loss: as a loss its gradient has mean zero"
 
 
-def k1_estimate(log_probs: Tensor, reference_log_probs: Tensor) -> Tensor:
+def k1_estimate(
+    log_probs: Float[Tensor, "*shape"], reference_log_probs: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
     """Policy minus reference log-prob per token, in nats, detached float32: the unbiased estimate, of either sign."""
     return log_probs.detach().float() - reference_log_probs.detach().float()
 
 
-def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kind: str = "k3") -> Tensor:
-    """Estimate of KL(policy || reference) per token, in nats, float32; both inputs share one shape.
+def kl_estimate(
+    log_probs: Float[Tensor, "*shape"], reference_log_probs: Float[Tensor, "*shape"], kind: str = "k3"
+) -> Float[Tensor, "*shape"]:
+    """Estimate of KL(policy || reference) per token, in nats, float32.
 
     With d = reference - policy log-prob:  k3 = exp(d) - d - 1, clamped to [-10, 10];  k2 = d^2 / 2. Both are >= 0
     and 0 where d = 0. Gradient flows through ``log_probs`` alone. ValueError for another kind.
@@ -33,4 +38,4 @@ def kl_estimate(log_probs: Tensor, reference_log_probs: Tensor, kind: str = "k3"
     if kind == "k2":
         return 0.5 * difference.square()
     reason = f"; {K1_REFUSED}" if kind == "k1" else ""
-    raise ValueError(f"kl_kind is {kind!r}, allowed are k2, k3{reason}")
+    raise ValueError(f"kl_kind must be k2 or k3, got {kind!r}{reason}")

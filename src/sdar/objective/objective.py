@@ -2,7 +2,7 @@
 
     total = sum over terms k of  coefficient_k * sum_t(mask_k * loss_k) / denominator_k
 
-Every term has its own mask and its own denominator. Denominators are counts over the whole optimiser step, all
+Every term has its own mask and its own denominator. Denominators are counts over the whole optimizer step, all
 micro-batches and ranks included, and are passed in: then no cut into micro-batches changes loss or gradient. A term
 whose coefficient is 0 is left out of the sum, and not added as 0 times something: the sum of the others stays
 bit-equal to an objective that never knew the term.
@@ -25,27 +25,7 @@ from sdar.objective.divergence import Divergence, Sampled
 from sdar.objective.gate import GapGate, Gate
 from sdar.objective.kl import IN_REWARD, k1_estimate, kl_estimate
 from sdar.objective.policy_gradient import LOG_RATIO_LIMIT, policy_gradient_loss
-from sdar.objective.tokens import DistillationTokens
-
-
-class Scores(Protocol):
-    """What the student says at the current weights (``sdar.policy.log_probs.TokenScores``)."""
-
-    @property
-    def log_probs(self) -> Tensor:
-        """[B, T] float32, nats."""
-
-    @property
-    def entropy(self) -> Tensor | None:
-        """[B, T] float32, nats, or None where it was not asked for."""
-
-    @property
-    def divergence(self) -> Tensor | None:
-        """[B, T] float32, nats, from the teacher over the full vocabulary, or None where it was not asked for."""
-
-    @property
-    def max_entropy(self) -> float:
-        """Entropy of the uniform distribution over the vocabulary, nats, above 0."""
+from sdar.objective.tokens import DistillationTokens, TokenScores
 
 
 class Tokens(Protocol):
@@ -96,7 +76,7 @@ class ObjectiveConfig:
     ``entropy_coefficient``       >= 0  entropy bonus (the term's loss is minus the entropy)
     ``distillation_coefficient``  >= 0  distillation (lambda of the paper)
     ``gate``                      how far each token is distilled
-    ``divergence``                what is minimised between teacher and student
+    ``divergence``                what is minimized between teacher and student
 
     The defaults are the paper's for ALFWorld (arXiv 2605.15155, table of hyper-parameters, and the released scripts).
     """
@@ -180,7 +160,7 @@ def term_masks(batch: Tokens, config: ObjectiveConfig) -> dict[str, Tensor]:
 
 
 def denominators(batch: Tokens, config: ObjectiveConfig, episodes: float = 0.0) -> dict[str, float]:
-    """What each term is divided by in these rows. Give it all rows of an optimiser step, and add up the ranks.
+    """What each term is divided by in these rows. Give it all rows of an optimizer step, and add up the ranks.
 
     That is the number of tokens that the term counts. The policy term with a constant length has that length times the
     number of episodes instead: ``episodes`` of them have their tokens in these rows (a share of one whose rows are
@@ -192,7 +172,7 @@ def denominators(batch: Tokens, config: ObjectiveConfig, episodes: float = 0.0) 
     return counts
 
 
-def token_losses(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> TokenLosses:
+def token_losses(scores: TokenScores, batch: Tokens, config: ObjectiveConfig) -> TokenLosses:
     """Loss per token of every term for which the batch has the inputs; float32 whatever the model's dtype.
 
     A term with coefficient 0 is computed without gradient, for the log alone, where its inputs are at hand. ValueError
@@ -246,7 +226,7 @@ def total_loss(losses: TokenLosses, denominators: Mapping[str, float], config: O
 Extras = dict[str, Tensor]
 
 
-def _policy(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+def _policy(scores: TokenScores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
     assert batch.old_log_probs is not None
     loss, clipped = policy_gradient_loss(
         scores.log_probs,
@@ -273,7 +253,7 @@ def _segments(batch: Tokens, ratio: Ratio) -> Tensor | None:
     return torch.where(batch.response_mask, rows * width + turns, -1)
 
 
-def _distillation(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+def _distillation(scores: TokenScores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
     """Gate times divergence. Teacher and gate are constants.
 
     With the paper's defaults (gap gate, sampled) the gradient is -gate * grad log pi: a likelihood of the student's own
@@ -297,14 +277,14 @@ def _distillation(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tup
     return loss, {"objective/gate_mean": gate, "objective/gap_mean": tokens.gap}
 
 
-def _kl(scores: Scores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+def _kl(scores: TokenScores, batch: Tokens, config: ObjectiveConfig) -> tuple[Tensor, Extras]:
     assert batch.reference_log_probs is not None
     k1 = k1_estimate(scores.log_probs, batch.reference_log_probs)
     kind = "k3" if config.kl_kind == IN_REWARD else config.kl_kind  # of the loss, or of a figure for the log
     return kl_estimate(scores.log_probs, batch.reference_log_probs, kind), {"objective/kl_k1": k1}
 
 
-def _entropy(scores: Scores, _batch: Tokens, _config: ObjectiveConfig) -> tuple[Tensor, Extras]:
+def _entropy(scores: TokenScores, _batch: Tokens, _config: ObjectiveConfig) -> tuple[Tensor, Extras]:
     assert scores.entropy is not None
     return -scores.entropy.float(), {}
 

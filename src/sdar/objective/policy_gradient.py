@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 LOG_RATIO_LIMIT = 20.0
@@ -20,22 +21,22 @@ class PolicyLoss(NamedTuple):
 
 
 def policy_gradient_loss(
-    log_probs: Tensor,
-    old_log_probs: Tensor,
-    advantage: Tensor,
+    log_probs: Float[Tensor, "*shape"],
+    old_log_probs: Float[Tensor, "*shape"],
+    advantage: Float[Tensor, "*shape"],
     clip_low: float = 0.2,
     clip_high: float = 0.2,
     dual_clip: float | None = 3.0,
-    segments: Tensor | None = None,
+    segments: Int[Tensor, "*shape"] | None = None,
 ) -> PolicyLoss:
-    """Loss per token of the clipped surrogate; all tensors share one shape.
+    """Loss per token of the clipped surrogate.
 
     With r = exp(log_probs - old_log_probs):  max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)), and where A < 0 at
     most -A * dual_clip, so that a token that became much likelier cannot dominate the step. ``dual_clip`` > 1, or
     None to leave it out. Gradient flows through ``log_probs`` alone.
 
-    ``segments`` (int64, of the same shape) gives all tokens of a segment one ratio, the geometric mean of theirs:
-    exp of the mean of log_probs - old_log_probs over the segment (arXiv 2507.18071, GSPO: length-normalised, so that
+    ``segments`` gives all tokens of a segment one ratio, the geometric mean of theirs:
+    exp of the mean of log_probs - old_log_probs over the segment (arXiv 2507.18071, GSPO: length-normalized, so that
     long and short segments share a clipping range). A segment is then clipped, or learned from, as a whole. Tokens of
     segment -1 belong to none and lose nothing. None: every token has a ratio of its own.
 
@@ -58,8 +59,8 @@ def policy_gradient_loss(
     return PolicyLoss(loss, clipped.detach())
 
 
-def segment_means(values: Tensor, segments: Tensor) -> Tensor:
-    """The mean over its segment (int64, of the shape of ``values``) at every place; 0 where the segment is -1."""
+def segment_means(values: Float[Tensor, "*shape"], segments: Int[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The mean over its segment at every place; 0 where the segment is -1."""
     inside = segments >= 0
     _, index = segments[inside].unique(return_inverse=True)
     chosen = values[inside]

@@ -92,7 +92,7 @@ class WarmDown(Schedule):
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
         if self.zero_at <= self.hold:
-            raise UserError(f"schedule.coefficient.zero_at must be > hold={self.hold}, got {self.zero_at}")
+            raise UserError(f"WarmDown.zero_at must be > hold={self.hold}, got {self.zero_at}")
 
     def factor(self, iteration: int) -> float:
         """In [0, 1], never rising, exactly 0 from ``zero_at`` on."""
@@ -124,7 +124,7 @@ class Feedback(Schedule):
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
         if self.minimum > self.maximum:
-            raise UserError(f"schedule.coefficient.minimum must be <= maximum={self.maximum}, got {self.minimum}")
+            raise UserError(f"Feedback.minimum must be <= maximum={self.maximum}, got {self.minimum}")
 
     def factor(self, iteration: int) -> float:  # noqa: ARG002
         """The factor that the iterations seen so far call for."""

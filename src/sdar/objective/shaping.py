@@ -1,4 +1,4 @@
-"""Shaped advantages: the teacher's second way into the loss, beside the distillation term.
+"""Shaped advantages: the teacher's second way into the loss, besides the distillation term.
 
 A shaping multiplies the advantage of every sampled token by a factor that the teacher has a say in, in PREPARE, with
 theta_old on both sides of the gap. It adds no term to the loss. Another one is a subclass of :class:`Shaping`, named by

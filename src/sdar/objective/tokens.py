@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from jaxtyping import Float
 from torch import Tensor
 
 LOG_PROB_FLOOR = -1e5
@@ -12,13 +14,15 @@ LOG_PROB_FLOOR = -1e5
 nan; at the floor its gate is exactly 0 for every useful beta, and nothing is lost for finite logits."""
 
 
-def bounded_log_probs(log_probs: Tensor) -> Tensor:
-    """Log-probs in float32, bounded below by ``LOG_PROB_FLOOR``; nan stays nan, so that it is noticed. Any shape."""
+def bounded_log_probs(log_probs: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Log-probs in float32, bounded below by ``LOG_PROB_FLOOR``; nan stays nan, so that it is noticed."""
     return log_probs.float().clamp(min=LOG_PROB_FLOOR)
 
 
-def gap(teacher_log_probs: Tensor, student_log_probs: Tensor) -> Tensor:
-    """Teacher minus student log-prob of each token, in nats, detached float32. Any shape, equal for both.
+def gap(
+    teacher_log_probs: Float[Tensor, "*shape"], student_log_probs: Float[Tensor, "*shape"]
+) -> Float[Tensor, "*shape"]:
+    """Teacher minus student log-prob of each token, in nats, detached float32.
 
     Positive: the teacher endorses the token. Always finite unless an input is nan or +inf.
     """
@@ -52,3 +56,24 @@ class DistillationTokens:
     def gap(self) -> Tensor:
         """Teacher minus student log-prob, nats, detached float32."""
         return gap(self.teacher, self.student)
+
+
+@dataclass
+class TokenScores:
+    """Scores of the tokens of a batch, in nats.
+
+    ``log_probs`` [B, T] float32: log-probability of id t given the ids before it; 0 where not scored.
+    ``entropy``   [B, T] float32: entropy of the distribution of id t (full vocabulary, at the scoring temperature); 0
+    where not scored; None unless requested.
+    ``divergence``, ``teacher_log_probs`` [B, T] float32: distance from the teacher's distribution, and its log-prob of
+    the token; 0 where not scored; None without a teacher.
+    ``states`` [N, H]: hidden states that predict the N scored tokens, row by row; None unless requested.
+    ``max_entropy``: log V.
+    """
+
+    log_probs: Tensor
+    entropy: Tensor | None = None
+    divergence: Tensor | None = None
+    teacher_log_probs: Tensor | None = None
+    states: Tensor | None = None
+    max_entropy: float = math.inf

@@ -131,12 +131,9 @@ class ChatFormat:
         allowed = [name.value for name in Position]
         if position not in allowed:
             raise UserError(f"teacher.position must be {' or '.join(map(repr, allowed))}, got {position!r}")
-        places = {
-            Position.USER_TURN: lambda: None,
-            Position.BEFORE_TEMPLATE: lambda: Place(0),
-            Position.SYSTEM: self._system,
-        }
-        return replace(self, place=places[Position(position)]())
+        if position == Position.SYSTEM:
+            return replace(self, place=self._system())
+        return replace(self, place=Place(0) if position == Position.BEFORE_TEMPLATE else None)
 
     def check_append(self) -> None:
         """UserError where turns cannot be appended; one warning in the log where they differ from the template."""
@@ -172,8 +169,8 @@ class ChatFormat:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a response without its end token. Other sampled special tokens are kept."""
-        end = len(ids) - 1 if ids and ids[-1] == self.end_id else len(ids)
-        text = self.tokenizer.decode(list(ids[:end]), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        said = list(ids[:-1] if ids and ids[-1] == self.end_id else ids)
+        text = self.tokenizer.decode(said, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         assert isinstance(text, str)
         return text
 

@@ -7,6 +7,8 @@ changes named in their configs are repeated here, and :func:`split_forward_error
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -22,13 +24,13 @@ def hidden_states(model: PreTrainedModel, ids: Tensor, **kwargs: Any) -> Tensor:
     return cast(Tensor, decoder(input_ids=ids, **kwargs).last_hidden_state)
 
 
-def logits_from_hidden(model: PreTrainedModel, hidden: Tensor) -> Tensor:
-    """Logits [..., V] in float32 of hidden states [..., H].
+def logits_from_hidden(model: PreTrainedModel, hidden: Tensor, temperature: float = 1.0) -> Tensor:
+    """Logits [..., V] in float32 of hidden states [..., H], divided by ``temperature``.
 
     The head runs in the model's own dtype, as in the model's forward pass; everything after it is float32.
     """
     head = cast(Any, model).get_output_embeddings()
-    return _finished(model, head(hidden).float())
+    return _finished(model, head(hidden).float(), temperature)
 
 
 def output_head(model: PreTrainedModel, temperature: float = 1.0) -> OutputHead | None:
@@ -40,13 +42,8 @@ def output_head(model: PreTrainedModel, temperature: float = 1.0) -> OutputHead 
     head = cast(Any, model).get_output_embeddings()
     if type(head) is not nn.Linear:
         return None
-
-    def finish(logits: Tensor) -> Tensor:
-        logits = _finished(model, logits)
-        return logits if temperature == 1.0 else logits / temperature
-
     plain = temperature == 1.0 and all(change is None for change in _changes(model))
-    return OutputHead(head.weight, head.bias, None if plain else finish)
+    return OutputHead(head.weight, head.bias, None if plain else lambda logits: _finished(model, logits, temperature))
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:
@@ -62,8 +59,8 @@ def _changes(model: PreTrainedModel) -> tuple[float | None, float | None, float 
     return scale, divisor, cap
 
 
-def _finished(model: PreTrainedModel, logits: Tensor) -> Tensor:
-    """Logits as the architecture changes them after the head."""
+def _finished(model: PreTrainedModel, logits: Tensor, temperature: float) -> Tensor:
+    """Logits as the architecture changes them after the head, divided by ``temperature``."""
     scale, divisor, cap = _changes(model)
     if scale is not None:
         logits = logits * scale
@@ -71,7 +68,18 @@ def _finished(model: PreTrainedModel, logits: Tensor) -> Tensor:
         logits = logits / divisor
     if cap is not None:
         logits = torch.tanh(logits / cap) * cap
-    return logits
+    return logits if temperature == 1.0 else logits / temperature
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off temporarily; the model's mode is restored afterwards."""
+    training = model.training
+    model.train(False)
+    try:
+        yield
+    finally:
+        model.train(training)
 
 
 @torch.no_grad()

@@ -5,8 +5,7 @@ Only new tokens are computed: at each turn the tokens since the last sampled one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sdar.policy.cache import SlotCache
-from sdar.policy.forward import hidden_states, logits_from_hidden
+from sdar.policy.forward import evaluation_mode, hidden_states, logits_from_hidden
 from sdar.policy.sampling import TokenSampler
 
 
@@ -89,7 +88,7 @@ class TurnGenerator:
         blocks = [[*row.pending, *new_ids[row.slot]] for row in self._rows]
         if not all(blocks):
             raise ValueError("new_ids must have at least one token per slot before its first response")
-        with torch.no_grad(), _evaluation_mode(self.model):
+        with torch.no_grad(), evaluation_mode(self.model):
             logits = self._prefill(blocks)
             for row, block in zip(self._rows, blocks, strict=True):
                 row.cached += len(block)
@@ -97,10 +96,6 @@ class TurnGenerator:
         for row, response in zip(self._rows, responses, strict=True):
             row.pending = response[-1:]
         return {row.slot: response for row, response in zip(self._rows, responses, strict=True)}
-
-    def close(self) -> None:
-        """Free the cache. ``start`` opens the generator again."""
-        self._rows, self._cache = [], None
 
     def _keep_rows(self, new_ids: Mapping[int, Sequence[int]]) -> None:
         live = {row.slot for row in self._rows}
@@ -189,14 +184,3 @@ class TurnGenerator:
         dtype = self.model.dtype
         mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
         return mask[:, None]
-
-
-@contextmanager
-def _evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
-    """Switch dropout off temporarily; the model's mode is restored afterwards."""
-    training = model.training
-    model.train(False)
-    try:
-        yield
-    finally:
-        model.train(training)

@@ -18,7 +18,7 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.forward import split_forward_error
 from sdar.policy.generation import TurnGenerator
 from sdar.policy.lora import LoraSettings, add_adapters
-from sdar.policy.sharding import class_name
+from sdar.policy.sharding import is_sharded
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Directory of the shipped models, one directory each."""
@@ -49,8 +49,9 @@ class LanguageModel:
 
     @property
     def architecture(self) -> str:
-        """Class of the model, for example Qwen3ForCausalLM."""
-        return class_name(self.model)
+        """Class of the model without FSDP2's prefix, for example Qwen3ForCausalLM."""
+        name = type(self.model).__name__
+        return name.removeprefix("FSDP") if is_sharded(self.model) else name
 
     @property
     def pad_id(self) -> int:
@@ -184,20 +185,19 @@ def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
 
 def _check_playable(model: PreTrainedModel, end_id: int, who: str) -> None:
     """Compare the policy's computation in parts with the model's own forward pass, on a few tokens."""
-    tolerance = _PROBE_TOLERANCE[model.dtype]
     rows = [[end_id, 1, 2, 3, 4], [end_id, 5, 6]]
     try:
-        error = max(split_forward_error(model, torch.tensor([row])) for row in rows)
-        shortfall = _cached_shortfall(model, rows, end_id)
+        halves = max(split_forward_error(model, torch.tensor([row])) for row in rows)
+        error = max(halves, _cached_shortfall(model, rows, end_id))
     except (TypeError, AttributeError, ValueError, IndexError, RuntimeError, NotImplementedError) as problem:
         raise UserError(
             f"{who} does not run with separate hidden states and a custom key/value cache ({type(problem).__name__}: "
             f"{str(problem).splitlines()[0] if str(problem) else ''}); use a decoder with plain attention"
         ) from problem
-    if error > tolerance or shortfall > tolerance:
+    if error > _PROBE_TOLERANCE[model.dtype]:
         raise UserError(
-            f"{who} computes different logits in one pass and in parts (by {max(error, shortfall):.3g}), so sampled "
-            "and scored probabilities would differ; use a decoder with plain attention and a plain output head"
+            f"{who} computes different logits in one pass and in parts (by {error:.3g}), so sampled and scored "
+            "probabilities would differ; use a decoder with plain attention and a plain output head"
         )
 
 

@@ -7,7 +7,7 @@ the head runs on the scored positions only, a chunk at a time, and runs again in
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,29 +24,9 @@ from sdar.objective.chunked_head import (
     score_logits,
 )
 from sdar.objective.full_vocabulary import FullVocabularyDivergence
+from sdar.objective.tokens import TokenScores
 from sdar.policy.forward import hidden_states, logits_from_hidden, output_head, vocabulary_size
 from sdar.policy.sharding import one_pass
-
-
-@dataclass
-class TokenScores:
-    """Scores of the tokens of a batch, in nats.
-
-    ``log_probs`` [B, T] float32: log-probability of id t given the ids before it; 0 where not scored.
-    ``entropy``   [B, T] float32: entropy of the distribution of id t (full vocabulary, at the scoring temperature); 0
-    where not scored; None unless requested.
-    ``divergence``, ``teacher_log_probs`` [B, T] float32: distance from the teacher's distribution, and its log-prob of
-    the token; 0 where not scored; None without a teacher.
-    ``states`` [N, H]: hidden states that predict the N scored tokens, row by row; None unless requested.
-    ``max_entropy``: log V.
-    """
-
-    log_probs: Tensor
-    entropy: Tensor | None = None
-    divergence: Tensor | None = None
-    teacher_log_probs: Tensor | None = None
-    states: Tensor | None = None
-    max_entropy: float = math.inf
 
 
 def score_tokens(
@@ -77,7 +57,10 @@ def score_tokens(
     Raises ValueError for a temperature that is not positive or a scored first column, UserError for a divergence with a
     model whose output head is not a plain linear layer.
     """
-    _check(temperature, score_mask)
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0 to score tokens, got {temperature}")
+    if bool(score_mask[:, 0].any()):
+        raise ValueError("score_mask must be False for the first token of a row, which has no token before it")
 
     def scores() -> tuple[Tensor | None, ...]:
         hidden = token_states(model, ids, attention_mask, score_mask)
@@ -92,7 +75,13 @@ def score_tokens(
 
 def token_states(model: PreTrainedModel, ids: Tensor, attention_mask: Tensor, score_mask: Tensor) -> Tensor:
     """Hidden states [N, H] that predict the masked tokens, row by row; see :func:`score_tokens`."""
-    hidden = _hidden(model, ids, attention_mask)
+    padding: dict[str, Tensor] = {}
+    # A causal model never attends to the right, so padding there needs no mask and plain causal kernels apply.
+    if bool((attention_mask[:, 1:] & ~attention_mask[:, :-1]).any()):
+        # Positions count the real tokens of a row; those of masked tokens do not matter.
+        positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+        padding = {"attention_mask": attention_mask, "position_ids": positions}
+    hidden = hidden_states(model, ids, use_cache=False, **padding)
     # Id t is predicted from the hidden state at t - 1; boolean indexing keeps row-major order on both sides.
     return hidden[:, :-1][score_mask[:, 1:]]
 
@@ -136,67 +125,17 @@ def _score_states(
         )
 
     def score(chunk: Tensor, chunk_targets: Tensor) -> HeadScores:
-        logits = logits_from_hidden(model, chunk)
-        return score_logits(logits if temperature == 1.0 else logits / temperature, chunk_targets, entropy=entropy)
+        return score_logits(logits_from_hidden(model, chunk, temperature), chunk_targets, entropy=entropy)
 
     recompute = torch.is_grad_enabled() and len(targets) > size
     parts: list[HeadScores] = []
-    for start in range(0, max(1, len(targets)), size):
-        pieces = hidden[start : start + size], targets[start : start + size]
+    for pieces in zip(hidden.split(size), targets.split(size), strict=True):
         if recompute:
             parts.append(checkpoint(score, *pieces, use_reentrant=False, preserve_rng_state=False))
         else:
             parts.append(score(*pieces))
     spread = torch.cat([part.entropy for part in parts if part.entropy is not None]) if entropy else None
     return HeadScores(torch.cat([part.log_probs for part in parts]), spread)
-
-
-def naive_score_tokens(
-    model: PreTrainedModel,
-    ids: Tensor,
-    attention_mask: Tensor,
-    score_mask: Tensor,
-    *,
-    temperature: float = 1.0,
-    entropy: bool = False,
-) -> TokenScores:
-    """The same scores from the model's full logits [B, T, V]: short, wasteful, the reference for tests."""
-    _check(temperature, score_mask)
-    logits = model(
-        input_ids=ids, attention_mask=attention_mask, position_ids=_positions(attention_mask), use_cache=False
-    ).logits
-    log_p = torch.log_softmax(logits[:, :-1].float() / temperature, dim=-1)
-    taken = log_p.gather(-1, ids[:, 1:, None]).squeeze(-1)
-    spread = -(log_p.exp() * log_p).sum(-1)
-    scored = score_mask[:, 1:]
-    first = torch.zeros_like(taken[:, :1])
-
-    def place(values: Tensor) -> Tensor:
-        return torch.cat([first, torch.where(scored, values, 0.0)], dim=1)
-
-    return TokenScores(place(taken), place(spread) if entropy else None)
-
-
-def _check(temperature: float, score_mask: Tensor) -> None:
-    if not temperature > 0:
-        raise ValueError(f"temperature must be > 0 to score tokens, got {temperature}")
-    if bool(score_mask[:, 0].any()):
-        raise ValueError("score_mask must be False for the first token of a row, which has no token before it")
-
-
-def _hidden(model: PreTrainedModel, ids: Tensor, attention_mask: Tensor) -> Tensor:
-    padded_right_only = not bool((attention_mask[:, 1:] & ~attention_mask[:, :-1]).any())
-    if padded_right_only:
-        # A causal model never attends to the right, so padding there needs no mask and plain causal kernels apply.
-        return hidden_states(model, ids, use_cache=False)
-    return hidden_states(
-        model, ids, attention_mask=attention_mask, position_ids=_positions(attention_mask), use_cache=False
-    )
-
-
-def _positions(attention_mask: Tensor) -> Tensor:
-    """Position of each real token among the real tokens of its row, 0 for masked ones before the first."""
-    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
 def _scatter(mask: Tensor, values: Tensor) -> Tensor:

@@ -36,12 +36,6 @@ def is_sharded(model: nn.Module) -> bool:
     return isinstance(model, FSDPModule)
 
 
-def class_name(model: nn.Module) -> str:
-    """Name of the model's class, without the prefix that FSDP2 adds."""
-    name = type(model).__name__
-    return name.removeprefix("FSDP") if is_sharded(model) else name
-
-
 def shard(model: PreTrainedModel, mesh: DeviceMesh, compute_dtype: torch.dtype | None) -> None:
     """Shard the weights over the processes of a one-dimensional mesh, block by block; a second call does nothing.
 
@@ -73,15 +67,11 @@ def shard(model: PreTrainedModel, mesh: DeviceMesh, compute_dtype: torch.dtype |
     parts = [module for module in [model, *reversed(blocks), model] if isinstance(module, FSDPModule)]
     for part, following in itertools.pairwise(parts):
         part.set_modules_to_backward_prefetch([following])
-    setattr(model, _PASS, _call)
+    setattr(model, _PASS, lambda function: function())
     register_fsdp_forward_method(model, _PASS)
     # The first pass determines the outermost module; inside gathered() that would be the first block.
     one_pass(model, lambda: None)
     cast(FSDPModule, model).reshard()
-
-
-def _call(function: Callable[[], T]) -> T:
-    return function()
 
 
 def one_pass(model: nn.Module, function: Callable[[], T]) -> T:

@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from platformdirs import user_cache_path
 
 from sdar.config.fields import checked
@@ -38,15 +39,10 @@ def smollm2_135m(
     ``$SDAR_CACHE`` or else the user's cache directory. Raises UserError when the packages that convert it are missing,
     with the commands that install them.
     """
-    folder = _cache(cache_dir) / _FOLDER
+    folder = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or user_cache_path("sdar")) / _FOLDER
     if not folder.is_dir():
         _convert_once(folder)
     return load_model(str(folder), name=NAME, setting="model", dtype=dtype, lora=lora)
-
-
-def _cache(cache_dir: str | None) -> Path:
-    chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
-    return Path(chosen) if chosen else user_cache_path("sdar")
 
 
 def _convert_once(folder: Path) -> None:
@@ -55,11 +51,9 @@ def _convert_once(folder: Path) -> None:
     source = None if spec is None else Path((spec.submodule_search_locations or [""])[0])
     if source is None or not (source / _FILE).is_file():
         raise _missing(_PACKAGE)
-    for package in ("gguf", "accelerate", "filelock"):
+    for package in ("gguf", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise _missing(package)
-    from filelock import FileLock
-
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
     with FileLock(folder.with_name(f".{folder.name}.lock")):

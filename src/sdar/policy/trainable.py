@@ -25,23 +25,20 @@ class WeightProbe:
         for parameter in trainable(model):
             if parameter.grad is not None and (gradient := _local(parameter.grad)).numel():
                 index = int(gradient.abs().argmax())
-                self._numbers.append((parameter, index, self._at(parameter, index)))
+                self._numbers.append((parameter, index, float(_local(parameter)[index])))
 
     def moved(self) -> bool:
         """Whether any of the numbers has changed."""
-        return any(self._at(parameter, index) != before for parameter, index, before in self._numbers)
+        return any(float(_local(parameter)[index]) != before for parameter, index, before in self._numbers)
 
     @property
     def dtype(self) -> torch.dtype | None:
         """Dtype of the weights (the first, if they differ)."""
         return self._numbers[0][0].dtype if self._numbers else None
 
-    @staticmethod
-    def _at(parameter: nn.Parameter, index: int) -> float:
-        return float(_local(parameter.detach())[index])
-
 
 def _local(tensor: Tensor) -> Tensor:
-    """The local part of a tensor that may be sharded, flat."""
+    """The local part of a tensor that may be sharded, flat and without gradient."""
+    tensor = tensor.detach()
     local = cast(Any, tensor).to_local() if hasattr(tensor, "to_local") else tensor
     return cast(Tensor, local).reshape(-1)

@@ -9,24 +9,45 @@ equal up to the rounding of batched float arithmetic.)
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sdar.environments.base import Environment
-from sdar.episode import EndReason, Episode, Task
+from sdar.environments.base import Environment, PastTurn
+from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.errors import UserError
-from sdar.rollout.guard import GuardedPool
-from sdar.rollout.play import CollectProgress, EpisodeRequest, Rollout
-from sdar.rollout.sampling import GeneratorFactory, turn_generator
+from sdar.rollout.conversation import AppendConversation, Prompt, WindowConversation
+from sdar.rollout.guard import GuardedPool, guarded
+from sdar.rollout.live import LiveEpisode
+from sdar.rollout.sampling import GeneratorFactory, ResponseGenerator, turn_generator, turn_uniforms
 from sdar.rollout.settings import RolloutSettings
 
 if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
 
-__all__ = ["CollectProgress", "CollectedRollouts", "Collector", "EpisodeRequest"]
-
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EpisodeRequest:
+    """One episode to play: a task and the 0-based number of the group member."""
+
+    task: Task
+    member: int
+
+
+@dataclass(frozen=True)
+class CollectProgress:
+    """Counts of a running collection over all its waves. ``live`` episodes are currently played."""
+
+    finished: int
+    total: int
+    live: int
+    turns: int
+    response_tokens: int
 
 
 @dataclass
@@ -96,20 +117,9 @@ class Collector:
         An exception or an error outcome of the environment ends its episode with a typed reason and affects no other.
         Errors of the model and interrupts are raised; the pool is closed in all cases.
         """
-        names = [(request.task.task_id, request.member) for request in requests]
-        if len(set(names)) != len(names):
+        if len({(request.task.task_id, request.member) for request in requests}) != len(requests):
             raise ValueError("requests must be pairwise different in (task, member)")
-        rollout = Rollout(
-            self.policy,
-            self.environment,
-            self.settings,
-            self.reserved_tokens,
-            seed,
-            key,
-            privileged,
-            progress,
-            total=len(requests),
-        )
+        rollout = _Rollout(self, seed, key, privileged, progress, total=len(requests))
         episodes: list[Episode] = []
         if requests:
             generator = self._generator_factory(self.policy, self.settings.sampling)
@@ -120,6 +130,175 @@ class Collector:
                     episodes += rollout.play([requests[index] for index in wave], pool, generator)
         _report_troubles(episodes)
         return CollectedRollouts(episodes, rollout.timings)
+
+
+class _RolloutState(LiveEpisode):
+    """A live episode with its conversation and the prompt to feed next."""
+
+    prompt: Prompt
+    dropped_turns = 0
+
+    def __init__(
+        self, request: EpisodeRequest, start: Observation | StepOutcome, conversation: WindowConversation
+    ) -> None:
+        super().__init__(request.task, request.member, start)
+        self.conversation = conversation
+
+
+@dataclass
+class _Rollout:
+    """One running collection: the arguments of :meth:`Collector.collect`, counters and clocks."""
+
+    collector: Collector
+    seed: int
+    key: tuple[int | str, ...]
+    privileged: Callable[[Task, int], str] | None
+    progress: Callable[[CollectProgress], None] | None
+    total: int
+    finished: int = 0
+    turns: int = 0
+    response_tokens: int = 0
+    timings: dict[str, float] = field(default_factory=lambda: {"generate_s": 0.0, "environment_s": 0.0})
+
+    def __post_init__(self) -> None:
+        self.policy, self.environment = self.collector.policy, self.collector.environment
+        self.settings = self.collector.settings
+        self.window = self.settings.context == "window"
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Add the seconds spent inside to a timing."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.timings[name] += time.perf_counter() - started
+
+    def play(
+        self, requests: Sequence[EpisodeRequest], pool: GuardedPool, generator: ResponseGenerator
+    ) -> list[Episode]:
+        """Play one wave until every episode has ended; slot numbers are positions in ``requests``."""
+        with self.clock("environment_s"):
+            starts = pool.reset([request.task for request in requests])
+            attempts = [self._open(request, start) for request, start in zip(requests, starts, strict=True)]
+        generator.start(len(attempts))
+        live = self._live(attempts)
+        while live:
+            with self.clock("generate_s"):
+                if self.window:  # the next prompt does not continue the last one
+                    generator.start(len(attempts))
+                responses = self._respond(live, generator)
+            with self.clock("environment_s"):
+                self._act(live, responses, pool)
+            self.turns += len(live)
+            self.response_tokens += sum(len(ids) for ids in responses.values())
+            live = self._live(attempts)
+        return [attempt.episode for attempt in attempts]
+
+    def _live(self, attempts: Sequence[_RolloutState]) -> dict[int, _RolloutState]:
+        """The attempts that are still live, by slot; calls ``progress``."""
+        live = {slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}
+        done = self.finished + len(attempts) - len(live)
+        if not live:
+            self.finished = done
+        if self.progress is not None:
+            self.progress(CollectProgress(done, self.total, len(live), self.turns, self.response_tokens))
+        return live
+
+    def _open(self, request: EpisodeRequest, start: Observation | StepOutcome) -> _RolloutState:
+        """The attempt with its first prompt; it has already ended if it could not start."""
+        privileged = self.privileged(request.task, request.member) if self.privileged is not None else None
+        kind = WindowConversation if self.window else AppendConversation
+        attempt = _RolloutState(request, start, kind(self.policy.chat, privileged))
+        if attempt.live:
+            self._prepare(attempt)
+        return attempt
+
+    def _prepare(self, attempt: _RolloutState) -> None:
+        """Set the next prompt, the longest that fits; end the episode if none fits."""
+        for dropped, write in enumerate(self._texts(attempt)):
+            text = guarded(write)
+            if isinstance(text, StepOutcome):
+                attempt.finish(EndReason.ERROR_ENVIRONMENT, text)
+                return
+            if not attempt.episode.turns:
+                attempt.episode.opening = text
+            prompt = attempt.conversation.prompt(text)
+            if self._fits(attempt, prompt):
+                attempt.prompt, attempt.dropped_turns = prompt, dropped
+                return
+        attempt.finish(EndReason.CONTEXT_FULL)
+
+    def _texts(self, attempt: _RolloutState) -> list[Callable[[], str]]:
+        """Ways to write the next user message, the preferred one first; in window mode each shows one turn less."""
+        environment, task, seen = self.environment, attempt.episode.task, attempt.observation
+        step = len(attempt.episode.turns)
+        if not self.window:
+            return [lambda: environment.reply(seen) if step else environment.opening(task, seen)]
+        past = last_turns(attempt.episode.turns, self.settings.history_turns)
+        return [partial(environment.window_prompt, task, past[n:], seen, step) for n in range(len(past) + 1)]
+
+    def _fits(self, attempt: _RolloutState, prompt: Prompt) -> bool:
+        """Whether the prompt is within its limit, and fits into the context with a response of full length."""
+        limit = self.settings.max_prompt_tokens if self.window else None
+        if limit is not None and len(prompt.ids) - prompt.privileged_tokens > limit:
+            return False
+        needed = attempt.conversation.length + len(prompt.ids) + self.settings.sampling.max_response_tokens
+        # If the block is already in the prompt, its tokens are counted with the prompt's.
+        if self.collector.reserved_tokens is not None and self.privileged is None:
+            needed += self.collector.reserved_tokens(attempt.episode.task)
+        return needed <= self.policy.context_tokens
+
+    def _respond(self, live: dict[int, _RolloutState], generator: ResponseGenerator) -> dict[int, list[int]]:
+        """One sampled response per live slot."""
+        count = self.settings.sampling.max_response_tokens
+        uniforms = {}
+        for slot, attempt in live.items():
+            task, member, turn = attempt.episode.task, attempt.episode.member, len(attempt.episode.turns)
+            uniforms[slot] = turn_uniforms(self.seed, self.key, task.task_id, member, turn, count)
+        return generator.respond({slot: attempt.prompt.ids for slot, attempt in live.items()}, uniforms)
+
+    def _act(self, live: dict[int, _RolloutState], responses: dict[int, list[int]], pool: GuardedPool) -> None:
+        """Turn responses into actions, step the environment, and prepare the next prompts."""
+        actions: dict[int, str] = {}
+        for slot, attempt in live.items():
+            action = self._record(attempt, responses[slot])
+            if action is not None:
+                actions[slot] = action
+        for slot, outcome in pool.step(actions).items():
+            attempt = live[slot]
+            attempt.take(outcome, self.environment.max_turns)
+            if attempt.live:
+                attempt.episode.scores = dict(outcome.scores)
+                self._prepare(attempt)
+
+    def _record(self, attempt: _RolloutState, response_ids: list[int]) -> str | None:
+        """Append the turn; returns its action, or None if the projection raised an error."""
+        prompt = attempt.prompt
+        text, truncated = attempt.conversation.record(prompt, response_ids)
+        turn = Turn(
+            context_ids=prompt.ids,
+            response_ids=list(response_ids),
+            response_text=text,
+            action="",
+            valid=False,
+            observation=attempt.observation,
+            splice_index=prompt.splice_index,
+            truncated=truncated,
+            dropped_turns=attempt.dropped_turns,
+        )
+        attempt.episode.turns.append(turn)
+        projection = guarded(lambda: self.environment.project(text))
+        if isinstance(projection, StepOutcome):
+            attempt.finish(EndReason.ERROR_ENVIRONMENT, projection)
+            return None
+        turn.action, turn.valid = projection.action, projection.valid
+        return turn.action
+
+
+def last_turns(turns: Sequence[Turn], count: int) -> list[PastTurn]:
+    """The last ``count`` turns as a window prompt shows them, oldest first."""
+    return [PastTurn(turn.observation.text, turn.action) for turn in turns[max(0, len(turns) - count) :]]
 
 
 def waves(total: int, limit: int) -> list[range]:

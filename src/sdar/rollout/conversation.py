@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdar.policy.chat import ChatFormat
@@ -22,30 +22,37 @@ class Prompt:
     privileged_tokens: int = 0
 
 
-class Conversation(Protocol):
-    """Token bookkeeping of one episode. ``length``: tokens of the context before the next prompt."""
-
-    length: int
-
-    def prompt(self, user_text: str) -> Prompt:
-        """The next prompt. It changes nothing and may be called again with a shorter text."""
-        ...
-
-    def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:
-        """Record one turn; returns the response's text without its end token, and whether it was cut."""
-        ...
-
-
 @dataclass
-class AppendConversation:
-    """One growing conversation (``rollout.context=append``).
+class WindowConversation:
+    """A fresh prompt with a single user message every turn (``rollout.context=window``), each with a splice index.
 
-    A privileged text goes into the first prompt, at the splice index of a teacher's block.
+    A privileged text goes into every prompt. ``length``: tokens of the context before the next prompt.
     """
 
     chat: ChatFormat
     privileged: str | None = None
     length: int = 0
+
+    def prompt(self, user_text: str) -> Prompt:
+        """The next prompt. It changes nothing and may be called again with a shorter text."""
+        ids, splice = self.chat.opening(user_text)
+        block = self.chat.privileged(self.privileged) if self.privileged else []
+        if not block:
+            return Prompt(list(ids), splice)
+        return Prompt([*ids[:splice], *block, *ids[splice:]], None, len(block))
+
+    def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:  # noqa: ARG002 - nothing is kept
+        """Record one turn; returns the response's text without its end token, and whether it was cut before one."""
+        return self.chat.decode(response_ids), response_ids[-1:] != [self.chat.end_id]
+
+
+@dataclass
+class AppendConversation(WindowConversation):
+    """One growing conversation (``rollout.context=append``); only its first prompt is a fresh one.
+
+    A privileged text goes into the first prompt, at the splice index of a teacher's block.
+    """
+
     _cut: bool = field(default=False, repr=False)
 
     def prompt(self, user_text: str) -> Prompt:
@@ -55,47 +62,12 @@ class AppendConversation:
         so the conversation stays well-formed and the token carries no loss.
         """
         if self.length == 0:
-            return opening(self.chat, user_text, self.privileged)
+            return super().prompt(user_text)
         end = [self.chat.end_id] if self._cut else []
         return Prompt([*end, *self.chat.between(user_text)], None)
 
     def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:
-        """See :class:`Conversation`."""
-        text, self._cut = read(self.chat, response_ids)
+        """See :class:`WindowConversation`."""
+        text, self._cut = super().record(prompt, response_ids)
         self.length += len(prompt.ids) + len(response_ids)
         return text, self._cut
-
-
-@dataclass
-class WindowConversation:
-    """A fresh prompt with a single user message every turn (``rollout.context=window``), each with a splice index.
-
-    A privileged text goes into every prompt.
-    """
-
-    chat: ChatFormat
-    privileged: str | None = None
-    length: int = 0
-
-    def prompt(self, user_text: str) -> Prompt:
-        """The whole context of the response."""
-        return opening(self.chat, user_text, self.privileged)
-
-    def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:  # noqa: ARG002 - nothing is kept
-        """See :class:`Conversation`."""
-        return read(self.chat, response_ids)
-
-
-def opening(chat: ChatFormat, user_text: str, privileged: str | None) -> Prompt:
-    """A first user message, with the privileged text if there is one."""
-    ids, splice = chat.opening(user_text)
-    block = chat.privileged(privileged) if privileged else []
-    if not block:
-        return Prompt(list(ids), splice)
-    return Prompt([*ids[:splice], *block, *ids[splice:]], None, len(block))
-
-
-def read(chat: ChatFormat, response_ids: list[int]) -> tuple[str, bool]:
-    """Text of a response without its end token, and whether it was cut before one."""
-    ended = bool(response_ids) and response_ids[-1] == chat.end_id
-    return chat.decode(response_ids[:-1] if ended else response_ids), not ended

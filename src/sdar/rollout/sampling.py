@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -39,16 +40,7 @@ def turn_generator(policy: LanguageModel, sampling: SamplingConfig) -> ResponseG
     """The default factory: the model's own decode loop with a KV cache kept across turns."""
     from sdar.policy.generation import TurnGenerator
 
-    pad_id = policy.tokenizer.pad_token_id
-    return TurnGenerator(
-        policy.model,
-        pad_id=policy.chat.end_id if pad_id is None else pad_id,
-        end_id=policy.chat.end_id,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        max_response_tokens=sampling.max_response_tokens,
-    )
+    return TurnGenerator(policy.model, pad_id=policy.pad_id, end_id=policy.chat.end_id, **asdict(sampling))
 
 
 def turn_uniforms(

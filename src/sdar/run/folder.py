@@ -44,28 +44,6 @@ _SEARCH_ENGINE_MAY_CHANGE = frozenset(
 """How passages are reached, not which ones: a run may go on with a server that has moved."""
 _CHANGES_NO_FIGURE = frozenset({"every_n_iterations", "baselines"})
 
-_PACKAGES = (
-    "sdar",
-    "torch",
-    "lightning",
-    "transformers",
-    "tokenizers",
-    "torchmetrics",
-    "hydra-core",
-    "omegaconf",
-    "numpy",
-    "scipy",
-    "safetensors",
-    "peft",
-    "tensorboard",
-    "alfworld",
-    "textworld",
-    "bm25s",
-    "pystemmer",
-    "rapidfuzz",
-    "spacy",
-)
-
 
 def new_run_folder(logs_dir: str | Path, name: str, now: datetime, mark: str = "") -> Path:
     """The folder of a new run, ``<logs_dir>/<name>/<date>_<time>``, with a number where that is taken. Not created.
@@ -264,14 +242,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str | None]:
-    """Installed versions of the packages that can change a result; None: not installed."""
-    import importlib.metadata  # slow, and refusing a misspelt setting needs none of it
+    """Installed versions of this package and of all that it names, extras included; None: not installed."""
+    from importlib.metadata import PackageNotFoundError, requires, version  # slow, and a refused setting needs none
 
     found: dict[str, str | None] = {}
-    for name in _PACKAGES:
+    for name in ["sdar", *(re.split(r"[^\w.-]", text)[0] for text in requires("sdar") or ())]:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = version(name)
+        except PackageNotFoundError:
             found[name] = None
     return found
 

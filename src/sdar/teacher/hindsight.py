@@ -112,7 +112,7 @@ class PolicyAnalyzer(Analyzer):
         return [[next(found) for _ in group] for group in groups]
 
     def _answers(self, episodes: Sequence[Episode]) -> list[str]:
-        chat, count = self._policy.chat, self.sampling.max_response_tokens
+        count = self.sampling.max_response_tokens
         iteration, seed = self._key
         prompts = {slot: ids for slot, episode in enumerate(episodes) if (ids := self._prompt(episode))}
         uniforms = {
@@ -126,8 +126,7 @@ class PolicyAnalyzer(Analyzer):
             generator = turn_generator(self._policy, self.sampling)
             generator.start(len(episodes))
             for slot, ids in generator.respond(prompts, uniforms).items():
-                text = chat.decode(ids[:-1] if ids[-1:] == [chat.end_id] else ids)
-                answers[slot] = " ".join(text.split())
+                answers[slot] = " ".join(self._policy.chat.decode(ids).split())
         return answers
 
     def _prompt(self, episode: Episode) -> list[int]:

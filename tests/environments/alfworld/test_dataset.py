@@ -1,4 +1,4 @@
-"""The dataset's folders become games; what is left out is counted, what is damaged is named."""
+"""The dataset's folders become games. Skipped trials are counted and damaged files are named."""
 
 from __future__ import annotations
 

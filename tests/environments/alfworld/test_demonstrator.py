@@ -1,4 +1,4 @@
-"""Demonstrators: skill pays, both play by the rules, and both see only what an agent sees."""
+"""Demonstrators: skill pays off, and both players use only the agent's view and commands."""
 
 from functools import lru_cache
 

@@ -76,7 +76,7 @@ def test_a_window_prompt_says_role_task_steps_history_observation_commands_and_f
 
 
 def test_a_window_prompt_without_history_is_what_is_seen_now():
-    """At the first turn the observation states the task; later (no turn is shown, or none fits) the prompt does."""
+    """The observation states the task in the first turn; later, the prompt does if no past turn is shown."""
     environment = AlfworldEnvironment(prompt_style="full", list_actions=True, num_tasks=SMALL)
     (observation,) = environment.open_pool().reset([MUG_IN_DESK])
     first = environment.window_prompt(MUG_IN_DESK, [], observation, 0)
@@ -122,16 +122,16 @@ def test_help_is_not_offered_to_the_agent(environment):
         ("a</think><action>look</action>", "look", False),
         ("<think>杯</think><action>look</action>", "look", False),
         ("<think>a</think><action>看</action>", "看", False),
-        # without both action tags: the last 30 characters as they are
+        # without both action tags: the last 30 characters
         ("<think>a</think><action>look", "<think>a</think><action>look"[-30:], False),
         ("I would rather like to GO TO DESK 1", "uld rather like to go to desk 1"[-30:], False),
         ("<think>a</think>action>look</action>\n", "<think>a</think>action>look</action>\n"[-30:], False),
         ("go to desk 1 ", "go to desk 1 ", False),
         ("", "", False),
-        # action tags are looked for in the lower-cased response, thought tags in the response as it stands
+        # action tags are matched in the lower-cased response, thought tags in the original one
         ("<think>a</think><Action>Look</ACTION>", "look", True),
         ("<Think>a</Think><action>look</action>", "look", False),
-        # first opening and first closing tag, whatever lies around them
+        # first opening and first closing tag, with any text around them
         ("</action><think>a</think><action>look</action>", "", True),
         ("<think>a</think><action>look<action>up</action></action>", "look<action>up", True),
         # Chinese characters anywhere

@@ -1,4 +1,4 @@
-"""The expert: short solutions from any state, and none where there is none."""
+"""The expert: short solutions from any state, and None if there is none."""
 
 import time
 
@@ -27,7 +27,7 @@ def test_every_task_type_is_solved_in_the_fewest_commands(text):
     plan = solve(state, text)
     assert plan is not None
     assert len(plan) == fewest
-    assert not state.won  # the state asked about is left as it was
+    assert not state.won  # the given state is not modified
     assert [state.step(command).won for command in plan] == [False] * (fewest - 1) + [True]
 
 

@@ -1,4 +1,4 @@
-"""Generated households: the same for the same names, solvable, of the promised size, and disjoint over the splits."""
+"""Generated households: reproducible, solvable, of the configured size, and disjoint between splits."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def objects_with_places(native):
 
 
 def household(game):
-    """What a game is, whatever its things are called: rooms, things and the task."""
+    """The content of a game without its identifiers: rooms, objects and the task."""
     native = loaded(game)
     things = sorted((what, native.names[where]) for what, where, _ in objects_with_places(native))
     return game.task_text, tuple(native.names[name] for name in native.receptacles), tuple(things)
@@ -144,7 +144,7 @@ def test_objects_lie_in_usual_places_as_often_as_is_set(fraction):
                 expected += fraction + (1 - fraction) * by_accident
                 total += 1
     assert total > 800
-    # The wanted object never lies where it is wanted, which moves the mean a little.
+    # The target object never starts at its destination, which moves the mean a little.
     assert usual / total == pytest.approx(expected / total, abs=0.05)
 
 

@@ -1,4 +1,4 @@
-"""Transcripts of the original engine on generated games are reproduced, by either engine."""
+"""Both engines reproduce transcripts of the original engine on generated games."""
 
 from __future__ import annotations
 

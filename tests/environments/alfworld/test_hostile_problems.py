@@ -1,4 +1,4 @@
-"""Damaged and malicious games: a clear error that names the game, soon, and nothing is run."""
+"""Damaged and malicious games: a quick, clear error that names the game, and no code is run."""
 
 import contextlib
 import time

@@ -1,4 +1,4 @@
-"""The native engine beside the original on the hand-made household: same texts, commands and outcomes."""
+"""The native engine against the original on the hand-made household: same texts, commands and outcomes."""
 
 import random
 

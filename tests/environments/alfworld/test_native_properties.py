@@ -1,4 +1,4 @@
-"""What holds for every game and every sequence of commands."""
+"""Properties of every game and every sequence of commands."""
 
 from functools import lru_cache
 
@@ -20,7 +20,7 @@ def loaded(index):
 
 
 def walk(state, reply, choices):
-    """Commands picked by number among the admissible ones, every eleventh a malformed one; the replies."""
+    """Replies to commands picked by number among the admissible ones, with every eleventh malformed."""
     replies = [reply]
     for choice in choices:
         command = "open sesame" if choice % 11 == 0 else reply.admissible[choice % len(reply.admissible)]

@@ -1,4 +1,4 @@
-"""The published games, laid out as a user has them, through the environment class."""
+"""The published games, in the layout of a user's folder, through the environment class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GAMES_PER_TYPE = 34
 
 
 def lay_out(packed: Path, out: Path) -> Counter[str]:
-    """As many train games of each type, spread over the file, in the dataset's folders."""
+    """The given number of training games of each type, spread over the file, in the dataset's folders."""
     domain, grammar = (packed / "domain.pddl").read_text(), (packed / "grammar.twl2").read_text()
     with lzma.open(packed / "games.jsonl.xz", "rt") as lines:
         games = [json.loads(line) for line in lines]

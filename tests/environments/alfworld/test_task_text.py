@@ -1,4 +1,4 @@
-"""Task texts: what the templates write is read again."""
+"""Task texts: parsing inverts the templates."""
 
 import pytest
 

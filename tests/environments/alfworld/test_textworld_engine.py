@@ -1,4 +1,4 @@
-"""The original engine with its repeated work kept: same transcripts, no traces left in the process."""
+"""The original engine with caches: same transcripts, and no side effects in the process."""
 
 from __future__ import annotations
 

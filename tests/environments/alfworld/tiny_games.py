@@ -1,4 +1,4 @@
-"""A hand-made household small enough to be checked by eye, with every feature of the domain in it."""
+"""A small hand-made household with every feature of the domain."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RECEPTACLES = {
 }
 
 OBJECTS = {
-    # identifier: (type, receptacles it lies in, abilities)
+    # identifier: (type, receptacles that contain it, abilities)
     "Apple_bar_1": ("Apple", ("Fridge_bar_1",), "pickupable heatable coolable cleanable sliceable"),
     "Bread_bar_1": ("Bread", ("CounterTop_bar_1",), "pickupable heatable sliceable"),
     "Bowl_bar_1": ("Bowl", ("CounterTop_bar_1",), "pickupable isreceptacleobject"),
@@ -113,7 +113,7 @@ def start(goal: str = NEVER, **parts: Sequence[str] | str) -> NativeState:
 
 
 def play(state: NativeState, *commands: str) -> str:
-    """Give commands, all of which must be admissible; the text of the last answer."""
+    """Apply commands, all of which must be admissible, and return the last text."""
     text = ""
     for command in commands:
         reply = state.step(command)

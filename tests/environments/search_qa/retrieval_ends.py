@@ -1,4 +1,4 @@
-"""What the tests of both ends of the retrieval API share: a world, a server in a thread, a client in a hurry."""
+"""Shared by the tests of the retrieval client and server: a world, a server in a thread, a client with short limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BM25: the formula, the order of equals, and an index on disk that belongs to one content and is never half there."""
+"""BM25: the formula, the order of ties, and an index on disk that is tied to its content and written atomically."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_corpus_on_disk_is_read_where_it_lies(tmp_path: Path, last: str) -> No
 
 
 def test_half_a_surrogate_pair_in_a_corpus_is_made_readable(tmp_path: Path) -> None:
-    """JSON can write one; no tokenizer reads it."""
+    """JSON can encode one; no tokenizer accepts it."""
     path = tmp_path / "c.jsonl"
     path.write_text('{"id": "1", "contents": "stone \\ud800 \\ud83d\\ude00"}\n')
     ((hit,),) = Bm25Retriever.open(path, cache_dir=tmp_path).search(["stone"], 1)  # type: ignore[misc]
@@ -133,7 +133,7 @@ def test_the_index_belongs_to_the_content_and_not_to_the_name(tmp_path: Path) ->
     path, cache = tmp_path / "c.jsonl", tmp_path / "cache"
     assert found(Bm25Retriever.open(write(path, TEXTS), cache_dir=cache), "zeppelin") == []
     stat = path.stat()
-    write(path, [*TEXTS[:-1], "zeppelin   here"])  # as many bytes as before, and dated as before
+    write(path, [*TEXTS[:-1], "zeppelin   here"])  # same size and same date
     os.utime(path, (stat.st_atime, stat.st_mtime))
     assert found(Bm25Retriever.open(path, cache_dir=cache), "zeppelin") == ["4"]
     assert found(Bm25Retriever.open(path, cache_dir=cache, k1=1.2), "zeppelin") == ["4"]
@@ -160,7 +160,7 @@ def test_an_index_whose_making_was_cut_short_is_made_again(tmp_path: Path, monke
             Bm25Retriever.open(path, cache_dir=cache)
     assert list((cache / "bm25").iterdir()) == []
     (folder,) = _index_folder(path, cache)
-    for file in folder.iterdir():  # a folder of that name that is no index
+    for file in folder.iterdir():  # a folder with that name but without an index
         file.unlink()
     assert found(Bm25Retriever.open(path, cache_dir=cache), "old tower")[0] == "2"
 

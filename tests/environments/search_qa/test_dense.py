@@ -1,4 +1,4 @@
-"""The dense retriever, with a toy encoder: exact nearest neighbours, vectors computed once."""
+"""The dense retriever, with a toy encoder: exact nearest neighbors, vectors computed once."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_nearest_passages_are_found_in_order() -> None:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random BERT on disk, as from_pretrained reads one."""
+    """A random BERT on disk, for from_pretrained."""
     folder = tmp_path_factory.mktemp("encoder")
     tokenizer = toy_tokenizer()
     torch.manual_seed(0)
@@ -61,7 +61,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_vectors_are_means_over_the_texts_own_tokens(encoder: Path) -> None:
-    """Padding changes nothing: together as alone."""
+    """Padding changes nothing: batched texts have the same vectors."""
     model = HfEncoder(str(encoder), batch_size=3)
     texts = ["a", "a much longer text", "b", "c"]
     together = model.encode(texts)

@@ -1,4 +1,4 @@
-"""The client of the retrieval API, against servers that refuse, hang, cut and lie."""
+"""The client of the retrieval API, against servers that refuse, hang, disconnect and send wrong replies."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def answer_with(*replies: Callable[[BaseHTTPRequestHandler, dict[str, Any]], None]) -> ThreadingHTTPServer:
-    """A server that gives each reply in turn and then the last one again; ``asked`` holds the requests."""
+    """A server that sends the given replies in turn and then repeats the last; ``asked`` holds the requests."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -304,7 +304,7 @@ def test_a_server_killed_and_started_again_is_asked_again() -> None:
 
 
 def test_a_search_engine_that_dies_costs_the_episodes_that_ask_and_no_others() -> None:
-    """Failures are an end reason of their own, counted; what had been answered stays answered."""
+    """Failures have their own end reason and are counted; finished episodes are not affected."""
     dying = RetrievalServer(Bm25Retriever(PASSAGES))
     thread = threading.Thread(target=lambda: dying.serve_forever(poll_interval=0.01))
     thread.start()

@@ -1,4 +1,4 @@
-"""What a response says is read by the release's rule, and passages are shown as Search-R1 shows them."""
+"""Responses are parsed by the release's rule, and passages are shown in Search-R1's format."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Questions from files: jsonl, Search-R1's parquet rows, and everything that can be wrong with either."""
+"""Questions from files: jsonl, Search-R1's parquet rows, and all mistakes in either."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def jsonl(path: Path, *rows: Any) -> Path:
 def test_jsonl_is_read_in_its_order_with_every_answer(tmp_path: Path) -> None:
     folder = jsonl(tmp_path / "train.jsonl", ROW, {"question": "b?", "golden_answers": "one"}, ROW | {"id": "copy"})
     questions = QuestionFiles(folder).questions("train")
-    assert [q.question_id for q in questions] == ["nq_1", "train_1"]  # what is asked twice is there once
+    assert [q.question_id for q in questions] == ["nq_1", "train_1"]  # no duplicates
     assert questions[0].golden_answers == ("Ada Berg", "A. Berg")
     assert questions[0].task_type == "nq"
     assert questions[1].golden_answers == ("one",)

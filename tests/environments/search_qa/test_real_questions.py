@@ -1,4 +1,4 @@
-"""Real questions over real passages, where SDAR_TEST_DATA has them."""
+"""Real questions over real passages, if SDAR_TEST_DATA has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers are judged as SQuAD's evaluation does: a list of tricky strings, and properties."""
+"""Answers are scored as in SQuAD's evaluation: a list of tricky strings, and properties."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sdar.environments.search_qa.scoring import NO_ANSWER, exact_match, f1_score
 NORMALISED = [
     ("The Beatles", "beatles"),
     ("the  the Beatles ", "beatles"),
-    ("A-ha", "aha"),  # punctuation goes first, and leaves no gap
+    ("A-ha", "aha"),  # punctuation is removed first, and leaves no gap
     ("a.", ""),
     ("An", ""),
     ("Annan", "annan"),
@@ -29,7 +29,7 @@ NORMALISED = [
     ("$5 million", "5 million"),
     ("rock 'n' roll", "rock n roll"),
     ("\tNew\nYork\u00a0City", "new york city"),
-    ("“Hamlet”", "“hamlet”"),  # typographic quotation marks are no ASCII punctuation
+    ("“Hamlet”", "“hamlet”"),  # typographic quotation marks are not ASCII punctuation
     ("Æthelburh of Wilton", "æthelburh of wilton"),
     ("ÉCOLE", "école"),
     ("well–known", "well–known"),
@@ -48,7 +48,7 @@ def test_tricky_strings_are_normalised_as_squad_does(text: str, expected: str) -
 
 
 def _squad(text: str) -> str:
-    """The standard normalisation, step by step, as an independent formula."""
+    """The standard normalization, step by step, as an independent formula."""
     no_punctuation = "".join(c for c in text.lower() if c not in set(string.punctuation))
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", no_punctuation).split())
 
@@ -77,7 +77,7 @@ def test_f1_is_that_of_the_best_golden_answer() -> None:
 def test_a_substring_is_looked_for_after_normalising() -> None:
     assert substring_match("It was Bath, Maine, I think", ["Bath Maine"]) == 1.0
     assert substring_match("Bath", ["Bath, Maine"]) == 0.0
-    assert substring_match("anything", ["the"]) == 0.0  # nothing is left of it, and nothing is no answer
+    assert substring_match("anything", ["the"]) == 0.0  # normalization leaves nothing, and an empty text is no match
 
 
 @given(st.text(), st.lists(st.text(), max_size=3))

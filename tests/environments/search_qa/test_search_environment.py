@@ -1,4 +1,4 @@
-"""Search-QA's environment: prompts, rewards, failures of the search engine, and the checks every environment passes."""
+"""Search-QA's environment: prompts, rewards, failures of the search engine, and the checks of every environment."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WORLD = WorldSettings(people=60, towns=20, books=20)
 
 
 class Engine(Retriever):
-    """Answers each query with itself; queries with "down" fail. Notes the calls."""
+    """Answers each query with itself; queries with "down" fail. Records the calls."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
@@ -104,7 +104,7 @@ def test_a_failure_of_the_search_engine_ends_its_episode_as_an_error_and_no_othe
 
 
 def test_errors_are_counted_and_no_wrong_answers() -> None:
-    """An evaluation with a search engine that is down has errors, and no figure."""
+    """An evaluation without a working search engine has errors and no success rate."""
     down = environment(search_engine=_Down())
     tasks = down.tasks("valid")
     episodes = play_expert(down, tasks)

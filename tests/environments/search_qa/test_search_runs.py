@@ -1,4 +1,4 @@
-"""Whole tiny runs on Search-QA: both ways to prompt, one process and two, questions from files over a real server."""
+"""Whole tiny runs on Search-QA: both contexts, one and two processes, and questions from files over a real server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model whose text is bytes: it searches nothing, and is taught by penalties alone."""
+    """A random byte-level model: it never searches, and learns from penalties only."""
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = toy_tokenizer()
     model = tiny_random_model(vocab_size=len(tokenizer), hidden_size=16, num_layers=1, context_tokens=4096)
@@ -70,7 +70,7 @@ def test_one_process_and_two_play_and_train_alike(tiny: Path, rollout: str, caps
 
 
 def test_questions_from_files_are_played_over_a_server(tiny: Path, tmp_path: Path) -> None:
-    """Two splits as jsonl, typed by data set; the server is ours, in this process."""
+    """Two splits as jsonl, typed by data set, with our server in this process."""
     world = World(WorldSettings(), "train")
     for split, start in (("train", 0), ("test", 40)):
         asked = [world.question(index) for index in range(start, start + 12)]

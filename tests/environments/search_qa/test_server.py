@@ -1,4 +1,4 @@
-"""The server of the retrieval API: what real clients send, and what nobody should."""
+"""The server of the retrieval API: valid and invalid requests."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> 
         assert process.stdout is not None
         address = process.stdout.readline().split(" at ")[1].strip()
         remote = client(address, timeout_s=30)
-        assert isinstance(remote.search(["a"], 3)[0], list)  # and keeps its connection
+        assert isinstance(remote.search(["a"], 3)[0], list)  # on a persistent connection
         process.send_signal(number)
         _, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (0, "")

@@ -1,4 +1,4 @@
-"""A whole training run over a search server that is killed and started again in its middle."""
+"""A whole training run whose search server is killed and restarted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from toys.training import PLAIN_GRPO, HintTeacher, Memory, toy_module, toy_polic
 pytestmark = pytest.mark.e2e
 
 LOST = 1
-"""The iteration in which the server goes."""
+"""The iteration in which the server is killed."""
 
 
 class Server:
@@ -88,7 +88,7 @@ class Play(RolloutDataModule):
                 self.server.start()
 
         tasks = self.train_tasks[: self.rollout.tasks_per_iteration]
-        # every second member answers at once, so that in each group some finish without the server
+        # every second member answers at once, so that some members of each group finish without the server
         self.script.plans = [
             (self.environment.expert(task) or [])[-1:] if member % 2 else self.environment.expert(task) or []
             for task in tasks
@@ -124,7 +124,7 @@ def test_a_server_killed_and_started_again_costs_no_finished_episode_and_stops_n
     ends = [[episode.end for episode in episodes] for episodes in data.seen]
     assert len(ends) == 3
     assert set(ends[0]) == set(ends[2]) == {EndReason.SUCCESS}
-    # Two questions need a second search, which found no one; all else was finished, and keeps its reward.
+    # Two questions need a second search, which fails. All other episodes are finished and keep their rewards.
     assert ends[LOST].count(EndReason.ERROR_TOOL) == 2
     assert ends[LOST].count(EndReason.SUCCESS) == 6
     for episode in data.seen[LOST]:

@@ -1,4 +1,4 @@
-"""The closed world: facts that cannot be guessed, questions with one answer, splits that share no name."""
+"""The closed world: facts that cannot be guessed, questions with one answer, and splits without common names."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_every_paragraph_states_its_fact_and_nothing_else() -> None:
 
 
 def test_the_answer_follows_from_the_facts_and_from_no_others() -> None:
-    """The chain of each question, walked through the paragraphs, ends at its answer, and at no other one."""
+    """Following each question's chain through the paragraphs leads to its answer and to no other."""
     world = World(SMALL, "train")
     pages = {
         (fact.relation, fact.subject): fact.objects for fact in map(read_fact, (p.text for p in world.passages)) if fact

@@ -1,4 +1,4 @@
-"""A shop of a few products that are written out."""
+"""A shop with a few explicit products."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built-in catalogue: the original's schema, the world's facts, and the same for everyone."""
+"""The built-in catalogue: the original's schema, the facts of the world, and reproducibility."""
 
 import hashlib
 import json

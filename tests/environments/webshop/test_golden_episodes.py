@@ -1,4 +1,4 @@
-"""Recorded episodes in the built-in catalogue are played again as they were."""
+"""Recorded episodes in the built-in catalogue are reproduced."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The shop against what the original text environment did, recorded."""
+"""The shop against recordings of the original text environment."""
 
 import random
 

@@ -53,7 +53,7 @@ def test_options_of_people_are_plain_values():
     of_people = ("dark red", "small")
     assert scored(wanted_options=of_people, options={"color": "dark red", "size": "small"}) == 1.0
     assert scored(wanted_options=of_people, options={"color": "blue", "size": "small"}) == 3 / 4
-    # "dark" is the first colour of either name.
+    # "dark" is the first color of either name.
     assert scored(wanted_options=of_people, options={"color": "dark green", "size": "small"}) == 1.0
 
 

@@ -1,4 +1,4 @@
-"""Whole tiny runs in the shop: both contexts, and two processes that learn what one learns."""
+"""Whole tiny runs in the shop: both contexts, and two processes that learn the same as one."""
 
 from __future__ import annotations
 

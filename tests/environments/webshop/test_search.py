@@ -1,4 +1,4 @@
-"""How texts are cut into terms, and the order of what is found."""
+"""Text analysis, and the order of results."""
 
 import pytest
 from hypothesis import given

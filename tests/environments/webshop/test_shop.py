@@ -1,4 +1,4 @@
-"""Pages and sessions: what is shown, what can be clicked, what is kept and what is forgotten."""
+"""Pages and sessions: texts, clickable elements, and the state of a session."""
 
 import pytest
 from small_shop import product, session, visit
@@ -71,7 +71,7 @@ def test_sub_pages_and_the_way_back(name, texts):
     assert opened.options == {"color": "red"}
 
 
-# What the original's HTML parser (bs4 on html.parser) and its filter make of blank texts, found by running them.
+# Blank texts after the original's HTML parser (bs4 on html.parser) and filter, found by running them.
 @pytest.mark.parametrize(
     ("description", "shown"),
     [("", ""), (" ", " [SEP] "), ("\n", ""), (" \r\n", ""), ("\t", " [SEP] "), ("\xa0", " [SEP] ")],
@@ -187,7 +187,7 @@ def test_odd_characters_are_shown_as_they_are():
 
 
 def test_search_words_that_name_a_page_mislead_the_way_back_as_in_the_original():
-    # The original reads the page's name off an address that holds the search words.
+    # The original reads the page's name from an address that contains the search words.
     opened = visit(session(SCARF), "search[scarf search_results]", "click[b001]", "click[< prev]")
     assert "Page 0 (Total results: 1)" in opened.observation
 

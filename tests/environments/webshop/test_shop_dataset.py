@@ -1,4 +1,4 @@
-"""The original's files: what is read, what is left out, and what is refused with a sentence."""
+"""The original's files: what is read, what is skipped, and what is refused in one sentence."""
 
 import json
 import shutil
@@ -6,7 +6,7 @@ import shutil
 import pytest
 from small_shop import record
 
-from sdar.environments.webshop import dataset
+from sdar.environments.webshop import dataset, nouns
 from sdar.environments.webshop.dataset import read_products
 from sdar.environments.webshop.environment import WebshopEnvironment
 from sdar.environments.webshop.goals import make_goals
@@ -134,7 +134,7 @@ def test_damage_in_a_long_file_is_told_without_reading_all_of_it(tmp_path, monke
     monkeypatch.setattr(dataset, "LONGEST", 1024)
     write(tmp_path, [], text='[{"asin": "B1", name},' + json.dumps([record()] * 500)[1:])
     with (tmp_path / "items_shuffle_1000.json").open("ab") as file:
-        file.write(b"\xff")  # whoever reads so far says that this is no text
+        file.write(b"\xff")  # reading this far would give another error
     assert "is damaged" in refused(tmp_path)
 
 
@@ -199,7 +199,7 @@ def test_an_index_is_kept_and_one_of_another_catalogue_is_refused(tmp_path):
     (folder / "corpus.json").write_text("{")
     with pytest.raises(UserError, match="index of another catalogue"):
         SearchIndex(documents, folder)
-    (folder / "corpus.json").unlink()  # a build that was stopped: made anew
+    (folder / "corpus.json").unlink()  # an interrupted build is repeated
     assert SearchIndex(documents, folder).search("felt", 3) == [1]
 
 
@@ -207,7 +207,7 @@ def test_processes_that_build_an_index_at_once_do_not_mix_their_files(tmp_path):
     documents = ["red wool scarf", "blue felt hat", "green wool hat"]
     SearchIndex(documents, tmp_path)
     first = json.loads((tmp_path / "corpus.json").read_text())["folder"]
-    (tmp_path / "corpus.json").unlink()  # as the other saw it when it began
+    (tmp_path / "corpus.json").unlink()  # as a concurrent build would see it
     SearchIndex(documents, tmp_path)
     shutil.rmtree(tmp_path / first)
     assert SearchIndex(documents, tmp_path).search("wool hat", 3) == [2, 0, 1]
@@ -225,11 +225,28 @@ def test_a_damaged_index_is_refused(tmp_path):
         SearchIndex(["red wool scarf"], tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "the arguments must be FOLDER [--full], got nothing"),
+        (["folder", "--all"], "the arguments must be FOLDER [--full], got folder --all"),
+        (["/no/such/folder"], "environment.data_dir must be a directory, got /no/such/folder"),
+    ],
+)
+def test_the_command_for_nouns_tells_mistakes_in_one_sentence(arguments, said, capsys):
+    assert nouns.main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {said}")
+    assert told.count("\n") == 1
+
+
 def test_nouns_of_other_products_are_refused(tmp_path):
     write(tmp_path, [record()])
     (product,) = read(tmp_path)
     with pytest.raises(UserError, match="needs a file title_nouns"):
         noun_source("file", tmp_path)
+    with pytest.raises(UserError, match="source must be 'auto' or 'file' or 'spacy' or 'words', got 'guess'"):
+        noun_source("guess", tmp_path)
     (tmp_path / "title_nouns.json").write_text("{")
     with pytest.raises(UserError, match="must be a JSON mapping"):
         noun_source("file", tmp_path)

@@ -1,4 +1,4 @@
-"""WebShop behind the protocol: tasks, prompts, projection, rewards, the leak that is closed."""
+"""WebShop as an environment: tasks, prompts, projection, rewards, and disjoint splits."""
 
 import re
 
@@ -31,7 +31,7 @@ def test_the_originals_products_keep_the_protocol():
     check_env(environment, unplayable=UNKNOWN)
     assert [len(environment.tasks(split)) for split in ("test", "eval", "train")] == [500, 999, 5402]
     solved = sum(environment.expert(task) is not None for task in environment.tasks("test"))
-    assert 0.9 < solved / 500 < 1.0  # the reward's quirks keep some goals from ever scoring 1
+    assert 0.9 < solved / 500 < 1.0  # some goals can never score 1, due to the reward's quirks
 
 
 def test_the_expert_buys_what_is_wanted_in_every_built_in_task():

@@ -1,4 +1,4 @@
-"""The original's data where it is there, and goals as its records state them."""
+"""The original data, if available, and goals from its records."""
 
 from __future__ import annotations
 

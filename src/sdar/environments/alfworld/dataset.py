@@ -192,7 +192,7 @@ def _read_json(path: Path, game_id: str) -> dict[str, object]:
     except (OSError, ValueError, RecursionError) as error:
         raise GameError(f"game {game_id}: {path} cannot be read ({error})") from error
     if not isinstance(document, dict):
-        raise GameError(f"game {game_id}: {path} does not hold one JSON object")
+        raise GameError(f"game {game_id}: {path} must contain one JSON object")
     return document
 
 
@@ -201,7 +201,7 @@ def _read_document(path: Path, game_id: str) -> tuple[dict[str, object], bool]:
     document = _read_json(path, game_id)
     for key in ("pddl_problem", "grammar"):
         if not isinstance(document.get(key), str):
-            raise GameError(f"game {game_id}: {path} has no string {key!r}")
+            raise GameError(f"game {game_id}: {path} must have a string {key!r}")
     return document, _CURRENT_COMMANDS in str(document["grammar"])
 
 
@@ -212,7 +212,7 @@ def _game(document: dict[str, object], game_id: str, task_type: str, split: str)
         raise GameError(f"game {game_id}: the grammar has no printable task")
     walkthrough = document.get("walkthrough") or []
     if not isinstance(walkthrough, list) or not all(isinstance(command, str) for command in walkthrough):
-        raise GameError(f"game {game_id}: 'walkthrough' is not a list of commands")
+        raise GameError(f"game {game_id}: 'walkthrough' must be a list of commands")
     known = tuple(walkthrough) if _CURRENT_COMMANDS in grammar else ()
     game = Game(game_id, task_type, match.group(1), str(document["pddl_problem"]), split, known)
     try:

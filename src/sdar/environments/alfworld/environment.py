@@ -51,7 +51,7 @@ class AlfworldEnvironment(Environment):
             warm-started on the format.
         list_actions: whether each prompt lists the admissible commands.
         num_tasks: generated tasks per split, in the order train, valid_seen, valid_unseen.
-        generator: how households are drawn; ignored with ``data_dir``.
+        generator: how households are generated; ignored with ``data_dir``.
     """
 
     name: ClassVar[str] = "alfworld"

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from sdar.config.fields import checked
 from sdar.environments.webshop.product import Product
 from sdar.errors import UserError, command
 
@@ -40,11 +41,12 @@ def title_words(title: str) -> list[str]:
     return [word for word in re.findall(r"[^\W_][^\s,()|/]*", title.lower()) if word not in _OTHERS]
 
 
+@checked
 def noun_source(source: NounSource, data_dir: Path | None) -> Callable[[Product], Sequence[str]]:
     """A function from products to the nouns of their titles; ``auto`` uses the first available source.
 
     Raises:
-        UserError: the source is not available.
+        UserError: the source is unknown or not available.
     """
     files = [] if data_dir is None else sorted(data_dir.glob(FILE_PATTERN))
     if source == "file" and not files:

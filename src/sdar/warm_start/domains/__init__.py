@@ -20,7 +20,7 @@ def load_domain(name: str) -> Domain:
     """
     known = sorted(module.name for module in iter_modules(__path__))
     if name not in known:
-        raise UserError(f"environment must be one of {', '.join(known)}, which have demonstrations, got {name}")
+        raise UserError(f"environment must be one of {', '.join(known)}, got {name}")
     domain = import_module(f"{__name__}.{name}").DOMAIN()
     assert isinstance(domain, Domain)
     return domain

@@ -1,0 +1,28 @@
+"""``python -m sdar.warm_start`` reports mistakes in one sentence, before any work."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdar.warm_start.__main__ import main
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--help", "there is no such setting"),
+        ("environment={", "the arguments must be name=value, got environment={"),
+        ("environment=moon", "environment must be one of alfworld, search_qa, webshop, got moon"),
+        ("environment=3", "environment must be a text, got 3"),
+        ("sed=1", "did you mean seed?"),
+        ("training.step=1", "did you mean training.steps?"),
+        ("training.steps=few", "training.steps must be a whole number, got 'few'"),
+        ("training.products=half", "training.products must be auto, bfloat16 or float32, got half"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(argument: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([argument]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
