@@ -101,6 +101,8 @@ def test_a_range_holds_its_bounds_as_it_says(bound: float, value: float) -> None
         ({"count": 1, "limit": math.nan}, "Outer.limit must be a number > 1 or null, got nan"),
         ({"count": 1, "source": "young"}, "Outer.source must be 'old' or 'new', got 'young'"),
         ({"count": 1, "inner": {"rate": 0.1}}, "Outer.inner must be an object (Inner)"),
+        ({"count": 1, "pair": (1,)}, "Outer.pair must be a list of 2 whole numbers, got (1,)"),
+        ({"count": 1, "pair": (1, 2, 3)}, "Outer.pair must be a list of 2 whole numbers, got (1, 2, 3)"),
         ({}, "Outer.count is missing"),
         ({"count": 1, "cuont": 2}, "Outer has no setting cuont; it takes count, inner, pair, source, limit"),
         ({"count": 13}, "count must not be 13"),

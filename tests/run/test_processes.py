@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
 
 from sdar.config.compose import compose_config
@@ -32,10 +34,11 @@ def test_what_is_no_number_of_devices_is_an_error(devices: object) -> None:
         count_devices(devices, "cpu")
 
 
-def test_the_world_is_devices_times_nodes_and_shards_go_over_all_of_it() -> None:
+def test_the_world_is_devices_times_nodes_and_shards_go_over_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     assert world_size({"devices": 4, "num_nodes": 2, "accelerator": "cpu"}) == 8
-    strategy = fully_sharded(4, 2, "cpu")
-    assert (strategy._data_parallel_size, strategy._tensor_parallel_size) == (8, 1)
+    monkeypatch.setattr("sdar.learning.strategies.ModelParallelStrategy", dict)
+    asked = cast("dict[str, object]", fully_sharded(4, 2, "cpu"))
+    assert (asked["data_parallel_size"], asked["tensor_parallel_size"]) == (8, 1)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def _mistake(cls: type, error: ValidationError) -> str:
     name = names[place] if isinstance(place, int) and place < len(names) else place
     if name not in names:
         return f"{cls.__name__} has no setting {name}; it takes {', '.join(names)}"
-    if first["type"] == "missing":
+    if first["type"] == "missing" and len(first["loc"]) == 1:
         return f"{cls.__name__}.{name} is missing"
     hint = typing.get_type_hints(cls, include_extras=True)[name]
     return f"{cls.__name__}.{name} must be {describe(hint)}, got {shown(first['input'])}"

@@ -46,8 +46,9 @@ def describe(hint: Any) -> str:
     kind = origin or hint
     if kind in (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection):
         item = describe(arguments[0]) if arguments else ""
+        count = f"{len(arguments)} " if kind is tuple and arguments and arguments[-1] is not Ellipsis else ""
         many = next((item.replace(one, several, 1) for one, several in _PLURALS.items() if item.startswith(one)), None)
-        return f"a list of {many}" if many else "a list"
+        return f"a list of {count}{many}" if many else "a list"
     if kind in (dict, collections.abc.Mapping):
         return "a mapping"
     if isinstance(kind, type) and issubclass(kind, Enum):
