@@ -20,6 +20,7 @@ class OptimizerSettings:
     ``learning_rate``      > 0; constant after the warm-up
     ``weight_decay``       >= 0
     ``betas``              each in [0, 1)
+    ``eps``                > 0, added to the root of the second moment; raise it where bfloat16 gradients are near zero
     ``warmup_steps``       >= 0, optimizer steps over which the learning rate rises linearly to its value
     ``max_grad_norm``      > 0, the gradient's largest Euclidean norm; None: no limit
     ``episodes_per_step``  episodes of all ranks per optimizer step, a multiple of their number; None: one step per
@@ -33,6 +34,7 @@ class OptimizerSettings:
     learning_rate: Positive = 1e-6
     weight_decay: NotNegative = 0.01
     betas: Annotated[tuple[BelowOne, BelowOne], Lax] = (0.9, 0.999)
+    eps: Positive = 1e-8
     warmup_steps: Count = 0
     max_grad_norm: Positive | None = 1.0
     episodes_per_step: AtLeastOne | None = None
@@ -50,7 +52,7 @@ class OptimizerSettings:
     def build(self, parameters: Iterable[nn.Parameter]) -> OptimizerLRSchedulerConfig:
         """Optimizer and schedule of the learning rate, as Lightning takes them."""
         optimizer = torch.optim.AdamW(
-            parameters, lr=self.learning_rate, betas=self.betas, weight_decay=self.weight_decay
+            parameters, lr=self.learning_rate, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay
         )
         warmup = self.warmup_steps
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / (warmup + 1)))
