@@ -9,9 +9,8 @@ import pytest
 import torch
 import yaml
 from lightning.pytorch.callbacks import ModelCheckpoint
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-import sdar.commands.export as exporting
 from sdar.commands.export import main
 from sdar.policy.language_model import hf_model
 from sdar.policy.log_probs import score_tokens
@@ -110,11 +109,11 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, tmp_path: Path, caps
     (full / "file").touch()
     fine = f"out={tmp_path / 'out'}"
     for arguments, words in (
-        ((f"ckpt_path={run}", f"out={full}"), f"out={full}"),
+        ((f"ckpt_path={run}", f"out={full}"), f"out must be a new or empty folder, got {full}"),
         ((f"ckpt_path={run}",), "out is missing"),
         ((fine,), "ckpt_path is missing"),
         (("ckpt_path=no/such.ckpt", fine), "no/such.ckpt"),
-        ((f"ckpt_path={run.parent}", fine), "allowed is a file"),
+        ((f"ckpt_path={run.parent}", fine), "must be the file of a checkpoint"),
         ((f"ckpt_path={run}", fine, "seed=3"), "seed=3"),
         ((f"ckpt_path={run}", fine, "model=hff"), "model=hff"),
     ):
@@ -125,14 +124,14 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, tmp_path: Path, caps
 def test_a_folder_that_computes_something_else_is_taken_away_again(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write = exporting._write
+    save = PreTrainedModel.save_pretrained
 
-    def damaged(folder: Path, policy: object, card: str) -> None:
+    def damaged(model: PreTrainedModel, folder: str) -> None:
         with torch.no_grad():
-            policy.model.model.norm.weight += 0.1  # type: ignore[attr-defined]
-        write(folder, policy, card)
+            model.model.norm.weight += 0.1
+        save(model, folder)
 
-    monkeypatch.setattr(exporting, "_write", damaged)
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", damaged)
     assert "not the trained model" in refused(capsys, f"ckpt_path={run}", f"out={tmp_path / 'out'}")
     assert list(tmp_path.iterdir()) == []
 

@@ -154,3 +154,34 @@ def test_a_sweep_says_which_run_failed_and_does_not_end_with_0(
     monkeypatch.chdir(tmp_path)
     assert train.main(["--multirun", *SMALL, "evaluation.split=valid_unseen,nowhere"]) == 2
     assert "FAILED with exit code 2" in capsys.readouterr().out
+
+
+def test_the_python_front_imports_what_is_asked_for_when_it_is_asked_for() -> None:
+    code = (
+        "import sys, sdar\n"
+        "assert not {'torch', 'lightning', 'hydra'} & set(sys.modules)\n"
+        "assert sdar.__version__ and set(sdar.__all__) <= set(dir(sdar))\n"
+        "assert sdar.make('search_qa', max_turns=2).max_turns == 2\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert all(callable(getattr(sdar, name)) for name in sdar.__all__ if name != '__version__')\n"
+        "try:\n    sdar.nothing\n"
+        "except AttributeError as error:\n    assert 'nothing' in str(error)\n"
+        "else:\n    sys.exit(1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_environment_is_made_by_its_name() -> None:
+    assert sdar.make("webshop", max_turns=3).max_turns == 3
+    with pytest.raises(UserError, match="alfworld, webshop, search_qa"):
+        sdar.make("moon")
+    with pytest.raises(UserError, match="max_turns must be a whole number >= 1, got 0"):
+        sdar.make("alfworld", max_turns=0)
+
+
+def test_an_environment_is_checked_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "environment=search_qa"]) == 0
+    assert "search_qa keeps to the protocol: " in capsys.readouterr().out
+    assert main(["check", "seed=3"]) == 2
+    assert "seed=3: only settings of environment, search_engine" in capsys.readouterr().err

@@ -33,5 +33,5 @@ def test_the_table_says_what_sets_the_methods_apart():
 
 
 def test_a_text_without_a_place_for_the_table_is_an_error():
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ValueError, match="the text must contain <!-- begin"):
         with_table("nothing")

@@ -35,15 +35,15 @@ def test_the_paired_difference_is_the_mean_of_the_differences(tmp_path: Path) ->
     pair = summarise_pairs(runs_of(tmp_path), METHODS, range(7))[0]
     differences = [0.06, 0.01, 0.08, -0.01, 0.08, 0.07, 0.02]
     assert (pair.method, pair.baseline, pair.view, pair.seeds) == ("sdar", "grpo", "without skills", tuple(range(7)))
-    assert pair.differences == pytest.approx(differences)
+    assert pair.differences.values == pytest.approx(differences)
     mean = sum(differences) / 7
     deviation = math.sqrt(sum((d - mean) ** 2 for d in differences) / 6)
     half = 2.446912 * deviation / math.sqrt(7)
-    assert pair.mean.student.interval == pytest.approx((mean - half, mean + half), rel=1e-5)
-    assert pair.deviation == pytest.approx(deviation)
-    assert -0.01 < pair.mean.bootstrap.interval.low < mean < pair.mean.bootstrap.interval.high < 0.08
+    assert pair.differences.student.interval == pytest.approx((mean - half, mean + half), rel=1e-5)
+    assert pair.differences.deviation == pytest.approx(deviation)
+    assert -0.01 < pair.differences.bootstrap.interval.low < mean < pair.differences.bootstrap.interval.high < 0.08
     # statsmodels 0.15.0: TTestPower().solve_power(nobs=7, alpha=0.05, power=0.8)
-    assert pair.detectable == pytest.approx(1.2725667 * deviation, rel=1e-5)
+    assert pair.differences.detectable == pytest.approx(1.2725667 * deviation, rel=1e-5)
 
 
 def test_the_rise_is_after_minus_before_of_the_same_run(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 from sdar.compare import app, launcher, launching, terms
 from sdar.compare.plan import make_plan
 from sdar.compare.request import read_request
-from sdar.compare.terms import Terms
+from sdar.compare.terms import PANEL, TASKS, Terms
 from sdar.errors import UserError
 from sdar.run.folder import occupied
 from toys import train as fake_train
@@ -58,7 +58,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fake:
     (tmp_path / "fake").mkdir()
     made = Fake(tmp_path / "fake")
     monkeypatch.setattr(launching, "TRAIN", made.command)
-    monkeypatch.setattr(terms, "present_terms", lambda settings: Terms("p" * 64, (12, "t" * 64)))
+    monkeypatch.setattr(terms, "present_terms", lambda settings: {PANEL: "p" * 64, TASKS: (12, "t" * 64)})
     return made
 
 
@@ -96,6 +96,19 @@ def test_a_comparison_runs_what_is_missing_and_reuses_the_rest(
 
     code, shown = compare("algorithm=grpo,sdar", "seed=0..2", "logs_dir=logs")
     assert (code, shown.count("reused"), len(fake.calls())) == (0, 4, 6)
+
+
+def test_runs_of_an_earlier_version_are_told_and_made_again(
+    compare: Callable[..., tuple[int, str]], fake: Fake
+) -> None:
+    assert compare(*PAIR)[0] == 0
+    for file in Path("logs").glob("**/run.json"):
+        record = json.loads(file.read_text())
+        del record["identity_version"]
+        file.write_text(json.dumps(record | {"config_hash": "of the earlier version"}))
+    code, shown = compare(*PAIR)
+    assert (code, len(fake.calls())) == (0, 4)
+    assert "not reused: 2 runs of an earlier version, whose settings cannot be compared" in shown
 
 
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
@@ -159,8 +172,8 @@ def test_runs_on_another_panel_are_refused_when_they_are_reused_and_when_they_ar
 @pytest.mark.parametrize(
     ("now", "mentioned"),
     [
-        (Terms("q" * 64, (12, "t" * 64)), "their panel (content hash): pppppppppppp and qqqqqqqqqqqq"),
-        (Terms("p" * 64, (13, "u" * 64)), "their training tasks: 12 (tttttttttttt) and 13 (uuuuuuuuuuuu)"),
+        ({PANEL: "q" * 64, TASKS: (12, "t" * 64)}, "their panel (content hash): pppppppppppp and qqqqqqqqqqqq"),
+        ({PANEL: "p" * 64, TASKS: (13, "u" * 64)}, "their training tasks: 12 (tttttttttttt) and 13 (uuuuuuuuuuuu)"),
     ],
 )
 def test_a_panel_that_has_changed_since_is_told_before_anything_starts(
@@ -185,7 +198,7 @@ def test_files_that_lie_elsewhere_keep_nobody_from_comparing(
     monkeypatch.setattr(terms, "present_terms", lost)
     code, shown = compare("algorithm=grpo,sdar", "seed=0..1", "logs_dir=logs")
     assert code == 0
-    assert "cannot be seen here: environment.data_dir=here has no games" in shown
+    assert "cannot be checked here: environment.data_dir=here has no games" in shown
 
 
 @pytest.mark.parametrize(
@@ -214,7 +227,7 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until
         time.sleep(0.1)
-    # beside it, the same comparison is refused, and so is another one that needs the run which is running
+    # meanwhile, the same comparison is refused, and so is another one that needs the running run
     code, shown = compare(*SWEEP)
     assert (code, "is running already" in shown) == (2, True)
     code, shown = compare("algorithm=sdar", "seed=0,5", "logs_dir=logs")
@@ -269,9 +282,9 @@ def test_runs_side_by_side_share_the_cores(
     ("arguments", "mentioned"),
     [
         (["jobs=3"], "jobs x threads must be <= 2"),
-        (["jobs=2", "threads=2"], "4 threads share 2 cores"),
+        (["jobs=2", "threads=2"], "<= 2, the number of cores, got jobs=2 and threads=2"),
         (["jobs=2", "hydra/launcher=basic"], "one at a time"),
-        (["hydra/launcher=nonsense"], "there is no such launcher"),
+        (["hydra/launcher=nonsense"], "hydra/launcher must be one of basic, "),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "jobs=2"], "set jobs alone"),
         (["hydra/launcher=joblib", "hydra.launcher.nonsense=2"], "do not fit hydra/launcher=joblib"),
         (["hydra/launcher=submitit_local", "jobs=2"], "settings of its own"),
@@ -312,7 +325,7 @@ def test_a_launcher_that_gives_up_is_told_with_its_log(
     monkeypatch.setattr(launcher, "check_launcher", lambda name, overrides: None)
     code, shown = compare(*PAIR, "hydra/launcher=nonsense")
     assert code == 2
-    assert "hydra/launcher=nonsense gave up" in shown
+    assert "hydra/launcher=nonsense failed" in shown
     assert "launcher.log" in shown
 
 

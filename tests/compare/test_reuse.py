@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from sdar.compare.app import look
-from sdar.compare.plan import check_comparable, make_plan
+from sdar.compare.plan import make_plan
 from sdar.compare.records import Found, find_runs
 from sdar.compare.request import read_request
+from sdar.compare.terms import check_comparable
 from sdar.errors import UserError
 from sdar.run.folder import run_identity
 from toys.runs import make_run, results, settings_of
@@ -169,7 +170,7 @@ def test_methods_that_are_the_same_are_refused() -> None:
 
 
 def test_a_method_that_trains_nothing_is_refused() -> None:
-    with pytest.raises(UserError, match=r"^skill_prompt: train is false"):
+    with pytest.raises(UserError, match=r"^skill_prompt sets train=false"):
         make_plan(read_request(["algorithm=grpo,skill_prompt", "seed=1,2"]))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdar.compare.records import read_run
-from sdar.compare.terms import check_present, present_terms
+from sdar.compare.terms import PANEL, TASKS, check_present, present_terms
 from sdar.errors import UserError
 from toys.runs import make_run, results, settings_of
 
@@ -16,18 +16,18 @@ FEW = ("environment.num_tasks=[12,6,6]", "evaluation.panel_size=6")
 
 def test_the_terms_are_those_of_the_tasks_and_not_of_the_method() -> None:
     now = present_terms(settings_of(*FEW))
-    assert now.training_tasks[0] == 12
+    assert now[TASKS][0] == 12
     assert present_terms(settings_of(*FEW, "algorithm=grpo", "seed=5")) == now
     other = present_terms(settings_of(*FEW, "environment.generator.seed=9"))
-    assert other.panel != now.panel
-    assert other.training_tasks[1] != now.training_tasks[1]
-    assert present_terms(settings_of(*FEW, "evaluation.seed=9")).training_tasks == now.training_tasks
+    assert other[PANEL] != now[PANEL]
+    assert other[TASKS][1] != now[TASKS][1]
+    assert present_terms(settings_of(*FEW, "evaluation.seed=9"))[TASKS] == now[TASKS]
 
 
 def test_a_run_on_other_tasks_is_refused_and_one_that_tells_nothing_of_them_is_not(tmp_path: Path) -> None:
     now = present_terms(settings_of(*FEW))
-    tasks = {"tasks": 12, "content_hash": now.training_tasks[1]}
-    kept = {"panel": now.panel, "tasks": tasks}
+    tasks = {"tasks": 12, "content_hash": now[TASKS][1]}
+    kept = {"panel": now[PANEL], "tasks": tasks}
     for change, mentioned in (
         ({}, None),
         ({"tasks": None}, None),

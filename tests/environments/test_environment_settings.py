@@ -27,6 +27,8 @@ DENSE = [*SEARCH_QA, "search_engine=dense", "environment.search_engine.corpus=no
         ([], "num_tasks=[3,0,3]", "a list"),
         ([], "generator.receptacles=[9]", "a list"),
         ([], "generator.receptacles=[8,9.5]", "a list"),
+        ([], "generator.receptacles=[8,34]", "a list"),
+        ([], "generator.distractors=[-1,3]", "a list"),
         ([], "generator.usual_place_fraction=1.1", "a number >= 0 and <= 1"),
         ([], "generator.scenes_seen=0", "a whole number >= 1 and <= 1000"),
         ([], "generator.seed=x", "a whole number"),

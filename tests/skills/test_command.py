@@ -69,7 +69,7 @@ def test_real_questions_are_checked_without_their_corpus(tmp_path):
     ("arguments", "message"),
     [
         (("list",), "list: it must be show or check"),
-        (("show",), "task= is missing"),
+        (("show",), "task must be the description of a task"),
         (("show", "task=x", "seed=-1"), "seed must be a whole number >= 0, got -1"),
         (
             ("show", "task=x", "trainer.max_epochs=3"),

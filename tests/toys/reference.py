@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdar.policy.log_probs import TokenScores
+from sdar.objective.tokens import TokenScores
 
 
 def naive_score_tokens(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
@@ -27,3 +30,11 @@ class IterationCallback(Callback):
 
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
         """Called on every rank after the iteration's update."""
+
+
+def append_lines(trainer: Trainer, directory: str | Path | None, name: str, records: Iterable[dict[str, Any]]) -> None:
+    """Append JSON objects to a file, one per line; without a directory it is in the trainer's ``default_root_dir``."""
+    folder = Path(trainer.default_root_dir if directory is None else directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from annotated_types import Ge, Le
@@ -48,19 +48,31 @@ class CurriculumMonitor(IterationCallback):
         self.patience = patience
         self.pinned_fraction = pinned_fraction
         self.entropy_fraction = entropy_fraction
-        self.truncated_fraction = truncated_fraction
-        self.teacher_context_fraction = teacher_context_fraction
-        self.equal_group_fraction = equal_group_fraction
-        self.error_fraction = error_fraction
         self.first_entropy: float | None = None
         self.counts: dict[str, int] = {}
-        self._alarms: dict[str, Callable[[Mapping[str, float]], str | None]] = {
-            "gate": self._gate_pinned,
-            "entropy": self._entropy_collapsed,
-            "length": self._responses_at_limit,
-            "context": self._teacher_context_dominates,
-            "groups": self._no_spread,
-            "errors": self._errors,
+        # By alarm: the beginning of the metrics whose sum is compared, the largest value allowed, and the message.
+        self._largest = {
+            "length": (
+                "rollout/response_truncated_fraction",
+                truncated_fraction,
+                "{:.0%} of the responses were cut at the length limit; raise it, or check episodes.jsonl",
+            ),
+            "context": (
+                "curriculum/teacher_context_fraction",
+                teacher_context_fraction,
+                "{:.0%} of the teacher's tokens are privileged text; retrieve fewer or shorter skills",
+            ),
+            "groups": (
+                "rollout/equal_group_fraction",
+                equal_group_fraction,
+                "all returns are equal in {:.0%} of the groups, which gives no reward to learn from; the tasks are too "
+                "hard or too easy for this policy, or the groups are too small",
+            ),
+            "errors": (
+                "rollout/end/error_",
+                error_fraction,
+                "{:.0%} of the episodes ended by an error and were left out; episodes.jsonl names the errors",
+            ),
         }
 
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
@@ -76,9 +88,12 @@ class CurriculumMonitor(IterationCallback):
         """The warnings of this iteration; call it once per iteration. A gate that ignores the gap cannot be pinned."""
         if self.first_entropy is None:
             self.first_entropy = metrics.get("rollout/entropy")
+        alarms = {"gate": self._gate_pinned(metrics) if gate_reads_gap else None, "entropy": self._collapsed(metrics)}
+        for name, (tag, largest, text) in self._largest.items():
+            share = sum(value for metric, value in metrics.items() if metric.startswith(tag))
+            alarms[name] = None if share <= largest else text.format(share)
         messages = []
-        for name, alarm in self._alarms.items():
-            message = alarm(metrics) if gate_reads_gap or name != "gate" else None
+        for name, message in alarms.items():
             self.counts[name] = 0 if message is None else self.counts.get(name, 0) + 1
             if message is not None and self.counts[name] == self.patience:
                 messages.append(message)
@@ -103,7 +118,7 @@ class CurriculumMonitor(IterationCallback):
             f"and there is no curriculum; check the retrieved skills and curriculum/gap_mean"
         )
 
-    def _entropy_collapsed(self, metrics: Mapping[str, float]) -> str | None:
+    def _collapsed(self, metrics: Mapping[str, float]) -> str | None:
         entropy = metrics.get("rollout/entropy")
         if entropy is None or self.first_entropy is None or entropy >= self.entropy_fraction * self.first_entropy:
             return None
@@ -111,30 +126,3 @@ class CurriculumMonitor(IterationCallback):
             f"the policy's entropy fell from {self.first_entropy:.3f} to {entropy:.3f} nats, so the members of a group "
             f"hardly differ; lower the learning rate or the distillation coefficient, or raise the entropy bonus"
         )
-
-    def _responses_at_limit(self, metrics: Mapping[str, float]) -> str | None:
-        share = metrics.get("rollout/response_truncated_fraction")
-        if share is None or share <= self.truncated_fraction:
-            return None
-        return f"{share:.0%} of the responses were cut at the length limit; raise it, or check episodes.jsonl"
-
-    def _teacher_context_dominates(self, metrics: Mapping[str, float]) -> str | None:
-        share = metrics.get("curriculum/teacher_context_fraction")
-        if share is None or share <= self.teacher_context_fraction:
-            return None
-        return f"{share:.0%} of the teacher's tokens are privileged text; retrieve fewer or shorter skills"
-
-    def _no_spread(self, metrics: Mapping[str, float]) -> str | None:
-        share = metrics.get("rollout/equal_group_fraction")
-        if share is None or share <= self.equal_group_fraction:
-            return None
-        return (
-            f"all returns are equal in {share:.0%} of the groups, which gives no reward to learn from; the tasks are "
-            f"too hard or too easy for this policy, or the groups are too small"
-        )
-
-    def _errors(self, metrics: Mapping[str, float]) -> str | None:
-        share = sum(value for name, value in metrics.items() if name.startswith("rollout/end/error_"))
-        if share <= self.error_fraction:
-            return None
-        return f"{share:.0%} of the episodes ended by an error and were left out; episodes.jsonl names the errors"

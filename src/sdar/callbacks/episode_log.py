@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
 
-from sdar.callbacks.base import IterationCallback
+from sdar.callbacks.base import IterationCallback, append_lines
 from sdar.config.fields import Count, checked
 from sdar.episode import Episode
 from sdar.learning.batch import TokenBatch
@@ -43,14 +42,10 @@ class EpisodeLog(IterationCallback):
 
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:
         """Append this iteration's episodes and close the file, so nothing is lost when the run is stopped."""
-        if not trainer.is_global_zero:
-            return
-        folder = Path(trainer.default_root_dir if self.directory is None else self.directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
-            for position in self._positions(iteration.index, len(iteration.episodes)):
-                record = self._record(module, iteration, position)
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if trainer.is_global_zero:
+            positions = self._positions(iteration.index, len(iteration.episodes))
+            records = (self._record(module, iteration, position) for position in positions)
+            append_lines(trainer, self.directory, FILE_NAME, records)
 
     def _positions(self, iteration: int, available: int) -> list[int]:
         """Positions spread evenly over the iteration's episodes, shifted by one from iteration to iteration."""
@@ -71,12 +66,10 @@ class EpisodeLog(IterationCallback):
                 "truncated": turn.truncated,
                 "reward": turn.reward,
                 "advantage": round(advantage, 4),
+                **(_gaps(module, report.prepared.batch, position, number) if self.token_gaps else {}),
             }
-            for turn, advantage in zip(episode.turns, advantages, strict=True)
+            for number, (turn, advantage) in enumerate(zip(episode.turns, advantages, strict=True))
         ]
-        if self.token_gaps:
-            for number, turn in enumerate(turns):
-                turn |= _gaps(module, report.prepared.batch, position, number)
         return {
             "iteration": iteration.index,
             "task": episode.task.task_id,

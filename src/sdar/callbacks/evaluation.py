@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
 
 from sdar.episode import Task
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import Panel
 from sdar.evaluation.result import EvaluationResult, merge
+from sdar.learning.ranks import Ranks
 from sdar.policy.sharding import gathered
 from sdar.rollout.collector import Collector
 
@@ -68,12 +68,8 @@ class PanelEvaluation(Callback):
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint: the results so far, their panel, seed and sampling, and the time they took."""
         results = {learned: [result.to_dict() for result in found] for learned, found in self.results.items()}
-        return {
-            "terms": self._terms(),
-            "results": results,
-            "seconds": dict(self.seconds),
-            "trained_for": self.trained_for,
-        }
+        times = {"seconds": dict(self.seconds), "trained_for": self.trained_for}
+        return {"terms": self._terms(), "results": results, **times}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the results of earlier parts of a resumed run if panel, seed and sampling are the same."""
@@ -91,8 +87,8 @@ class PanelEvaluation(Callback):
         """Evaluate the initial weights, unless the run is resumed."""
         if trainer.current_epoch == 0:
             self._began = time.perf_counter()
-        if self.before and trainer.current_epoch == 0:
-            self._evaluate(trainer, 0)
+            if self.before:
+                self._evaluate(trainer, 0)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate every n iterations, and after the last one."""
@@ -117,7 +113,10 @@ class PanelEvaluation(Callback):
         self.results[learned] = results
         metrics: dict[str, float] = {}
         for result in results:
-            metrics |= evaluation_metrics(result, result.name)
+            metrics |= result.metrics(result.name)
+            if result.n:
+                (low, high), name = result.interval, result.name
+                metrics |= {f"{name}/n": float(result.n), f"{name}/interval_low": low, f"{name}/interval_high": high}
             if trainer.is_global_zero:
                 print(f"after {learned} iterations  {result.line()}", flush=True)
         metrics["time/evaluation_s"] = time.perf_counter() - started
@@ -127,7 +126,6 @@ class PanelEvaluation(Callback):
 
     def _play(self, trainer: Trainer, name: str, privileged: Callable[[Task], str] | None) -> EvaluationResult:
         """Play a share of the panel on each rank, and merge the shares."""
-        world_size = trainer.world_size
         with gathered(self.collector.policy.model):
             result = evaluate(
                 self.collector,
@@ -136,19 +134,8 @@ class PanelEvaluation(Callback):
                 name=name,
                 privileged=privileged,
                 rank=trainer.global_rank,
-                world_size=world_size,
+                world_size=trainer.world_size,
             )
-        if world_size == 1:
+        if trainer.world_size == 1:
             return result
-        shares: list[EvaluationResult | None] = [None] * world_size
-        torch.distributed.all_gather_object(shares, replace(result, episodes=()))
-        return merge([share for share in shares if share is not None])
-
-
-def evaluation_metrics(result: EvaluationResult, prefix: str) -> dict[str, float]:
-    """Success rates, in total and by task type, with ``<prefix>/n`` and the 95 % interval; {} without an episode."""
-    metrics = result.metrics(prefix)
-    if metrics:
-        low, high = result.interval
-        metrics |= {f"{prefix}/n": float(result.n), f"{prefix}/interval_low": low, f"{prefix}/interval_high": high}
-    return metrics
+        return merge(Ranks(size=trainer.world_size).gather([replace(result, episodes=())]))

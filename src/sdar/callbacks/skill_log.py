@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from lightning import Trainer
 
-from sdar.callbacks.base import IterationCallback
+from sdar.callbacks.base import IterationCallback, append_lines
 from sdar.learning.datamodule import Iteration
 from sdar.learning.module import SDARModule
 
@@ -33,7 +32,4 @@ class SkillLog(IterationCallback):
         report = module.report
         if not trainer.is_global_zero or report is None or not report.record:
             return
-        folder = Path(trainer.default_root_dir if self.directory is None else self.directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"iteration": iteration.index, **report.record}, ensure_ascii=False) + "\n")
+        append_lines(trainer, self.directory, FILE_NAME, [{"iteration": iteration.index, **report.record}])

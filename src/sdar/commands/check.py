@@ -1,35 +1,32 @@
-"""``sdar check environment=NAME``: does an environment keep to the protocol?"""
+"""``sdar check environment=NAME``: does an environment follow the protocol?"""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from sdar.config.command_line import parse_command_line
+from sdar.environments.check import EnvironmentCheckError, check_env
 from sdar.errors import command
+from sdar.run.parts import build_part, compose_parts
 
 _HELP = """\
 usage: sdar check [environment=NAME] [environment.SETTING=VALUE ...] [--config-dir DIR]
 
-Plays an environment and reports where it breaks the protocol of docs/environments.md. Exit code 0: it keeps to it;
-1: it does not.
+Plays an environment and reports violations of the protocol in docs/environments.md. Exit code 0: there are none; 1:
+there is one.
 """
 _ALLOWED = ("environment", "search_engine")
 
 
 @command
 def main(arguments: Sequence[str]) -> int:
-    """Run a command line; returns the exit code."""
+    """Run a command line and return the exit code."""
     line = parse_command_line(arguments)
     if line.help:
         print(_HELP, end="")
         return 0
-    from sdar.run.parts import build_part, compose_parts
-
     config = compose_parts(line.overrides, _ALLOWED, config_dir=line.config_dir, config_name=line.config_name)
     environment = build_part(config, "environment")
-    from sdar.environments.check import EnvironmentCheckError, check_env
-
     try:
         report = check_env(environment)
     except EnvironmentCheckError as error:
@@ -40,7 +37,3 @@ def main(arguments: Sequence[str]) -> int:
         f"ends seen, {report.experts} won by the expert"
     )
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""The table of methods: the files of ``configs/algorithm`` side by side, as it stands in docs/methods.md.
+"""The table of methods in docs/methods.md: the files of ``configs/algorithm`` side by side.
 
     python -m sdar.config.method_table docs/methods.md     # writes it between its two marks
 
@@ -8,7 +8,7 @@ A test compares the two.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +20,44 @@ from sdar.run.validate import compose
 BEGIN = "<!-- begin: python -m sdar.config.method_table docs/methods.md -->"
 END = "<!-- end -->"
 
-COLUMNS = ("`algorithm=`", "policy gradient", "advantage", "shaping", "lambda", "divergence", "gate", "teacher",
-           "KL, entropy bonus", "rollout prompt")  # fmt: skip
-
 
 def table() -> str:
-    """The table in Markdown, a row per method; without a line break at its end."""
+    """The table in Markdown, a row per method, without a line break at its end."""
     rows = [_row(name) for name in groups(config_folder())["algorithm"]]
-    lines = [COLUMNS, ("---",) * len(COLUMNS), *rows]
+    lines = [rows[0].keys(), ["---"] * len(rows[0]), *(row.values() for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def with_table(text: str) -> str:
-    """The text with the table between its marks renewed; ValueError without them."""
+    """The text with a new table between its marks. ValueError if there are no marks."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the text has no place for the table: {BEGIN} and {END}")
+        raise ValueError(f"the text must contain {BEGIN} and {END}, between which the table is written")
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
-def _row(name: str) -> Sequence[str]:
+def _row(name: str) -> dict[str, str]:
+    """Heading -> cell."""
     settings = compose([f"algorithm={name}"])
     method = settings.method
-    objective, advantage, shaping, schedule = method.objective, method.advantage, method.shaping, method.schedules
-    scored, distils = method.score_teacher, objective.distillation_coefficient != 0
+    objective, advantage, shaping = method.objective, method.advantage, method.shaping
+    distils = objective.distillation_coefficient != 0
     reads = "skills" if method.skills_in_prompt else "plain"
-    down = "" if schedule.coefficient == Constant() else ", then down to 0"
+    down = "" if method.schedules.coefficient == Constant() else ", then down to 0"
     beta = getattr(objective.gate, "beta", None)
-    return (
-        f"`{name}`",
-        _policy(objective),
-        f"{advantage.name}" if objective.policy_coefficient else "-",
-        f"{shaping.name}, weight {shaping.weight:g}{down}" if shaping else "-",
-        f"{objective.distillation_coefficient:g}{down if distils else ''}",
-        f"`{objective.divergence.name}`" if distils else "-",
-        f"`{objective.gate.name}`{'' if beta is None else f', beta {beta:g}'}" if distils else "-",
-        _teacher(settings.config["teacher"]) if scored else "not scored",
-        f"{objective.kl_coefficient:g}, {objective.entropy_coefficient:g}",
-        reads if settings.train else f"{reads} (evaluated only)",
-    )
+    return {
+        "`algorithm=`": f"`{name}`",
+        "policy gradient": _policy(objective),
+        "advantage": advantage.name if objective.policy_coefficient else "-",
+        "shaping": f"{shaping.name}, weight {shaping.weight:g}{down}" if shaping else "-",
+        "lambda": f"{objective.distillation_coefficient:g}{down if distils else ''}",
+        "divergence": f"`{objective.divergence.name}`" if distils else "-",
+        "gate": f"`{objective.gate.name}`{'' if beta is None else f', beta {beta:g}'}" if distils else "-",
+        "teacher": _teacher(settings.config["teacher"]) if method.score_teacher else "not scored",
+        "KL, entropy bonus": f"{objective.kl_coefficient:g}, {objective.entropy_coefficient:g}",
+        "rollout prompt": reads if settings.train else f"{reads} (evaluated only)",
+    }
 
 
 def _policy(objective: ObjectiveConfig) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from sdar.config.build import build
 from sdar.environments.base import Environment
 from sdar.episode import Observation, Task
 from sdar.errors import UserError
@@ -19,71 +21,59 @@ if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
 
 Read = Callable[[str], str]
-"""Asks for a line, as ``input`` does: raises EOFError at the end of the input."""
+"""Asks for a line like ``input``. Raises EOFError at the end of the input."""
 
 Write = Callable[[str], object]
-"""Shows a text, as ``print`` does."""
+"""Shows a text like ``print``."""
 
 PROMPT = "> "
 
 
 @dataclass(frozen=True)
 class Move:
-    """What a player does: the action, and the response it was read from where there is one."""
+    """An action, and the response it was read from, if any."""
 
     action: str
     response: str | None = None
     valid: bool = True
 
 
-class Player(Protocol):
-    """Someone who plays one episode."""
+class Player(ABC):
+    """Plays one episode."""
 
-    def fits(self, text: str) -> bool:
-        """Whether the player could read this as the next message. Changes nothing."""
-        ...
+    def fits(self, text: str) -> bool:  # noqa: ARG002
+        """Whether the player has room for this as the next message. Changes nothing."""
+        return True
 
+    @abstractmethod
     def move(self, text: str, observation: Observation) -> Move | None:
-        """What to do about the next message; None: there is nothing left to do."""
-        ...
+        """The answer to the next message. None if nothing is left to do."""
 
 
-class Person:
-    """Types commands, or whole responses; ``?`` lists the commands that are possible."""
+class Person(Player):
+    """Types commands or whole responses. ``?`` lists the possible commands."""
 
     def __init__(self, environment: Environment, read: Read, write: Write) -> None:
         self._environment, self._read, self._write = environment, read, write
 
-    def fits(self, text: str) -> bool:  # noqa: ARG002
-        """A person reads everything."""
-        return True
-
     def move(self, text: str, observation: Observation) -> Move:  # noqa: ARG002
-        """Ask until something is typed that is not a question."""
+        """Ask until a command is typed."""
         while True:
             line = self._read(PROMPT).strip()
             if line == "?":
-                commands = "\n".join(observation.actions) if observation.actions else ""
-                self._write(commands or "this environment lists no commands")
+                self._write("\n".join(observation.actions or ()) or "this environment lists no commands")
             elif line:
                 return Move(self._environment.project(line).action if "<action>" in line else line)
 
 
-class Solution:
-    """Plays the environment's own solution.
-
-    Raises UserError where none is known.
-    """
+class Solution(Player):
+    """Plays the environment's own solution. UserError if none is known."""
 
     def __init__(self, environment: Environment, task: Task) -> None:
         actions = environment.expert(task)
         if actions is None:
             raise UserError(f"--expert: no solution of task {task.task_id} is known")
-        self._remaining: Iterator[str] = iter(actions)
-
-    def fits(self, text: str) -> bool:  # noqa: ARG002
-        """A solution reads nothing."""
-        return True
+        self._remaining = iter(actions)
 
     def move(self, text: str, observation: Observation) -> Move | None:  # noqa: ARG002
         """The next action of the solution."""
@@ -91,66 +81,61 @@ class Solution:
         return None if action is None else Move(action)
 
 
-class PolicyPlayer:
-    """A model plays, as it does in a rollout; equal seeds sample equal tokens."""
+@dataclass
+class PolicyPlayer(Player):
+    """A model plays as in a rollout. Equal seeds sample equal tokens.
 
-    def __init__(
-        self,
-        policy: LanguageModel,
-        environment: Environment,
-        task: Task,
-        sampling: SamplingConfig,
-        *,
-        window: bool,
-        privileged: str | None = None,
-        seed: int = 0,
-    ) -> None:
-        """``window``: every message is a prompt of its own; ``privileged``: a text that the model reads beside it."""
-        if not window:
-            policy.chat.check_append()
-        self._policy, self._environment, self._task = policy, environment, task
-        self._sampling, self._seed, self._window = sampling, seed, window
-        self._conversation = (WindowConversation if window else AppendConversation)(policy.chat, privileged)
-        self._generator = turn_generator(policy, sampling)
+    ``window``      every message is a prompt of its own, without a growing conversation
+    ``privileged``  a text added to the model's prompt
+    """
+
+    policy: LanguageModel
+    environment: Environment
+    task: Task
+    sampling: SamplingConfig
+    window: bool
+    privileged: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.window:
+            self.policy.chat.check_append()
+        conversation = WindowConversation if self.window else AppendConversation
+        self._conversation = conversation(self.policy.chat, self.privileged)
+        self._generator = turn_generator(self.policy, self.sampling)
         self._generator.start(1)
         self._turn = 0
 
     def fits(self, text: str) -> bool:
         """Whether the context has room for the message and a response of full length."""
         needed = self._conversation.length + len(self._conversation.prompt(text).ids)
-        return needed + self._sampling.max_response_tokens <= self._policy.context_tokens
+        return needed + self.sampling.max_response_tokens <= self.policy.context_tokens
 
     def move(self, text: str, observation: Observation) -> Move:  # noqa: ARG002
         """Sample a response and project it."""
-        if self._window:
+        if self.window:
             self._generator.start(1)
         prompt = self._conversation.prompt(text)
-        uniforms = turn_uniforms(
-            self._seed, ("play",), self._task.task_id, 0, self._turn, self._sampling.max_response_tokens
-        )
+        length = self.sampling.max_response_tokens
+        uniforms = turn_uniforms(self.seed, ("play",), self.task.task_id, 0, self._turn, length)
         (ids,) = self._generator.respond({0: prompt.ids}, {0: uniforms}).values()
         self._turn += 1
         response, _ = self._conversation.record(prompt, ids)
-        projection = self._environment.project(response)
+        projection = self.environment.project(response)
         return Move(projection.action, response, projection.valid)
 
 
-def run_config(policy: str) -> dict[str, Any] | None:
-    """The settings of the run that a checkpoint lies in; None: it is no checkpoint of a run folder."""
+def run_config(policy: str | Path) -> dict[str, Any] | None:
+    """The settings of a checkpoint's run. None if ``policy`` is not a checkpoint in a run folder."""
     folder = Path(policy).resolve().parent.parent
     return read_config(folder) if Path(policy).is_file() and (folder / CONFIG_FILE).is_file() else None
 
 
 def load_policy(policy: str) -> LanguageModel:
-    """A model by the checkpoint of a run, by a folder as ``save_pretrained`` writes it, or by a shipped one's name.
+    """A model from a run's checkpoint, from a folder written by ``save_pretrained``, or a shipped one by its name.
 
-    Raises:
-        UserError: there is none, or it cannot be loaded.
+    UserError: there is none, or it cannot be loaded.
     """
-    from torch import nn
-
-    from sdar.config.build import build
-    from sdar.policy.checkpoint import load_student
     from sdar.policy.language_model import tiny_model
 
     settings = run_config(policy)
@@ -161,7 +146,15 @@ def load_policy(policy: str) -> LanguageModel:
             )
         return tiny_model(policy)
     loaded: LanguageModel = build(settings["model"], "model")
-    holder = nn.Module()
-    holder.model = loaded.model  # the name that the parameters have in a run
-    load_student(holder, loaded, policy)
+    load_weights(loaded, policy)
     return loaded
+
+
+def load_weights(policy: LanguageModel, checkpoint: str | Path) -> None:
+    """Load a run's checkpoint into its model. UserError if they do not belong together."""
+    from torch import nn
+
+    from sdar.policy.checkpoint import load_student
+
+    # In a run, the names of the parameters begin with "model.".
+    load_student(nn.ModuleDict({"model": policy.model}), policy, checkpoint)

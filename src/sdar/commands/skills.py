@@ -3,80 +3,68 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
 
+from omegaconf import DictConfig
+
+from sdar.config.build import build
+from sdar.config.compose import compose_config
+from sdar.config.sources import config_folder, groups
+from sdar.environments.base import Environment
+from sdar.episode import Task
 from sdar.errors import UserError, command
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from sdar.environments.base import Environment
-    from sdar.episode import Task
-    from sdar.skills.library import SkillLibrary
-    from sdar.skills.retrieval import Retrieval
+from sdar.run.parts import build_part, compose_parts, part
+from sdar.skills.library import SkillLibrary
+from sdar.skills.retrieval import Draw, KeywordRetrieval, Retrieval
 
 Write = Callable[[str], object]
 
 USAGE = """usage: sdar skills show  SETTING... task="DESCRIPTION" [type=TASK_TYPE]
        sdar skills check SETTING...
 
-show    what every strategy retrieves for one task, and why; seed=N names the random draws
-check   which skills keywords select for every task of the environment, and what selects none
+show    what every strategy retrieves for one task, and why (seed=N sets the random draws)
+check   the skills that keywords select for every task of the environment, and the tasks without any
 
-Settings are those of training that name the tasks, the library and the strategies: environment=alfworld, skills=FOLDER,
-model=hf (which reads other skills than the tiny model), retrieval.top_k=2. Real questions need a search engine to be
-named, though nothing is searched: environment=search_qa environment.data_dir=FOLDER search_engine=http."""
+Settings are those of training for the tasks, the library and the strategies: environment=alfworld, skills=FOLDER,
+model=hf (which reads other skills than the tiny model), retrieval.top_k=2. Real questions need the name of a search
+engine, though nothing is searched: environment=search_qa environment.data_dir=FOLDER search_engine=http."""
 
 _ALLOWED = ("environment", "search_engine", "skills", "retrieval", "model")
 _NAMED = 8
-"""How many task texts of a kind are named in full."""
+"""How many tasks without a skill are shown per split."""
 
 
 @command
 def main(arguments: Sequence[str], write: Write = print) -> int:
-    """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
+    """Run a command line and return the exit code."""
     if not arguments or arguments[0] in ("-h", "--help"):
         write(USAGE)
         return 0
     word, *rest = arguments
-    if word not in ("show", "check"):
-        raise UserError(f"{word}: it must be show or check; --help says how")
-    own = {name: value for name, value in map(_split, rest) if name in ("task", "type", "seed")}
-    overrides = [text for text in rest if _split(text)[0] not in own]
-    if word == "check":
-        if own:
-            raise UserError(f"{next(iter(own))}=: check looks at every task; leave it out")
-        _check(overrides, write)
-    else:
+    given = [text.partition("=") for text in rest]
+    own = {name: value for name, _, value in given if name in ("task", "type", "seed")}
+    overrides = ["".join(words) for words in given if words[0] not in own]
+    if word == "show":
         _show(overrides, own, write)
+    elif word != "check":
+        raise UserError(f"{word}: it must be show or check; --help shows how")
+    elif own:
+        raise UserError(f"{next(iter(own))} is for show: check looks at every task")
+    else:
+        _check(overrides, write)
     return 0
 
 
-def _split(text: str) -> tuple[str, str]:
-    name, _, value = text.partition("=")
-    return name, value
-
-
 def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Environment, SkillLibrary]:
-    from sdar.run.parts import build_part, compose_parts, part
-    from sdar.skills.library import SkillLibrary
-
     config = compose_parts(overrides, _ALLOWED)
     return config, build_part(config, "environment"), SkillLibrary.load(part(config, "skills"))
 
 
-def _show(overrides: Sequence[str], own: dict[str, str], write: Write) -> None:
-    """Every strategy with its defaults, the one of the settings with theirs."""
-    from sdar.config.build import build
-    from sdar.config.compose import compose_config
-    from sdar.config.sources import config_folder, groups
-    from sdar.run.parts import part
-    from sdar.skills.retrieval import Draw
-
+def _show(overrides: Sequence[str], own: Mapping[str, str], write: Write) -> None:
+    """Show the chosen strategy with its settings, and all others with their defaults."""
     if not own.get("task"):
-        raise UserError('task= is missing: give the task\'s description, as in task="put a hot mug in cabinet"')
+        raise UserError('task must be the description of a task, as in task="put a hot mug in cabinet"')
     seed = own.get("seed", "0")
     if not seed.isdecimal():
         raise UserError(f"seed must be a whole number >= 0, got {seed}")
@@ -86,24 +74,20 @@ def _show(overrides: Sequence[str], own: dict[str, str], write: Write) -> None:
     chosen = part(config, "retrieval")
     for name in groups(config_folder())["retrieval"]:
         settings = part(compose_config([f"retrieval={name}"]), "retrieval")
-        if settings["_target_"] == chosen["_target_"]:
-            settings = chosen
-        retrieval: Retrieval = build(settings, "retrieval")
+        same = settings["_target_"] == chosen["_target_"]
+        retrieval: Retrieval = build(chosen if same else settings, "retrieval")
         write(f"\nretrieval={name}")
         ranked = retrieval.ranked(library, task, Draw(int(seed)))
         for choice in ranked:
             write(f"  {choice.skill.name:<16} {len(choice.skill.text.split()):>4} words  {choice.reason}")
         if not ranked:
             write("  nothing")
-    write("\nBy rank: the last is the first to be given up under teacher.budget_tokens. Random choices are those of")
-    write(f"seed {seed}, iteration 0, member 0; ucb's those of a run that begins. A run's own are in its skills.jsonl.")
+    write("\nSkills are listed by rank: under teacher.budget_tokens, the last is dropped first. Random choices are")
+    write(f"those of seed {seed}, iteration 0, member 0, and of a new run for ucb. A run logs its own in skills.jsonl.")
 
 
-def _task(environment: Environment, library: SkillLibrary, own: dict[str, str]) -> tuple[Task, str]:
+def _task(environment: Environment, library: SkillLibrary, own: Mapping[str, str]) -> tuple[Task, str]:
     """The task to show, and where its type comes from."""
-    from sdar.episode import Task
-    from sdar.skills.retrieval import KeywordRetrieval
-
     words = " ".join(own["task"].split())
     if "type" in own:
         return Task("shown", own["type"], words, "", ""), "as given"
@@ -114,39 +98,37 @@ def _task(environment: Environment, library: SkillLibrary, own: dict[str, str]) 
     guess = Task("shown", "unknown", words, "", "")
     found = [name for skill in KeywordRetrieval(general=False).select(library, guess) for name in skill.task_types]
     if not found:
-        return guess, "no task of the environment says this; give type=TASK_TYPE"
+        return guess, "no task of the environment has this description; set type=TASK_TYPE"
     return Task("shown", found[0], words, "", ""), "guessed from keywords; no task of the environment says this"
 
 
 def _check(overrides: Sequence[str], write: Write) -> None:
     """Count what keywords select, by split and task type."""
-    from sdar.run.parts import part
-    from sdar.skills.retrieval import KeywordRetrieval
-
     config, environment, library = _composed(overrides)
     keyword = KeywordRetrieval(general=False)
     write(f"library: {part(config, 'skills')}, {len(library)} skills, {len(library.general)} of them general")
-    used: Counter[str] = Counter()
+    used: set[str] = set()
     types: set[str] = set()
     for split in environment.splits():
-        found: dict[str, Counter[str]] = {}
-        without: list[str] = []
+        found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        without: dict[str, None] = {}  # an ordered set
         for task in environment.tasks(split):
             selected = [skill.name for skill in keyword.select(library, task)]
             used.update(selected)
-            types.add(task.task_type)
-            found.setdefault(task.task_type, Counter())[" + ".join(selected) or "none"] += 1
-            without += [] if selected else [task.description]
+            found[task.task_type][" + ".join(selected) or "none"] += 1
+            if not selected:
+                without[task.description] = None
+        types |= found.keys()
         write(f"\n{split}")
         for task_type, counts in sorted(found.items()):
             total = counts.total()
             shares = ", ".join(f"{name} {count / total:.1%}" for name, count in counts.most_common())
             write(f"  {task_type:<32} {total:>6} tasks: {shares}")
-        for text in list(dict.fromkeys(without))[:_NAMED]:
+        for text in list(without)[:_NAMED]:
             write(f"  no task skill for: {text}")
     named = {name for skill in library.task for name in skill.task_types}
     notes = {
-        "never selected": [skill.name for skill in library.task if not used[skill.name]],
+        "never selected": [skill.name for skill in library.task if skill.name not in used],
         "task types of the library that no task has": sorted(named - types),
         "task types that no skill names, so that retrieval=task_type finds none": sorted(types - named),
     }

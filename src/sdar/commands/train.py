@@ -12,18 +12,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from sdar.config.command_line import CommandLine, help_text, options, parse_command_line
-from sdar.config.compose import compose_config, parse, sweep
 from sdar.config.sources import config_folder
 from sdar.errors import UserError, command
 from sdar.processes import cores, is_first_process
-from sdar.run.folder import RUN_FILE, check_writable, new_run_folder, occupied, read_config, write_run_folder
-from sdar.run.validate import UNSET, validate
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from sdar.run.settings import RunSettings
 
 _FOLDER_VARIABLE = "SDAR_RUN_DIR"
@@ -71,11 +67,16 @@ def _program() -> str:
 
 
 def _composed(line: CommandLine, overrides: Sequence[str]) -> DictConfig:
+    from sdar.config.compose import compose_config
+
     return compose_config(overrides, config_dir=line.config_dir, config_name=line.config_name)
 
 
 def _show(config: DictConfig, resolve: bool) -> None:
     """Print a composed configuration."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         print(OmegaConf.to_yaml(config, resolve=resolve), end="")
     except OmegaConfBaseException as error:
@@ -84,6 +85,8 @@ def _show(config: DictConfig, resolve: bool) -> None:
 
 def _remark(config: DictConfig) -> None:
     """Say on the side what a run with the configuration that was shown would be refused for."""
+    from sdar.run.validate import UNSET, validate
+
     config["run_dir"] = config.get("run_dir") or UNSET
     try:
         validate(config)
@@ -97,6 +100,9 @@ def _settings(config: DictConfig, now: datetime) -> RunSettings:
     Where several processes were started from outside, the first one's folder is the run's: the others write nothing,
     and the trainer tells them where checkpoints go.
     """
+    from sdar.run.folder import RUN_FILE, check_writable, new_run_folder
+    from sdar.run.validate import validate
+
     if config.get("run_dir") is None:
         # So that a wrong name or folder is told as such before a folder is chosen.
         logs_dir = _text(config, "logs_dir")
@@ -110,6 +116,8 @@ def _settings(config: DictConfig, now: datetime) -> RunSettings:
 
 
 def _text(config: DictConfig, name: str) -> str:
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         return str(config[name])
     except OmegaConfBaseException as error:
@@ -118,6 +126,8 @@ def _text(config: DictConfig, name: str) -> str:
 
 def _check_machine(config: Mapping[str, Any]) -> None:
     """Refuse threads that there are no cores for, and folders in which nothing can be written."""
+    from sdar.run.folder import check_writable
+
     threads = config["threads"]
     if threads is not None and threads > cores():
         raise UserError(f"threads={threads}, but this process may use only {cores()} cores")
@@ -131,6 +141,8 @@ def _check_machine(config: Mapping[str, Any]) -> None:
 def _multirun(line: CommandLine) -> int:
     """Every combination in a process of its own, by Hydra's launchers; all are validated before the first starts."""
     from sdar.compare.launching import choose_launcher, job_record, launch
+    from sdar.config.compose import parse, sweep
+    from sdar.run.folder import new_run_folder
 
     own = [text for text in line.overrides if not text.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher."))]
     chosen = [text for text in line.overrides if text not in own]
@@ -160,7 +172,11 @@ def _is_started_by_strategy() -> bool:
 
 def _join_run() -> None:
     """Train in a run that another process leads: its folder says which."""
+    from omegaconf import OmegaConf
+
+    from sdar.run.folder import read_config
     from sdar.run.session import Session
+    from sdar.run.validate import validate
 
     gc.enable()
     _quiet()
@@ -169,6 +185,7 @@ def _join_run() -> None:
 
 def _lead(settings: RunSettings, started: datetime, arguments: Sequence[str]) -> None:
     """One run. Heavy packages are imported here, so that --help and most mistakes answer at once."""
+    from sdar.run.folder import occupied, write_run_folder
     from sdar.run.session import Session
 
     gc.enable()

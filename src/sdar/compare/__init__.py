@@ -1,1 +1,1 @@
-"""Several methods over several seeds: ``python -m sdar.compare algorithm=grpo,sdar seed=0..4``."""
+"""Several methods over several seeds: ``sdar compare algorithm=grpo,sdar seed=0..4``."""

@@ -1,8 +1,7 @@
-"""``python -m sdar.compare``."""
+"""``python -m sdar.compare``, the same as ``sdar compare``."""
 
 import sys
 
 from sdar.compare.app import main
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+sys.exit(main(sys.argv[1:]))

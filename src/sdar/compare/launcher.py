@@ -1,4 +1,4 @@
-"""Hydra's multirun over the jobs of a plan, in a process of its own: its sweeper, and the launcher that was asked for.
+"""Hydra's multirun over the jobs of a plan, in a process of its own, by one of Hydra's launchers.
 
 ``python -m sdar.compare.launcher --multirun hydra/launcher=joblib folder=FOLDER job=0,1,2``
 """
@@ -10,8 +10,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import hydra
 from hydra import compose, initialize
@@ -29,15 +29,11 @@ _EXTRAS = {"joblib": "compare", "submitit_slurm": "slurm", "submitit_local": "sl
 
 
 def register() -> None:
-    """Tell Hydra of the configuration of a job: which folder, which number."""
+    """Register the configuration of a job with Hydra: which folder, which number."""
     ConfigStore.instance().store(
         CONFIG,
         {
-            "defaults": [
-                {"override hydra/hydra_logging": "none"},
-                {"override hydra/job_logging": "none"},
-                "_self_",
-            ],
+            "defaults": [{"override hydra/hydra_logging": "none"}, {"override hydra/job_logging": "none"}, "_self_"],
             "folder": "???",
             "job": "???",
             "hydra": {"output_subdir": None, "sweep": {"dir": "${folder}/launcher", "subdir": "${hydra:job.num}"}},
@@ -46,21 +42,16 @@ def register() -> None:
 
 
 def check_launcher(name: str, overrides: Sequence[str]) -> None:
-    """Refuse a launcher that is not installed, or settings that it does not have.
+    """Check that a launcher is installed and takes the settings.
 
-    Raises:
-        UserError: naming the extra that brings the launcher, or the launchers there are.
+    UserError names the extra that brings the launcher, the known launchers, or the wrong setting.
     """
     Plugins.instance()  # imports what is installed; each registers its launcher
     known = sorted(file.removesuffix(".yaml") for file in ConfigStore.instance().list("hydra/launcher"))
     if name not in known:
         if name in _EXTRAS:
-            raise UserError(
-                f"hydra/launcher={name} is not installed; pip install 'sdar[{_EXTRAS[name]}]' adds it; allowed as it "
-                f"is: {', '.join(known)}, with one run after another (jobs=1)"
-            )
-        allowed = ", ".join(sorted({*known, *_EXTRAS}))
-        raise UserError(f"hydra/launcher={name}: there is no such launcher; allowed is one of {allowed}")
+            raise UserError(f"hydra/launcher={name} is not installed: pip install 'sdar[{_EXTRAS[name]}]'")
+        raise UserError(f"hydra/launcher must be one of {', '.join(sorted({*known, *_EXTRAS}))}, got {name}")
     register()
     try:
         with initialize(version_base="1.3", config_path=None):
@@ -71,19 +62,19 @@ def check_launcher(name: str, overrides: Sequence[str]) -> None:
 
 
 def start(folder: Path, numbers: Sequence[int], name: str, overrides: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start the launcher for these jobs of the plan in ``folder``; its words go to ``launcher.log``."""
+    """Start the launcher for these jobs of the plan in ``folder``. Its output goes to ``launcher.log``."""
+    quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
     command = [sys.executable, "-m", "sdar.compare.launcher", "--multirun", f"hydra/launcher={name}", *overrides]
-    command += [f"folder={_quoted(folder)}", f"job={','.join(map(str, numbers))}"]
-    output: IO[bytes]
+    command += [f"folder='{quoted}'", f"job={','.join(map(str, numbers))}"]
     with (folder / LOG_FILE).open("wb") as output:
-        # A session of its own: Ctrl-C reaches this process alone, which then ends the launcher with all it started.
+        # In its own session, so that Ctrl-C reaches this process alone, which then ends the launcher and its runs.
         return subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a launcher and the runs it started on this machine."""
+    """End a launcher and its runs on this machine."""
     for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
         try:
             if hasattr(os, "killpg"):
@@ -92,15 +83,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
                 process.terminate()
         except ProcessLookupError:
             break
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def _quoted(folder: Path) -> str:
-    text = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
 
 
 if __name__ == "__main__":

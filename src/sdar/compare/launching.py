@@ -1,8 +1,9 @@
-"""Running several runs, each in a process of its own, by one of Hydra's launchers: sweeps and comparisons alike."""
+"""Several runs, each in a process of its own, by one of Hydra's launchers. Serves sweeps and comparisons."""
 
 from __future__ import annotations
 
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdar.callbacks.progress import duration
 from sdar.compare import launcher
 from sdar.compare.job import PLAN_FILE, STATE_FOLDER
-from sdar.compare.progress import Progress, last_line
 from sdar.errors import INTERRUPTED, UserError
 from sdar.processes import cores
-from sdar.run.folder import write_record
-
-JOBLIB = "joblib"
-BASIC = "basic"
+from sdar.run.folder import STATE_FILE, read_record, write_record
 
 TRAIN = [sys.executable, "-u", "-m", "sdar.commands.train"]
 """The program that a job runs, without its settings."""
+
+_EVERY = 120.0
+"""Seconds between two lines with the estimate."""
+
+States = Mapping[int, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -42,62 +45,63 @@ class Launcher:
 
 
 def choose_launcher(name: str | None, overrides: Sequence[str], jobs: int | None, threads: int | None) -> Launcher:
-    """The launcher that was asked for, checked, with threads so that runs side by side do not fight for the cores.
+    """The requested launcher, checked, with the cores divided among runs side by side.
 
     Args:
         name: of the Hydra launcher; None: chosen by ``jobs``.
         overrides: ``hydra.launcher.*``.
-        jobs: runs at a time on this machine; None: as the launcher says.
+        jobs: runs at a time on this machine; None: the launcher decides.
         threads: of each run, as configured.
 
     Raises:
-        UserError: it is not installed, its settings are wrong, or jobs x threads exceeds the cores.
+        UserError: the launcher is not installed, its settings are wrong, or jobs x threads exceeds the cores.
     """
-    name = name or (BASIC if jobs in (None, 1) else JOBLIB)
-    chosen = list(overrides)
-    if name == BASIC:
+    name = name or ("basic" if jobs in (None, 1) else "joblib")
+    chosen = tuple(overrides)
+    at_a_time: int | None = None
+    if name == "basic":
         if jobs not in (None, 1):
-            raise UserError(f"jobs={jobs}, but hydra/launcher=basic runs one at a time; set jobs=1")
-        at_a_time: int | None = 1
-    elif name == JOBLIB:
+            raise UserError(f"hydra/launcher=basic runs one at a time: jobs must be 1, got {jobs}")
+        at_a_time = 1
+    elif name == "joblib":
         number = next((text.partition("=")[2] for text in chosen if text.startswith("hydra.launcher.n_jobs")), None)
         if number is not None and jobs is not None:
-            raise UserError("hydra.launcher.n_jobs and jobs both say how many runs go at a time; set jobs alone")
+            raise UserError("hydra.launcher.n_jobs and jobs both set the number of runs at a time; set jobs alone")
         at_a_time = jobs or (int(number) if number is not None and number.isdecimal() else cores())
-        chosen = [text for text in chosen if not text.startswith("hydra.launcher.n_jobs")]
-        chosen.append(f"hydra.launcher.n_jobs={at_a_time}")
-        # Runs take long and differ in length: a worker takes the next as soon as it is free.
-        chosen += ["hydra.launcher.batch_size=1", "hydra.launcher.pre_dispatch=n_jobs"]
-    else:
-        if jobs is not None:
-            raise UserError(f"jobs={jobs} is for hydra/launcher=joblib; {name} has settings of its own")
-        at_a_time = None
+        chosen = (
+            *(text for text in chosen if not text.startswith("hydra.launcher.n_jobs")),
+            f"hydra.launcher.n_jobs={at_a_time}",
+            # Runs are long and differ in length: a worker takes the next as soon as it is free.
+            "hydra.launcher.batch_size=1",
+            "hydra.launcher.pre_dispatch=n_jobs",
+        )
+    elif jobs is not None:
+        raise UserError(f"jobs={jobs} is for hydra/launcher=joblib; {name} has settings of its own")
     launcher.check_launcher(name, chosen)
     if at_a_time is not None and at_a_time > 1:
         if threads is None:
             threads = max(1, cores() // at_a_time)
         if at_a_time * threads > cores():
             raise UserError(
-                f"jobs={at_a_time} with threads={threads} makes {at_a_time * threads} threads share {cores()} cores, "
-                f"which slows all runs down; jobs x threads must be <= {cores()}"
+                f"jobs x threads must be <= {cores()}, the number of cores, got jobs={at_a_time} and threads={threads}"
             )
-    return Launcher(name, tuple(chosen), at_a_time, threads)
+    return Launcher(name, chosen, at_a_time, threads)
 
 
 def launch(
     folder: Path, jobs: Sequence[Mapping[str, Any]], how: Launcher, *, resumes: bool = True
 ) -> dict[int, dict[str, Any]]:
-    """Run all jobs; returns the last state of each that began, by its number.
+    """Run all jobs and return the last state of each that began, by its number.
 
     Args:
-        folder: of the sweep: the plan, the jobs' states and the launcher's log lie there.
+        folder: of the sweep, for the plan, the states of the jobs and the launcher's log.
         jobs: records, see :func:`job_record`.
         how: the launcher.
-        resumes: whether the same command, called again, goes on with what is there.
+        resumes: whether the same command continues the runs.
 
     Raises:
-        UserError: the launcher itself gave up.
-        SystemExit: it was stopped (130); finished runs are kept, the others can be continued.
+        UserError: the launcher itself failed.
+        SystemExit: it was stopped (130). Finished runs are kept; the others can be continued.
     """
     (folder / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
     for old in (folder / STATE_FOLDER).glob("*.json"):
@@ -106,7 +110,7 @@ def launch(
     threads = "" if how.threads is None else f", {how.threads} threads each"
     side = "as the launcher decides" if how.at_a_time is None else f"{how.at_a_time} at a time"
     print(f"{len(jobs)} runs to make, {side}{threads} (hydra/launcher={how.name})", flush=True)
-    progress = Progress(folder, {n: job["label"] for n, job in enumerate(jobs)}, at_a_time=how.at_a_time)
+    progress = Progress(folder, [job["label"] for job in jobs], how.at_a_time)
     process = launcher.start(folder, range(len(jobs)), how.name, how.overrides)
     try:
         with _every_end_is_ctrl_c():
@@ -127,7 +131,7 @@ def launch(
     states = progress.states()
     if process.returncode != 0 and len(states) < len(jobs):
         log = folder / launcher.LOG_FILE
-        raise UserError(f"hydra/launcher={how.name} gave up: {last_line(log)} (see {log})")
+        raise UserError(f"hydra/launcher={how.name} failed: {last_line(log)} (see {log})")
     return states
 
 
@@ -140,9 +144,9 @@ def job_record(
     mark: str,
     checkpoint: Path | None = None,
 ) -> dict[str, Any]:
-    """What a job needs to know, in plain values: it may be read on another machine.
+    """What a job needs, in plain values, as it may be read on another machine.
 
-    ``mark`` goes into the name of the run's folder: runs that start in the same second need one each.
+    ``mark`` is part of the name of the run's folder, and keeps runs apart that start in the same second.
     """
     return {
         "label": label,
@@ -158,7 +162,7 @@ def job_record(
 
 @contextmanager
 def _every_end_is_ctrl_c() -> Iterator[None]:
-    """Whatever ends this process is to end the runs it started: the launcher is in a session of its own."""
+    """Turn the signals that end this process into Ctrl-C: its launcher, in another session, must end with it."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in changed:
@@ -168,3 +172,79 @@ def _every_end_is_ctrl_c() -> Iterator[None]:
     finally:
         for number in changed:
             signal.signal(number, signal.SIG_DFL)
+
+
+class Progress:
+    """Follows the state files that the jobs write, wherever they run, and prints a line per change.
+
+    Args:
+        folder: of the sweep.
+        labels: the names of the runs, by job number.
+        at_a_time: runs side by side; None: unknown (a cluster), without an estimate.
+    """
+
+    def __init__(self, folder: Path, labels: Sequence[str], at_a_time: int | None) -> None:
+        self.folder = folder
+        self.labels = labels
+        self.at_a_time = at_a_time
+        self._shown: dict[int, str] = {}
+        self._spoke = time.time()
+
+    def states(self) -> dict[int, dict[str, Any]]:
+        """The state of every job that has begun."""
+        files = [self.folder / STATE_FOLDER / f"{number}.json" for number in range(len(self.labels))]
+        return {number: state for number, file in enumerate(files) if (state := read_record(file)) is not None}
+
+    def look(self) -> None:
+        """Print what has changed since the last look, and from time to time what is left."""
+        states = self.states()
+        for number, state in states.items():
+            if self._shown.get(number) != state["state"]:
+                self._shown[number] = state["state"]
+                self._say(_event(self.labels[number], state), states)
+        if time.time() - self._spoke >= _EVERY:
+            self._say(f"{sum(state['state'] == 'running' for state in states.values())} running", states)
+
+    def _say(self, text: str, states: States) -> None:
+        self._spoke = time.time()
+        ended = sum(state["state"] != "running" for state in states.values())
+        seconds = self.estimate(states)
+        left = f", about {duration(seconds)} left" if seconds else ""
+        print(f"{text}; {ended} of {len(self.labels)} ended{left}", flush=True)
+
+    def estimate(self, states: States) -> float | None:
+        """Seconds until the last run ends, from the runs of this call so far. None if nothing is known yet."""
+        now = time.time()
+        running = [state for state in states.values() if state["state"] == "running"]
+        whole: list[float] = [
+            state["ended"] - state["started"] for state in states.values() if state["state"] == "done"
+        ]
+        shares = [(state, _share_done(Path(state["run_dir"]))) for state in running]
+        whole += [(now - state["started"]) / share for state, share in shares if share]
+        if self.at_a_time is None or not whole:
+            return None
+        mean = statistics.fmean(whole)
+        rest: list[float] = [max(0.0, mean - (now - state["started"])) for state in running]
+        work = sum(rest) + mean * (len(self.labels) - len(states))
+        return max([work / self.at_a_time, *rest])
+
+
+def _event(label: str, state: Mapping[str, Any]) -> str:
+    if state["state"] == "running":
+        return f"{label}: {'continues' if state['resumed'] else 'starts'}, {state['log']}"
+    took = duration(state["ended"] - state["started"])
+    if state["state"] == "done":
+        return f"{label}: done after {took}"
+    return f"{label}: FAILED with exit code {state['code']} after {took}, see {state['log']}"
+
+
+def _share_done(folder: Path) -> float:
+    """The share of its iterations that a run has finished. 0 if it is unknown."""
+    state = read_record(folder / STATE_FILE) or {}
+    return state["iteration"] / state["of"] if state.get("of") else 0.0
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log, which is the reason of a failure. Empty if there is none."""
+    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    return "".join(text.rstrip().splitlines()[-1:]).strip()[:300]

@@ -75,14 +75,9 @@ class Plan:
 
 
 def make_plan(request: Request) -> Plan:
-    """Compose and validate every run.
-
-    Raises:
-        UserError: a setting is wrong, two methods are the same, or runs cannot be compared.
-    """
+    """Compose and validate every run. UserError: a setting is wrong, or runs are the same or cannot be compared."""
     labels = tuple(_label(method) for method in request.methods)
     jobs: list[Job] = []
-    known: dict[str, Job] = {}
     for seed in request.seeds:
         for number, label in enumerate(labels):
             overrides = request.overrides(number, seed)
@@ -95,6 +90,7 @@ def make_plan(request: Request) -> Plan:
             arguments = (*options(request.config_dir, request.config_name), *overrides)
             jobs.append(Job(label, seed, arguments, settings.config, run_identity(settings.config)))
     _check_equal_terms(jobs)
+    known: dict[str, Job] = {}
     for job in jobs:
         other = known.setdefault(job.identity, job)
         if other is not job:

@@ -6,6 +6,7 @@ once, and the interval is about other pairs of this kind.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import sys
@@ -87,11 +88,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def read_pool(places: Sequence[Path]) -> Pool:
-    """Read comparisons.
-
-    Raises:
-        UserError: a comparison cannot be read or lacks runs, or the comparisons cannot be pooled.
-    """
+    """Read comparisons. UserError: one cannot be read or lacks runs, or they cannot be pooled."""
     if not places:
         raise UserError("COMPARISON must be one or more folders written by sdar compare, got none")
     records = {place: _read(place) for place in places}
@@ -109,7 +106,9 @@ def read_pool(places: Sequence[Path]) -> Pool:
         for run in record["runs"]:
             warm_start, seed = pair = (str(run["initial_weights"]), int(run["seed"]))
             if pair in outcomes[run["method"]]:
-                raise UserError(f"{place}: seed {seed} of warm start {warm_start[:12]} is in another comparison as well")
+                raise UserError(
+                    f"{place}: seed {seed} of warm start {warm_start[:12]} is in another comparison as well"
+                )
             outcomes[run["method"]][pair] = _outcome(run, place)
     for method, found in outcomes.items():
         if set(found) != set(outcomes[methods[0]]):
@@ -194,10 +193,8 @@ def _mean(values: Sequence[float | None], factor: float) -> str:
 def _check_drawing(name: str) -> None:
     if not name.endswith((".png", ".svg", ".pdf")):
         raise UserError(f"{PICTURE} must be a file that ends in .png, .svg or .pdf, got {name}")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UserError(f"{PICTURE} needs matplotlib: pip install 'sdar[plot]'") from None
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UserError(f"{PICTURE} needs matplotlib: pip install 'sdar[plot]'")
 
 
 def draw(pool: Pool, path: Path) -> None:

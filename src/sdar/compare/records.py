@@ -12,6 +12,7 @@ import yaml
 from sdar.errors import UserError
 from sdar.evaluation.statistics import Interval, wilson_interval
 from sdar.run.folder import (
+    IDENTITY_VERSION,
     LAST_CHECKPOINT,
     RESULTS_FILE,
     RUN_FILE,
@@ -116,6 +117,12 @@ def find_runs(logs_dir: str | Path, wanted: Iterable[Mapping[str, Any]]) -> dict
                 candidate = _Candidate(str(record.get("started", "")), file.parent, record, settings)
                 candidates[record["config_hash"]].append(candidate)
     return {identity: _choose(candidates[hashes[identity]], settings) for identity, settings in asked.items()}
+
+
+def count_older_runs(logs_dir: str | Path) -> int:
+    """Runs under ``logs_dir`` of an earlier version, whose hash is another for the same settings."""
+    records = (read_record(file) for file in Path(logs_dir).glob(f"**/{RUN_FILE}"))
+    return sum(record is not None and record.get("identity_version") != IDENTITY_VERSION for record in records)
 
 
 def _choose(candidates: Iterable[_Candidate], asked: Mapping[str, Any]) -> Found:

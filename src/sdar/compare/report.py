@@ -47,7 +47,8 @@ def report(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> str:
             "detectable: the true difference that this many pairs show with a probability of 80 % (two-sided test at "
             f"5 %)\n\n{paired}"
         )
-    parts += _remarks_on_figures([len(found.seeds) for found in (*summaries, *pairs)], pairs)
+    counts = [len(found.seeds) for found in summaries] + [len(found.seeds) for found in pairs]
+    parts += _remarks_on_figures(counts, pairs)
     parts += _remarks_on_runs(runs, methods, seeds)
     parts.append(
         f"Panel {first.panel[:12]}, warm start {first.warm_start[:12]}, {first.iterations} iterations, "
@@ -57,7 +58,7 @@ def report(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> str:
 
 
 def markdown_table(words: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: columns headed by ``words`` are aligned to the left, those headed by ``figures`` to the right."""
+    """A Markdown table. Columns headed by ``words`` are aligned to the left, those of ``figures`` to the right."""
     table = Table(box=box.MARKDOWN)
     for heading in words:
         table.add_column(heading, no_wrap=True)
@@ -69,17 +70,16 @@ def markdown_table(words: Sequence[str], figures: Sequence[str], rows: Iterable[
 
 
 def _changes(run: FinishedRun | None) -> list[str]:
-    """The cells of a run: a change per view, and n."""
-    if run is None:
-        return ["-"] * (len(VIEWS) + 1)
-    return [*(_change(run, suffix) for suffix in VIEWS.values()), str(run.figures[AFTER].n)]
-
-
-def _change(run: FinishedRun, suffix: str) -> str:
-    before, after = run.figures.get(BEFORE + suffix), run.figures.get(AFTER + suffix)
-    if before is None or after is None:
-        return "-"
-    return f"{100 * before.rate:.1f} -> {100 * after.rate:.1f} ({span(after.interval)})"
+    """The cells of a run: success before -> after per view, and n. Dashes where it has none."""
+    figures = {} if run is None else run.figures
+    cells: list[str] = []
+    for suffix in VIEWS.values():
+        before, after = figures.get(BEFORE + suffix), figures.get(AFTER + suffix)
+        if before is None or after is None:
+            cells.append("-")
+        else:
+            cells.append(f"{100 * before.rate:.1f} -> {100 * after.rate:.1f} ({span(after.interval)})")
+    return [*cells, str(figures[AFTER].n) if figures else "-"]
 
 
 def mean_and_span(estimate: Estimate, sign: str = "") -> list[str]:
@@ -183,21 +183,12 @@ def as_record(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> dict[
             for (method, seed), run in runs.items()
         ],
         "over_seeds": [
-            {
-                "method": found.method,
-                "view": found.view,
-                "seeds": found.seeds,
-                "after": _estimates(found.after),
-                "rise": _estimates(found.rise),
-            }
+            {**vars(found), "after": _estimates(found.after), "rise": _estimates(found.rise)}
             for found in summarise_methods(runs, methods, seeds)
         ],
         "paired_differences": [
             {
-                "method": pair.method,
-                "baseline": pair.baseline,
-                "view": pair.view,
-                "seeds": pair.seeds,
+                **vars(pair),
                 "differences": pair.differences.values,
                 **_estimates(pair.differences),
                 "standard_deviation": pair.differences.deviation,

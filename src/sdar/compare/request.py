@@ -7,9 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hydra.core.override_parser.types import Override
-
-from sdar.config.compose import parse
+from sdar.config.compose import parse, sweep
 from sdar.errors import UserError
 
 _ITEM = re.compile(r"(-?\d+)(?:\.\.(-?\d+))?")
@@ -56,8 +54,7 @@ def read_request(arguments: Sequence[str], *, config_dir: str | None = None, con
     A setting has one value, or several separated by commas; ``a..b`` stands for whole numbers, both ends included. The
     values of ``seed`` make the pairs. The combinations of all other settings with several values make the methods.
 
-    Raises:
-        UserError: no setting has several values, a value occurs twice, or a setting cannot be given here.
+    UserError: no setting has several values, a value occurs twice, or a setting cannot be given here.
     """
     fixed: list[str] = []
     swept: list[list[str]] = []
@@ -68,10 +65,13 @@ def read_request(arguments: Sequence[str], *, config_dir: str | None = None, con
     for text in map(_expanded, arguments):
         (override,) = parse([text])
         key = override.key_or_group
-        values = _values(override, text)
-        if key in _CHANGE_NO_RESULT or key.startswith(_LAUNCHER_SETTING):
-            if override.is_sweep_override() or override.is_delete():
-                raise UserError(f"{key} must have one value, as it changes no result, got {text}")
+        values = [value for (value,) in sweep([text])]
+        for value in values:
+            if values.count(value) > 1:
+                raise UserError(f"{text}: {value} occurs twice; give every value once")
+        single = not override.is_sweep_override() and not override.is_delete()
+        if not single and (key in _CHANGE_NO_RESULT or key.startswith(_LAUNCHER_SETTING)):
+            raise UserError(f"{key} must have one value, as it changes no result, got {text}")
         if key == _LAUNCHER:
             launcher = str(override.value())
         elif key.startswith(_LAUNCHER_SETTING):
@@ -120,19 +120,6 @@ def _expanded(text: str) -> str:
             raise UserError(f"{text}: the range {item[0]} is empty; give the smaller number first")
         numbers += range(first, last + 1)
     return f"{key}={','.join(map(str, numbers))}"
-
-
-def _values(override: Override, text: str) -> list[str]:
-    """The overrides that an override with several values stands for, one value each."""
-    if not override.is_sweep_override():
-        return [text]
-    if not override.is_discrete_sweep():
-        raise UserError(f"{text}: a sweep takes lists (a,b,c), a..b and range(...), no intervals")
-    values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-    for value in values:
-        if values.count(value) > 1:
-            raise UserError(f"{text}: {value} occurs twice; give every value once")
-    return values
 
 
 def _number(text: str, least: int) -> int:

@@ -23,18 +23,18 @@ def play_random(
 
     None if the environment does not list admissible actions.
     """
-    missing = False
+    unlisted: list[Task] = []
 
     def choose(task: Task, turn: int, observation: Observation) -> str | None:
-        nonlocal missing
+        if observation.actions is None:
+            unlisted.append(task)
         if not observation.actions:
-            missing = missing or observation.actions is None
             return None
         draw = keyed_generator(seed, "random_agent", task.task_id, turn).integers(len(observation.actions))
         return observation.actions[int(draw)]
 
     episodes = _play(environment, tasks, choose, max_concurrent_episodes)
-    return None if missing else episodes
+    return None if unlisted else episodes
 
 
 def play_expert(

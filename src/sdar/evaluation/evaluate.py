@@ -25,12 +25,10 @@ def evaluate(
 
     Args:
         collector: the policy with the sampling of the evaluation (temperature 0 is greedy).
-        panel: the tasks.
         seed: the run's seed. The tokens are keyed by (seed, "val", name, task), so training is unaffected, and two
             evaluations of one name differ only by their weights.
         name: what is evaluated; also the name of the result.
         privileged: text put into the prompt of a task (evaluation with skills); None: no text.
-        progress: called after every turn.
         rank, world_size: the share of the panel to play; ``merge`` combines shares.
     """
     requests = [EpisodeRequest(task, member=0) for task in panel.share(rank, world_size)]

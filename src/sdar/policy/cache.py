@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 _GROWTH_TOKENS = 128
@@ -47,20 +48,14 @@ class SlotLayer(CacheLayerMixin):
         self.values = value_states.new_zeros(*value_states.shape[:2], 0, value_states.shape[3])
         self.is_initialized = True
 
-    def update(
-        self,
-        key_states: Tensor,
-        value_states: Tensor,
-        *args: Any,  # noqa: ARG002 - arguments that other caches of the library take
-        **kwargs: Any,  # noqa: ARG002
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write a block [B, heads, N, D] and return all keys and values up to the longest row (views)."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         block = self.cache.block
         if block.length > self.keys.shape[2]:
-            capacity = block.length + _GROWTH_TOKENS
-            self.keys, self.values = _grown(self.keys, capacity), _grown(self.values, capacity)
+            padding = (0, 0, 0, block.length + _GROWTH_TOKENS - self.keys.shape[2])
+            self.keys, self.values = pad(self.keys, padding), pad(self.values, padding)
         if block.first:
             self.keys[:, :, : block.length] = key_states
             self.values[:, :, : block.length] = value_states
@@ -109,9 +104,3 @@ class SlotCache(Cache):
         """Keep the given rows, in that order; a row may occur more than once."""
         for layer in self.slot_layers:
             layer.select_rows(rows)
-
-
-def _grown(buffer: Tensor, capacity: int) -> Tensor:
-    bigger = buffer.new_zeros(*buffer.shape[:2], capacity, buffer.shape[3])
-    bigger[:, :, : buffer.shape[2]] = buffer
-    return bigger

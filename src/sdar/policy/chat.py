@@ -106,7 +106,8 @@ class ChatFormat:
         opening = template.opening()
         growth = template.growth()
         between = _encode(tokenizer, growth.before_user)
-        if not between or between[0] not in _special_ids(tokenizer):
+        special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        if not between or between[0] not in special | set(tokenizer.all_special_ids):
             raise UserError(
                 f"model.name: the chat template of {template.name!r} must end an assistant message with a special "
                 f"token, got {growth.before_user[:20]!r}; {_INSTEAD}"
@@ -228,12 +229,7 @@ class _Template:
         In a template with a default system message (Qwen2.5) the text follows that message after a blank line.
         """
         plain = self.opening()[0]
-        try:
-            pieces = _split(
-                self._render([{"role": "system", "content": _ACTION[0]}, *_conversation(1)]), [_ACTION[0], _USER[0]]
-            )
-        except UserError:  # templates without a system message refuse it
-            return None
+        pieces = self._pieces([{"role": "system", "content": _ACTION[0]}, *_conversation(1)], [_ACTION[0], _USER[0]])
         if pieces is None:
             return None
         head, tail = pieces[:2]
@@ -287,16 +283,18 @@ class _Template:
             f"rollout.context=append needs a conversation that can be continued token by token, but the chat template "
             f"of {self.name!r} {reason}; set rollout=window (a fresh prompt each turn), or {_INSTEAD}"
         )
-        return _Growth(self._closing(), "", refusal=sentence)
+        answer = [*_conversation(1), {"role": "assistant", "content": _ACTION[0]}]
+        pieces = self._pieces(answer, [_ACTION[0]], prompt=False)
+        # The tokenizer's end token where the template does not show what ends an assistant message.
+        closing = (pieces[1] if pieces else "") or str(self.tokenizer.eos_token or "")
+        return _Growth(closing, "", refusal=sentence)
 
-    def _closing(self) -> str:
-        """What ends an assistant message; the tokenizer's end token where the template does not show it."""
-        messages = [*_conversation(1), {"role": "assistant", "content": _ACTION[0]}]
+    def _pieces(self, messages: list[dict[str, str]], marks: Sequence[str], *, prompt: bool = True) -> list[str] | None:
+        """See :func:`_split`; None also where the template refuses the messages."""
         try:
-            pieces = _split(self._render(messages, prompt=False), [_ACTION[0]])
+            return _split(self._render(messages, prompt=prompt), marks)
         except UserError:
-            pieces = None
-        return (pieces[1] if pieces else "") or str(self.tokenizer.eos_token or "")
+            return None
 
     def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
         options: dict[str, Any] = {"enable_thinking": self.enable_thinking, "date_string": _DATE}
@@ -345,8 +343,3 @@ def _remark(text: str) -> None:
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str, *, split_special_tokens: bool = False) -> list[int]:
     ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=split_special_tokens)
     return [int(token) for token in ids]
-
-
-def _special_ids(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    added = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    return added | set(tokenizer.all_special_ids)

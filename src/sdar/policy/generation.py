@@ -58,8 +58,7 @@ class TurnGenerator:
         self.end_id = end_id
         self.sampler = TokenSampler(temperature, top_p, top_k)
         self.max_response_tokens = max_response_tokens
-        self._rows: list[_Row] = []
-        self._cache: SlotCache | None = None
+        self.start(0)
 
     def start(self, num_slots: int) -> None:
         """Forget everything and open ``num_slots`` empty conversations."""
@@ -105,7 +104,6 @@ class TurnGenerator:
         if len(kept) == len(self._rows):
             return
         self._rows = [self._rows[index] for index in kept]
-        assert self._cache is not None
         self._cache.select_rows(torch.tensor(kept, dtype=torch.long, device=self.model.device))
 
     def _prefill(self, blocks: list[list[int]]) -> Tensor:
@@ -119,7 +117,6 @@ class TurnGenerator:
         distinct = {block: index for index, block in enumerate(dict.fromkeys(map(tuple, blocks)))}
         logits = self._prefill_rows([list(block) for block in distinct], [0] * len(distinct))
         source = torch.tensor([distinct[tuple(block)] for block in blocks], device=logits.device)
-        assert self._cache is not None
         self._cache.select_rows(source)
         return logits[source]
 
@@ -159,13 +156,11 @@ class TurnGenerator:
 
     def _feed(self, ids: NDArray[np.int64], places: NDArray[np.int64], last: NDArray[np.int64]) -> Tensor:
         """Hidden states [B, N, H] of ids [B, N] written at places [B, N]; ``last`` [B]: place of the last real id."""
-        cache = self._cache
-        assert cache is not None
         device = self.model.device
         length = int(places.max()) + 1
         first = length == ids.shape[1]
         positions = torch.from_numpy(places).to(device)
-        cache.place(positions, length, first)
+        self._cache.place(positions, length, first)
         # A token sees its own row up to itself. In the first block that is the plain causal pattern (mask None).
         mask = None if first else self._mask(positions, length)
         return hidden_states(
@@ -174,7 +169,7 @@ class TurnGenerator:
             attention_mask=mask,
             # Padding takes the position of the last real token, so no position exceeds the model's limit.
             position_ids=torch.from_numpy(np.minimum(places, last[:, None])).to(device),
-            past_key_values=cache,
+            past_key_values=self._cache,
             use_cache=True,
         )
 

@@ -67,16 +67,15 @@ def tiny_model(path: str | Path, dtype: DType = "float32", lora: LoraSettings | 
     lora: see :class:`sdar.policy.lora.LoraSettings`. Raises UserError (setting ``model.path``) when there is no such
     directory or model, or when it cannot be loaded or played.
     """
-    folder = Path(path)
-    if not (folder / "config.json").is_file():
-        folder = PRETRAINED / path
-    if not (folder / "config.json").is_file():
+    found = (folder for folder in (Path(path), PRETRAINED / path) if (folder / "config.json").is_file())
+    folder = next(found, None)
+    if folder is None:
         shipped = sorted(found.parent.name for found in PRETRAINED.glob("*/config.json"))
         raise UserError(
             f"model.path must be a directory with a config.json or a shipped model "
             f"({', '.join(shipped) or 'none is shipped'}), got {str(path)!r}"
         )
-    return load_model(str(folder), name=str(path), setting="model.path", dtype=dtype, lora=lora)
+    return load_model(str(folder), str(path), "model.path", dtype=dtype, lora=lora)
 
 
 @checked
@@ -97,13 +96,7 @@ def hf_model(
     :meth:`sdar.policy.chat.ChatFormat.check_append` tells whether turns can be appended.
     """
     loaded = load_model(
-        name,
-        name=name,
-        setting="model.name",
-        dtype=dtype,
-        revision=revision,
-        enable_thinking=enable_thinking,
-        lora=lora,
+        name, name, "model.name", dtype=dtype, revision=revision, enable_thinking=enable_thinking, lora=lora
     )
     if gradient_checkpointing:
         if not loaded.model.supports_gradient_checkpointing:
@@ -126,9 +119,9 @@ def weights_hash(model: torch.nn.Module) -> str:
 
 def load_model(
     source: str,
-    *,
     name: str,
     setting: str,
+    *,
     dtype: DType,
     revision: str | None = None,
     enable_thinking: bool = False,

@@ -7,7 +7,9 @@ the head runs on the scored positions only, a chunk at a time, and runs again in
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -63,8 +65,16 @@ def score_tokens(
         raise ValueError("score_mask must be False for the first token of a row, which has no token before it")
 
     def scores() -> tuple[Tensor | None, ...]:
-        hidden = token_states(model, ids, attention_mask, score_mask)
-        found = _score_states(model, hidden, ids[score_mask], temperature, entropy, chunk_tokens, teacher, divergence)
+        hidden, targets = token_states(model, ids, attention_mask, score_mask), ids[score_mask]
+        size = chunk_tokens or max(1, CHUNK_LOGITS // vocabulary_size(model))
+        head = output_head(model, temperature) if teacher is None else plain_head(model, temperature)
+        # Recomputing a single chunk saves nothing: it needs the same memory again.
+        if head is not None and (teacher is not None or len(targets) > size):
+            found = chunked_scores(
+                hidden, head, targets, entropy=entropy, teacher=teacher, divergence=divergence, chunk_tokens=size
+            )
+        else:
+            found = _scores_by_model(model, hidden, targets, temperature, entropy, size)
         placed = (None if values is None else _scatter(score_mask, values) for values in found)
         return *placed, hidden.detach() if states else None
 
@@ -100,40 +110,22 @@ def plain_head(model: PreTrainedModel, temperature: float) -> OutputHead:
 def kept_head(model: PreTrainedModel, temperature: float) -> OutputHead:
     """A copy of the output head, which later optimizer steps do not change."""
     head = plain_head(model, temperature)
-    return replace(
-        head, weight=head.weight.detach().clone(), bias=None if head.bias is None else head.bias.detach().clone()
-    )
+    bias = None if head.bias is None else head.bias.detach().clone()
+    return replace(head, weight=head.weight.detach().clone(), bias=bias)
 
 
-def _score_states(
-    model: PreTrainedModel,
-    hidden: Tensor,
-    targets: Tensor,
-    temperature: float,
-    entropy: bool,
-    chunk_tokens: int | None,
-    teacher: TeacherStates | None,
-    divergence: FullVocabularyDivergence | None,
+def _scores_by_model(
+    model: PreTrainedModel, hidden: Tensor, targets: Tensor, temperature: float, entropy: bool, size: int
 ) -> HeadScores:
-    """Scores [N] of hidden states [N, H]."""
-    size = chunk_tokens or max(1, CHUNK_LOGITS // vocabulary_size(model))
-    head = output_head(model, temperature) if teacher is None else plain_head(model, temperature)
-    # Recomputing a single chunk saves nothing: it needs the same memory again.
-    if head is not None and (teacher is not None or len(targets) > size):
-        return chunked_scores(
-            hidden, head, targets, entropy=entropy, teacher=teacher, divergence=divergence, chunk_tokens=size
-        )
+    """Scores [N] of hidden states [N, H] by the model's own head, ``size`` at a time."""
 
     def score(chunk: Tensor, chunk_targets: Tensor) -> HeadScores:
         return score_logits(logits_from_hidden(model, chunk, temperature), chunk_targets, entropy=entropy)
 
-    recompute = torch.is_grad_enabled() and len(targets) > size
-    parts: list[HeadScores] = []
-    for pieces in zip(hidden.split(size), targets.split(size), strict=True):
-        if recompute:
-            parts.append(checkpoint(score, *pieces, use_reentrant=False, preserve_rng_state=False))
-        else:
-            parts.append(score(*pieces))
+    run: Callable[..., HeadScores] = score
+    if torch.is_grad_enabled() and len(targets) > size:
+        run = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
+    parts = [run(*pieces) for pieces in zip(hidden.split(size), targets.split(size), strict=True)]
     spread = torch.cat([part.entropy for part in parts if part.entropy is not None]) if entropy else None
     return HeadScores(torch.cat([part.log_probs for part in parts]), spread)
 

@@ -19,6 +19,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sdar.config.fields import AtLeastOne, BelowOne, Positive, settings
 from sdar.errors import UserError
+from sdar.policy.trainable import trainable
 
 ALL_LINEAR = "all-linear"
 _ADAPTER = "default"
@@ -72,9 +73,8 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         inject_adapter_in_model(config, model, adapter_name=_ADAPTER)
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
+    for parameter in trainable(model):
+        parameter.data = parameter.data.float()
     model.train(False)
 
 

@@ -13,8 +13,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from sdar.config.fields import checked
 from sdar.errors import UserError
@@ -42,7 +44,7 @@ def smollm2_135m(
     folder = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or user_cache_path("sdar")) / _FOLDER
     if not folder.is_dir():
         _convert_once(folder)
-    return load_model(str(folder), name=NAME, setting="model", dtype=dtype, lora=lora)
+    return load_model(str(folder), NAME, "model", dtype=dtype, lora=lora)
 
 
 def _convert_once(folder: Path) -> None:
@@ -60,21 +62,14 @@ def _convert_once(folder: Path) -> None:
         if folder.is_dir():
             return
         shutil.rmtree(partial, ignore_errors=True)  # left by a killed conversion
-        _convert(source, partial)
+        tokenizer: Any = AutoTokenizer.from_pretrained(str(source), gguf_file=_FILE)
+        # A model that is not dequantized can be neither trained nor saved.
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            str(source), gguf_file=_FILE, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+        tokenizer.save_pretrained(str(partial))
+        model.save_pretrained(str(partial))
         partial.rename(folder)
-
-
-def _convert(source: Path, folder: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(source), gguf_file=_FILE)
-    # A model that is not dequantized can be neither trained nor saved.
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        str(source), gguf_file=_FILE, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
-    )
-    tokenizer.save_pretrained(str(folder))
-    model.save_pretrained(str(folder))
 
 
 def _missing(package: str) -> UserError:

@@ -58,6 +58,7 @@ class CollectedRollouts:
     timings: dict[str, float]
 
 
+@dataclass(eq=False, repr=False)
 class Collector:
     """Plays episodes of an environment with a policy.
 
@@ -73,27 +74,21 @@ class Collector:
     template whose turns cannot be appended.
     """
 
-    def __init__(
-        self,
-        policy: LanguageModel,
-        environment: Environment,
-        settings: RolloutSettings,
-        reserved_tokens: Callable[[Task], int] | None = None,
-        generator_factory: GeneratorFactory = turn_generator,
-    ) -> None:
-        if settings.context == "append":
-            policy.chat.check_append()
-        longest = settings.sampling.max_response_tokens
-        if longest >= policy.context_tokens:
+    policy: LanguageModel
+    environment: Environment
+    settings: RolloutSettings
+    reserved_tokens: Callable[[Task], int] | None = None
+    generator_factory: GeneratorFactory = turn_generator
+
+    def __post_init__(self) -> None:
+        if self.settings.context == "append":
+            self.policy.chat.check_append()
+        longest = self.settings.sampling.max_response_tokens
+        if longest >= self.policy.context_tokens:
             raise UserError(
-                f"rollout.sampling.max_response_tokens must be < {policy.context_tokens}, the model's context in "
+                f"rollout.sampling.max_response_tokens must be < {self.policy.context_tokens}, the model's context in "
                 f"tokens, got {longest}"
             )
-        self.policy = policy
-        self.environment = environment
-        self.settings = settings
-        self.reserved_tokens = reserved_tokens
-        self._generator_factory = generator_factory
 
     def collect(
         self,
@@ -122,7 +117,7 @@ class Collector:
         rollout = _Rollout(self, seed, key, privileged, progress, total=len(requests))
         episodes: list[Episode] = []
         if requests:
-            generator = self._generator_factory(self.policy, self.settings.sampling)
+            generator = self.generator_factory(self.policy, self.settings.sampling)
             with rollout.clock("environment_s"):
                 pool = GuardedPool(self.environment)
             with pool:
@@ -135,14 +130,9 @@ class Collector:
 class _RolloutState(LiveEpisode):
     """A live episode with its conversation and the prompt to feed next."""
 
+    conversation: WindowConversation
     prompt: Prompt
     dropped_turns = 0
-
-    def __init__(
-        self, request: EpisodeRequest, start: Observation | StepOutcome, conversation: WindowConversation
-    ) -> None:
-        super().__init__(request.task, request.member, start)
-        self.conversation = conversation
 
 
 @dataclass
@@ -207,9 +197,10 @@ class _Rollout:
 
     def _open(self, request: EpisodeRequest, start: Observation | StepOutcome) -> _RolloutState:
         """The attempt with its first prompt; it has already ended if it could not start."""
+        attempt = _RolloutState(request.task, request.member, start)
         privileged = self.privileged(request.task, request.member) if self.privileged is not None else None
         kind = WindowConversation if self.window else AppendConversation
-        attempt = _RolloutState(request, start, kind(self.policy.chat, privileged))
+        attempt.conversation = kind(self.policy.chat, privileged)
         if attempt.live:
             self._prepare(attempt)
         return attempt
@@ -260,11 +251,8 @@ class _Rollout:
 
     def _act(self, live: dict[int, _RolloutState], responses: dict[int, list[int]], pool: GuardedPool) -> None:
         """Turn responses into actions, step the environment, and prepare the next prompts."""
-        actions: dict[int, str] = {}
-        for slot, attempt in live.items():
-            action = self._record(attempt, responses[slot])
-            if action is not None:
-                actions[slot] = action
+        recorded = {slot: self._record(attempt, responses[slot]) for slot, attempt in live.items()}
+        actions = {slot: action for slot, action in recorded.items() if action is not None}
         for slot, outcome in pool.step(actions).items():
             attempt = live[slot]
             attempt.take(outcome, self.environment.max_turns)
@@ -309,16 +297,10 @@ def waves(total: int, limit: int) -> list[range]:
 
 def _report_troubles(episodes: Sequence[Episode]) -> None:
     """Log one warning for errors, and one for first prompts that did not fit."""
-    failed = [episode for episode in episodes if episode.end.is_error]
-    if failed:
-        first = failed[0]
-        log.warning(
-            "%d of %d episodes ended by an error; the first: task %s: %s",
-            len(failed), len(episodes), first.task.task_id, first.error,
-        )  # fmt: skip
-    unread = [episode for episode in episodes if episode.end is EndReason.CONTEXT_FULL and not episode.turns]
-    if unread:
-        log.warning(
-            "%d of %d episodes had no room for a first response; the first: task %s",
-            len(unread), len(episodes), unread[0].task.task_id,
-        )  # fmt: skip
+    total = len(episodes)
+    if failed := [episode for episode in episodes if episode.end.is_error]:
+        task, error = failed[0].task.task_id, failed[0].error
+        log.warning("%d of %d episodes ended by an error; the first: task %s: %s", len(failed), total, task, error)
+    if unread := [episode for episode in episodes if episode.end is EndReason.CONTEXT_FULL and not episode.turns]:
+        task = unread[0].task.task_id
+        log.warning("%d of %d episodes had no room for a first response; the first: task %s", len(unread), total, task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,14 +46,13 @@ class WindowConversation:
         return self.chat.decode(response_ids), response_ids[-1:] != [self.chat.end_id]
 
 
-@dataclass
 class AppendConversation(WindowConversation):
     """One growing conversation (``rollout.context=append``); only its first prompt is a fresh one.
 
     A privileged text goes into the first prompt, at the splice index of a teacher's block.
     """
 
-    _cut: bool = field(default=False, repr=False)
+    _cut = False
 
     def prompt(self, user_text: str) -> Prompt:
         """The first user message; later the ids between the last response and the next one.

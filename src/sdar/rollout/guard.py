@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
-from typing import Self, TypeVar
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TypeVar
 
 from sdar.environments.base import Environment, EnvironmentPool
 from sdar.episode import EndReason, Observation, StepOutcome, Task
@@ -35,7 +36,7 @@ def guarded(call: Callable[[], T]) -> T | StepOutcome:
         return error_outcome(error)
 
 
-class GuardedPool:
+class GuardedPool(AbstractContextManager["GuardedPool"]):
     """A pool of an environment that never raises for an error inside an episode.
 
     It is a context manager: the pool is closed in all cases, including interrupts.
@@ -46,29 +47,20 @@ class GuardedPool:
         self._pool: EnvironmentPool = environment.open_pool()
         self._slot_of: dict[int, int] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    def __exit__(self, *error: object) -> None:
         self._pool.close()
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """Start one episode per task; a task that cannot start gives a done outcome with the error."""
-        self._slot_of = {}
-        started = guarded(lambda: self._reset_pool(tasks))
-        if isinstance(started, StepOutcome):
-            return self._reset_without_culprits(tasks)
         self._slot_of = {position: position for position in range(len(tasks))}
-        return started
+        started = guarded(lambda: self._reset_pool(tasks))
+        return self._reset_without_culprits(tasks) if isinstance(started, StepOutcome) else started
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         """Take one action per given slot, and return its outcome. Slots are the positions given to ``reset``."""
         if self._pool.batched:
             return self._step_together(actions)
-        outcomes: dict[int, StepOutcome] = {}
-        for position, action in actions.items():
-            outcomes.update(self._step_together({position: action}))
-        return outcomes
+        return {p: self._step_together({p: action})[p] for p, action in actions.items()}
 
     def _reset_pool(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         answers = list(self._pool.reset(tasks))
@@ -78,19 +70,12 @@ class GuardedPool:
 
     def _reset_without_culprits(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """Find the tasks at fault after a reset of all tasks raised, and start the others together."""
-        answers: list[Observation | StepOutcome] = [NOTHING] * len(tasks)
-        sound: list[int] = []
-        for position, task in enumerate(tasks):
-            alone = guarded(lambda task=task: self._reset_pool([task]))  # type: ignore[misc]
-            if isinstance(alone, StepOutcome):
-                answers[position] = alone
-            else:
-                sound.append(position)
-        if not sound:
-            return answers
-        together = guarded(lambda: self._reset_pool([tasks[position] for position in sound]))
+        alone = [guarded(partial(self._reset_pool, [task])) for task in tasks]
+        answers = [found if isinstance(found, StepOutcome) else NOTHING for found in alone]
+        sound = [position for position, found in enumerate(alone) if not isinstance(found, StepOutcome)]
+        together = guarded(lambda: self._reset_pool([tasks[position] for position in sound])) if sound else []
+        self._slot_of = {position: slot for slot, position in enumerate(sound)}
         for slot, position in enumerate(sound):
-            self._slot_of[position] = slot
             answers[position] = together if isinstance(together, StepOutcome) else together[slot]
         return answers
 

@@ -21,7 +21,6 @@ class ResponseGenerator(Protocol):
 
     def start(self, num_slots: int) -> None:
         """Reset; slots 0 .. num_slots - 1 begin with an empty context."""
-        ...
 
     def respond(
         self, new_ids: Mapping[int, Sequence[int]], uniforms: Mapping[int, NDArray[np.float64]]
@@ -30,7 +29,6 @@ class ResponseGenerator(Protocol):
 
         ``uniforms``: per slot [max_response_tokens] float64 in [0, 1), one per sampled token.
         """
-        ...
 
 
 GeneratorFactory = Callable[["LanguageModel", SamplingConfig], ResponseGenerator]

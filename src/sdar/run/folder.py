@@ -9,9 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -212,6 +210,8 @@ def write_run_folder(
     folder: Path, settings: Mapping[str, Any], *, started: datetime, command: Sequence[str], resumed_from: Path | None
 ) -> None:
     """Create the folder and put into it what is known before the run starts."""
+    import platform
+
     from sdar.skills.library import skills_hash
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -256,6 +256,7 @@ def versions() -> dict[str, str | None]:
 
 def git_revision() -> dict[str, Any] | None:
     """Commit of the clone that this package runs from, and whether files differ from it; None outside a clone."""
+    import subprocess
 
     def git(*arguments: str) -> str | None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sdar.config.fields import NotNegative, Positive, checked
@@ -24,6 +24,10 @@ class Arm:
     chosen: int = 0
     rewards: float = 0.0
     rewarded: int = 0
+
+    def chosen_again(self) -> Arm:
+        """The arm after one more choice."""
+        return replace(self, chosen=self.chosen + 1)
 
     @property
     def mean(self) -> float:
@@ -83,7 +87,7 @@ class UCBRetrieval(Retrieval):
             choice = self._best(library, of_type)
             if choice is not None:
                 name = choice.skill.name
-                of_type[name] = _chosen_again(of_type.get(name, Arm()))
+                of_type[name] = of_type.get(name, Arm()).chosen_again()
                 self._chosen[task.task_id] = name
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
@@ -100,18 +104,15 @@ class UCBRetrieval(Retrieval):
 
     def _best(self, library: SkillLibrary, arms: Mapping[str, Arm]) -> Choice | None:
         queries = sum(arm.chosen for arm in arms.values())
-        best: tuple[float, Skill] | None = None
-        for skill in library.task:
-            score = arms.get(skill.name, Arm()).score(queries, self.exploration)
-            if best is None or score > best[0]:
-                best = score, skill
-        if best is None:
+        bounds = [arms.get(skill.name, Arm()).score(queries, self.exploration) for skill in library.task]
+        if not bounds:
             return None
-        arm = arms.get(best[1].name, Arm())
+        bound = max(bounds)
+        skill = library.task[bounds.index(bound)]
+        arm = arms.get(skill.name, Arm())
         if arm.chosen == 0:
-            return Choice(best[1], "never tried for this task type")
-        reason = f"bound {best[0]:.3f}: mean {arm.mean:.3f}, chosen {arm.chosen} of {queries} times"
-        return Choice(best[1], reason)
+            return Choice(skill, "never tried for this task type")
+        return Choice(skill, f"bound {bound:.3f}: mean {arm.mean:.3f}, chosen {arm.chosen} of {queries} times")
 
     def observe(self, outcomes: Sequence[TaskOutcome], solved_return: float) -> None:
         """Count the choices and add the rewards, in task order."""
@@ -120,7 +121,7 @@ class UCBRetrieval(Retrieval):
             if name is None or outcome.episodes == 0:
                 continue
             of_type = self._arms.setdefault(outcome.task.task_type, {})
-            arm = _chosen_again(of_type.get(name, Arm()))
+            arm = of_type.get(name, Arm()).chosen_again()
             reward = self._reward(outcome, solved_return)
             if reward is not None:
                 arm = Arm(arm.chosen, arm.rewards + reward, arm.rewarded + 1)
@@ -178,7 +179,3 @@ class UCBRetrieval(Retrieval):
             task_type: {name: Arm(int(n), float(total), int(count)) for name, (n, total, count) in found.items()}
             for task_type, found in state["ucb"].items()
         }
-
-
-def _chosen_again(arm: Arm) -> Arm:
-    return Arm(arm.chosen + 1, arm.rewards, arm.rewarded)

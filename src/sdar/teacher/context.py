@@ -88,14 +88,11 @@ class ContextTeacher(Teacher):
         return self._reserved(task)
 
     def _longest(self, task: Task) -> int:
-        longest = 0
-        for index, part in enumerate(self.parts):
-            texts = [self._text(self._alone(index, items)) for items in part.possible(task)]
-            longest += max((self.count_tokens(text) for text in texts), default=0)
+        longest = sum(
+            max((self.count_tokens(_part_text(part, items)) for items in part.possible(task)), default=0)
+            for part in self.parts
+        )
         return longest if self.budget_tokens is None else min(longest, self.budget_tokens)
-
-    def _alone(self, index: int, items: list[Item]) -> list[list[Item]]:
-        return [items if i == index else [] for i in range(len(self.parts))]
 
     def contexts(self, episodes: Sequence[Episode]) -> list[str]:
         """The text of each episode; its items are counted until ``gather``."""
@@ -129,15 +126,7 @@ class ContextTeacher(Teacher):
         return kept
 
     def _text(self, kept: Sequence[list[Item]]) -> str:
-        """Header line, then the items, each followed by a blank line; part after part.
-
-        Source of the format: arXiv 2605.15155 and its released code (header, skills, blank line, prompt).
-        """
-        texts = []
-        for part, items in zip(self.parts, kept, strict=True):
-            if items:
-                texts.append(f"{part.header}\n" + "\n\n".join(item.text for item in part.arrange(items)) + "\n\n")
-        return "".join(texts)
+        return "".join(map(_part_text, self.parts, kept))
 
     def gather(self, episodes: Sequence[Episode]) -> list[Any]:
         """What this rank's teacher read (the policy, if the text was in the prompts), and the results of the parts."""
@@ -207,6 +196,14 @@ class SkillTeacher(ContextTeacher):
         self.retrieval = retrieval
         parts = {"skills": SkillPart(library, retrieval, header)}
         super().__init__(parts, source, ema_decay, other, keep_hidden, position, budget_tokens)
+
+
+def _part_text(part: ContextPart, items: list[Item]) -> str:
+    """Header line, then the items, each followed by a blank line; "" without any item.
+
+    Source of the format: arXiv 2605.15155 and its released code (header, skills, blank line, prompt).
+    """
+    return f"{part.header}\n" + "\n\n".join(item.text for item in part.arrange(items)) + "\n\n" if items else ""
 
 
 @dataclass

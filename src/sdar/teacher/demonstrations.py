@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal
@@ -23,12 +24,10 @@ _TRIES = 8
 
 def transcript(episode: Episode, *, observations: bool) -> str:
     """The task and its actions, turn by turn, with the observation before each action if ``observations``."""
-    lines = [f"The task was: {episode.task.description}"]
-    for turn in episode.turns:
-        if observations:
-            lines.append(turn.observation.text)
-        lines.append(f"> {turn.action}")
-    return "\n".join(lines)
+    turns = (
+        f"{turn.observation.text}\n> {turn.action}" if observations else f"> {turn.action}" for turn in episode.turns
+    )
+    return "\n".join([f"The task was: {episode.task.description}", *turns])
 
 
 class DemonstrationPart(ContextPart):
@@ -66,9 +65,8 @@ class DemonstrationPart(ContextPart):
         self._environment = environment
         for task in environment.tasks(environment.splits()[0]):
             self._types.setdefault(task.task_type, []).append(task)
-        self._by_id = {task.task_id: task for tasks in self._types.values() for task in tasks}
         # An expert may lack a solution for single tasks, for example within environment.max_turns.
-        self._has_expert = any(environment.expert(task) is not None for task in self._by_id.values())
+        self._has_expert = any(environment.expert(task) is not None for tasks in self._types.values() for task in tasks)
         if self.origin == "expert" and not self._has_expert:
             raise UserError(
                 "teacher.parts.demonstration.origin=expert needs an expert, but the environment "
@@ -80,14 +78,13 @@ class DemonstrationPart(ContextPart):
         """Draw the demonstration of every task."""
         self._iteration = {}
         for task in tasks:
-            text = ""
-            if self.origin != "expert":
-                known = [text for other, text in self._own.get(task.task_type, []) if other != task.task_id]
-                if known:
-                    generator = keyed_generator(seed, "demonstration", iteration, task.task_id)
-                    text = known[int(generator.integers(len(known)))]
-            if not text and self.origin != "own":
-                text = self._expert(task.task_type, task.task_id, seed, iteration)
+            own = [] if self.origin == "expert" else self._own.get(task.task_type, [])
+            known = [text for other, text in own if other != task.task_id]
+            if known:
+                generator = keyed_generator(seed, "demonstration", iteration, task.task_id)
+                text = known[int(generator.integers(len(known)))]
+            else:
+                text = "" if self.origin == "own" else self._expert(task.task_type, task.task_id, seed, iteration)
             self._iteration[task.task_id] = text
 
     def items(self, task: Task, member: int) -> list[Item]:  # noqa: ARG002 - all members read the same
@@ -110,14 +107,11 @@ class DemonstrationPart(ContextPart):
         if not self._has_expert or not others:
             return ""
         generator = keyed_generator(seed, "expert", iteration, task_id)
-        for _ in range(_TRIES):
-            text = self._expert_of(others[int(generator.integers(len(others)))].task_id)
-            if text:
-                return text
-        return ""
+        tried = (self._expert_of(others[int(generator.integers(len(others)))]) for _ in range(_TRIES))
+        return next((text for text in tried if text), "")
 
-    def _play(self, task_id: str) -> str:
-        episodes = play_expert(self._environment, [self._by_id[task_id]])
+    def _play(self, task: Task) -> str:
+        episodes = play_expert(self._environment, [task])
         if not episodes or not episodes[0].success:
             return ""
         return transcript(episodes[0], observations=self.observations)
@@ -132,8 +126,7 @@ class DemonstrationPart(ContextPart):
     def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:
         """Keep the newest, in task order."""
         by_task = {name: (task_type, text) for name, task_type, text in gathered}
-        for outcome in outcomes:
-            name = outcome.task.task_id
+        for name in (outcome.task.task_id for outcome in outcomes):
             if name in by_task:
                 task_type, text = by_task[name]
                 kept = [entry for entry in self._own.get(task_type, []) if entry[0] != name]
@@ -146,17 +139,13 @@ class DemonstrationPart(ContextPart):
 
     def state(self) -> dict[str, Any]:
         """The run's own episodes."""
-        return {
-            "own_demonstrations": {task_type: [list(entry) for entry in kept] for task_type, kept in self._own.items()}
-        }
+        return {"own_demonstrations": copy.deepcopy(self._own)}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Continue from a checkpoint."""
         if "own_demonstrations" not in state:
             raise UserError("ckpt_path names a checkpoint of a run with another teacher; it must be the same")
-        self._own = {
-            task_type: [list(entry) for entry in kept] for task_type, kept in state["own_demonstrations"].items()
-        }
+        self._own = copy.deepcopy(state["own_demonstrations"])
         self._iteration = {}
 
 
@@ -184,18 +173,10 @@ class SiblingPart(ContextPart):
 
     def items_after(self, episode: Episode, group: Sequence[Episode]) -> list[Item]:
         """See the class."""
-        others = [
-            other
-            for other in group
-            if other.member != episode.member
-            and not other.end.is_error
-            and other.turns
-            and (other.success or not self.only_solved)
-        ]
-        if not others:
-            return []
-        best = min(others, key=lambda other: (-other.episode_return, len(other.turns), other.member))
-        return [Item("sibling", transcript(best, observations=self.observations))]
+        others = [other for other in group if other.member != episode.member and other.turns and not other.end.is_error]
+        shown = [other for other in others if other.success or not self.only_solved]
+        best = min(shown, key=lambda other: (-other.episode_return, len(other.turns), other.member), default=None)
+        return [] if best is None else [Item("sibling", transcript(best, observations=self.observations))]
 
     def possible(self, task: Task) -> list[list[Item]]:  # noqa: ARG002
         """Nothing is known before."""

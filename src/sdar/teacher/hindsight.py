@@ -105,28 +105,25 @@ class PolicyAnalyzer(Analyzer):
     def lines(self, groups: Sequence[Sequence[Episode]]) -> list[list[list[str]]]:
         """One line per episode; none if even the outcome does not fit into the context."""
         episodes = [episode for group in groups for episode in group]
-        answers: list[str] = []
+        found: list[list[str]] = []
         for start in range(0, len(episodes), self.max_concurrent):
-            answers += self._answers(episodes[start : start + self.max_concurrent])
-        found = iter([answer] if answer else [] for answer in answers)
-        return [[next(found) for _ in group] for group in groups]
+            found += self._answers(episodes[start : start + self.max_concurrent])
+        answers = iter(found)
+        return [[next(answers) for _ in group] for group in groups]
 
-    def _answers(self, episodes: Sequence[Episode]) -> list[str]:
-        count = self.sampling.max_response_tokens
+    def _answers(self, episodes: Sequence[Episode]) -> list[list[str]]:
         iteration, seed = self._key
+        key, count = ("hindsight", iteration), self.sampling.max_response_tokens
         prompts = {slot: ids for slot, episode in enumerate(episodes) if (ids := self._prompt(episode))}
-        uniforms = {
-            slot: turn_uniforms(
-                seed, ("hindsight", iteration), episodes[slot].task.task_id, episodes[slot].member, 0, count
-            )
-            for slot in prompts
-        }
-        answers = [""] * len(episodes)
+        asked = {slot: episodes[slot] for slot in prompts}
+        uniforms = {slot: turn_uniforms(seed, key, e.task.task_id, e.member, 0, count) for slot, e in asked.items()}
+        answers: list[list[str]] = [[] for _ in episodes]
         if prompts:
             generator = turn_generator(self._policy, self.sampling)
             generator.start(len(episodes))
             for slot, ids in generator.respond(prompts, uniforms).items():
-                answers[slot] = " ".join(self._policy.chat.decode(ids).split())
+                line = " ".join(self._policy.chat.decode(ids).split())
+                answers[slot] = [line] if line else []
         return answers
 
     def _prompt(self, episode: Episode) -> list[int]:

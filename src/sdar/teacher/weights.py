@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sdar.config.fields import BelowOne, Lax, settings
 from sdar.errors import UserError
 from sdar.objective.divergence import Divergence
+from sdar.policy.forward import evaluation_mode
 from sdar.policy.language_model import LanguageModel
 
 
@@ -111,21 +112,14 @@ class TeacherModel:
         self.settings = settings
         self.copies: list[PreTrainedModel] = []
         self._student = policy.model
-        openings: dict[TeacherSource, Callable[[], AbstractContextManager[PreTrainedModel]]] = {
-            TeacherSource.OLD: self._own,
-            TeacherSource.CURRENT: self._own,
-            TeacherSource.EMA: self._copy,
-            TeacherSource.INITIAL: initial,
-            TeacherSource.OTHER: self._copy,
-        }
-        self._open = openings[settings.source]
+        self._initial = initial
         if settings.source is TeacherSource.EMA:
             _check_precision(policy.model)
-            self.copies.append(_frozen(copy.deepcopy(policy.model)))
+            self.copies.append(copy.deepcopy(policy.model).requires_grad_(False).train(False))
         elif settings.other is not None:
             other = settings.other if isinstance(settings.other, LanguageModel) else settings.other()
             _check_other(other, policy)
-            self.copies.append(_frozen(other.model))
+            self.copies.append(other.model.requires_grad_(False).train(False))
 
     @property
     def is_student(self) -> bool:
@@ -140,30 +134,25 @@ class TeacherModel:
     @contextmanager
     def model(self) -> Iterator[PreTrainedModel]:
         """A context with the teacher, without gradient or dropout; the student may differ inside it."""
-        with self._open() as model, torch.no_grad():
-            training = model.training
+        own = nullcontext(self.copies[0] if self.copies else self._student)
+        opened = self._initial() if self.settings.source is TeacherSource.INITIAL else own
+        with opened as model, torch.no_grad(), evaluation_mode(model):
             # Casts of weights made here must not be used with gradient, and vice versa.
             torch.clear_autocast_cache()
-            model.train(False)
             try:
                 yield model
             finally:
-                model.train(training)
                 torch.clear_autocast_cache()
 
     @torch.no_grad()
     def follow(self) -> None:
         """Update the average with the student; called once at the end of an iteration."""
-        if self.settings.source is not TeacherSource.EMA:
-            return
-        for name, weight in self._averaged():
+        for name, weight in self._averaged().items():
             weight.lerp_(self._student.get_parameter(name).detach(), 1.0 - self.settings.ema_decay)
 
     def state(self) -> dict[str, Tensor]:
         """The averaged weights, for the checkpoint; {} for all other sources, which can be restored without it."""
-        if self.settings.source is not TeacherSource.EMA:
-            return {}
-        return {name: weight.detach().clone() for name, weight in self._averaged()}
+        return {name: weight.detach().clone() for name, weight in self._averaged().items()}
 
     @torch.no_grad()
     def load_state(self, state: Mapping[str, Tensor]) -> None:
@@ -171,7 +160,7 @@ class TeacherModel:
 
         UserError: the state is that of another source.
         """
-        own = dict(self._averaged()) if self.settings.source is TeacherSource.EMA else {}
+        own = self._averaged()
         if set(own) != set(state):
             raise UserError(
                 f"ckpt_path names a checkpoint of a run with another teacher.source; this run has "
@@ -180,24 +169,12 @@ class TeacherModel:
         for name, weight in own.items():
             weight.copy_(state[name])
 
-    def _averaged(self) -> list[tuple[str, Tensor]]:
-        """The averaged parameters: the copies of those that are trained."""
+    def _averaged(self) -> dict[str, Tensor]:
+        """The averaged parameters: the copies of those that are trained; {} for all other sources."""
+        if self.settings.source is not TeacherSource.EMA:
+            return {}
         trained = {name for name, weight in self._student.named_parameters() if weight.requires_grad}
-        return [(name, weight) for name, weight in self.copies[0].named_parameters() if name in trained]
-
-    @contextmanager
-    def _own(self) -> Iterator[PreTrainedModel]:
-        yield self._student
-
-    @contextmanager
-    def _copy(self) -> Iterator[PreTrainedModel]:
-        yield self.copies[0]
-
-
-def _frozen(model: PreTrainedModel) -> PreTrainedModel:
-    model.requires_grad_(False)
-    model.train(False)
-    return model
+        return {name: weight for name, weight in self.copies[0].named_parameters() if name in trained}
 
 
 def _check_precision(model: PreTrainedModel) -> None:

@@ -11,12 +11,9 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from yaml import YAMLError
 
-from sdar.config.check import check_settings
-from sdar.config.signatures import find
+from sdar.config.arguments import named_values
 from sdar.errors import UserError, command
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import tiny_model
@@ -49,7 +46,7 @@ class Command:
 @command
 def main(arguments: Sequence[str]) -> int:
     """Train and save; returns the exit code."""
-    given = _given(arguments)
+    given = named_values(arguments, "sdar.warm_start.__main__.Command")
     domain = load_domain(given.get("environment", Command.environment))
     defaults = Command(max_turns=domain.max_turns, training=domain.training())
     command = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
@@ -59,20 +56,6 @@ def main(arguments: Sequence[str]) -> int:
         command.training.products = fast_products()
     run(command, domain)
     return 0
-
-
-def _given(arguments: Sequence[str]) -> dict[str, Any]:
-    """The settings of a command line of ``name=value``. Raises UserError for the first mistake."""
-    try:
-        found = OmegaConf.to_container(OmegaConf.from_cli(list(arguments)))
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"the arguments must be name=value, got {' '.join(arguments)}") from error
-    assert isinstance(found, dict)
-    given = {str(name): value for name, value in found.items()}
-    source = find("sdar.warm_start.__main__.Command")
-    assert source is not None
-    check_settings(source, given, "")
-    return given
 
 
 def run(command: Command, domain: Domain) -> None:

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sdar.environments.lucene import best
 from sdar.environments.search_qa import bm25
-from sdar.environments.search_qa.bm25 import Bm25Retriever, Tokenizer, best
+from sdar.environments.search_qa.bm25 import Bm25Retriever, Tokenizer
 from sdar.environments.search_qa.corpus import JsonlCorpus, line_offsets
 from sdar.environments.search_qa.retriever import Hit, Passage
 from sdar.errors import UserError

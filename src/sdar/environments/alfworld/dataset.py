@@ -65,6 +65,10 @@ class GameEntry:
         return game
 
 
+GameSource = Game | GameEntry
+"""A game in memory or on disk: the payload of a task."""
+
+
 @dataclass(frozen=True)
 class Listing:
     """Games of one split in the order of their ids, and the number of skipped trials by reason."""

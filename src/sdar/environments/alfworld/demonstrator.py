@@ -59,7 +59,7 @@ class Demonstrator:
         self._rng = rng
         game = state.game
         self._names = game.names
-        self._kind_of = {name: self._kind(name) for name in game.receptacles}
+        self._kind_of = {name: game.names[name].rsplit(" ", 1)[0] for name in game.receptacles}
         self._room = self._guess_room()
         self._visited: set[str] = set()
         self._delivered: set[str] = set()
@@ -78,9 +78,6 @@ class Demonstrator:
             steps.append(Step(self._reply.text, f"{self._aim}: {thought}", command, not slips))
             self._reply = self._state.step(command)
         return steps, self._reply.won
-
-    def _kind(self, receptacle: str) -> str:
-        return self._names[receptacle].rsplit(" ", 1)[0]
 
     def _guess_room(self) -> str:
         kinds = set(self._kind_of.values())
@@ -165,7 +162,7 @@ class Demonstrator:
         away = [name for name in self._state.game.receptacles if name not in self._here()]
         fresh = [name for name in away if name not in self._visited]
         if not fresh or self._rng.random() < self._habits.revisit:
-            return str(self._rng.choice(fresh or away) if not fresh else self._rng.choice(away))
+            return str(self._rng.choice(away))
         if self._rng.random() < self._habits.usual_place:
             for usual in self._usual_places(kind):
                 there = [name for name in fresh if self._kind_of[name] == usual]
@@ -176,10 +173,8 @@ class Demonstrator:
         return str(self._rng.choice([name for name in fresh if self._kind_of[name] == chosen]))
 
     def _usual_places(self, kind: str) -> list[str]:
-        if kind == "desklamp":
-            return ["desk", "sidetable", "dresser", "coffeetable"]
-        table = {name.lower(): places for name, places in world.USUAL_PLACES[self._room].items()}
-        return [place.lower() for place in table.get(kind, ())]
+        usual = world.USUAL_PLACES[self._room] | {"DeskLamp": world.FITS["DeskLamp"]}
+        return [place.lower() for name, places in usual.items() if name.lower() == kind for place in places]
 
     def _treat(self, held: str, verb: str) -> tuple[str, str]:
         kinds = APPLIANCES[verb]

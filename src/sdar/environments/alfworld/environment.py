@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from sdar.config.fields import AtLeastOne, checked
-from sdar.environments.alfworld.dataset import available_splits, list_games
+from sdar.environments.alfworld.dataset import GameSource, available_splits, list_games
 from sdar.environments.alfworld.engine import Engine, EngineGame, EngineState, GameError, Reply
-from sdar.environments.alfworld.game import GameSource
 from sdar.environments.alfworld.generator import SPLITS, GeneratorSettings, HouseholdGenerator
 from sdar.environments.alfworld.native import NOTHING_HAPPENS, NativeEngine
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection, PromptStyle
+from sdar.environments.slots import SlotPool, failed, tagged_action
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
 
@@ -35,9 +34,6 @@ INSTRUCTIONS = f"{ROLE}In every turn {FORMAT}{COMMANDS}\n\n"
 """First part of a growing conversation in the full style."""
 
 EngineName = Literal["native", "textworld"]
-
-_CJK = re.compile(r"[\u4e00-\u9fff]")
-_FALLBACK_CHARACTERS = 30
 
 
 class AlfworldEnvironment(Environment):
@@ -102,7 +98,10 @@ class AlfworldEnvironment(Environment):
         if split not in self.splits():
             raise UserError(f"split must be one of {', '.join(self.splits())}, got {split!r}")
         if split not in self._tasks:
-            self._tasks[split] = [_task(game) for game in self._games_of(split)]
+            self._tasks[split] = [
+                Task(game.game_id, game.task_type, game.task_text, game.split, game.content_hash, payload=game)
+                for game in self._games_of(split)
+            ]
         return self._tasks[split]
 
     def _games_of(self, split: str) -> Sequence[GameSource]:
@@ -148,21 +147,8 @@ class AlfworldEnvironment(Environment):
         return "\n\n".join(parts)
 
     def project(self, response: str) -> Projection:
-        """The text between the first action tags, lower-cased; valid if thought and action are both tagged.
-
-        The rule is verl-agent's (sdar code, env_package/alfworld/projection.py). Action tags are matched in the
-        lower-cased response, thought tags in the original one, and Chinese characters anywhere make the turn invalid.
-        Whether the command is admissible is not checked. Without both action tags, the last 30 characters are the
-        command. Two cases are not covered by that source: spaces around a tagged command are stripped, and a closing
-        tag before the opening one gives the empty command.
-        """
-        lowered = response.lower()
-        start, stop = lowered.find("<action>"), lowered.find("</action>")
-        if start < 0 or stop < 0:
-            return Projection(lowered[-_FALLBACK_CHARACTERS:], False)
-        thought = "<think>" in response and "</think>" in response
-        action = lowered[start + len("<action>") : stop].strip()
-        return Projection(action, thought and _CJK.search(response) is None)
+        """See :func:`sdar.environments.slots.tagged_action`; without action tags, the last 30 characters."""
+        return tagged_action(response, 30)
 
     def expert(self, task: Task) -> list[str] | None:
         """The game's stored solution."""
@@ -179,78 +165,50 @@ def _engine(name: str) -> Engine:
     return TextWorldEngine()
 
 
-def _task(game: GameSource) -> Task:
-    return Task(
-        task_id=game.game_id,
-        task_type=game.task_type,
-        description=game.task_text,
-        split=game.split,
-        content_hash=game.content_hash,
-        payload=game,
-    )
-
-
-class AlfworldPool(EnvironmentPool):
+class AlfworldPool(SlotPool[EngineState]):
     """Episodes on one engine, in this process. The episodes of a group share one loaded game."""
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__()
         self._engine = engine
         self._load = lru_cache(maxsize=64)(self._load_game)
-        self._states: dict[int, EngineState] = {}
 
     def _load_game(self, source: GameSource) -> EngineGame:
         return self._engine.load(source.load())
 
-    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start the tasks. A game that cannot be played ends its slot with an environment error."""
-        self._states = {}
-        started: list[Observation | StepOutcome] = []
-        for slot, task in enumerate(tasks):
-            try:
-                state, reply = self._load(task.payload).start()
-            except GameError as error:
-                started.append(_failed(str(error)))
-                continue
-            self._states[slot] = state
-            started.append(_observation(reply))
-        return started
+    def start(self, task: Task) -> tuple[EngineState, Observation] | StepOutcome:
+        """See :class:`SlotPool`."""
+        try:
+            state, reply = self._load(task.payload).start()
+        except GameError as error:
+            return failed(str(error))
+        return state, _observation(reply)
 
-    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        """Apply one command in each given slot."""
-        outcomes: dict[int, StepOutcome] = {}
-        for slot, command in actions.items():
-            state = self._states.get(slot)
-            if state is None:
-                raise ValueError(f"slot {slot} is not running")
-            try:
-                reply = state.step(command)
-            except GameError as error:
-                outcomes[slot] = _failed(str(error))
-                del self._states[slot]
-                continue
-            if reply.won:
-                del self._states[slot]
-            outcomes[slot] = StepOutcome(
-                observation=_observation(reply),
-                reward=SUCCESS_REWARD if reply.won else 0.0,
-                done=reply.won,
-                success=reply.won,
-                end=EndReason.SUCCESS if reply.won else None,
-            )
-        return outcomes
+    def act(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        """See :class:`SlotPool`."""
+        return {slot: _outcome(self.states[slot], command) for slot, command in actions.items()}
 
     def close(self) -> None:
         """Forget all episodes and loaded games."""
-        self._states = {}
+        super().close()
         self._load.cache_clear()
+
+
+def _outcome(state: EngineState, command: str) -> StepOutcome:
+    try:
+        reply = state.step(command)
+    except GameError as error:
+        return failed(str(error))
+    return StepOutcome(
+        observation=_observation(reply),
+        reward=SUCCESS_REWARD if reply.won else 0.0,
+        done=reply.won,
+        success=reply.won,
+        end=EndReason.SUCCESS if reply.won else None,
+    )
 
 
 def _observation(reply: Reply) -> Observation:
     # "help" only prints a manual; verl-agent does not offer it to the agent either.
     actions = tuple(command for command in reply.admissible if command != "help")
     return Observation(text=reply.text, actions=actions, anchor=reply.text, refused=reply.text == NOTHING_HAPPENS)
-
-
-def _failed(message: str) -> StepOutcome:
-    nothing = Observation(text="", actions=None, anchor="")
-    return StepOutcome(nothing, 0.0, True, False, end=EndReason.ERROR_ENVIRONMENT, error=message)

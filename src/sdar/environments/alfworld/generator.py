@@ -21,12 +21,15 @@ from sdar.environments.alfworld.expert import solve
 from sdar.environments.alfworld.game import TASK_TYPES, Game
 from sdar.environments.alfworld.native import NativeEngine
 from sdar.environments.alfworld.task_text import TEMPLATES
+from sdar.environments.facts import facts_beside
 from sdar.errors import UserError
 from sdar.randomness import keyed_generator
 
 SPLITS = ("train", "valid_seen", "valid_unseen")
 _MAX_ATTEMPTS = 200
 
+Receptacles = Annotated[int, Ge(8), Le(33)]
+Distractors = Annotated[int, Ge(0), Le(200)]
 Scenes = Annotated[int, Ge(1), Le(1000)]
 
 
@@ -36,30 +39,26 @@ class GeneratorSettings:
 
     The defaults give small households; ``receptacles=(12, 33)``, ``distractors=(20, 36)`` resembles the dataset.
 
-    ``receptacles``           (least, most) per game, with 8 <= least <= most <= 33
-    ``distractors``           (least, most) per game, with 0 <= least <= most <= 200
+    ``receptacles``           (least, most) per game
+    ``distractors``           (least, most) per game
     ``usual_place_fraction``  probability that an object is in one of its two usual places
     ``scenes_seen``           scenes per room of train and valid_seen
     ``scenes_unseen``         scenes per room of valid_unseen
     """
 
     seed: int = 0
-    receptacles: Annotated[tuple[int, int], Lax] = (8, 11)
-    distractors: Annotated[tuple[int, int], Lax] = (6, 9)
+    receptacles: Annotated[tuple[Receptacles, Receptacles], Lax] = (8, 11)
+    distractors: Annotated[tuple[Distractors, Distractors], Lax] = (6, 9)
     usual_place_fraction: Fraction = 0.9
     scenes_seen: Scenes = 10
     scenes_unseen: Scenes = 4
 
     def __post_init__(self) -> None:
-        """Refuse bounds that are reversed or out of range."""
-        for name, least, most, lower, upper in (
-            ("receptacles", *self.receptacles, 8, 33),
-            ("distractors", *self.distractors, 0, 200),
-        ):
-            if not lower <= least <= most <= upper:
+        """Refuse reversed bounds."""
+        for name, (least, most) in (("receptacles", self.receptacles), ("distractors", self.distractors)):
+            if least > most:
                 raise UserError(
-                    f"environment.generator.{name} must be [least, most] with {lower} <= least <= most <= {upper}, "
-                    f"got [{least}, {most}]"
+                    f"environment.generator.{name} must be [least, most] with least <= most, got [{least}, {most}]"
                 )
 
 
@@ -259,29 +258,4 @@ _ABILITIES = {
     "sliceable": world.SLICEABLE,
 }
 
-_PLACED = "(objectType ?o {obj}Type) (receptacleType ?r {target}Type) {extra}(inReceptacle ?o ?r)"
-
-
-def _treated(ability: str, state: str) -> str:
-    inner = _PLACED.replace("{extra}", f"({ability} ?o) ({state} ?o) ")
-    return f"(exists (?r - receptacle) (exists (?o - object) (and {inner})))"
-
-
-_GOALS = {
-    "pick_and_place_simple": (
-        "(exists (?r - receptacle) (exists (?o - object) (and " + _PLACED.replace("{extra}", "") + ")))"
-    ),
-    "pick_clean_then_place_in_recep": _treated("cleanable", "isClean"),
-    "pick_heat_then_place_in_recep": _treated("heatable", "isHot"),
-    "pick_cool_then_place_in_recep": _treated("coolable", "isCool"),
-    "pick_two_obj_and_place": (
-        "(exists (?r - receptacle) (exists (?o1 - object) (and (objectType ?o1 {obj}Type) "
-        "(receptacleType ?r {target}Type) (inReceptacle ?o1 ?r) (exists (?o2 - object) (and (not (= ?o1 ?o2)) "
-        "(objectType ?o2 {obj}Type) (inReceptacle ?o2 ?r))))))"
-    ),
-    "look_at_obj_in_light": (
-        "(and (exists (?t - object ?r - receptacle ?a - agent ?l - location) (and (objectType ?t {target}Type) "
-        "(toggleable ?t) (isToggled ?t) (receptacleAtLocation ?r ?l) (atLocation ?a ?l) (inReceptacle ?t ?r))) "
-        "(exists (?o - object ?a - agent) (and (objectType ?o {obj}Type) (holds ?a ?o))))"
-    ),
-}
+_GOALS: dict[str, str] = facts_beside(__file__)["goals"]

@@ -7,17 +7,18 @@ once, at loading. The result is a short list of alternatives, each a tuple of dy
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from sdar.environments.alfworld.engine import GameError
 from sdar.environments.alfworld.problem import (
     DYNAMIC,
     PREDICATES,
     STATIC,
-    TYPES,
     Expression,
     Fact,
     Problem,
     check_fact,
+    typed_names,
 )
 
 Alternatives = tuple[tuple[Fact, ...], ...]
@@ -64,7 +65,10 @@ def _flatten(
         if len(node) != 3 or not isinstance(node[1], list) or not isinstance(node[2], list):
             raise GameError(f"game {name}: 'exists' in ':goal' needs variables and one condition")
         inner = dict(scope)
-        for variable, type_name in _typed_variables(node[1], name):
+        words = [word for word in node[1] if isinstance(word, str)]
+        if len(words) != len(node[1]):
+            raise GameError(f"game {name}: the variables of 'exists' contain an expression")
+        for variable, type_name in typed_names(words, ":goal", name):
             unique = f"{variable}#{len(variables)}"
             variables[unique] = type_name
             inner[variable] = unique
@@ -77,24 +81,6 @@ def _flatten(
         literals.append([head, *(_rename(word, scope, name) for word in node[1:])])
     else:
         raise GameError(f"game {name}: {head!r} is not supported in ':goal'")
-
-
-def _typed_variables(words: Expression, name: str) -> Iterable[tuple[str, str]]:
-    pending: list[str] = []
-    names = iter(words)
-    for word in names:
-        if not isinstance(word, str):
-            raise GameError(f"game {name}: the variables of 'exists' contain an expression")
-        if word != "-":
-            pending.append(word)
-            continue
-        type_name = next(names, "")
-        if not isinstance(type_name, str) or type_name not in TYPES:
-            raise GameError(f"game {name}: unknown type {type_name!r} in ':goal'")
-        yield from ((variable, type_name) for variable in pending)
-        pending = []
-    if pending:
-        raise GameError(f"game {name}: {pending[0]!r} in ':goal' has no type")
 
 
 def _rename(word: Expression | str, scope: dict[str, str], name: str) -> str:
@@ -189,11 +175,9 @@ class _Solver:
             raise GameError(f"game {self._name}: ':goal' takes more than {MAX_WORK} comparisons to compile")
 
     def _bounded(self, found: Iterable[dict[str, str]]) -> list[dict[str, str]]:
-        bindings: list[dict[str, str]] = []
-        for binding in found:
-            bindings.append(binding)
-            if len(bindings) > MAX_ALTERNATIVES:
-                raise GameError(f"game {self._name}: ':goal' has more than {MAX_ALTERNATIVES} alternatives")
+        bindings = list(islice(found, MAX_ALTERNATIVES + 1))
+        if len(bindings) > MAX_ALTERNATIVES:
+            raise GameError(f"game {self._name}: ':goal' has more than {MAX_ALTERNATIVES} alternatives")
         return bindings
 
 

@@ -15,6 +15,7 @@ These quirks are kept, because agents see them:
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 
 from sdar.environments.alfworld.engine import EngineGame, GameError, Reply
@@ -22,25 +23,11 @@ from sdar.environments.alfworld.game import Game
 from sdar.environments.alfworld.goal import Goal
 from sdar.environments.alfworld.names import readable_names
 from sdar.environments.alfworld.problem import Fact, Problem, read_problem
+from sdar.environments.facts import facts_beside
 
 NOTHING_HAPPENS = "Nothing happens."
 
-HELP_TEXT = """\
-Available commands:
-  look:                             look around your current location
-  inventory:                        check your current inventory
-  go to (receptacle):               move to a receptacle
-  open (receptacle):                open a receptacle
-  close (receptacle):               close a receptacle
-  take (object) from (receptacle):  take an object from a receptacle
-  move (object) to (receptacle):  place an object in or on a receptacle
-  examine (something):              examine a receptacle or an object
-  use (object):                     use an object
-  heat (object) with (receptacle):  heat an object using a receptacle
-  clean (object) with (receptacle): clean an object using a receptacle
-  cool (object) with (receptacle):  cool an object using a receptacle
-  slice (object) with (object):     slice an object using a sharp object
-"""
+HELP_TEXT: str = facts_beside(__file__)["help"]
 
 
 class NativeEngine:
@@ -107,18 +94,10 @@ class NativeGame(EngineGame):
         self.initial_objects_at: dict[str, frozenset[str]] = {
             location: frozenset(objects) for location, objects in _inverted(facts["objectatlocation"])
         }
-        held = [fact[2] for fact in facts["holds"]]
-        if held or facts["holdsany"]:
+        if facts["holds"] or facts["holdsany"]:
             raise GameError(f"game {self.game.game_id}: problems that start with an object in hand are not supported")
-        self.initial_flags = {
-            "opened": names_of("opened"),
-            "isclean": names_of("isclean"),
-            "ishot": names_of("ishot"),
-            "iscool": names_of("iscool"),
-            "istoggled": names_of("istoggled"),
-            "issliced": names_of("issliced"),
-            "ison": names_of("ison"),
-        }
+        flags = ("opened", "isclean", "ishot", "iscool", "istoggled", "issliced", "ison")
+        self.initial_flags = {flag: names_of(flag) for flag in flags}
 
     def start(self) -> tuple[NativeState, Reply]:
         """A new episode. The opening text ends with the task, as in ALFWorld."""
@@ -171,15 +150,10 @@ class NativeState:
 
     def copy(self) -> NativeState:
         """An independent copy that shares the loaded game."""
-        other = NativeState.__new__(NativeState)
-        other.game = self.game
-        other.location = self.location
-        other.held = self.held
+        other = copy.copy(self)
         other.contents = dict(self.contents)
         other.objects_at = dict(self.objects_at)
-        other.taken_from = self.taken_from
         other.flags = dict(self.flags)
-        other.actions = self.actions
         return other
 
     # Facts -----------------------------------------------------------------------------------------------------

@@ -7,10 +7,13 @@ code, nesting and size are limited, and identifiers are lower-cased, as in Fast 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import repeat
 
 from sdar.environments.alfworld.engine import GameError
+from sdar.environments.facts import facts_beside
 
 MAX_PROBLEM_CHARACTERS = 1_000_000
 """Real problems have at most about 100,000 characters."""
@@ -18,40 +21,14 @@ MAX_GOAL_DEPTH = 40
 MAX_GOAL_TOKENS = 2_000
 """Real goals have fewer than a hundred names and parentheses."""
 
-TYPES = frozenset({"agent", "location", "receptacle", "object", "rtype", "otype"})
+_DOMAIN = facts_beside(__file__)
 
-STATIC = {
-    "receptacleatlocation": ("receptacle", "location"),
-    "receptacletype": ("receptacle", "rtype"),
-    "objecttype": ("object", "otype"),
-    "cancontain": ("rtype", "otype"),
-    "openable": ("receptacle",),
-    "isreceptacleobject": ("object",),
-    "inreceptacleobject": ("object", "object"),
-    "cleanable": ("object",),
-    "heatable": ("object",),
-    "coolable": ("object",),
-    "pickupable": ("object",),
-    "moveable": ("object",),
-    "toggleable": ("object",),
-    "sliceable": ("object",),
-}
+TYPES = frozenset[str](_DOMAIN["types"])
+
+STATIC: dict[str, tuple[str, ...]] = _DOMAIN["static"]
 """Predicates that no command changes, with the types of their arguments."""
 
-DYNAMIC = {
-    "atlocation": ("agent", "location"),
-    "objectatlocation": ("object", "location"),
-    "opened": ("receptacle",),
-    "inreceptacle": ("object", "receptacle"),
-    "holds": ("agent", "object"),
-    "holdsany": ("agent",),
-    "isclean": ("object",),
-    "ishot": ("object",),
-    "iscool": ("object",),
-    "ison": ("object",),
-    "istoggled": ("object",),
-    "issliced": ("object",),
-}
+DYNAMIC: dict[str, tuple[str, ...]] = _DOMAIN["dynamic"]
 """Predicates that commands change, with the types of their arguments."""
 
 PREDICATES = STATIC | DYNAMIC
@@ -127,26 +104,26 @@ def _read_objects(section: str, name: str) -> dict[str, str]:
     if body is None:
         raise GameError(f"game {name}: ':objects' must be one list of names with types")
     words = body.group(1).split()
-    types: dict[str, str] = {}
+    if words[-1:] == ["-"]:
+        raise GameError(f"game {name}: ':objects' ends after '-'")
+    return dict(typed_names(words, ":objects", name))
+
+
+def typed_names(words: Iterable[str], section: str, name: str) -> Iterator[tuple[str, str]]:
+    """Names with their types in a list such as ``a b - object c - location``."""
     pending: list[str] = []
-    position = 0
-    while position < len(words):
-        word = words[position]
+    rest = iter(words)
+    for word in rest:
         if word != "-":
             pending.append(word)
-            position += 1
             continue
-        if position + 1 == len(words):
-            raise GameError(f"game {name}: ':objects' ends after '-'")
-        type_name = words[position + 1]
+        type_name = next(rest, "")
         if type_name not in TYPES:
-            raise GameError(f"game {name}: unknown type {type_name!r} in ':objects'")
-        types.update(dict.fromkeys(pending, type_name))
+            raise GameError(f"game {name}: unknown type {type_name!r} in {section!r}")
+        yield from zip(pending, repeat(type_name), strict=False)
         pending = []
-        position += 2
     if pending:
-        raise GameError(f"game {name}: {pending[0]!r} in ':objects' has no type")
-    return types
+        raise GameError(f"game {name}: {pending[0]!r} in {section!r} has no type")
 
 
 def _read_init(section: str, types: dict[str, str], name: str) -> tuple[Fact, ...]:
@@ -170,21 +147,11 @@ def check_fact(fact: Fact, types: dict[str, str], name: str) -> None:
             f"game {name}: {' '.join(fact)!r} has {len(fact) - 1} arguments, but {fact[0]!r} takes {len(expected)}"
         )
     for argument, wanted in zip(fact[1:], expected, strict=True):
-        found = types.get(argument) or _CONSTANT_TYPES.get(argument)
+        found = types.get(argument) or _DOMAIN["constants"].get(argument)
         if found is None:
             raise GameError(f"game {name}: {argument!r} in {' '.join(fact)!r} is not declared")
         if found != wanted:
             raise GameError(f"game {name}: {argument!r} in {' '.join(fact)!r} must be of type {wanted}, got {found}")
-
-
-_CONSTANT_TYPES = {
-    "sinktype": "rtype",
-    "sinkbasintype": "rtype",
-    "microwavetype": "rtype",
-    "fridgetype": "rtype",
-    "knifetype": "otype",
-    "butterknifetype": "otype",
-}
 
 
 def _read_goal(section: str, name: str) -> Expression:

@@ -9,24 +9,17 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-TEMPLATES: dict[str, tuple[str, ...]] = {
-    "pick_and_place_simple": ("put a {obj} in {target}", "put some {obj} on {target}"),
-    "look_at_obj_in_light": ("look at {obj} under the {target}", "examine the {obj} with the {target}"),
-    "pick_clean_then_place_in_recep": ("put a clean {obj} in {target}", "clean some {obj} and put it in {target}"),
-    "pick_heat_then_place_in_recep": ("put a hot {obj} in {target}", "heat some {obj} and put it in {target}"),
-    "pick_cool_then_place_in_recep": ("put a cool {obj} in {target}", "cool some {obj} and put it in {target}"),
-    "pick_two_obj_and_place": ("put two {obj} in {target}", "find two {obj} and put them in {target}"),
-}
+from sdar.environments.facts import facts_beside
+
+_FACTS = facts_beside(__file__)
+
+TEMPLATES: dict[str, tuple[str, ...]] = _FACTS["templates"]
 """Two sentences per task type; ``target`` is a receptacle type, or the lamp of a look task."""
 
-TREATMENTS = {
-    "pick_clean_then_place_in_recep": "clean",
-    "pick_heat_then_place_in_recep": "heat",
-    "pick_cool_then_place_in_recep": "cool",
-}
+TREATMENTS: dict[str, str] = _FACTS["treatments"]
 """The verb of each task type in which the object must be treated first."""
 
-APPLIANCES = {"clean": ("sinkbasin", "sink"), "heat": ("microwave",), "cool": ("fridge",)}
+APPLIANCES: dict[str, tuple[str, ...]] = _FACTS["appliances"]
 """Receptacle types that perform each treatment."""
 
 

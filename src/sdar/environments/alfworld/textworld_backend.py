@@ -11,12 +11,12 @@ TextWorld is missing. Texts, commands and outcomes are those of ``textworld.envs
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -181,15 +181,13 @@ class Grammar:
         return separator.join(items[:-1]) + last + items[-1]
 
 
+@dataclass(slots=True)
 class Action:
     """A grounded action of one game: its command if that never changes, and its parameters."""
 
-    __slots__ = ("command", "feedback", "mapping")
-
-    def __init__(self, command: str | None, feedback: str, mapping: Mapping[Any, Any]) -> None:
-        self.command = command
-        self.feedback = feedback
-        self.mapping = mapping
+    command: str | None
+    feedback: str
+    mapping: Mapping[Any, Any]
 
 
 class Rulebook:
@@ -231,16 +229,6 @@ def initial_facts(task: Any, library: Any, types: Any) -> Facts:
         if not fact.is_negation:
             facts.add_fact(fact)
     return facts
-
-
-def changing_predicates(task: Any) -> frozenset[str]:
-    """Predicates that some action changes."""
-    return frozenset(effect.literal.predicate for action in task.actions for effect in action.effects)
-
-
-def predicates_in(template: str) -> frozenset[str]:
-    """Predicates in a template."""
-    return frozenset(re.findall(r"(\w+)\s*\(", template))
 
 
 def parameter_mapping(action: Any, arguments: list[str]) -> dict[Any, Any]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import re
 import tempfile
-from collections import OrderedDict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -75,20 +76,12 @@ class TextWorldEngine:
         self.backend, self.demangler = _import_backend()
         self.rulebook = self.backend.Rulebook(domain, grammar)
         self.libraries = self.backend.LibraryPool()
-        self._kept: OrderedDict[str, TextWorldGame] = OrderedDict()
-        self._keep_games = keep_games
+        self._translated = lru_cache(maxsize=keep_games)(lambda game: TextWorldGame(self, game))
 
     def load(self, game: Game) -> TextWorldGame:
         """Translate the game's problem. Raises :class:`GameError` with the game and the translator's message."""
         with self.backend.ENGINE_LOCK:
-            key = f"{game.game_id} {game.content_hash}"
-            if key not in self._kept:
-                self._kept[key] = TextWorldGame(self, game)
-                while len(self._kept) > self._keep_games:
-                    self._kept.popitem(last=False)
-            else:
-                self._kept.move_to_end(key)
-            return self._kept[key]
+            return self._translated(game)
 
 
 class TextWorldGame:
@@ -112,7 +105,7 @@ class TextWorldGame:
         self.grammar = engine.rulebook.grammar_with_task(f"Your task is to: {game.task_text}.")
         self.entities = self._name_entities()
         self._lifted = {action.name: action for action in self.task.actions}
-        self._changing = backend.changing_predicates(self.task)
+        self._changing = {effect.literal.predicate for action in self.task.actions for effect in action.effects}
         self._actions: dict[str, Any] = {}
 
     def _name_entities(self) -> dict[str, Any]:
@@ -134,7 +127,8 @@ class TextWorldGame:
             rule = self.engine.rulebook.actions[name]
             mapping = backend.parameter_mapping(self._lifted[name], arguments)
             action = backend.Action(None, rule.feedback_rule, mapping)
-            if not backend.predicates_in(rule.template) & self._changing:
+            # a command whose template names no predicate that actions change is always the same
+            if self._changing.isdisjoint(re.findall(r"(\w+)\s*\(", rule.template)):
                 action.command = self.command(operator_name, action, self.facts)
             self._actions[operator_name] = action
         return action

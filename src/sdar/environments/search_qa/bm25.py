@@ -22,6 +22,7 @@ import Stemmer
 from platformdirs import user_cache_path
 
 from sdar.config.fields import Fraction, NotNegative, checked
+from sdar.environments.lucene import STOP_WORDS, best
 from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
 from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
 from sdar.errors import UserError
@@ -31,11 +32,6 @@ _FORMAT = 1
 """Version of the cached indices. Increase it if tokens or files change."""
 
 _WORD = re.compile(r"\w+")
-_STOP_WORDS = """
-a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to was
-will with
-"""
-_STOPPED = frozenset(_STOP_WORDS.split())
 _META, _OFFSETS = "index.json", "offsets.npy"
 
 
@@ -48,7 +44,7 @@ class Tokenizer:
 
     def __call__(self, text: str) -> list[str]:
         """The terms of a text, in order."""
-        return [self._stem(word) for word in _WORD.findall(text.lower()) if word not in _STOPPED]
+        return [self._stem(word) for word in _WORD.findall(text.lower()) if word not in STOP_WORDS]
 
 
 class Bm25Retriever(Retriever):
@@ -112,18 +108,6 @@ class Bm25Retriever(Retriever):
             return []
         scores = self._index.get_scores_from_ids(ids)
         return [Hit(self._passages[int(number)], float(scores[number])) for number in best(scores, top_k)]
-
-
-def best(scores: np.ndarray, top_k: int) -> np.ndarray:
-    """Indices of the ``top_k`` largest positive scores [n], largest first. Equal scores keep their order."""
-    candidates = len(scores)
-    if top_k < candidates:
-        threshold = np.partition(scores, candidates - top_k)[candidates - top_k]
-        numbers = np.flatnonzero(scores >= max(threshold, np.finfo(scores.dtype).tiny))
-    else:
-        numbers = np.flatnonzero(scores > 0)
-    # A stable sort of the negated scores keeps the order of equal scores.
-    return numbers[np.argsort(-scores[numbers], kind="stable")][:top_k]
 
 
 def build_index(passages: Iterable[Passage], tokens: Tokenizer, k1: float, b: float) -> bm25s.BM25:

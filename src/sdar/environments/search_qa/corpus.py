@@ -93,11 +93,8 @@ def line_offsets(path: Path) -> np.ndarray:
 
 def content_hash(path: Path) -> str:
     """SHA-256 (hex) of a file, read in one pass."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checked_path(path: str | Path) -> Path:

@@ -128,14 +128,14 @@ class Demonstrator:
     def _guess(self) -> str:
         """A random answer of the right kind."""
         relation = self._question.lookups[-1].relation
-        if relation in ("trade", "languages", "river"):
-            return self._choice({"trade": names.TRADES, "languages": names.LANGUAGES, "river": names.RIVERS}[relation])
-        first, second = (
-            (names.TOWN_FIRST, names.TOWN_SECOND)
-            if relation == "birthplace"
-            else (names.FIRST_NAMES, names.FAMILY_NAMES)
-        )
-        return f"{self._choice(first)} {self._choice(second)}"
+        pools: dict[str, tuple[Sequence[str], ...]] = {
+            "birthplace": (names.TOWN_FIRST, names.TOWN_SECOND),
+            "trade": (names.TRADES,),
+            "languages": (names.LANGUAGES,),
+            "river": (names.RIVERS,),
+        }
+        words = pools.get(relation, (names.FIRST_NAMES, names.FAMILY_NAMES))
+        return " ".join(self._choice(pool) for pool in words)
 
 
 def aim(question: WorldQuestion) -> str:

@@ -15,6 +15,7 @@ from sdar.environments.search_qa.protocol import Answer, Search
 from sdar.environments.search_qa.questions import Question, QuestionFiles
 from sdar.environments.search_qa.retriever import RetrievalFailure, Retriever
 from sdar.environments.search_qa.world import WorldSettings
+from sdar.environments.slots import SlotPool, failed
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
 
@@ -145,46 +146,38 @@ class SearchQAEnvironment(Environment):
         return {"closed book (no search)": lambda task: [f"<answer>{frequent[task.payload.kind]}</answer>"]}
 
 
-class SearchPool(EnvironmentPool):
-    """Episodes with batched search: one call of the retriever per step, without duplicate queries."""
+class SearchPool(SlotPool[Question]):
+    """Episodes with batched search: one call of the retriever per step, without duplicate queries.
+
+    Closing the pool leaves the retriever open, since other pools share it.
+    """
 
     batched: ClassVar[bool] = True
 
     def __init__(self, retriever: Retriever, top_k: int, success_reward: float) -> None:
+        super().__init__()
         self._retriever = retriever
         self._top_k = top_k
         self._reward = success_reward
-        self._questions: dict[int, Question] = {}
 
-    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start the tasks. A task without a question ends its slot with an error."""
-        self._questions = {}
-        started: list[Observation | StepOutcome] = []
-        for slot, task in enumerate(tasks):
-            if not isinstance(task.payload, Question):
-                started.append(_failed(EndReason.ERROR_ENVIRONMENT, f"task {task.task_id} has no question"))
-                continue
-            self._questions[slot] = task.payload
-            started.append(_seen(task.payload.text))
-        return started
+    def start(self, task: Task) -> tuple[Question, Observation] | StepOutcome:
+        """The question of the task; an error if it has none."""
+        if not isinstance(task.payload, Question):
+            return failed(f"task {task.task_id} has no question")
+        return task.payload, _seen(task.payload.text)
 
-    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+    def act(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         """Apply one search or answer in each given slot."""
-        for slot in actions:
-            if slot not in self._questions:
-                raise ValueError(f"slot {slot} is not running")
         asked = {slot: protocol.parse(action) for slot, action in actions.items()}
         found = self._search({slot: what.query for slot, what in asked.items() if isinstance(what, Search)})
         outcomes: dict[int, StepOutcome] = {}
         for slot, what in asked.items():
             if isinstance(what, Answer):
-                outcomes[slot] = self._judge(self._questions[slot], what.text)
+                outcomes[slot] = self._judge(self.states[slot], what.text)
             elif slot in found:
                 outcomes[slot] = found[slot]
             else:
                 outcomes[slot] = _running(protocol.tagged(protocol.NOTHING_DONE))
-            if outcomes[slot].done:
-                del self._questions[slot]
         return outcomes
 
     def _search(self, queries: Mapping[int, str]) -> dict[int, StepOutcome]:
@@ -197,7 +190,7 @@ class SearchPool(EnvironmentPool):
             if answer is None:
                 outcomes[slot] = _running(protocol.tagged(protocol.EMPTY_QUERY))
             elif isinstance(answer, RetrievalFailure):
-                outcomes[slot] = _failed(EndReason.ERROR_TOOL, f"the retriever failed: {answer.reason}")
+                outcomes[slot] = failed(f"the retriever failed: {answer.reason}", EndReason.ERROR_TOOL)
             else:
                 outcomes[slot] = _running(protocol.information(answer))
         return outcomes
@@ -208,10 +201,6 @@ class SearchPool(EnvironmentPool):
         end = EndReason.SUCCESS if right else EndReason.FAILURE
         return StepOutcome(_seen(""), self._reward if right else 0.0, True, right, judged, end)
 
-    def close(self) -> None:
-        """Forget all episodes. The retriever stays open, since other pools share it."""
-        self._questions = {}
-
 
 def _seen(text: str) -> Observation:
     return Observation(text=text, actions=None, anchor=text)
@@ -219,7 +208,3 @@ def _seen(text: str) -> Observation:
 
 def _running(text: str) -> StepOutcome:
     return StepOutcome(_seen(text), 0.0, False, False, scoring.NO_ANSWER)
-
-
-def _failed(end: EndReason, message: str) -> StepOutcome:
-    return StepOutcome(_seen(""), 0.0, True, False, end=end, error=message)

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from sdar.environments.base import Projection
 from sdar.environments.search_qa.retriever import Hit
 
-_SEARCH = re.compile(r"<search>(.*?)</search>", re.IGNORECASE | re.DOTALL)
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
-_SEARCH_OPEN = re.compile(r"<search>", re.IGNORECASE)
-_ANSWER_OPEN = re.compile(r"<answer>", re.IGNORECASE)
+_TAGGED = {
+    name: re.compile(rf"<{name}>(.*?)</{name}>", re.IGNORECASE | re.DOTALL)
+    for name in ("search", "answer")  # a search comes first
+}
+_OPENING = re.compile("<(?:search|answer)>", re.IGNORECASE)
 
 NOTHING_DONE = "Neither a search nor an answer was given."
 EMPTY_QUERY = "The search had no words."
@@ -44,28 +45,27 @@ def project(response: str) -> Projection:
     ``</search>``, or, without one, after the first ``</answer>``, before the tags are read. The turn is invalid if
     neither is found, or if the whole response opens both kinds of tag, or one of them twice. A thought is optional.
     """
-    cut = response
-    for closing in ("</search>", "</answer>"):
-        if closing in response:
-            cut = response.partition(closing)[0] + closing
-            break
-    action = ""
-    for pattern, name in ((_SEARCH, "search"), (_ANSWER, "answer")):
-        found = pattern.search(cut)
-        if found:
-            action = f"<{name}>{found.group(1).strip()}</{name}>"
-            break
-    opened = len(_SEARCH_OPEN.findall(response)), len(_ANSWER_OPEN.findall(response))
-    return Projection(action, bool(action) and sum(opened) == 1)
+    closing = next((tag for tag in ("</search>", "</answer>") if tag in response), None)
+    found = _first(response if closing is None else response.partition(closing)[0] + closing)
+    if found is None:
+        return Projection("", False)
+    name, text = found
+    return Projection(f"<{name}>{text}</{name}>", len(_OPENING.findall(response)) == 1)
 
 
 def parse(action: str) -> Search | Answer | None:
     """The search or the answer of an action; None for any other text."""
-    for pattern, kind in ((_SEARCH, Search), (_ANSWER, Answer)):
-        found = pattern.search(action)
-        if found:
-            return kind(found.group(1).strip())
-    return None
+    found = _first(action)
+    if found is None:
+        return None
+    name, text = found
+    return Search(text) if name == "search" else Answer(text)
+
+
+def _first(text: str) -> tuple[str, str] | None:
+    """Name and content of the first complete tag."""
+    matches = ((name, pattern.search(text)) for name, pattern in _TAGGED.items())
+    return next(((name, match.group(1).strip()) for name, match in matches if match), None)
 
 
 def information(hits: Sequence[Hit]) -> str:

@@ -20,13 +20,9 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Le
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from sdar.config.check import check_settings
+from sdar.config.arguments import named_values
 from sdar.config.fields import Fraction, NotNegative, settings
-from sdar.config.signatures import find
 from sdar.environments.search_qa import wire
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.closed_world import ClosedWorld
@@ -179,16 +175,7 @@ class ServerSettings:
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> ServerSettings:
         """The settings of a command line of ``name=value``. Raises UserError for the first mistake."""
-        try:
-            given = OmegaConf.to_container(OmegaConf.from_cli(list(arguments)))
-        except (OmegaConfBaseException, YAMLError) as error:
-            raise UserError(f"the arguments must be name=value, got {' '.join(arguments)}") from error
-        assert isinstance(given, dict)
-        source = find("sdar.environments.search_qa.server.ServerSettings")
-        assert source is not None
-        values = {str(name): value for name, value in given.items()}
-        check_settings(source, values, "")
-        return cls(**values)
+        return cls(**named_values(arguments, "sdar.environments.search_qa.server.ServerSettings"))
 
 
 @command

@@ -18,6 +18,7 @@ import numpy as np
 from annotated_types import Ge
 
 from sdar.config.fields import AtLeastOne, settings
+from sdar.environments.facts import facts_beside
 from sdar.environments.search_qa import names
 from sdar.environments.search_qa.retriever import Passage
 from sdar.randomness import keyed_generator
@@ -45,50 +46,7 @@ class Relation:
     noun: str = ""
 
 
-RELATIONS: dict[str, Relation] = {
-    "birthplace": Relation(
-        "born",
-        ("{s} was born in {o}.", "{s} was born in the town of {o}."),
-        ("Where was {s} born?", "From which town did {s} come?", "Which town is {s} a native of?"),
-    ),
-    "trade": Relation(
-        "worked",
-        ("{s} worked as a {o}.", "{s} worked for many years as a {o}."),
-        ("What did {s} work as?", "How did {s} earn a living?", "What was the trade of {s}?"),
-    ),
-    "teacher": Relation(
-        "taught",
-        ("{s} was taught by {o}.", "As a child {s} was taught by {o}."),
-        ("Who taught {s}?", "Whose pupil was {s}?", "From whom did {s} learn?"),
-        "the teacher of {s}",
-    ),
-    "languages": Relation(
-        "spoke",
-        ("{s} spoke {o}.", "At home {s} spoke {o}."),
-        (
-            "Which language did both {s} and {t} speak?",
-            "What language did {s} share with {t}?",
-            "Which language had {s} and {t} in common?",
-        ),
-    ),
-    "author": Relation(
-        "written",
-        ("{s} was written by {o}.", "{s} is a book written by {o}."),
-        ("Who wrote {s}?", "Whose book is {s}?", "Who penned {s}?"),
-        "the author of {s}",
-    ),
-    "river": Relation(
-        "river",
-        ("{s} lies on the river {o}.", "{s} is a town on the river {o}."),
-        ("Which river flows through {s}?", "What stream passes {s}?", "On whose banks does {s} lie?"),
-    ),
-    "mayor": Relation(
-        "mayor",
-        ("{s} has the mayor {o}.", "{s} is a town with the mayor {o}."),
-        ("Who governs {s}?", "Who runs the town of {s}?", "Who is in charge of {s}?"),
-        "the mayor of {s}",
-    ),
-}
+RELATIONS = {name: Relation(**fields) for name, fields in facts_beside(__file__)["relations"].items()}
 
 _DIRECT = ("author", "river", "mayor")
 _ATTRIBUTES = ("birthplace", "trade", "teacher")

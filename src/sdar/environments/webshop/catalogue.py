@@ -94,16 +94,13 @@ def _record(
         "product_category": f"{DEPARTMENTS[name]} › {category.levels} › {kind.title()}",
     }
     words = " ".join([*wanted, kind])
+    article = "" if kind.endswith("s") else "an " if words[0] in "aeiou" else "a "
     attributes = {
         "attributes": [quality, style],
-        "instruction": f"Find me {words}" if kind.endswith("s") else f"Find me {_article(words)} {words}",
+        "instruction": f"Find me {article}{words}",
         "instruction_attributes": wanted,
     }
     return record, attributes
-
-
-def _article(words: str) -> str:
-    return "an" if words[0] in "aeiou" else "a"
 
 
 def _pricing(low: int, high: int, rng: np.random.Generator) -> str:

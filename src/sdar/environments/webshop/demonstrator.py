@@ -118,9 +118,8 @@ class Demonstrator:
         return f"take {chosen.title} {chosen.asin}", f"click[{chosen.asin}]"
 
     def _listed(self) -> list[str]:
-        return [name.upper() for name in self._session.clickables if name.upper() in self._session.shop.products][
-            :PAGE_SIZE
-        ]
+        found = (name.upper() for name in self._session.clickables)
+        return [asin for asin in found if asin in self._session.shop.products][:PAGE_SIZE]
 
     def _is_of(self, product: Product) -> bool:
         maker = product.title.split()[0].lower()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from sdar.config.fields import AtLeastOne, checked
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection, PromptStyle
+from sdar.environments.slots import SlotPool, failed, tagged_action
 from sdar.environments.webshop.catalogue import CatalogueSettings, generate_products
 from sdar.environments.webshop.dataset import read_products
 from sdar.environments.webshop.expert import purchase_plan
@@ -41,8 +41,6 @@ ACTIONS = (
 INSTRUCTIONS = f"{ROLE}In every turn {FORMAT}{ACTIONS}\n\n"
 """First part of a growing conversation in the full style."""
 
-_CJK = re.compile(r"[\u4e00-\u9fff]")
-_FALLBACK_CHARACTERS = 20
 _TYPED = "search[<your words>]"
 
 
@@ -161,18 +159,8 @@ class WebshopEnvironment(Environment):
         return text if page == [text] else SEPARATOR.join(f"'{shown}'" for shown in page)
 
     def project(self, response: str) -> Projection:
-        """The text between the first action tags, lower-cased; valid if thought and action are both tagged.
-
-        The rule is verl-agent's (sdar code, env_package/webshop/projection.py), as for ALFWorld, except that without
-        both action tags the last 20 characters are the action.
-        """
-        lowered = response.lower()
-        start, stop = lowered.find("<action>"), lowered.find("</action>")
-        if start < 0 or stop < 0:
-            return Projection(lowered[-_FALLBACK_CHARACTERS:], False)
-        thought = "<think>" in response and "</think>" in response
-        action = lowered[start + len("<action>") : stop].strip()
-        return Projection(action, thought and _CJK.search(response) is None)
+        """See :func:`sdar.environments.slots.tagged_action`; without action tags, the last 20 characters."""
+        return tagged_action(response, 20)
 
     def expert(self, task: Task) -> list[str] | None:
         """Searching for the goal's product, choosing its options and buying it; None where that does not score 1."""
@@ -193,54 +181,38 @@ def open_shop(
     )
 
 
-class WebshopPool(EnvironmentPool):
+class WebshopPool(SlotPool[Session]):
     """Sessions in one shop, in this process."""
 
     def __init__(self, shop: Shop) -> None:
+        super().__init__()
         self._shop = shop
-        self._sessions: dict[int, Session] = {}
 
-    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        """Start the tasks. A goal whose product is not in this shop ends its slot with an environment error."""
-        self._sessions = {}
-        started: list[Observation | StepOutcome] = []
-        for slot, task in enumerate(tasks):
-            goal = task.payload
-            if not isinstance(goal, Goal) or goal.asin not in self._shop.products:
-                nothing = Observation(text="", actions=None, anchor="")
-                error = f"the shop does not sell the product of task {task.task_id}"
-                started.append(StepOutcome(nothing, 0.0, True, False, end=EndReason.ERROR_ENVIRONMENT, error=error))
-                continue
-            self._sessions[slot] = Session(self._shop, goal)
-            started.append(observe(self._sessions[slot]))
-        return started
+    def start(self, task: Task) -> tuple[Session, Observation] | StepOutcome:
+        """A session; an error if the product of the goal is not in this shop."""
+        goal = task.payload
+        if not isinstance(goal, Goal) or goal.asin not in self._shop.products:
+            return failed(f"the shop does not sell the product of task {task.task_id}")
+        session = Session(self._shop, goal)
+        return session, observe(session)
 
-    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        """Apply one action in each given slot."""
-        outcomes: dict[int, StepOutcome] = {}
-        for slot, action in actions.items():
-            session = self._sessions.get(slot)
-            if session is None:
-                raise ValueError(f"slot {slot} is not running")
-            session.step(action)
-            success = session.done and session.score == 1.0
-            end = None
-            if session.done:
-                del self._sessions[slot]
-                end = EndReason.SUCCESS if success else EndReason.FAILURE
-            outcomes[slot] = StepOutcome(
-                observation=observe(session),
-                reward=SUCCESS_REWARD if success else 0.0,
-                done=session.done,
-                success=success,
-                scores={"task_score": session.score},
-                end=end,
-            )
-        return outcomes
+    def act(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        """See :class:`SlotPool`."""
+        return {slot: _outcome(self.states[slot], action) for slot, action in actions.items()}
 
-    def close(self) -> None:
-        """Forget all sessions."""
-        self._sessions = {}
+
+def _outcome(session: Session, action: str) -> StepOutcome:
+    session.step(action)
+    success = session.done and session.score == 1.0
+    end = EndReason.SUCCESS if success else EndReason.FAILURE
+    return StepOutcome(
+        observation=observe(session),
+        reward=SUCCESS_REWARD if success else 0.0,
+        done=session.done,
+        success=success,
+        scores={"task_score": session.score},
+        end=end if session.done else None,
+    )
 
 
 def observe(session: Session) -> Observation:

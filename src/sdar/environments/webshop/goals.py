@@ -27,6 +27,9 @@ NO_LIMIT = 1_000_000.0
 _LIMITS = [10.0 * step for step in range(1, 100)]
 
 
+Options = tuple[tuple[str, str], ...] | tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Goal:
     """A product to buy, with its requirements.
@@ -38,7 +41,7 @@ class Goal:
     asin: str
     instruction: str
     attributes: tuple[str, ...]
-    options: tuple[tuple[str, str], ...] | tuple[str, ...]
+    options: Options
     price_upper: float
     query: str
     name: str
@@ -102,13 +105,7 @@ def _human_goals(product: Product, price: float, rng: random.Random) -> list[Goa
     return goals
 
 
-def _goal(
-    product: Product,
-    text: str,
-    attributes: tuple[str, ...],
-    options: tuple[tuple[str, str], ...] | tuple[str, ...],
-    upper: float,
-) -> Goal:
+def _goal(product: Product, text: str, attributes: tuple[str, ...], options: Options, upper: float) -> Goal:
     return Goal(
         asin=product.asin,
         instruction=text,

@@ -18,21 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from rapidfuzz.fuzz import token_set_ratio
 from rapidfuzz.utils import default_process
 
+from sdar.environments.facts import facts_beside
 from sdar.environments.webshop.goals import Goal
 from sdar.environments.webshop.product import Product
 
-_COLOUR_NAMES = """
-    alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo
-    caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream crystal
-    dark denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather indigo ivory
-    ivy khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha multicolor
-    mushroom mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal rust sand
-    sapphire seashell silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise violet walnut
-    wheat white wine yellow
-"""
-COLOURS = tuple(_COLOUR_NAMES.split())
-"""Names that count as colors, in alphabetical order: the first match wins. They are those of the original
-(web_agent_site/engine/normalize.py), since other names would change scores."""
+COLOURS: tuple[str, ...] = facts_beside(__file__)["colours"]
+"""Names that count as colors; the first match wins."""
 
 _MATCH = 85
 _LATIN_1 = dict.fromkeys(range(128, 256))

@@ -17,15 +17,10 @@ import bm25s
 import numpy as np
 import Stemmer
 
+from sdar.environments.lucene import STOP_WORDS, best
 from sdar.errors import UserError
 
 K1, B = 0.9, 0.4
-_STOP_WORDS = (
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they this "
-    "to was will with"
-)
-STOP_WORDS = frozenset(_STOP_WORDS.split())
-"""Lucene's English stop words."""
 
 _HAN = "\u2e80-\u2fdf\u3005\u3007\u3021-\u3029\u3038-\u303b\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3041-\u309f"
 _WORD = re.compile(
@@ -91,12 +86,7 @@ class SearchIndex:
         if not known:
             return []
         scores: np.ndarray = self._bm25.get_scores(known)
-        found = np.flatnonzero(scores > 0)
-        if len(found) > limit:
-            least = np.partition(scores[found], len(found) - limit)[len(found) - limit]
-            found = found[scores[found] >= least]
-        order = np.argsort(-scores[found], kind="stable")
-        return [int(number) for number in found[order][:limit]]
+        return [int(number) for number in best(scores, limit)]
 
 
 def _hash(documents: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from sdar.environments.alfworld.generator import GeneratorSettings, HouseholdGen
 from sdar.environments.alfworld.native import NativeEngine
 from sdar.environments.alfworld.task_text import TEMPLATES, parse_task_text
 from sdar.environments.demonstration import Step
+from sdar.environments.facts import facts_beside
 from sdar.episode import Task
 from sdar.warm_start.domain import SPLIT, Domain
 
@@ -22,37 +23,7 @@ class AlfworldDomain(Domain):
     """See the module."""
 
     name: ClassVar[str] = "alfworld"
-    phrases: ClassVar[tuple[str, ...]] = (
-        r"</think><action>",
-        r"</?think>",
-        r"</?action>",
-        r", and a(?= )",
-        r", a(?= )",
-        r"\. On the(?= )",
-        r"\. The(?= )",
-        r", you see a(?= )",
-        r", you see nothing\.",
-        r", you see",
-        r" is closed\.",
-        r" is open\. In it",
-        r"You arrive at",
-        r"You open the",
-        r"You pick up the",
-        r"You move the",
-        r"You are in the middle of a room\. Looking quickly around you",
-        r"\.\n\nYour task is to:",
-        r"Nothing happens\.",
-        r" from the(?= )",
-        r" to the(?= )",
-        r" using the(?= )",
-        r": try(?= )",
-        r": open it",
-        r": take it",
-        r": use it",
-        r": put it there",
-        r": (?:clean|heat|cool) it(?: in)?",
-        r"go to(?= )",
-    )
+    phrases: ClassVar[tuple[str, ...]] = facts_beside(__file__)["phrases"]
     max_turns: ClassVar[int] = 14
     split: ClassVar[str] = "valid_unseen"
 

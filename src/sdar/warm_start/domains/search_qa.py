@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from sdar.environments.demonstration import Step
+from sdar.environments.facts import facts_beside
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.closed_world import as_question
 from sdar.environments.search_qa.demonstrator import MEDIOCRE, SKILLED, Demonstrator
@@ -23,12 +24,8 @@ _QUESTIONS = 200
 """Demonstrations per world."""
 
 _TOP_K = 3
-_EXAMPLES = {
-    "comparison": "Which language did both of them speak?",
-    "direct_retrieval": "Who wrote it?",
-    "entity_attribute": "Where was it born?",
-    "multi_hop": "Who taught the author of it?",
-}
+_FACTS = facts_beside(__file__)
+_EXAMPLES: dict[str, str] = _FACTS["examples"]
 """A question of each type, with the keywords of its skills."""
 
 
@@ -36,32 +33,7 @@ class SearchQADomain(Domain):
     """See the module."""
 
     name: ClassVar[str] = "search_qa"
-    phrases: ClassVar[tuple[str, ...]] = (
-        r"</think><(?:search|answer)>",
-        r"</(?:search|answer)>",
-        r"<think>want",
-        r"<information>Doc 1\(Title:",
-        r"\.\nDoc [0-9]\(Title:",
-        r"\.</information>",
-        r" was born in the town of(?= )",
-        r" was born in(?= )",
-        r" worked for many years as a(?= )",
-        r" worked as a(?= )",
-        r" was taught by(?= )",
-        r" is a book written by(?= )",
-        r" was written by(?= )",
-        r" is a town on the river(?= )",
-        r" lies on the river(?= )",
-        r" is a town with the mayor(?= )",
-        r" has the mayor(?= )",
-        r"As a child(?= )",
-        r"At home(?= )",
-        r": look (?:up|again)",
-        r", look up",
-        r": found(?= )",
-        r": guess",
-        r", then(?= )",
-    )
+    phrases: ClassVar[tuple[str, ...]] = _FACTS["phrases"]
     vocabulary_size: ClassVar[int] = 1536
     context_tokens: ClassVar[int] = 1024
     max_turns: ClassVar[int] = 4

@@ -11,6 +11,7 @@ import numpy as np
 
 from sdar.environments.base import Environment
 from sdar.environments.demonstration import Step
+from sdar.environments.facts import facts_beside
 from sdar.environments.webshop.catalogue import CatalogueSettings, generate_products
 from sdar.environments.webshop.demonstrator import MEDIOCRE, SKILLED, Demonstrator
 from sdar.environments.webshop.environment import WebshopEnvironment, open_shop
@@ -29,36 +30,7 @@ class WebshopDomain(Domain):
     """See the module."""
 
     name: ClassVar[str] = "webshop"
-    phrases: ClassVar[tuple[str, ...]] = (
-        r"</think><action>",
-        r"</?think>",
-        r"</?action>",
-        r"search\[",
-        r"click\[buy now\]",
-        r"click\[< prev\]",
-        r"click\[",
-        r"\]",
-        # An ASIN is one token, the same in a list, a thought and an action, and so is the first word of a title.
-        r"B[0-9]{3}(?![0-9])",
-        r" (?=B[0-9]{3}(?![0-9]))",
-        r"\n(?= )",
-        r"\.0(?![0-9])",
-        r", and price lower than(?= )",
-        r"\.00 dollars",
-        r"Find me an?(?= )",
-        r" with(?= )",
-        r", and(?= )",
-        r", Price: \$",
-        r" \$",
-        r" to \$",
-        r", under(?= )",
-        r": buy it",
-        r": choose(?= )",
-        r": take(?= )",
-        r": try(?= )",
-        r": go back",
-        r": not this one",
-    )
+    phrases: ClassVar[tuple[str, ...]] = facts_beside(__file__)["phrases"]
     vocabulary_size: ClassVar[int] = 1700
     max_turns: ClassVar[int] = 8
     split: ClassVar[str] = "test"
