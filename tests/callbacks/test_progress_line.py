@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from sdar.callbacks.progress import ProgressLine, duration
+from sdar.callbacks.duration import duration
+from sdar.callbacks.progress import ProgressLine
 from toys.training import HintTeacher, toy_datamodule, toy_module, toy_policy, train
 
 

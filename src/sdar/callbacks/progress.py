@@ -7,6 +7,7 @@ import time
 from lightning import LightningModule, Trainer
 
 from sdar.callbacks.base import IterationCallback
+from sdar.callbacks.duration import duration
 from sdar.config.fields import AtLeastOne, checked
 from sdar.learning.datamodule import Iteration
 from sdar.learning.module import SDARModule
@@ -16,16 +17,6 @@ _METRICS = {
     "curriculum/strongly_gated_fraction": ("strongly gated", "{:5.1%}"),
     "rollout/entropy": ("entropy", "{:.2f}"),
 }
-
-
-def duration(seconds: float) -> str:
-    """A duration in short form: "8 s", "3 min 20 s", "2 h 05 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
 class ProgressLine(IterationCallback):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sdar.config.command_line import parse_command_line
-from sdar.environments.check import EnvironmentCheckError, check_env
 from sdar.errors import command
-from sdar.run.parts import build_part, compose_parts
 
 _HELP = """\
 usage: sdar check [environment=NAME] [environment.SETTING=VALUE ...] [--config-dir DIR]
@@ -25,6 +23,9 @@ def main(arguments: Sequence[str]) -> int:
     if line.help:
         print(_HELP, end="")
         return 0
+    from sdar.environments.check import EnvironmentCheckError, check_env
+    from sdar.run.parts import build_part, compose_parts
+
     config = compose_parts(line.overrides, _ALLOWED, config_dir=line.config_dir, config_name=line.config_name)
     environment = build_part(config, "environment")
     try:

@@ -7,16 +7,12 @@ card. The command loads the written folder with transformers alone and compares 
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sdar.commands.players import load_weights, run_config
-from sdar.config.build import build
-from sdar.errors import UserError, command
-from sdar.run.folder import CONFIG_FILE, RUN_FILE, read_record
-from sdar.run.parts import compose_parts, part
+from sdar.errors import UserError, command, run_command
+from sdar.run.folder import CONFIG_FILE, RUN_FILE, read_record, run_config
 
 USAGE = """\
 usage: sdar export ckpt_path=PATH out=FOLDER [model=... model.SETTING=...]
@@ -64,6 +60,8 @@ def _request(arguments: Sequence[str]) -> tuple[Path, Path, dict[str, Any]]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"out must be a new or empty folder, got {out}")
     if overrides:
+        from sdar.run.parts import compose_parts, part
+
         return checkpoint, out, part(compose_parts(overrides, ("model",)), "model")
     settings = run_config(checkpoint)
     if settings is None:
@@ -79,6 +77,8 @@ def export(checkpoint: Path, out: Path, model: Mapping[str, Any]) -> float:
 
     UserError: the checkpoint does not fit the model, or the written folder does not reproduce it.
     """
+    from sdar.commands.players import load_weights
+    from sdar.config.build import build
     from sdar.policy.checkpoint import finished_iterations, read_checkpoint
     from sdar.policy.language_model import LanguageModel
     from sdar.policy.lora import merge_adapters
@@ -172,4 +172,4 @@ def _card(checkpoint: Path, model: Mapping[str, Any], policy: Any, iterations: i
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

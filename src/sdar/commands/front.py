@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Sequence
 
-from sdar.errors import UserError, command
+from sdar.errors import UserError, command, run_command
 
 COMMANDS = {
     "train": ("sdar.commands.train", "train an agent, evaluate it, and say where the results are"),
@@ -22,7 +21,7 @@ COMMANDS = {
 
 def cli() -> None:
     """The entry point of the console script."""
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)
 
 
 @command

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import closing
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
-
-from sdar.commands.players import Person, Player, PolicyPlayer, Read, Solution, Write, load_policy, run_config
-from sdar.config.build import build, build_settings
 from sdar.config.command_line import Parser
-from sdar.environments.base import Environment, PastTurn
-from sdar.episode import StepOutcome, Task
-from sdar.errors import UserError, command
-from sdar.rollout.settings import RolloutSettings, SamplingConfig
-from sdar.run.parts import build_part, compose_parts, part
+from sdar.errors import UserError, command, run_command
+
+if TYPE_CHECKING:
+    from sdar.commands.players import Player, Read, Write
+    from sdar.environments.base import Environment
+    from sdar.episode import StepOutcome, Task
 
 HINT = "(type a command, ? for the possible commands, or Ctrl-D to leave)"
 
@@ -59,6 +56,11 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
     Only settings of environment, search engine, rollout and teacher are accepted. A checkpoint without further settings
     plays what its run played.
     """
+    from omegaconf import DictConfig, OmegaConf
+
+    from sdar.run.folder import run_config
+    from sdar.run.parts import build_part, compose_parts, part
+
     if options.policy is None and options.skills:
         raise UserError("--skills needs a model that plays; set --policy")
     if options.policy is not None and options.expert:
@@ -71,6 +73,10 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
     teacher_settings = part(config, "teacher")
     if options.skills and teacher_settings is None:
         raise UserError("--skills needs a teacher that reads skills, got teacher=none")
+    from sdar.commands.players import Person, PolicyPlayer, Solution, load_policy
+    from sdar.config.build import build, build_settings
+    from sdar.rollout.settings import RolloutSettings, SamplingConfig
+
     environment: Environment = build_part(config, "environment")
     rollout: RolloutSettings = build_settings(RolloutSettings, part(config, "rollout"), "rollout")
     sampling = SamplingConfig(options.temperature, 1.0, 0, rollout.sampling.max_response_tokens)
@@ -111,6 +117,9 @@ def play(environment: Environment, task: Task, player: Player, write: Write, his
     Shows the messages that a model would get, and the player's answer to each: the messages of one growing
     conversation, or, with ``history_turns``, whole prompts with that many past turns (fewer if the player has no room).
     """
+    from sdar.environments.base import PastTurn
+    from sdar.episode import StepOutcome
+
     with closing(environment.open_pool()) as pool:
         (first,) = pool.reset([task])
         if isinstance(first, StepOutcome):
@@ -151,4 +160,4 @@ def _ending(outcome: StepOutcome, turn: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sdar.config.build import build
 from sdar.environments.base import Environment
@@ -15,7 +15,7 @@ from sdar.errors import UserError
 from sdar.rollout.conversation import AppendConversation, WindowConversation
 from sdar.rollout.sampling import turn_generator, turn_uniforms
 from sdar.rollout.settings import SamplingConfig
-from sdar.run.folder import CONFIG_FILE, read_config
+from sdar.run.folder import run_config
 
 if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
@@ -123,12 +123,6 @@ class PolicyPlayer(Player):
         response, _ = self._conversation.record(prompt, ids)
         projection = self.environment.project(response)
         return Move(projection.action, response, projection.valid)
-
-
-def run_config(policy: str | Path) -> dict[str, Any] | None:
-    """The settings of a checkpoint's run. None if ``policy`` is not a checkpoint in a run folder."""
-    folder = Path(policy).resolve().parent.parent
-    return read_config(folder) if Path(policy).is_file() and (folder / CONFIG_FILE).is_file() else None
 
 
 def load_policy(policy: str) -> LanguageModel:

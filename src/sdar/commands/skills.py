@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from sdar.errors import UserError, command, run_command
 
-from sdar.config.build import build
-from sdar.config.compose import compose_config
-from sdar.config.sources import config_folder, groups
-from sdar.environments.base import Environment
-from sdar.episode import Task
-from sdar.errors import UserError, command
-from sdar.run.parts import build_part, compose_parts, part
-from sdar.skills.library import SkillLibrary
-from sdar.skills.retrieval import Draw, KeywordRetrieval, Retrieval
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from sdar.environments.base import Environment
+    from sdar.episode import Task
+    from sdar.skills.library import SkillLibrary
+    from sdar.skills.retrieval import Retrieval
 
 Write = Callable[[str], object]
 
@@ -57,12 +55,21 @@ def main(arguments: Sequence[str], write: Write = print) -> int:
 
 
 def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Environment, SkillLibrary]:
+    from sdar.run.parts import build_part, compose_parts, part
+    from sdar.skills.library import SkillLibrary
+
     config = compose_parts(overrides, _ALLOWED)
     return config, build_part(config, "environment"), SkillLibrary.load(part(config, "skills"))
 
 
 def _show(overrides: Sequence[str], own: Mapping[str, str], write: Write) -> None:
     """Show the chosen strategy with its settings, and all others with their defaults."""
+    from sdar.config.build import build
+    from sdar.config.compose import compose_config
+    from sdar.config.sources import config_folder, groups
+    from sdar.run.parts import part
+    from sdar.skills.retrieval import Draw
+
     if not own.get("task"):
         raise UserError('task must be the description of a task, as in task="put a hot mug in cabinet"')
     seed = own.get("seed", "0")
@@ -88,6 +95,9 @@ def _show(overrides: Sequence[str], own: Mapping[str, str], write: Write) -> Non
 
 def _task(environment: Environment, library: SkillLibrary, own: Mapping[str, str]) -> tuple[Task, str]:
     """The task to show, and where its type comes from."""
+    from sdar.episode import Task
+    from sdar.skills.retrieval import KeywordRetrieval
+
     words = " ".join(own["task"].split())
     if "type" in own:
         return Task("shown", own["type"], words, "", ""), "as given"
@@ -104,6 +114,9 @@ def _task(environment: Environment, library: SkillLibrary, own: Mapping[str, str
 
 def _check(overrides: Sequence[str], write: Write) -> None:
     """Count what keywords select, by split and task type."""
+    from sdar.run.parts import part
+    from sdar.skills.retrieval import KeywordRetrieval
+
     config, environment, library = _composed(overrides)
     keyword = KeywordRetrieval(general=False)
     write(f"library: {part(config, 'skills')}, {len(library)} skills, {len(library.general)} of them general")
@@ -138,4 +151,4 @@ def _check(overrides: Sequence[str], write: Write) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

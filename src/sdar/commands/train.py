@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdar.config.command_line import CommandLine, help_text, options, parse_command_line
 from sdar.config.sources import config_folder
-from sdar.errors import UserError, command
+from sdar.errors import UserError, command, run_command
 from sdar.processes import cores, is_first_process
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _OUTPUT_FOLDERS = {"save_dir", "dirpath", "directory"}
 
 def cli() -> None:
     """The console script ``sdar-train``, and ``train.py``."""
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)
 
 
 @command
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return _run(parse_command_line(arguments), arguments)
     finally:
+        gc.freeze()
+        gc.unfreeze()  # what was made is old now, without a search
         gc.enable()
 
 

@@ -1,7 +1,6 @@
 """``python -m sdar.compare``, the same as ``sdar compare``."""
 
-import sys
-
 from sdar.compare.app import main
+from sdar.errors import run_command
 
-sys.exit(main(sys.argv[1:]))
+run_command(main)

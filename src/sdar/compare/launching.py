@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdar.callbacks.progress import duration
+from sdar.callbacks.duration import duration
 from sdar.compare import launcher
 from sdar.compare.job import PLAN_FILE, STATE_FOLDER
 from sdar.errors import INTERRUPTED, UserError

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from sdar.compare.app import RECORD_FILE
 from sdar.compare.comparison import Sample
 from sdar.compare.records import AFTER, BEFORE, WITH_SKILLS
 from sdar.compare.report import markdown_table, mean_and_span, points
-from sdar.errors import USER_ERROR, UserError, command
+from sdar.errors import USER_ERROR, UserError, command, run_command
 
 PICTURE = "picture"
 
@@ -225,4 +224,4 @@ def draw(pool: Pool, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

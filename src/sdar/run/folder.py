@@ -241,6 +241,12 @@ def read_config(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def run_config(policy: str | Path) -> dict[str, Any] | None:
+    """The settings of a checkpoint's run. None if ``policy`` is not a checkpoint in a run folder."""
+    folder = Path(policy).resolve().parent.parent
+    return read_config(folder) if Path(policy).is_file() and (folder / CONFIG_FILE).is_file() else None
+
+
 def versions() -> dict[str, str | None]:
     """Installed versions of this package and of all that it names, extras included; None: not installed."""
     from importlib.metadata import PackageNotFoundError, requires, version  # slow, and a refused setting needs none

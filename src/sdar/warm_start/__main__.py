@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from omegaconf import OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sdar.config.arguments import named_values
-from sdar.errors import UserError, command
+from sdar.errors import UserError, command, run_command
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import tiny_model
 from sdar.policy.tiny import build_model, build_tokenizer
@@ -144,4 +143,4 @@ def _write(out: Path, record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

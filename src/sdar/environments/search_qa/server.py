@@ -29,7 +29,7 @@ from sdar.environments.search_qa.closed_world import ClosedWorld
 from sdar.environments.search_qa.retriever import Hit, RetrievalFailure, Retriever
 from sdar.environments.search_qa.wire import MAX_TOP_K
 from sdar.environments.search_qa.world import WorldSettings
-from sdar.errors import UserError, command
+from sdar.errors import UserError, command, run_command
 
 log = logging.getLogger(__name__)
 
@@ -200,4 +200,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, Literal
 
 from sdar.config.fields import checked
 from sdar.environments.webshop.product import Product
-from sdar.errors import UserError, command
+from sdar.errors import UserError, command, run_command
 
 NounSource = Literal["auto", "file", "spacy", "words"]
 FILE_PATTERN = "title_nouns*.json"
@@ -139,4 +138,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)
