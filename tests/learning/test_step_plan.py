@@ -132,7 +132,7 @@ def check(kind="reference_code", micro_batch_rows=4, context="window", **steps):
     ("changes", "message"),
     [
         ({"context": "append"}, "loss_aggregation=reference_code.*rollout.context=append; set rollout=window"),
-        ({"rows_per_step": None}, "optimizer.rows_per_step.*multiple of loss_aggregation.micro_batch_rows=4.*None"),
+        ({"rows_per_step": None}, "optimizer.rows_per_step.*multiple of loss_aggregation.micro_batch_rows=4.*got null"),
         ({"rows_per_step": 6}, "optimizer.rows_per_step.*multiple of loss_aggregation.micro_batch_rows=4.*got 6"),
         ({"micro_batch_rows": None}, "multiple of loss_aggregation.micro_batch_rows=None"),
         ({"episodes_per_step": 2}, "optimizer.rows_per_step=8 and optimizer.episodes_per_step=2.*set one of them"),
