@@ -137,11 +137,12 @@ def test_a_sweep_goes_through_hydras_launchers(
     """``--multirun`` and ``sdar compare`` share one mechanism: states, logs, progress."""
     monkeypatch.chdir(tmp_path)
     sweep = ["--multirun", *SMALL, "evaluation.baselines=false", "seed=1,2", "hydra/launcher=basic"]
+    sweep += ["run_dir=runs/seed${seed}", "threads=1"]
     assert train.main(sweep) == 0
     shown = capsys.readouterr().out
     assert "2 runs to make, 1 at a time" in shown
     assert shown.count("done after") == 2
-    runs = sorted(Path("logs/smoke").iterdir())
+    runs = sorted(Path("runs").iterdir())
     assert [json.loads((run / "run.json").read_text())["seed"] for run in runs] == [1, 2]
     assert all(json.loads((run / "state.json").read_text()) == {"iteration": 1, "of": 1} for run in runs)
     assert all((run / "output.log").is_file() for run in runs)
@@ -153,7 +154,12 @@ def test_a_sweep_says_which_run_failed_and_does_not_end_with_0(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert train.main(["--multirun", *SMALL, "evaluation.split=valid_unseen,nowhere"]) == 2
-    assert "FAILED with exit code 2" in capsys.readouterr().out
+    assert "evaluation.split" in capsys.readouterr().out.split("FAILED with exit code 2")[1]
+
+
+def test_the_runs_of_a_sweep_have_folders_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(["--multirun", *SMALL, "run_dir=same", "seed=1,2"]) == 2
+    assert "run_dir must be another folder for every run of a sweep" in capsys.readouterr().err
 
 
 def test_the_python_front_imports_what_is_asked_for_when_it_is_asked_for() -> None:

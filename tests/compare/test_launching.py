@@ -19,7 +19,7 @@ from sdar.compare.plan import make_plan
 from sdar.compare.request import read_request
 from sdar.compare.terms import PANEL, TASKS, Terms
 from sdar.errors import UserError
-from sdar.run.folder import occupied
+from sdar.run.folder import LOCK_FILE, is_occupied, occupied
 from toys import train as fake_train
 
 pytestmark = pytest.mark.e2e  # every test starts processes
@@ -332,6 +332,18 @@ def test_a_launcher_that_gives_up_is_told_with_its_log(
 def test_help_says_how(capsys: pytest.CaptureFixture[str]) -> None:
     assert app.main(["--help"]) == 0
     assert "seed=0..4" in capsys.readouterr().out
+
+
+def test_a_run_of_another_user_is_seen_to_be_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with occupied(tmp_path), monkeypatch.context() as patched:
+        patched.setattr("filelock.FileLock.acquire", refused)
+        assert is_occupied(tmp_path)
+    (tmp_path / LOCK_FILE).touch()
+    monkeypatch.setattr("filelock.FileLock.acquire", refused)
+    assert not is_occupied(tmp_path)
 
 
 def test_a_folder_is_occupied_as_long_as_its_process_lives(tmp_path: Path) -> None:

@@ -55,6 +55,8 @@ BY_ROWS: dict[str, dict[str, Any]] = {
 SUPERVISED = {"supervision": SolvedEpisodes(coefficient=0.5)}
 METHODS_TO_SHARE = {method: ("append", "window")[number % 2] for number, method in enumerate(TRAINED)}
 """Every method that is trained, and how it plays: the two ways in turn."""
+ANALYZED = ["teacher=hindsight_by_policy", "teacher.analyzer.max_tokens=6", "teacher.analyzer.instruction=why"]
+"""A teacher that lets the policy write before it is scored, on each rank as often as it has episodes."""
 RECORDED = 3
 """Iterations of the recording."""
 
@@ -109,6 +111,7 @@ def fit(
     evaluate: bool = False,
     taught: str | None = None,
     method: str | None = None,
+    choices: Sequence[str] = (),
     save: Path | None = None,
     ckpt_path: Path | None = None,
     **trainer: Any,
@@ -118,7 +121,7 @@ def fit(
     ``save``: where the last checkpoint goes; ``steps``: settings of the module.
     """
     if method is not None:
-        module, data = method_run(method, context=context, learning_rate=1e-3, max_tokens_per_micro_batch=300)
+        module, data = method_run(method, *choices, context=context, learning_rate=1e-3, max_tokens_per_micro_batch=300)
         return _fit(module, data, iterations, save=save, ckpt_path=ckpt_path, **trainer)
     policy = toy_policy()
     source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT
@@ -178,6 +181,7 @@ def main(folder: Path) -> None:
         for case, steps in BY_ROWS.items():
             run(case, 2, broken=True, context="window", steps=steps)
         run("supervised", 2, steps=SUPERVISED)
+        run("analyzed", 2, method="hindsight", choices=ANALYZED)
         run("taught-sampled", 2, taught="sampled")
         run("taught-idle", 2, broken=True, taught="sampled", steps={"episodes_per_step": 4})
         if name == "ddp":  # whole distributions are not offered for sharded weights

@@ -13,6 +13,7 @@ from sdar.objective.estimator import GroupAdvantage, ReferenceCodeAdvantage
 from sdar.objective.gigpo import StepGroupAdvantage
 from sdar.objective.objective import ConstantLength
 from sdar.objective.shaping import RLSD
+from sdar.teacher.hindsight import HindsightTeacher, RuleAnalyzer
 from toys.methods import METHODS, TRAINED, method_run, method_settings
 from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
@@ -122,6 +123,10 @@ def test_skills_in_the_prompt_are_read_by_the_student_while_it_plays():
 def test_skills_cannot_be_read_where_there_are_none():
     with pytest.raises(UserError, match=r"skills_in_prompt=true needs a teacher's skills, but teacher=none"):
         toy_module(toy_policy(), skills_in_prompt=True, distillation_coefficient=0.0)
+    with pytest.raises(UserError, match=r"skills_in_prompt=true needs a teacher's skills, but teacher=none"):
+        toy_datamodule(toy_policy(), skills_in_prompt=True)
+    with pytest.raises(UserError, match="only known after the episode"):
+        toy_datamodule(toy_policy(), teacher=HindsightTeacher(RuleAnalyzer()), skills_in_prompt=True)
 
 
 def test_skill_prompt_has_nothing_to_train():

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from parallel_run import (
+    ANALYZED,
     BY_ROWS,
     METHODS_TO_SHARE,
     PRECISIONS,
@@ -63,6 +64,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "taught-sampled": fit(2, taught="sampled", save=folder / "alone-taught-sampled.ckpt")[0],
         "taught-whole": fit(2, broken=True, taught="whole", save=folder / "alone-taught-whole.ckpt")[0],
         "supervised": fit(2, steps=SUPERVISED, save=folder / "alone-supervised.ckpt")[0],
+        "analyzed": fit(2, method="hindsight", choices=ANALYZED, save=folder / "alone-analyzed.ckpt")[0],
         "whole": fit(3, evaluate=True, save=folder / "alone-whole.ckpt")[0],
     }
     for method, context in METHODS_TO_SHARE.items():
@@ -148,6 +150,12 @@ def test_supervised_rows_are_shared_by_the_ranks(folder: Path, strategy: str) ->
     assert_same_curve(curve(folder, f"{strategy}-supervised"), curve(folder, "alone-supervised"))
     assert_same_weights(folder, f"{strategy}-supervised", "alone-supervised")
     assert curve(folder, "alone-supervised")[1]["loss/supervised"] > 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_teacher_that_lets_the_policy_write_does_so_with_whole_weights(folder: Path, strategy: str) -> None:
+    assert_same_curve(curve(folder, f"{strategy}-analyzed"), curve(folder, "alone-analyzed"))
+    assert_same_weights(folder, f"{strategy}-analyzed", "alone-analyzed")
 
 
 @pytest.mark.parametrize("method", METHODS_TO_SHARE)

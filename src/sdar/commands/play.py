@@ -70,7 +70,7 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
     assert isinstance(config, DictConfig)
     if options.data_dir is not None:
         config["environment"]["data_dir"] = options.data_dir
-    teacher_settings = part(config, "teacher")
+    teacher_settings = part(config, "teacher") if options.skills else None
     if options.skills and teacher_settings is None:
         raise UserError("--skills needs a teacher that reads skills, got teacher=none")
     from sdar.commands.players import Person, PolicyPlayer, Solution, load_policy
@@ -87,7 +87,7 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
     if options.policy is None:
         return environment, task, Person(environment, read, write), history_turns
     policy, privileged = load_policy(options.policy), None
-    if options.skills:
+    if teacher_settings is not None:
         from sdar.teacher.base import Teacher, join
 
         teacher: Teacher = build(teacher_settings, "teacher", later=("other",))

@@ -36,7 +36,7 @@ _NAMED = 8
 @command
 def main(arguments: Sequence[str], write: Write = print) -> int:
     """Run a command line and return the exit code."""
-    if not arguments or arguments[0] in ("-h", "--help"):
+    if not arguments or {"-h", "--help"} & set(arguments):
         write(USAGE)
         return 0
     word, *rest = arguments

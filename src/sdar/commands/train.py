@@ -37,13 +37,15 @@ def cli() -> None:
 @command
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
+    collects = gc.isenabled()
     gc.disable()  # a refusal takes half a second, of which looking for garbage would be a tenth
     try:
         return _run(parse_command_line(arguments), arguments)
     finally:
-        gc.freeze()
-        gc.unfreeze()  # what was made is old now, without a search
-        gc.enable()
+        if collects:
+            gc.freeze()
+            gc.unfreeze()  # what was made is old now, without a search
+            gc.enable()
 
 
 def _run(line: CommandLine, arguments: Sequence[str]) -> int:
@@ -142,29 +144,38 @@ def _check_machine(config: Mapping[str, Any]) -> None:
 
 def _multirun(line: CommandLine) -> int:
     """Every combination in a process of its own, by Hydra's launchers; all are validated before the first starts."""
-    from sdar.compare.launching import choose_launcher, job_record, launch
+    from sdar.compare.launching import choose_launcher, job_record, last_line, launch
     from sdar.config.compose import parse, sweep
-    from sdar.run.folder import new_run_folder
+    from sdar.run.folder import make_run_folder
 
     own = [text for text in line.overrides if not text.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher."))]
     chosen = [text for text in line.overrides if text not in own]
     name = next((str(parse([text])[0].value()) for text in chosen if text.lstrip("+").startswith("hydra/")), None)
     combinations = sweep(own)
-    configs = [_settings(_composed(line, overrides), datetime.now()).config for overrides in combinations]
+    composed = [_composed(line, overrides) for overrides in combinations]
+    run_dirs = [None if config.get("run_dir") is None else _text(config, "run_dir") for config in composed]
+    for run_dir in filter(None, run_dirs):
+        if run_dirs.count(run_dir) > 1:
+            raise UserError(f"run_dir must be another folder for every run of a sweep, got {run_dir} more than once")
+    configs = [_settings(config, datetime.now()).config for config in composed]
     settings = [text for text in chosen if not text.lstrip("+").startswith("hydra/")]
-    how = choose_launcher(name, settings, None, configs[0]["threads"])
+    how = choose_launcher(name, settings, None, max((c["threads"] for c in configs if c["threads"]), default=None))
     jobs = [
         job_record(
-            " ".join(overrides),
+            " ".join(overrides) or f"run{number}",
             [*options(line.config_dir, line.config_name), *overrides],
             config,
             how,
             mark=f"run{number}",
+            run_dir=run_dir,
         )
-        for number, (overrides, config) in enumerate(zip(combinations, configs, strict=True), start=1)
+        for number, (overrides, config, run_dir) in enumerate(zip(combinations, configs, run_dirs, strict=True), 1)
     ]
-    folder = new_run_folder(configs[0]["logs_dir"], "multirun", datetime.now())
+    gc.enable()
+    folder = make_run_folder(configs[0]["logs_dir"], "multirun", datetime.now())
     states = launch(folder, jobs, how, resumes=False)
+    for number, state in states.items():
+        print(f"{jobs[number]['label']}: {last_line(Path(state['log']))}", flush=True)
     return max([abs(int(state.get("code", 1))) for state in states.values()] + [int(len(states) < len(jobs))])
 
 

@@ -3,4 +3,5 @@
 from sdar.compare.app import main
 from sdar.errors import run_command
 
-run_command(main)
+if __name__ == "__main__":
+    run_command(main)

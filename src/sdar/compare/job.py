@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from sdar.run.folder import new_run_folder, write_record
+from sdar.run.folder import make_run_folder, write_record
 
 PLAN_FILE = "plan.json"
 STATE_FOLDER = "state"
@@ -35,8 +35,11 @@ def run_job(config: DictConfig) -> int:
     started = time.time()
     # A refused checkpoint (damaged, of other weights, nothing left to train) is no reason to give up.
     for resume in [[f"ckpt_path={job['checkpoint']}"], []] if job["checkpoint"] else [[]]:
-        run_dir = new_run_folder(job["logs_dir"], job["name"], datetime.now(), job["mark"])
-        run_dir.mkdir(parents=True)
+        if job["run_dir"] is None:
+            run_dir = make_run_folder(job["logs_dir"], job["name"], datetime.now(), job["mark"])
+        else:
+            run_dir = Path(job["run_dir"])
+            run_dir.mkdir(parents=True, exist_ok=True)
         log = run_dir / OUTPUT_FILE
         state: dict[str, Any] = {
             "state": "running",
@@ -55,9 +58,8 @@ def run_job(config: DictConfig) -> int:
 
 
 def _train(command: list[str], overrides: list[str], log: Path, threads: int | None) -> int:
-    # The number of threads of the launcher's own workers is not meant for the run.
-    environment = {name: value for name, value in os.environ.items() if name not in _THREADS}
-    if threads is not None:
+    environment = dict(os.environ)
+    if threads is not None:  # runs side by side; a launcher's workers have variables of their own, not meant for runs
         overrides = [*overrides, f"threads={threads}"]
         environment |= dict.fromkeys(_THREADS, str(threads))
     with log.open("w", encoding="utf-8") as output:

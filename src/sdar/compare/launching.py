@@ -143,10 +143,12 @@ def job_record(
     *,
     mark: str,
     checkpoint: Path | None = None,
+    run_dir: str | None = None,
 ) -> dict[str, Any]:
     """What a job needs, in plain values, as it may be read on another machine.
 
-    ``mark`` is part of the name of the run's folder, and keeps runs apart that start in the same second.
+    ``mark`` is part of the name of the run's folder, and keeps runs apart that start in the same second. ``run_dir`` is
+    the folder itself, where it was set.
     """
     return {
         "label": label,
@@ -156,7 +158,8 @@ def job_record(
         "mark": mark,
         "command": TRAIN,
         "checkpoint": None if checkpoint is None else str(checkpoint.absolute()),
-        "threads": how.threads,
+        "run_dir": None if run_dir is None else str(Path(run_dir).absolute()),
+        "threads": config["threads"] or how.threads,
     }
 
 

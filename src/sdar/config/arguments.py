@@ -21,7 +21,7 @@ def named_values(arguments: Sequence[str], settings_class: str) -> dict[str, Any
         UserError: an argument is not ``name=value``, or the class has no such setting or refuses its value.
     """
     try:
-        given = OmegaConf.to_container(OmegaConf.from_cli(list(arguments)))
+        given = OmegaConf.to_container(OmegaConf.from_cli(list(arguments)), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise UserError(f"the arguments must be name=value, got {' '.join(arguments)}") from error
     assert isinstance(given, dict)

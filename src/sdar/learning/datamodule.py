@@ -138,8 +138,8 @@ class RolloutDataModule(LightningDataModule):
         self.seed = seed
         self.teacher = teacher
         self.privileged: Callable[[Task, int], str] | None = None
-        if method.skills_in_prompt:
-            assert teacher is not None, "Method.check refuses skills in the prompt without a teacher"
+        method.check_prompts(teacher)
+        if method.skills_in_prompt and teacher is not None:
             self.privileged = teacher.privileged_text
         self._train_tasks: Sequence[Task] | None = None
 

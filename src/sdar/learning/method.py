@@ -174,6 +174,7 @@ class Method:
                 "coefficient above 0"
             )
         self._check_teacher(teacher, sharded=sharded)
+        self.check_prompts(teacher)
         self._check_rollout(rollout, optimizer)
         self._check_shares(rollout, optimizer, processes)
 
@@ -185,22 +186,26 @@ class Method:
                     f"{what} needs a teacher, but teacher=none; set teacher=skills, or algorithm=grpo with "
                     "algorithm.score_teacher=false"
                 )
-            if self.skills_in_prompt:
-                raise UserError(
-                    "algorithm.skills_in_prompt=true needs a teacher's skills, but teacher=none; set teacher=skills, "
-                    "or algorithm=grpo"
-                )
-            return
-        if self.skills_in_prompt and not teacher.known_before:
-            raise UserError(
-                "algorithm.skills_in_prompt=true, but this teacher's text is only known after the episode; set "
-                "teacher=skills, or algorithm.skills_in_prompt=false"
-            )
-        if self.score_teacher:
+        elif self.score_teacher:
             weights = teacher.weights
             check_needs(self.objective.divergence, weights.source, keep_hidden=weights.keep_hidden)
             if sharded:
                 check_sharding(self.objective.divergence, weights.source)
+
+    def check_prompts(self, teacher: Teacher | None) -> None:
+        """UserError where the prompts are to hold a teacher's text that is not there before the episode."""
+        if not self.skills_in_prompt:
+            return
+        if teacher is None:
+            raise UserError(
+                "algorithm.skills_in_prompt=true needs a teacher's skills, but teacher=none; set teacher=skills, or "
+                "algorithm=grpo"
+            )
+        if not teacher.known_before:
+            raise UserError(
+                "algorithm.skills_in_prompt=true, but this teacher's text is only known after the episode; set "
+                "teacher=skills, or algorithm.skills_in_prompt=false"
+            )
 
     def _check_rollout(self, rollout: RolloutSettings, optimizer: OptimizerSettings) -> None:
         sampling = rollout.sampling

@@ -195,13 +195,12 @@ class SDARModule(LightningModule):
         schedules = self.schedules
         method = self.method.at(schedules.coefficient.factor(iteration.index), schedules.beta.factor(iteration.index))
         ranks = Ranks.of(self)
-        contexts = self._contexts(iteration.episodes)
-        prepared = self._prepare(iteration.episodes, method, contexts, ranks)
+        prepared, contexts = self._prepare(iteration.episodes, method, ranks)
         sums = MetricSums()
         add_rollout(sums, iteration.drawn)
         if iteration.sampled is not None:
             add_sampling(sums, iteration.sampled)
-        for name, (total, count) in method.estimator.metrics(iteration.episodes).items():
+        for name, (total, count) in sorted(method.estimator.metrics(iteration.episodes).items()):
             sums.mean(name, total, count)
         add_scores(sums, prepared, method.objective.gate)
         sums.total(RESPONSE_TOKENS, int(prepared.batch.response_mask.sum()))
@@ -221,20 +220,18 @@ class SDARModule(LightningModule):
         record = {} if self.teacher is None else self.teacher.record()
         self.report = IterationReport(iteration.index, metrics, prepared, contexts, record)
 
-    def _contexts(self, episodes: Sequence[Episode]) -> list[str] | None:
-        """What the teacher reads of each episode; None: it is not scored."""
-        return self.teacher.contexts(episodes) if self.teacher is not None and self.method.score_teacher else None
-
-    def _prepare(
-        self, episodes: Sequence[Episode], method: Method, contexts: Sequence[str] | None, ranks: Ranks
-    ) -> Prepared:
+    def _prepare(self, episodes: Sequence[Episode], method: Method, ranks: Ranks) -> tuple[Prepared, list[str] | None]:
+        """PREPARE, and what the teacher reads of each episode; None: it is not scored."""
         # Autocast keeps casts of weights; those made under no_grad or before an optimizer step must not be used again.
         torch.clear_autocast_cache()
-        # Every text is tokenized once.
-        blocks = {text: list(self.policy.chat.privileged(text)) for text in set(contexts or ())}
-        # Ranks have rows of different lengths, and so different numbers of forward passes.
+        # Ranks have different numbers of forward passes: for rows, and for a teacher that lets the policy write.
         with gathered(self.model):
-            return prepare(
+            contexts: list[str] | None = None
+            if self.teacher is not None and self.method.score_teacher:
+                contexts = self.teacher.contexts(episodes)
+            # Every text is tokenized once.
+            blocks = {text: list(self.policy.chat.privileged(text)) for text in set(contexts or ())}
+            prepared = prepare(
                 episodes,
                 method,
                 self.rollout,
@@ -246,6 +243,7 @@ class SDARModule(LightningModule):
                 teacher=self._teacher_model,
                 ranks=ranks,
             )
+        return prepared, contexts
 
     def _schedule_metrics(self, method: Method) -> dict[str, float]:
         """What the schedules made of lambda, shaping and beta; nothing where no teacher is scored."""

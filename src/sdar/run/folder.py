@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,17 @@ def new_run_folder(logs_dir: str | Path, name: str, now: datetime, mark: str = "
         folder = folder.with_name(f"{stem}-{number}")
         number += 1
     return folder
+
+
+def make_run_folder(logs_dir: str | Path, name: str, now: datetime, mark: str = "") -> Path:
+    """Create the folder of :func:`new_run_folder`, which is nobody else's then."""
+    while True:
+        folder = new_run_folder(logs_dir, name, now, mark)
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:  # another process was faster
+            continue
+        return folder
 
 
 def config_hash(settings: Mapping[str, Any]) -> str:
@@ -201,6 +212,13 @@ def is_occupied(folder: Path) -> bool:
         with FileLock(file, blocking=False):
             return False
     except Timeout:
+        return True
+    except PermissionError:  # the file of another user can only be read
+        import fcntl
+
+        with file.open() as opened, suppress(BlockingIOError):
+            fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
         return True
     except (OSError, NotImplementedError):
         return False

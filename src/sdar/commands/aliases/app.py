@@ -1,5 +1,7 @@
 """``python -m sdar.app``, as it was called before ``sdar train``."""
 
-import runpy
+from sdar.commands.train import main
+from sdar.errors import run_command
 
-runpy.run_module("sdar.commands.train", run_name="__main__")
+if __name__ == "__main__":
+    run_command(main)

@@ -1,5 +1,7 @@
 """``python -m sdar.export``, as it was called before ``sdar export``."""
 
-import runpy
+from sdar.commands.export import main
+from sdar.errors import run_command
 
-runpy.run_module("sdar.commands.export", run_name="__main__")
+if __name__ == "__main__":
+    run_command(main)

@@ -1,5 +1,7 @@
 """``python -m sdar.play``, as it was called before ``sdar play``."""
 
-import runpy
+from sdar.commands.play import main
+from sdar.errors import run_command
 
-runpy.run_module("sdar.commands.play", run_name="__main__")
+if __name__ == "__main__":
+    run_command(main)
