@@ -33,6 +33,7 @@ def test_order_type_and_boundaries_of_the_parts_matter(one: Key, two: Key) -> No
     assert first(0, *one) != first(0, *two)
 
 
+@pytest.mark.e2e
 def test_draws_do_not_depend_on_the_process() -> None:
     code = "from sdar.randomness import keyed_generator as k; print(k(3, 'train', 7).random())"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -162,6 +162,7 @@ def test_the_runs_of_a_sweep_have_folders_of_their_own(capsys: pytest.CaptureFix
     assert "run_dir must be another folder for every run of a sweep" in capsys.readouterr().err
 
 
+@pytest.mark.e2e
 def test_the_python_front_imports_what_is_asked_for_when_it_is_asked_for() -> None:
     code = (
         "import sys, sdar\n"

@@ -199,6 +199,7 @@ def test_a_checkpoint_plays_what_its_run_played(tmp_path, capsys):
     assert "response: " in terminal.shown
 
 
+@pytest.mark.e2e
 def test_it_runs_as_a_program():
     command = [sys.executable, "-m", "sdar.commands.play", *SMALL]
     done = subprocess.run(command, input="look\n", capture_output=True, text=True, check=False, timeout=120)

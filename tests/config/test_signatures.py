@@ -42,6 +42,7 @@ def test_parameters_are_those_that_python_sees(target: str) -> None:
     }
 
 
+@pytest.mark.e2e
 def test_nothing_heavy_is_imported_to_refuse_a_setting() -> None:
     code = (
         "import sys\n"

@@ -61,6 +61,7 @@ def test_a_wrong_setting_is_named_by_its_path(chosen: list[str], setting: str, m
     assert ", got " in str(caught.value)
 
 
+@pytest.mark.e2e
 def test_environments_are_made_without_torch() -> None:
     names = ("alfworld.environment", "webshop.environment", "search_qa.environment", "search_qa.http_client")
     imports = "; ".join(f"import sdar.environments.{name}" for name in (*names, "search_qa.dense", "search_qa.server"))

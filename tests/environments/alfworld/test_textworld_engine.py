@@ -137,6 +137,7 @@ def test_the_same_game_is_translated_once(engine: TextWorldEngine, game: Game) -
     assert engine.load(game) is engine.load(game)
 
 
+@pytest.mark.e2e
 def test_importing_the_engine_leaves_environment_arguments_and_home_alone(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"

@@ -167,6 +167,7 @@ def test_ipv6_is_served_and_asked() -> None:
         assert client(made.url, timeout_s=10).search([query], 2) == Bm25Retriever(PASSAGES).search([query], 2)
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "sdar.environments.search_qa.server", "port=0"]
