@@ -5,6 +5,7 @@ import pytest
 from sdar.commands.skills import main
 from sdar.config.sources import config_folder, groups
 
+FEW = "environment.num_tasks=[6,6,6]"
 SKILL = "---\nname: {name}\nkind: task\ntask_types: [{kind}]\nkeywords: [{words}]\n---\nAbout {name}.\n"
 
 
@@ -15,9 +16,8 @@ def run(*arguments):
 
 
 def test_show_names_every_strategy_and_why_it_chose():
-    code, text = run(
-        "show", "environment=alfworld", "task=put a hot mug in cabinet", "retrieval.top_k=2", "retrieval=bm25"
-    )
+    hot = "task=put a hot mug in cabinet"
+    code, text = run("show", "environment=alfworld", FEW, hot, "retrieval.top_k=2", "retrieval=bm25")
     assert code == 0
     assert "type: pick_heat_then_place_in_recep" in text
     sections = dict(part.split("\n", 1) for part in text.split("\nretrieval=")[1:])
@@ -33,8 +33,8 @@ def test_show_names_every_strategy_and_why_it_chose():
 def test_the_type_comes_from_the_environments_own_task_or_from_the_command_line():
     from sdar.environments.alfworld.environment import AlfworldEnvironment
 
-    task = AlfworldEnvironment().tasks("valid_seen")[3]
-    _, text = run("show", f"task={task.description.upper()}")
+    task = AlfworldEnvironment(num_tasks=(6, 6, 6)).tasks("valid_seen")[3]
+    _, text = run("show", FEW, f"task={task.description.upper()}")
     assert f"type: {task.task_type} (that of " in text
     _, text = run("show", "task=sing", "type=pick_cool_then_place_in_recep")
     assert "type: pick_cool_then_place_in_recep (as given)" in text

@@ -117,7 +117,7 @@ def toy_policy(
 def toy_rollout(*, tasks: int = 4, temperature: float = 1.0, **settings: Any) -> RolloutSettings:
     """How toy episodes are played; the same for module and data module."""
     sampling = SamplingConfig(temperature=temperature, max_response_tokens=LIMIT)
-    defaults = {"group_size": 3, "max_concurrent_episodes": 5}
+    defaults = {"group_size": 3, "max_concurrent_episodes": 12}
     return RolloutSettings(tasks_per_iteration=tasks, sampling=sampling, **(defaults | settings))
 
 

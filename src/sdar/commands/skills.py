@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdar.errors import UserError, command, run_command
 
@@ -64,8 +64,9 @@ def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Environment, SkillL
 
 def _show(overrides: Sequence[str], own: Mapping[str, str], write: Write) -> None:
     """Show the chosen strategy with its settings, and all others with their defaults."""
+    from omegaconf import OmegaConf
+
     from sdar.config.build import build
-    from sdar.config.compose import compose_config
     from sdar.config.sources import config_folder, groups
     from sdar.run.parts import part
     from sdar.skills.retrieval import Draw
@@ -76,11 +77,11 @@ def _show(overrides: Sequence[str], own: Mapping[str, str], write: Write) -> Non
     if not seed.isdecimal():
         raise UserError(f"seed must be a whole number >= 0, got {seed}")
     config, environment, library = _composed(overrides)
+    chosen = part(config, "retrieval")
     task, origin = _task(environment, library, own)
     write(f"task: {task.description}\ntype: {task.task_type} ({origin})\nlibrary: {part(config, 'skills')}")
-    chosen = part(config, "retrieval")
     for name in groups(config_folder())["retrieval"]:
-        settings = part(compose_config([f"retrieval={name}"]), "retrieval")
+        settings: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / "retrieval" / f"{name}.yaml"))
         same = settings["_target_"] == chosen["_target_"]
         retrieval: Retrieval = build(chosen if same else settings, "retrieval")
         write(f"\nretrieval={name}")
