@@ -10,6 +10,8 @@ from typing import Concatenate, NoReturn, ParamSpec
 
 USER_ERROR = 2
 """Exit code of a mistake of the user."""
+FAILED = 1
+"""Exit code of a run that could not go on."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
@@ -24,6 +26,14 @@ class UserError(Exception):
     """
 
 
+class RunFailed(Exception):
+    """A run cannot go on, and no setting was wrong: a full disk, a server that is gone, numbers that are not finite.
+
+    The message is one sentence that says what was saved and how to go on. The command line prints it without a
+    traceback and ends with exit code 1.
+    """
+
+
 def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Concatenate[Sequence[str], P], int]:
     """Make of a command's ``main(arguments) -> exit code`` one that tells the user's mistakes in one sentence."""
 
@@ -34,6 +44,9 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return USER_ERROR
+        except RunFailed as error:
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
