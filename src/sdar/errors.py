@@ -8,6 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Concatenate, NoReturn, ParamSpec
 
+from sdar.printable import printable
+
+FAILED = 1
+"""Exit code of a run that failed without a mistake in its settings."""
 USER_ERROR = 2
 """Exit code of a mistake of the user."""
 FAILED = 1
@@ -34,6 +38,13 @@ class RunFailed(Exception):
     """
 
 
+class RunFailed(Exception):  # noqa: N818 - what has happened, not a kind of mistake
+    """A run cannot go on, or its result is worth nothing, and no setting is wrong.
+
+    The message is one sentence. The command line prints it without a traceback and ends with exit code 1.
+    """
+
+
 def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Concatenate[Sequence[str], P], int]:
     """Make of a command's ``main(arguments) -> exit code`` one that tells the user's mistakes in one sentence."""
 
@@ -42,8 +53,11 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
         try:
             return main(arguments, *args, **options)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error))}", file=sys.stderr)
             return USER_ERROR
+        except RunFailed as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            return FAILED
         except RunFailed as error:
             print(f"error: {error}", file=sys.stderr)
             return FAILED
