@@ -10,8 +10,6 @@ from typing import Concatenate, NoReturn, ParamSpec
 
 from sdar.printable import printable
 
-FAILED = 1
-"""Exit code of a run that failed without a mistake in its settings."""
 USER_ERROR = 2
 """Exit code of a mistake of the user."""
 FAILED = 1
@@ -30,18 +28,11 @@ class UserError(Exception):
     """
 
 
-class RunFailed(Exception):
+class RunFailed(Exception):  # noqa: N818 - what has happened, not a kind of mistake
     """A run cannot go on, and no setting was wrong: a full disk, a server that is gone, numbers that are not finite.
 
     The message is one sentence that says what was saved and how to go on. The command line prints it without a
     traceback and ends with exit code 1.
-    """
-
-
-class RunFailed(Exception):  # noqa: N818 - what has happened, not a kind of mistake
-    """A run cannot go on, or its result is worth nothing, and no setting is wrong.
-
-    The message is one sentence. The command line prints it without a traceback and ends with exit code 1.
     """
 
 
@@ -57,9 +48,6 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
             return USER_ERROR
         except RunFailed as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
-            return FAILED
-        except RunFailed as error:
-            print(f"error: {error}", file=sys.stderr)
             return FAILED
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

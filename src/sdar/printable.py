@@ -10,7 +10,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 
 
 def printable(text: str) -> str:
-    """The text with an escape such as ``\\x1b`` for each character that would act on a terminal instead of showing."""
+    """The text with an escape (x1b for ESC) for each character that would act on a terminal instead of showing."""
     return _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
