@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from config_cases import WRONG_SETTINGS
-from sdar.config.check import defined
 from sdar.config.compose import sweep
 from sdar.config.signatures import find, signature
 from sdar.config.sources import config_folder, groups
+from sdar.config.targets import defined
 from sdar.errors import UserError
-from sdar.run.folder import config_hash, find_last, git_revision, new_run_folder, read_config, write_run_folder
+from sdar.run.folder import config_hash, find_runs, git_revision, new_run_folder, read_config, write_run_folder
 from sdar.run.rules.renamed import RENAMED
 from sdar.run.validate import compose
 
@@ -206,10 +206,10 @@ def test_last_is_the_newest_run_with_a_checkpoint_and_the_same_settings(tmp_path
         if finished:
             (folder / "checkpoints").mkdir()
             (folder / "checkpoints" / "last.ckpt").touch()
-    assert find_last(tmp_path, config_hash(settings)).parts[-3] == "2026-01-01_01-00-00"
-    assert find_last(tmp_path, config_hash(other)).parts[-3] == "2026-01-01_03-00-00"
+    assert find_runs(tmp_path, config_hash(settings))[0].name == "2026-01-01_01-00-00"
+    assert find_runs(tmp_path, config_hash(other))[0].name == "2026-01-01_03-00-00"
     with pytest.raises(UserError, match="ckpt_path=last: of the 3 runs"):
-        find_last(tmp_path, "0" * 16)
+        find_runs(tmp_path, "0" * 16)
 
 
 def test_a_run_folder_holds_what_is_needed_to_repeat_the_run(tmp_path: Path) -> None:
@@ -246,4 +246,4 @@ def test_a_run_of_an_earlier_version_is_named_where_it_cannot_be_recognized(tmp_
     (folder / "checkpoints" / "last.ckpt").touch()
     (folder / "run.json").write_text('{"config_hash": "abc", "started": "2026"}')
     with pytest.raises(UserError, match="1 more were made by an earlier version"):
-        find_last(tmp_path, "abc")
+        find_runs(tmp_path, "abc")

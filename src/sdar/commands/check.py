@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sdar.config.command_line import parse_command_line
+from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.plugins import allowing
 from sdar.errors import command
 
 _HELP = """\
-usage: sdar check [environment=NAME] [environment.SETTING=VALUE ...] [--config-dir DIR]
+usage: sdar check [environment=NAME] [environment.SETTING=VALUE ...] [--config-dir DIR] [--allow PACKAGE]
 
 Plays an environment and reports violations of the protocol in docs/environments.md. Exit code 0: there are none; 1:
 there is one.
@@ -23,6 +24,11 @@ def main(arguments: Sequence[str]) -> int:
     if line.help:
         print(_HELP, end="")
         return 0
+    with allowing(line.allow):
+        return _check(line)
+
+
+def _check(line: CommandLine) -> int:
     from sdar.environments.check import EnvironmentCheckError, check_env
     from sdar.run.parts import build_part, compose_parts
 

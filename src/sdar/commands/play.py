@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdar.config.command_line import Parser
+from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
 
 if TYPE_CHECKING:
@@ -24,6 +25,11 @@ _ALLOWED = ("environment", "rollout", "teacher", "retrieval", "skills", "search_
 def main(arguments: Sequence[str], read: Read = input, write: Write = print) -> int:
     """Run a command line and return the exit code."""
     options = _parser().parse_intermixed_args(list(arguments))
+    with allowing(options.allow):
+        return _play(options, read, write)
+
+
+def _play(options: argparse.Namespace, read: Read, write: Write) -> int:
     environment, task, player, history_turns = _prepare(options, read, write)
     watched = options.expert or options.policy is not None
     write(f"{task.split} task {task.task_id} ({task.task_type})" + ("" if watched else f"  {HINT}"))
@@ -47,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--index", type=int, default=0, help="number of the task in its split, from 0")
     parser.add_argument("--data-dir", help="folder of the published games, short for environment.data_dir=FOLDER")
     parser.add_argument("--expert", action="store_true", help="show a solution instead of asking for commands")
+    parser.add_argument("--config-dir", metavar="DIR", help="find configuration files of your own there, too")
+    parser.add_argument(
+        "--allow", metavar="PACKAGE", action="append", default=[], help="use an environment or model of this package"
+    )
     return parser
 
 
@@ -56,8 +66,6 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
     Only settings of environment, search engine, rollout and teacher are accepted. A checkpoint without further settings
     plays what its run played.
     """
-    from omegaconf import DictConfig, OmegaConf
-
     from sdar.run.folder import run_config
     from sdar.run.parts import build_part, compose_parts, part
 
@@ -66,8 +74,7 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
     if options.policy is not None and options.expert:
         raise UserError("--policy and --expert cannot be combined: only one of them can play")
     known = None if options.policy is None or options.settings else run_config(options.policy)
-    config = compose_parts(options.settings, _ALLOWED) if known is None else OmegaConf.create(known)
-    assert isinstance(config, DictConfig)
+    config: Any = known or compose_parts(options.settings, _ALLOWED, config_dir=options.config_dir)
     if options.data_dir is not None:
         config["environment"]["data_dir"] = options.data_dir
     teacher_settings = part(config, "teacher") if options.skills else None

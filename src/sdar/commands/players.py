@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdar.config.build import build
 from sdar.environments.base import Environment
 from sdar.episode import Observation, Task
 from sdar.errors import UserError
@@ -16,6 +15,7 @@ from sdar.rollout.conversation import AppendConversation, WindowConversation
 from sdar.rollout.sampling import turn_generator, turn_uniforms
 from sdar.rollout.settings import SamplingConfig
 from sdar.run.folder import run_config
+from sdar.run.parts import build_part
 
 if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
@@ -139,7 +139,7 @@ def load_policy(policy: str) -> LanguageModel:
                 f"--policy must be a checkpoint inside its run folder, a model's folder or its name, got {policy}"
             )
         return tiny_model(policy)
-    loaded: LanguageModel = build(settings["model"], "model")
+    loaded: LanguageModel = build_part(settings, "model")
     load_weights(loaded, policy)
     return loaded
 

@@ -6,6 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ check   the skills that keywords select for every task of the environment, and t
 
 Settings are those of training for the tasks, the library and the strategies: environment=alfworld, skills=FOLDER,
 model=hf (which reads other skills than the tiny model), retrieval.top_k=2. Real questions need the name of a search
-engine, though nothing is searched: environment=search_qa environment.data_dir=FOLDER search_engine=http."""
+engine, though nothing is searched: environment=search_qa environment.data_dir=FOLDER search_engine=http. Files and
+packages of your own: --config-dir DIR, --allow PACKAGE."""
 
 _ALLOWED = ("environment", "search_engine", "skills", "retrieval", "model")
 _NAMED = 8
@@ -39,31 +42,39 @@ def main(arguments: Sequence[str], write: Write = print) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         write(USAGE)
         return 0
-    word, *rest = arguments
+    line = parse_command_line(arguments)
+    with allowing(line.allow):
+        return _run(line, write)
+
+
+def _run(line: CommandLine, write: Write) -> int:
+    word, *rest = line.overrides or ("nothing",)
     given = [text.partition("=") for text in rest]
     own = {name: value for name, _, value in given if name in ("task", "type", "seed")}
     overrides = ["".join(words) for words in given if words[0] not in own]
     if word == "show":
-        _show(overrides, own, write)
+        _show(overrides, line.config_dir, own, write)
     elif word != "check":
         raise UserError(f"{word}: it must be show or check; --help shows how")
     elif own:
         raise UserError(f"{next(iter(own))} is for show: check looks at every task")
     else:
-        _check(overrides, write)
+        _check(overrides, line.config_dir, write)
     return 0
 
 
-def _composed(overrides: Sequence[str]) -> tuple[DictConfig, Environment, SkillLibrary]:
+def _composed(overrides: Sequence[str], config_dir: str | None) -> tuple[DictConfig, Environment, SkillLibrary]:
     from sdar.run.parts import build_part, compose_parts, part
     from sdar.skills.library import SkillLibrary
 
-    config = compose_parts(overrides, _ALLOWED)
+    config = compose_parts(overrides, _ALLOWED, config_dir=config_dir)
     return config, build_part(config, "environment"), SkillLibrary.load(part(config, "skills"))
 
 
-def _show(overrides: Sequence[str], own: Mapping[str, str], write: Write) -> None:
+def _show(overrides: Sequence[str], config_dir: str | None, own: Mapping[str, str], write: Write) -> None:
     """Show the chosen strategy with its settings, and all others with their defaults."""
+    from pathlib import Path
+
     from omegaconf import OmegaConf
 
     from sdar.config.build import build
@@ -76,12 +87,14 @@ def _show(overrides: Sequence[str], own: Mapping[str, str], write: Write) -> Non
     seed = own.get("seed", "0")
     if not seed.isdecimal():
         raise UserError(f"seed must be a whole number >= 0, got {seed}")
-    config, environment, library = _composed(overrides)
+    config, environment, library = _composed(overrides, config_dir)
     chosen = part(config, "retrieval")
     task, origin = _task(environment, library, own)
     write(f"task: {task.description}\ntype: {task.task_type} ({origin})\nlibrary: {part(config, 'skills')}")
-    for name in groups(config_folder())["retrieval"]:
-        settings: Any = OmegaConf.to_container(OmegaConf.load(config_folder() / "retrieval" / f"{name}.yaml"))
+    folders = [config_folder(), *([] if config_dir is None else [Path(config_dir)])]
+    for name in groups(*folders)["retrieval"]:
+        file = next(file for one in folders if (file := one / "retrieval" / f"{name}.yaml").is_file())
+        settings: Any = OmegaConf.to_container(OmegaConf.load(file))
         same = settings["_target_"] == chosen["_target_"]
         retrieval: Retrieval = build(chosen if same else settings, "retrieval")
         write(f"\nretrieval={name}")
@@ -113,12 +126,12 @@ def _task(environment: Environment, library: SkillLibrary, own: Mapping[str, str
     return Task("shown", found[0], words, "", ""), "guessed from keywords; no task of the environment says this"
 
 
-def _check(overrides: Sequence[str], write: Write) -> None:
+def _check(overrides: Sequence[str], config_dir: str | None, write: Write) -> None:
     """Count what keywords select, by split and task type."""
     from sdar.run.parts import part
     from sdar.skills.retrieval import KeywordRetrieval
 
-    config, environment, library = _composed(overrides)
+    config, environment, library = _composed(overrides, config_dir)
     keyword = KeywordRetrieval(general=False)
     write(f"library: {part(config, 'skills')}, {len(library)} skills, {len(library.general)} of them general")
     used: set[str] = set()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdar.config.command_line import CommandLine, help_text, options, parse_command_line
+from sdar.config.plugins import allowing
 from sdar.config.sources import config_folder
 from sdar.errors import UserError, command, run_command
 from sdar.processes import cores, is_first_process
@@ -40,7 +41,9 @@ def main(arguments: Sequence[str]) -> int:
     collects = gc.isenabled()
     gc.disable()  # a refusal takes half a second, of which looking for garbage would be a tenth
     try:
-        return _run(parse_command_line(arguments), arguments)
+        line = parse_command_line(arguments)
+        with allowing(line.allow):
+            return _run(line, arguments)
     finally:
         if collects:
             gc.freeze()
@@ -219,6 +222,7 @@ def _lead(settings: RunSettings, started: datetime, arguments: Sequence[str]) ->
             started=started,
             command=["sdar", "train", *arguments],
             resumed_from=session.checkpoint,
+            changed=session.changed,
         )
         os.environ[_FOLDER_VARIABLE] = str(session.folder)
         try:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sdar.compare.plan import Job, Plan, make_plan
 from sdar.compare.request import read_request
-from sdar.config.command_line import parse_command_line
+from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.plugins import allowing
 from sdar.errors import USER_ERROR, UserError, command
 from sdar.run.folder import git_revision, occupied, versions, write_record
 
@@ -33,8 +34,8 @@ Finished runs are reused. Stopped runs, and runs with fewer iterations, are cont
   algorithm=grpo,sdar seed=0..9 hydra/launcher=submitit_slurm hydra.launcher.partition=NAME
                                             on a Slurm cluster (extra sdar[slurm])
 
-Settings and the options --config-dir and --config-name are those of sdar train. Runs are searched and written under
-logs_dir. What the table means, and when to believe it: docs/comparing.md
+Settings and the options --config-dir, --config-name and --allow are those of sdar train. Runs are searched and written
+under logs_dir. What the table means, and when to believe it: docs/comparing.md
 """
 
 
@@ -50,6 +51,11 @@ def main(arguments: Sequence[str]) -> int:
     line = parse_command_line(arguments)
     if line.show or line.resolve:
         raise UserError("--cfg and --resolve are for one run; use sdar train --cfg job")
+    with allowing(line.allow):
+        return _answer(line)
+
+
+def _answer(line: CommandLine) -> int:
     from sdar.compare.launching import choose_launcher
 
     request = read_request(line.overrides, config_dir=line.config_dir, config_name=line.config_name)

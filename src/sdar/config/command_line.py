@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from sdar.config.plugins import given
 from sdar.config.sources import groups
 from sdar.errors import UserError
 
@@ -22,6 +23,7 @@ class CommandLine:
     ``multirun``     one run per combination of values
     ``help``         print the help and stop
     ``config_dir``   a folder of the user's own configuration files
+    ``allow``        packages of the user's whose objects may be named
     ``config_name``  the file to begin with
     """
 
@@ -32,6 +34,7 @@ class CommandLine:
     help: bool = False
     config_dir: str | None = None
     config_name: str = "train"
+    allow: tuple[str, ...] = ()
 
 
 _REFUSED = {
@@ -78,6 +81,7 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
     parser.add_argument("--multirun", "-m", action="store_true")
     parser.add_argument("--config-dir", "-cd")
     parser.add_argument("--config-name", "-cn", default="train")
+    parser.add_argument("--allow", action="append", default=[])
     # "~name" and "+name=value" are overrides like any other; options may stand between them
     found = parser.parse_intermixed_args(list(arguments))
     return CommandLine(
@@ -88,12 +92,14 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
         help=found.help,
         config_dir=found.config_dir,
         config_name=found.config_name.removesuffix(".yaml"),
+        allow=tuple(found.allow),
     )
 
 
 def options(config_dir: str | None, config_name: str) -> list[str]:
-    """The options that choose other configuration files, for the command line of another process."""
-    found = [] if config_dir is None else [f"--config-dir={Path(config_dir).absolute()}"]
+    """The options that choose other files and allow packages, for the command line of another process."""
+    found = [f"--allow={package}" for package in given()]
+    found += [] if config_dir is None else [f"--config-dir={Path(config_dir).absolute()}"]
     return found if config_name == "train" else [*found, f"--config-name={config_name}"]
 
 
@@ -123,6 +129,7 @@ def help_text(program: str, folder: Path) -> str:
         "                     hydra.launcher.* run several at a time, or on a cluster",
         "  --config-dir DIR   find configuration files of your own there, too (-cd)",
         "  --config-name NAME begin with another file than train (-cn)",
+        "  --allow PACKAGE    name objects of a package of your own in _target_; may be repeated",
         "  --help, -h         this text",
         "",
         f"The settings are described in {folder}",

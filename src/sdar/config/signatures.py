@@ -5,8 +5,8 @@ types and ranges are taken from the source text of classes and functions: parame
 dataclass with those of its bases, and annotations as far as they are built of plain types, ``Literal``, ``Annotated``
 and aliases of these. What an annotation means beyond that is left to the constructor.
 
-Only definitions are found: an object that a module has merely imported from elsewhere, a module among them, has to be
-named where it is defined or re-exported by name.
+Only definitions are found: an object that a module has merely imported from elsewhere has to be named where it is
+defined or re-exported by name, and a module is never walked through to another one.
 """
 
 from __future__ import annotations
@@ -84,13 +84,18 @@ class Source:
         """The class and those it is made from, as far as their source is found."""
         yield self
         for base in _bases(self.node):
-            found = self.module.definition(_dotted(base))
+            found = self.module.base(_dotted(base))
             if found is not None:
                 yield from found.ancestors()
 
-    def is_a(self, kind: Kind) -> bool:
-        """Whether it is that class, or one made from it."""
-        return any(source.dotted == kind.dotted for source in self.ancestors())
+    def is_a(self, dotted: str) -> bool:
+        """Whether it is the class of that name, or one made from it."""
+        return any(source.dotted == dotted for source in self.ancestors())
+
+    @property
+    def decorators(self) -> set[str]:
+        """The last names of its decorators."""
+        return _decorators(self.node)
 
     @property
     def is_protocol(self) -> bool:
@@ -107,18 +112,30 @@ class _Module:
     names: dict[str, ast.stmt] = field(repr=False)
 
     def definition(self, dotted: str) -> Source | None:
-        """The class or function that a name means here, followed through imports; None: nothing that is found."""
-        first, _, rest = dotted.partition(".")
+        """The class, function or method that a name means here, followed where it is imported by name; else None."""
+        first, *rest = dotted.split(".")
         bound = self.names.get(first)
+        source: Source | None = None
         if isinstance(bound, ast.ImportFrom):
             origin = self._origin(bound, first)
-            return find(f"{origin}.{rest}" if rest else origin)
-        if not isinstance(bound, Definition):
-            return None
-        source: Source | None = Source(self, first, bound)
-        for part in rest.split(".") if rest else ():
+            source = None if origin == f"{self.name}.{first}" else find(origin)  # a package may import its own module
+        elif isinstance(bound, Definition):
+            source = Source(self, first, bound)
+        for part in rest:
             source = source and _member(source, part)
         return source
+
+    def base(self, dotted: str) -> Source | None:
+        """The class that a base is, which may be named through a module, as in ``lightning.Callback``."""
+        first, _, rest = dotted.partition(".")
+        bound = self.names.get(first)
+        if rest and isinstance(bound, ast.Import):
+            known = next(alias.name for alias in bound.names if first in (alias.asname, alias.name.partition(".")[0]))
+            as_named = any(alias.asname == first for alias in bound.names)
+            return find(f"{known if as_named else first}.{rest}")
+        if rest and isinstance(bound, ast.ImportFrom) and _module(origin := self._origin(bound, first)) is not None:
+            return find(f"{origin}.{rest}")
+        return self.definition(dotted)
 
     def _origin(self, statement: ast.ImportFrom, name: str) -> str:
         base = statement.module or ""
@@ -131,7 +148,7 @@ class _Module:
     def value(self, name: str) -> Any:
         """What a name stands for in an annotation; Any where that is not known."""
         bound = self.names.get(name)
-        if bound is None:
+        if bound is None or isinstance(bound, ast.Import):
             return getattr(builtins, name, Any)
         if isinstance(bound, ast.ImportFrom):
             module, _, original = self._origin(bound, name).rpartition(".")
@@ -194,6 +211,8 @@ def _module(name: str) -> _Module | None:
             names[statement.name] = statement
         elif isinstance(statement, ast.ImportFrom):
             names |= {alias.asname or alias.name: statement for alias in statement.names}
+        elif isinstance(statement, ast.Import):
+            names |= {alias.asname or alias.name.partition(".")[0]: statement for alias in statement.names}
         elif isinstance(statement, ast.AnnAssign | ast.Assign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             names |= {target.id: statement for target in targets if isinstance(target, ast.Name)}
@@ -300,5 +319,8 @@ def _last_name(expression: ast.expr) -> str:
 
 
 def _is_dataclass(node: Definition) -> bool:
-    calls = [one.func if isinstance(one, ast.Call) else one for one in node.decorator_list]
-    return isinstance(node, ast.ClassDef) and bool({_last_name(call) for call in calls} & _DATACLASSES)
+    return isinstance(node, ast.ClassDef) and bool(_decorators(node) & _DATACLASSES)
+
+
+def _decorators(node: Definition) -> set[str]:
+    return {_last_name(one.func if isinstance(one, ast.Call) else one) for one in node.decorator_list}

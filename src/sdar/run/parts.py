@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sdar.config.build import build
 from sdar.config.check import check_value
 from sdar.config.compose import compose_config
+from sdar.config.paths import check_paths
 from sdar.config.signatures import find, signature
 from sdar.errors import UserError
 from sdar.run.rules.renamed import check_renamed
@@ -32,12 +33,17 @@ def compose_parts(
     return config
 
 
-def part(config: DictConfig, name: str) -> Any:
+def part(config: Mapping[str, Any] | DictConfig, name: str) -> Any:
     """A group in plain values, its names, types and ranges checked; the other groups may lack what a run needs.
 
+    A plain mapping is what a run folder holds. It may be somebody else's, so it is data: nothing in it is resolved,
+    and it names objects of the packages alone that the user allows.
+
     Raises:
-        UserError: a value that cannot be resolved, or is wrong.
+        UserError: a value that is missing, cannot be resolved, or is wrong.
     """
+    if name not in config:
+        raise UserError(f"{name} is missing from the configuration")
     try:
         node = config[name]
         value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
@@ -46,9 +52,10 @@ def part(config: DictConfig, name: str) -> Any:
     frame = find("sdar.run.schema.Configuration")
     assert frame is not None
     check_value(value, signature(frame).parameters[name].hint, name)
+    check_paths(value, name)
     return value
 
 
-def build_part(config: DictConfig, name: str) -> Any:
+def build_part(config: Mapping[str, Any] | DictConfig, name: str) -> Any:
     """The object of a group; see :func:`part`."""
     return build(part(config, name), name)

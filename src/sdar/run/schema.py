@@ -7,14 +7,15 @@ imported.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
 from sdar.config.fields import AtLeastOne
 
 if TYPE_CHECKING:
-    from lightning import Trainer
+    from lightning import Callback, Trainer
+    from lightning.pytorch.loggers import Logger
 
     from sdar.environments.base import Environment
     from sdar.evaluation.settings import EvaluationSettings
@@ -65,5 +66,5 @@ class Configuration:
     model: LanguageModel
     teacher: Teacher | None
     algorithm: Method
-    callbacks: dict[str, Any]
-    logger: dict[str, Any]
+    callbacks: dict[str, Callback | None]
+    logger: dict[str, Logger | None]

@@ -12,10 +12,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sdar.config.check import check_settings, is_node
 from sdar.config.compose import compose_config
+from sdar.config.paths import check_paths
 from sdar.config.signatures import find
 from sdar.config.words import shown
 from sdar.errors import UserError
 from sdar.run.folder import LAST_CHECKPOINT
+from sdar.run.rules.names import check_name
 from sdar.run.rules.renamed import check_renamed
 from sdar.run.rules.trainer import check_trainer
 
@@ -78,6 +80,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         if missing:
             raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
         settings = OmegaConf.to_container(config, resolve=True)
+    except RecursionError:
+        raise UserError("the configuration is nested too deep, or a value refers to itself") from None
     except OmegaConfBaseException as error:
         if variable := _NOT_FOUND.search(str(error)):
             raise UserError(
@@ -98,15 +102,17 @@ def check_names(plain: Mapping[str, Any]) -> None:
         )
     frame = find("sdar.run.schema.Configuration")
     assert frame is not None
-    check_settings(frame, plain, "")
     for group in ("callbacks", "logger"):
-        _check_objects(plain[group], group)
+        _check_objects(plain.get(group), group)
+    check_settings(frame, plain, "")
     check_trainer(plain)
+    check_paths(plain)
+    check_name(plain["name"])
     _check_checkpoint(plain["ckpt_path"])
 
 
-def _check_objects(nodes: Mapping[str, Any], path: str) -> None:
-    for name, node in nodes.items():
+def _check_objects(nodes: Any, path: str) -> None:
+    for name, node in nodes.items() if isinstance(nodes, Mapping) else ():
         # null: switched off from the command line
         if node is not None and not is_node(node):
             raise UserError(f"{path}.{name} must be null or a mapping with _target_, got {shown(node)}")
@@ -117,6 +123,8 @@ def _check_checkpoint(path: str | None) -> None:
         return
     if not Path(path).exists():
         raise UserError(f"ckpt_path={path}: there is no such file; it must be a checkpoint, 'last' or null")
+    if not Path(path).is_file() and not Path(path).is_dir():
+        raise UserError(f"ckpt_path={path} is a device or a pipe; it must be a checkpoint, 'last' or null")
     if Path(path).is_dir():
         inside = next((file for file in (Path(path) / LAST_CHECKPOINT, Path(path) / "last.ckpt") if file.is_file()), "")
         told = f"the file {inside}" if inside else "a file, such as a run's checkpoints/last.ckpt"
