@@ -39,7 +39,7 @@ FAULTS: list[tuple[Callable[[], StepOutcome], EndReason, str]] = [
     (crash, EndReason.ERROR_ENVIRONMENT, "RuntimeError: the simulator is gone"),
     (tool_error, EndReason.ERROR_TOOL, "the search server is gone"),
     (rewarded_error, EndReason.ERROR_ENVIRONMENT, "half a win"),
-    (endless_reward, EndReason.ERROR_ENVIRONMENT, "the reward must be finite, got nan"),
+    (endless_reward, EndReason.ERROR_ENVIRONMENT, "the reward must be a number from -1e+12 to 1e+12, got nan"),
 ]
 
 

@@ -83,7 +83,8 @@ class FactoryOfFakes:
 
 
 def fake_policy(context_tokens: int = 10_000) -> Any:
-    return SimpleNamespace(chat=FakeChat(), context_tokens=context_tokens)
+    tokenizer = SimpleNamespace(get_vocab=lambda: {"x": 100})
+    return SimpleNamespace(chat=FakeChat(), context_tokens=context_tokens, tokenizer=tokenizer)
 
 
 def fake_collector(

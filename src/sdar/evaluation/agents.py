@@ -8,20 +8,28 @@ from functools import partial
 from sdar.environments.base import Environment
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.randomness import keyed_generator
+from sdar.rollout.answers import checked_plan
 from sdar.rollout.collector import waves
 from sdar.rollout.guard import GuardedPool, guarded
 from sdar.rollout.live import LiveEpisode
+from sdar.rollout.settings import ENVIRONMENT_TIMEOUT_S
 
 Choose = Callable[[Task, int, Observation], str | StepOutcome | None]
 """The action for (task, turn, observation); None: the agent gives up; an outcome: it failed with that error."""
 
 
 def play_random(
-    environment: Environment, tasks: Sequence[Task], seed: int, *, max_concurrent_episodes: int = 64
+    environment: Environment,
+    tasks: Sequence[Task],
+    seed: int,
+    *,
+    max_concurrent_episodes: int = 64,
+    timeout_s: float | None = ENVIRONMENT_TIMEOUT_S,
 ) -> list[Episode] | None:
     """Play every task once with uniformly drawn admissible actions, keyed by (seed, task, turn).
 
-    None if the environment does not list admissible actions.
+    None if the environment does not list admissible actions. ``timeout_s`` as in
+    :class:`~sdar.rollout.guard.GuardedPool`.
     """
     unlisted: list[Task] = []
 
@@ -33,15 +41,21 @@ def play_random(
         draw = keyed_generator(seed, "random_agent", task.task_id, turn).integers(len(observation.actions))
         return observation.actions[int(draw)]
 
-    episodes = _play(environment, tasks, choose, max_concurrent_episodes)
+    episodes = _play(environment, tasks, choose, max_concurrent_episodes, timeout_s)
     return None if unlisted else episodes
 
 
 def play_expert(
-    environment: Environment, tasks: Sequence[Task], *, max_concurrent_episodes: int = 64
+    environment: Environment,
+    tasks: Sequence[Task],
+    *,
+    max_concurrent_episodes: int = 64,
+    timeout_s: float | None = ENVIRONMENT_TIMEOUT_S,
 ) -> list[Episode] | None:
     """Play every task once with the environment's expert; None if no task has one."""
-    return play_plans(environment, tasks, environment.expert, max_concurrent_episodes=max_concurrent_episodes)
+    return play_plans(
+        environment, tasks, environment.expert, max_concurrent_episodes=max_concurrent_episodes, timeout_s=timeout_s
+    )
 
 
 def play_plans(
@@ -50,12 +64,13 @@ def play_plans(
     plan_of: Callable[[Task], list[str] | None],
     *,
     max_concurrent_episodes: int = 64,
+    timeout_s: float | None = ENVIRONMENT_TIMEOUT_S,
 ) -> list[Episode] | None:
     """Play every task once by its own plan; None if no task has one.
 
     A task without a plan counts as a failure, and so does a plan that ends before the episode.
     """
-    plans = {task.task_id: guarded(partial(plan_of, task)) for task in tasks}
+    plans = {task.task_id: guarded(partial(_plan, plan_of, task)) for task in tasks}
     if all(plan is None for plan in plans.values()):
         return None
 
@@ -65,13 +80,19 @@ def play_plans(
             return plan
         return plan[turn] if plan is not None and turn < len(plan) else None
 
-    return _play(environment, tasks, choose, max_concurrent_episodes)
+    return _play(environment, tasks, choose, max_concurrent_episodes, timeout_s)
 
 
-def _play(environment: Environment, tasks: Sequence[Task], choose: Choose, max_concurrent: int) -> list[Episode]:
+def _plan(plan_of: Callable[[Task], list[str] | None], task: Task) -> list[str] | None:
+    return checked_plan(plan_of(task))
+
+
+def _play(
+    environment: Environment, tasks: Sequence[Task], choose: Choose, max_concurrent: int, timeout_s: float | None
+) -> list[Episode]:
     """Episodes in the order of the tasks; their turns hold actions and rewards, but no tokens."""
     episodes: list[Episode] = []
-    with GuardedPool(environment) as pool:
+    with GuardedPool(environment, timeout_s) as pool:
         for wave in waves(len(tasks), max_concurrent):
             chosen = [tasks[index] for index in wave]
             games = [LiveEpisode(task, 0, start) for task, start in zip(chosen, pool.reset(chosen), strict=True)]

@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from sdar.environments.base import Environment, PastTurn
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.errors import UserError
+from sdar.printable import printable
+from sdar.rollout.answers import checked_projection, checked_text
 from sdar.rollout.conversation import AppendConversation, Prompt, WindowConversation
 from sdar.rollout.guard import GuardedPool, guarded
 from sdar.rollout.live import LiveEpisode
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
 
 log = logging.getLogger(__name__)
+
+_LEAST_TOKEN_CHARACTERS = 16
+"""Of the longest token that is reckoned with: what a vocabulary does not know may be a token of any length."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,12 @@ class Collector:
                 f"tokens, got {longest}"
             )
 
+    @cached_property
+    def most_characters(self) -> int:
+        """A text that is longer cannot fit into the context, whatever it says."""
+        longest = max(map(len, self.policy.tokenizer.get_vocab()))
+        return self.policy.context_tokens * max(longest, _LEAST_TOKEN_CHARACTERS)
+
     def collect(
         self,
         requests: Sequence[EpisodeRequest],
@@ -119,7 +130,7 @@ class Collector:
         if requests:
             generator = self.generator_factory(self.policy, self.settings.sampling)
             with rollout.clock("environment_s"):
-                pool = GuardedPool(self.environment)
+                pool = GuardedPool(self.environment, self.settings.environment_timeout_s)
             with pool:
                 for wave in waves(len(requests), self.settings.max_concurrent_episodes):
                     episodes += rollout.play([requests[index] for index in wave], pool, generator)
@@ -208,12 +219,14 @@ class _Rollout:
     def _prepare(self, attempt: _RolloutState) -> None:
         """Set the next prompt, the longest that fits; end the episode if none fits."""
         for dropped, write in enumerate(self._texts(attempt)):
-            text = guarded(write)
+            text = guarded(lambda: checked_text(write(), "a prompt"))  # noqa: B023 - it is called at once
             if isinstance(text, StepOutcome):
                 attempt.finish(EndReason.ERROR_ENVIRONMENT, text)
                 return
             if not attempt.episode.turns:
                 attempt.episode.opening = text
+            if len(text) > self.policy.context_tokens and len(text) > self.collector.most_characters:
+                continue  # tokenizing it would take a second and 180 MB per million characters
             prompt = attempt.conversation.prompt(text)
             if self._fits(attempt, prompt):
                 attempt.prompt, attempt.dropped_turns = prompt, dropped
@@ -276,7 +289,7 @@ class _Rollout:
             dropped_turns=attempt.dropped_turns,
         )
         attempt.episode.turns.append(turn)
-        projection = guarded(lambda: self.environment.project(text))
+        projection = guarded(lambda: checked_projection(self.environment.project(text)))
         if isinstance(projection, StepOutcome):
             attempt.finish(EndReason.ERROR_ENVIRONMENT, projection)
             return None
@@ -295,12 +308,17 @@ def waves(total: int, limit: int) -> list[range]:
     return [range(total * wave // count, total * (wave + 1) // count) for wave in range(count)]
 
 
+def first_error(episodes: Sequence[Episode]) -> str | None:
+    """Task and error of the first episode that an error ended; None: there is none."""
+    failed = next((episode for episode in episodes if episode.end.is_error), None)
+    return None if failed is None else f"task {printable(failed.task.task_id)}: {failed.error}"
+
+
 def _report_troubles(episodes: Sequence[Episode]) -> None:
     """Log one warning for errors, and one for first prompts that did not fit."""
     total = len(episodes)
     if failed := [episode for episode in episodes if episode.end.is_error]:
-        task, error = failed[0].task.task_id, failed[0].error
-        log.warning("%d of %d episodes ended by an error; the first: task %s: %s", len(failed), total, task, error)
+        log.warning("%d of %d episodes ended by an error; the first: %s", len(failed), total, first_error(failed))
     if unread := [episode for episode in episodes if episode.end is EndReason.CONTEXT_FULL and not episode.turns]:
-        task = unread[0].task.task_id
+        task = printable(unread[0].task.task_id)
         log.warning("%d of %d episodes had no room for a first response; the first: task %s", len(unread), total, task)

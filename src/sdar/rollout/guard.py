@@ -1,101 +1,224 @@
-"""A pool with typed failures: an error of one slot ends that slot and never becomes a reward."""
+"""A pool with typed failures: an error of one slot ends that slot and never becomes a reward.
+
+Whatever an environment does - raise, exit, answer nonsense, or not answer at all - ends the episodes it concerns with a
+reason that says what was wrong.
+"""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TypeVar
+from itertools import islice
+from typing import Any, TypeVar
 
 from sdar.environments.base import Environment, EnvironmentPool
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
+from sdar.printable import printable
+from sdar.rollout.answers import AnswerError, checked_observation, checked_outcome, got
+from sdar.rollout.settings import ENVIRONMENT_TIMEOUT_S
+from sdar.rollout.worker import TooLateError, Worker
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NOTHING = Observation(text="", actions=None, anchor="")
 
+MOST_LATE = 2
+"""Pools that may be late in one collection; the episodes after that are not tried: each would cost the deadline."""
+_RELEASE_S = 10.0
+"""How long a pool that is given up may take to close."""
+_LONGEST_ERROR = 500
+"""Characters of an error's text that are kept."""
+
 
 def error_outcome(error: BaseException | str, end: EndReason = EndReason.ERROR_ENVIRONMENT) -> StepOutcome:
-    """A done outcome without reward that carries an error."""
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    """A done outcome without reward that carries an error, as one line that any terminal may show."""
+    text = error if isinstance(error, str) else _told(error)
+    text = printable(" ".join(text.split()))
+    if len(text) > _LONGEST_ERROR:
+        text = text[: _LONGEST_ERROR - 3] + "..."
     return StepOutcome(NOTHING, reward=0.0, done=True, success=False, end=end, error=text)
 
 
+def _told(error: BaseException) -> str:
+    try:
+        return str(error) if isinstance(error, AnswerError) else f"{type(error).__name__}: {error}"
+    except Exception:  # of the error's own __str__
+        return type(error).__name__
+
+
 def guarded(call: Callable[[], T]) -> T | StepOutcome:
-    """The call's result, or an error outcome for any exception except UserError and interrupts."""
+    """The call's result, or an error outcome for anything it raises except UserError and interrupts.
+
+    ``sys.exit`` in an environment ends an episode and not the run.
+    """
     try:
         return call()
-    except UserError:
+    except (UserError, KeyboardInterrupt, GeneratorExit):
         raise
-    except Exception as error:  # an environment may raise anything; the episode's end reason records it
+    except BaseException as error:  # an environment may raise anything; the episode's end reason records it
         log.debug("the environment raised an error", exc_info=True)
         return error_outcome(error)
 
 
 class GuardedPool(AbstractContextManager["GuardedPool"]):
-    """A pool of an environment that never raises for an error inside an episode.
+    """A pool of an environment that never raises for an error inside an episode, and never hangs.
 
     It is a context manager: the pool is closed in all cases, including interrupts.
+
+    Args:
+        environment: whose pool is opened, in the first ``reset``.
+        timeout_s: longest time in seconds that the environment may take to open a pool, to reset it, and for a step
+            (of all slots together where the pool is batched). The episodes of a pool that is late end by an error, and
+            the next ``reset`` opens another one. None: no limit.
     """
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, timeout_s: float | None = ENVIRONMENT_TIMEOUT_S) -> None:
         self._environment = environment
-        self._pool: EnvironmentPool = environment.open_pool()
-        self._slot_of: dict[int, int] = {}
+        self._timeout_s = timeout_s
+        self._worker = Worker(timeout_s)
+        self._pool: _CheckedPool | None = None
+        self._late = 0
+        self._given_up = error_outcome("the pool was not reset")
 
-    def __exit__(self, *error: object) -> None:
-        self._pool.close()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if self._pool is not None:
+            _close(self._pool.pool, self._worker, None if kind is None else _RELEASE_S)
+        self._pool = None
+        self._worker.close()
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """Start one episode per task; a task that cannot start gives a done outcome with the error."""
-        self._slot_of = {position: position for position in range(len(tasks))}
-        started = guarded(lambda: self._reset_pool(tasks))
-        return self._reset_without_culprits(tasks) if isinstance(started, StepOutcome) else started
+        if self._late >= MOST_LATE:
+            return [self._given_up] * len(tasks)
+        if self._pool is None:
+            opened = self._call("open_pool", lambda: guarded(self._opened))
+            if isinstance(opened, StepOutcome):
+                self._given_up = opened
+                return [opened] * len(tasks)
+            self._pool = opened
+        pool = self._pool
+        started = self._call("reset", lambda: pool.reset(tasks))
+        return [started] * len(tasks) if isinstance(started, StepOutcome) else started
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         """Take one action per given slot, and return its outcome. Slots are the positions given to ``reset``."""
-        if self._pool.batched:
-            return self._step_together(actions)
-        return {p: self._step_together({p: action})[p] for p, action in actions.items()}
+        pool = self._pool
+        if pool is None:
+            return dict.fromkeys(actions, self._given_up)
+        outcomes: dict[int, StepOutcome] = {}
+        late = self._call("step", lambda: pool.step(actions, outcomes))
+        found = dict(outcomes)  # a thread that was given up may still come back
+        return found if late is None else {position: found.get(position, late) for position in actions}
 
-    def _reset_pool(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        answers = list(self._pool.reset(tasks))
+    def _opened(self) -> _CheckedPool:
+        pool: Any = self._environment.open_pool()
+        if not all(callable(getattr(pool, name, None)) for name in ("reset", "step", "close")):
+            raise AnswerError(f"open_pool must return an EnvironmentPool, got {got(pool)}")
+        return _CheckedPool(pool, self._worker.alive)
+
+    def _call(self, name: str, call: Callable[[], T]) -> T | StepOutcome:
+        """The call's result, or an error outcome where it was late: its pool and its thread are then given up."""
+        try:
+            return self._worker.call(call)
+        except TooLateError:
+            self._late += 1
+            self._given_up = error_outcome(f"{name} did not answer within {self._timeout_s:g} s")
+            pool, self._pool, self._worker = self._pool, None, Worker(self._timeout_s)
+            if pool is not None:
+                _close(pool.pool, self._worker, _RELEASE_S)
+            return self._given_up
+
+
+def _close(pool: EnvironmentPool, worker: Worker, seconds: float | None) -> None:
+    """Close a pool, which may neither raise nor take longer than its time: what was played is worth no less."""
+    try:
+        worker.call(pool.close, seconds)
+    except TooLateError:
+        log.warning("close of the environment's pool did not answer")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # an environment may raise anything
+        log.warning("close of the environment's pool: %s", error_outcome(error).error)
+
+
+class _CheckedPool:
+    """A pool whose answers are checked one by one, and that sorts out the tasks at fault when a reset raises."""
+
+    def __init__(self, pool: EnvironmentPool, alive: Callable[[], None]) -> None:
+        self.pool = pool
+        self._alive = alive
+        self._batched = bool(getattr(pool, "batched", False))
+        self._slot_of: dict[int, int] = {}
+
+    def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        """See :class:`GuardedPool`."""
+        self._slot_of = {position: position for position in range(len(tasks))}
+        started = guarded(lambda: self._started(tasks))
+        return self._without_culprits(tasks) if isinstance(started, StepOutcome) else started
+
+    def step(self, actions: Mapping[int, str], outcomes: dict[int, StepOutcome]) -> None:
+        """Add the outcomes one call after the other, so that those before a call that is late are known."""
+        for part in [dict(actions)] if self._batched else [{position: text} for position, text in actions.items()]:
+            self._alive()
+            of_slot = {self._slot_of[position]: text for position, text in part.items()}
+            stepped = guarded(partial(self._stepped, of_slot))
+            for position in part:
+                outcomes[position] = stepped if isinstance(stepped, StepOutcome) else stepped[self._slot_of[position]]
+
+    def _started(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+        self._alive()
+        given: Any = self.pool.reset(tasks)
+        if not isinstance(given, Iterable):
+            raise AnswerError(f"reset must return one observation per task, got {got(given)}")
+        answers = list(islice(given, len(tasks) + 1))
         if len(answers) != len(tasks):
-            raise ValueError(f"reset must return one observation per task, got {len(answers)} for {len(tasks)} tasks")
-        return [_checked(answer) if isinstance(answer, StepOutcome) else answer for answer in answers]
+            many = "more" if len(answers) > len(tasks) else len(answers)
+            raise AnswerError(f"reset must return one observation per task, got {many} for {len(tasks)} tasks")
+        return [guarded(partial(_start, answer)) for answer in answers]
 
-    def _reset_without_culprits(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
+    def _without_culprits(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """Find the tasks at fault after a reset of all tasks raised, and start the others together."""
-        alone = [guarded(partial(self._reset_pool, [task])) for task in tasks]
-        answers = [found if isinstance(found, StepOutcome) else NOTHING for found in alone]
-        sound = [position for position, found in enumerate(alone) if not isinstance(found, StepOutcome)]
-        together = guarded(lambda: self._reset_pool([tasks[position] for position in sound])) if sound else []
+        alone = [guarded(partial(self._started, [task])) for task in tasks]
+        answers = [found if isinstance(found, StepOutcome) else found[0] for found in alone]
+        sound = [position for position, answer in enumerate(answers) if not isinstance(answer, StepOutcome)]
+        together = guarded(lambda: self._started([tasks[position] for position in sound])) if sound else []
         self._slot_of = {position: slot for slot, position in enumerate(sound)}
         for slot, position in enumerate(sound):
             answers[position] = together if isinstance(together, StepOutcome) else together[slot]
         return answers
 
-    def _step_together(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        stepped = guarded(lambda: self._pool.step({self._slot_of[p]: action for p, action in actions.items()}))
-        if isinstance(stepped, StepOutcome):
-            return dict.fromkeys(actions, stepped)
-        return {position: _checked(stepped.get(self._slot_of[position])) for position in actions}
+    def _stepped(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        given: Any = self.pool.step(actions)
+        if not isinstance(given, Mapping):
+            raise AnswerError(f"step must return outcomes by slot, got {got(given)}")
+        found = dict(given)
+        if others := found.keys() - actions.keys():
+            raise AnswerError(f"step must return the slots it was given, got {got(sorted(others, key=str))}, too")
+        return {slot: guarded(partial(_outcome, found.get(slot))) for slot in actions}
 
 
-def _checked(outcome: StepOutcome | None) -> StepOutcome:
-    """The outcome with its end reason; an outcome with an error is done, unsuccessful and without reward."""
-    if outcome is None:
-        return error_outcome("the pool returned no outcome for this slot")
-    if outcome.error is not None or (outcome.end is not None and outcome.end.is_error):
-        end = outcome.end if outcome.end is not None and outcome.end.is_error else EndReason.ERROR_ENVIRONMENT
-        return error_outcome(outcome.error or "the environment reported an error", end)
-    if not math.isfinite(outcome.reward):
-        return error_outcome(f"the reward must be finite, got {outcome.reward}")
-    if outcome.done and outcome.end is None:
-        end = EndReason.SUCCESS if outcome.success else EndReason.FAILURE
-        return StepOutcome(outcome.observation, outcome.reward, True, outcome.success, outcome.scores, end)
+def _start(answer: Any) -> Observation | StepOutcome:
+    """A first observation, or the error of a slot that cannot start."""
+    if not isinstance(answer, StepOutcome):
+        return checked_observation(answer, "an answer of reset")
+    outcome = _outcome(answer)
+    if outcome.error is None:
+        raise AnswerError(f"a slot that cannot start must be done with an error, got {got(answer)}")
     return outcome
+
+
+def _outcome(answer: Any) -> StepOutcome:
+    """The outcome with its end reason; an outcome with an error is done, unsuccessful and without reward."""
+    if answer is None:
+        raise AnswerError("step must return an outcome for this slot, got None")
+    if isinstance(answer, StepOutcome):
+        failed = isinstance(answer.end, EndReason) and answer.end.is_error
+        if failed or answer.error is not None:
+            end = answer.end if failed and answer.end is not None else EndReason.ERROR_ENVIRONMENT
+            error = answer.error or "the environment reported an error"
+            return error_outcome(error if isinstance(error, str) else got(error), end)
+    return checked_outcome(answer)

@@ -6,9 +6,12 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from sdar.config.fields import AtLeastOne, Count, NotNegative, settings
+from sdar.config.fields import AtLeastOne, Count, Fraction, NotNegative, Positive, settings
 
 Context = Literal["append", "window"]
+
+ENVIRONMENT_TIMEOUT_S = 600.0
+"""Longest time in seconds that an environment may take for an answer, unless the settings say otherwise."""
 
 
 @settings(frozen=True)
@@ -42,6 +45,11 @@ class RolloutSettings:
                                  tasks; 0 disables it
     ``keep_equal_groups``        whether to learn from groups whose returns are still equal in the end
     ``sampling``                 temperature, filters and length of a response
+    ``environment_timeout_s``    longest time in seconds that the environment may take to reset its episodes, and for a
+                                 step; episodes that wait longer end as ``error_environment``. None: no limit, and the
+                                 environment runs in the main thread
+    ``max_error_fraction``       an iteration is bad where a larger share of its episodes ended by errors
+    ``max_bad_iterations``       training stops at so many bad iterations in a row; None: never
     """
 
     tasks_per_iteration: AtLeastOne = 6
@@ -53,3 +61,6 @@ class RolloutSettings:
     resample_rounds: Count = 0
     keep_equal_groups: bool = True
     sampling: SamplingConfig = SamplingConfig(max_response_tokens=48)
+    environment_timeout_s: Positive | None = ENVIRONMENT_TIMEOUT_S
+    max_error_fraction: Fraction = 0.5
+    max_bad_iterations: AtLeastOne | None = 3

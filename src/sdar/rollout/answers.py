@@ -1,0 +1,155 @@
+"""What an environment may answer: types and ranges of texts, observations, outcomes and projections.
+
+Each function returns the answer in plain types, the very same object where it is plain already, and raises AnswerError,
+which says what the answer must be and what it is.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from sdar.environments.base import Projection
+from sdar.episode import EndReason, Observation, StepOutcome
+
+LARGEST_REWARD = 1e12
+"""Beyond it, squares of returns and sums over turns leave what float32 holds."""
+
+
+class AnswerError(ValueError):
+    """An answer that the protocol does not allow. The message is a clause: what it must be, and what it is."""
+
+
+_REPR = reprlib.Repr()
+_REPR.maxother, _REPR.maxstring = 80, 60
+
+
+def got(value: Any) -> str:
+    """A value of any kind in a few words."""
+    try:
+        return _REPR.repr(value)
+    except Exception:  # such as an integer of thousands of digits
+        return f"an object of type {type(value).__name__}"
+
+
+def checked_text(value: Any, what: str) -> str:
+    """A text that tokenizers and files accept."""
+    if type(value) is not str:
+        if not isinstance(value, str):
+            raise AnswerError(f"{what} must be a text, got {got(value)}")
+        value = str.__str__(value)  # of a subclass
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            surrogate = ascii(value[error.start])
+            raise AnswerError(f"{what} must be Unicode text, got the lone surrogate {surrogate}") from None
+    return str(value)
+
+
+def checked_flag(value: Any, what: str) -> bool:
+    """True or False, numpy's included."""
+    if value is True or value is False:
+        return bool(value)
+    if isinstance(value, np.bool_):
+        return bool(value)
+    raise AnswerError(f"{what} must be True or False, got {got(value)}")
+
+
+def checked_number(value: Any, what: str, low: float, high: float) -> float:
+    """A number in [low, high], numpy's included; True is none."""
+    number = value if type(value) is float else math.nan
+    if isinstance(value, Real) and type(value) not in (bool, float):
+        with suppress(OverflowError):  # an integer may have hundreds of digits
+            number = float(value)
+    if not low <= number <= high:
+        raise AnswerError(f"{what} must be a number from {low:g} to {high:g}, got {got(value)}")
+    return float(number)
+
+
+def checked_actions(value: Any) -> tuple[str, ...] | None:
+    """The admissible actions of an observation."""
+    if value is None:
+        return None
+    if not isinstance(value, tuple):
+        raise AnswerError(f"the actions of an observation must be a tuple of texts or None, got {got(value)}")
+    if all(type(action) is str and action.isascii() for action in value):
+        return value
+    return tuple(checked_text(action, "an action of an observation") for action in value)
+
+
+def checked_observation(value: Any, what: str = "an observation") -> Observation:
+    """An observation."""
+    if not isinstance(value, Observation):
+        raise AnswerError(f"{what} must be an Observation, got {got(value)}")
+    text = checked_text(value.text, "the text of an observation")
+    anchor = checked_text(value.anchor, "the anchor of an observation")
+    actions = checked_actions(value.actions)
+    refused = checked_flag(value.refused, "refused of an observation")
+    if text is value.text and anchor is value.anchor and actions is value.actions and refused is value.refused:
+        return value
+    return replace(value, text=text, anchor=anchor, actions=actions, refused=refused)
+
+
+def checked_outcome(value: Any) -> StepOutcome:
+    """An outcome without an error, with its end reason where it is done."""
+    if not isinstance(value, StepOutcome):
+        raise AnswerError(f"an outcome must be a StepOutcome, got {got(value)}")
+    done, success = checked_flag(value.done, "done"), checked_flag(value.success, "success")
+    end = value.end
+    if end is not None and not isinstance(end, EndReason):
+        raise AnswerError(f"the end must be an EndReason or None, got {got(end)}")
+    if end is EndReason.CONTEXT_FULL:
+        raise AnswerError("the end must be an environment's own, got EndReason.CONTEXT_FULL, which is the collector's")
+    if done and end is None:
+        end = EndReason.SUCCESS if success else EndReason.FAILURE
+    if done != (end is not None) or success != (end is EndReason.SUCCESS):
+        given = f"done={done}, success={success}, end={None if end is None else end.name}"
+        raise AnswerError(f"done, success and end must agree, got {given}")
+    return StepOutcome(
+        observation=checked_observation(value.observation, "the observation of an outcome"),
+        reward=checked_number(value.reward, "the reward", -LARGEST_REWARD, LARGEST_REWARD),
+        done=done,
+        success=success,
+        scores=checked_scores(value.scores),
+        end=end,
+    )
+
+
+def checked_scores(value: Any) -> Mapping[str, float]:
+    """Named scores in [0, 1]."""
+    if not isinstance(value, Mapping):
+        raise AnswerError(f"the scores must be a mapping of names to numbers, got {got(value)}")
+    if all(
+        type(name) is str and name.isascii() and type(score) is float and 0 <= score <= 1
+        for name, score in value.items()
+    ):
+        return value
+    return {
+        checked_text(name, "the name of a score"): checked_number(score, f"the score {got(name)}", 0.0, 1.0)
+        for name, score in value.items()
+    }
+
+
+def checked_projection(value: Any) -> Projection:
+    """What a response was projected to."""
+    if not isinstance(value, Projection):
+        raise AnswerError(f"project must return a Projection, got {got(value)}")
+    action = checked_text(value.action, "the action of a projection")
+    return Projection(action, checked_flag(value.valid, "valid of a projection"))
+
+
+def checked_plan(value: Any) -> list[str] | None:
+    """The actions of an expert."""
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise AnswerError(f"a plan must be a list of actions or None, got {got(value)}")
+    return [checked_text(action, "an action of a plan") for action in value]
