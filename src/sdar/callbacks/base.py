@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 
 from sdar.learning.datamodule import Iteration
+from sdar.learning.logs import tolerated
 from sdar.learning.module import SDARModule
+
+log = logging.getLogger(__name__)
 
 
 class IterationCallback(Callback):
@@ -33,8 +37,18 @@ class IterationCallback(Callback):
 
 
 def append_lines(trainer: Trainer, directory: str | Path | None, name: str, records: Iterable[dict[str, Any]]) -> None:
-    """Append JSON objects to a file, one per line; without a directory it is in the trainer's ``default_root_dir``."""
+    """Append JSON objects to a file, one per line; without a directory it is in the trainer's ``default_root_dir``.
+
+    A file that cannot be written is told of once and does not end training.
+    """
     folder = Path(trainer.default_root_dir if directory is None else directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    with tolerated(str(folder / name)):
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / name).open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def say(text: str) -> None:
+    """Print a line that belongs to the run's log, too."""
+    log.info("%s", text)
+    print(text, flush=True)

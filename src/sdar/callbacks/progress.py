@@ -6,7 +6,7 @@ import time
 
 from lightning import LightningModule, Trainer
 
-from sdar.callbacks.base import IterationCallback
+from sdar.callbacks.base import IterationCallback, say
 from sdar.callbacks.duration import duration
 from sdar.config.fields import AtLeastOne, checked
 from sdar.learning.datamodule import Iteration
@@ -51,7 +51,7 @@ class ProgressLine(IterationCallback):
         if not trainer.is_global_zero or (number % self.every_n_iterations != 0 and not last):
             return
         assert self._started is not None
-        print(self._line(trainer, module, number, seconds, now - self._started), flush=True)
+        say(self._line(trainer, module, number, seconds, now - self._started))
 
     def _line(self, trainer: Trainer, module: SDARModule, number: int, seconds: float, elapsed: float) -> str:
         total = trainer.max_epochs if trainer.max_epochs is not None and trainer.max_epochs > 0 else None

@@ -11,11 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
 from sdar.run.folder import CONFIG_FILE, RUN_FILE, read_record, run_config
 
 USAGE = """\
-usage: sdar export ckpt_path=PATH out=FOLDER [model=... model.SETTING=...]
+usage: sdar export ckpt_path=PATH out=FOLDER [model=... model.SETTING=...] [--config-dir DIR] [--allow PACKAGE]
 
 Writes a run's checkpoint as a Hugging Face folder for AutoModelForCausalLM and AutoTokenizer.
 The model is the one in the checkpoint's run folder (config.yaml). For a checkpoint outside its run folder, set the
@@ -36,7 +38,13 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
         return 0
-    checkpoint, out, model = _request(arguments)
+    line = parse_command_line(arguments)
+    with allowing(line.allow):
+        return _export(line)
+
+
+def _export(line: CommandLine) -> int:
+    checkpoint, out, model = _request(line)
     import transformers  # takes seconds, and mistakes are told before
 
     transformers.utils.logging.disable_progress_bar()
@@ -45,9 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _request(arguments: Sequence[str]) -> tuple[Path, Path, dict[str, Any]]:
+def _request(line: CommandLine) -> tuple[Path, Path, dict[str, Any]]:
     """Checkpoint, folder and settings of the model, checked as far as possible without the model."""
-    given = [argument.partition("=") for argument in arguments]
+    given = [argument.partition("=") for argument in line.overrides]
     own = {name: value for name, _, value in given if name in ("ckpt_path", "out")}
     overrides = ["".join(words) for words in given if words[0] not in own]
     for name in ("ckpt_path", "out"):
@@ -59,17 +67,17 @@ def _request(arguments: Sequence[str]) -> tuple[Path, Path, dict[str, Any]]:
         raise UserError(f"ckpt_path must be the file of a checkpoint, got {checkpoint}{reason}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"out must be a new or empty folder, got {out}")
-    if overrides:
-        from sdar.run.parts import compose_parts, part
+    from sdar.run.parts import compose_parts, part
 
-        return checkpoint, out, part(compose_parts(overrides, ("model",)), "model")
+    if overrides:
+        return checkpoint, out, part(compose_parts(overrides, ("model",), config_dir=line.config_dir), "model")
     settings = run_config(checkpoint)
     if settings is None:
         raise UserError(
             f"ckpt_path={checkpoint} is not in a run folder with a {CONFIG_FILE}; set its model, as in model=hf "
             "model.name=NAME"
         )
-    return checkpoint, out, settings["model"]
+    return checkpoint, out, part(settings, "model")
 
 
 def export(checkpoint: Path, out: Path, model: Mapping[str, Any]) -> float:
@@ -79,7 +87,8 @@ def export(checkpoint: Path, out: Path, model: Mapping[str, Any]) -> float:
     """
     from sdar.commands.players import load_weights
     from sdar.config.build import build
-    from sdar.policy.checkpoint import finished_iterations, read_checkpoint
+    from sdar.policy.checkpoint import finished_iterations
+    from sdar.policy.checkpoint_file import read_checkpoint
     from sdar.policy.language_model import LanguageModel
     from sdar.policy.lora import merge_adapters
 

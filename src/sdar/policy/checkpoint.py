@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 from sdar.errors import UserError
+from sdar.policy.checkpoint_file import first_not_finite, read_checkpoint
 from sdar.policy.language_model import LanguageModel
 
 CHECKPOINT_KEY = "sdar"
 """Key of the record in the checkpoint."""
+_NUMBERS = ("state_dict", "optimizer_states")
 
 
 def origin(policy: LanguageModel) -> dict[str, Any]:
@@ -54,6 +55,14 @@ def check_origin(checkpoint: Mapping[str, Any], policy: LanguageModel) -> None:
         )
 
 
+def weights_of(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The weights in a checkpoint; UserError: there are none."""
+    saved = checkpoint.get("state_dict")
+    if not isinstance(saved, Mapping) or not all(isinstance(value, Tensor) for value in saved.values()):
+        raise UserError("ckpt_path names a checkpoint without weights (state_dict)")
+    return saved
+
+
 def keep_trained(checkpoint: dict[str, Any], module: nn.Module, policy: LanguageModel) -> None:
     """Remove the frozen weights from a checkpoint of adapters, in place."""
     if policy.lora is not None:
@@ -62,12 +71,26 @@ def keep_trained(checkpoint: dict[str, Any], module: nn.Module, policy: Language
 
 
 def check_parameters(checkpoint: Mapping[str, Any], module: nn.Module, policy: LanguageModel) -> None:
-    """UserError unless a checkpoint of adapters holds exactly the parameters that the module trains."""
-    if policy.lora is not None and set(checkpoint["state_dict"]) != _trained(module):
+    """UserError unless a checkpoint holds the parameters that the module has, of the same shapes, all finite.
+
+    Of a checkpoint of adapters that is exactly what the module trains.
+    """
+    saved = weights_of(checkpoint)
+    if policy.lora is not None and set(saved) != _trained(module):
         raise UserError(
             f"ckpt_path names a checkpoint whose adapters do not match those of {policy.name!r} with "
             f"{_adapters(policy.lora.record())}"
         )
+    own = module.state_dict()
+    for name in sorted(saved.keys() | (own.keys() if policy.lora is None else set())):
+        ours, theirs = (None if name not in held else tuple(held[name].shape) for held in (own, saved))
+        if ours != theirs:
+            raise UserError(
+                f"ckpt_path names a checkpoint that does not fit {policy.name!r}: {name} must be {_shape(ours)}, got "
+                f"{_shape(theirs)}"
+            )
+    if broken := first_not_finite({key: checkpoint[key] for key in _NUMBERS if key in checkpoint}):
+        raise UserError(f"ckpt_path names a checkpoint in which {broken} is not finite; take an earlier one")
 
 
 def load_student(module: nn.Module, policy: LanguageModel, path: str | Path) -> None:
@@ -81,27 +104,21 @@ def load_student(module: nn.Module, policy: LanguageModel, path: str | Path) -> 
     module.load_state_dict(checkpoint["state_dict"], strict=policy.lora is None)
 
 
-def read_checkpoint(path: str | Path, *, mmap: bool = False) -> Mapping[str, Any]:
-    """A checkpoint's content on the CPU; ``mmap``: tensors stay in the file until they are used.
+def finished_iterations(checkpoint: Mapping[str, Any]) -> int:
+    """Iterations finished in a checkpoint, whether it was saved at the end of an iteration or of the run.
 
-    Only tensors and plain values are unpickled. UserError: the file cannot be read, or is not a checkpoint.
+    UserError: it does not say so, so that training cannot continue from it.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "mmap can only be used" in reason:
-            reason = "it was not written by torch.save"
-        raise UserError(f"ckpt_path={path} cannot be read as a checkpoint ({reason[:120]})") from error
-    if not isinstance(checkpoint, Mapping):
-        raise UserError(f"ckpt_path must be a checkpoint written by sdar, got {path}")
-    return checkpoint
+        return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            "ckpt_path names a checkpoint without a trainer's progress; set train=false to evaluate its weights"
+        ) from error
 
 
-def finished_iterations(checkpoint: Mapping[str, Any]) -> int:
-    """Iterations finished in a checkpoint, whether it was saved at the end of an iteration or of the run."""
-    progress = checkpoint["loops"]["fit_loop"]["epoch_progress"]
-    return int(progress["current"]["processed"])
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "absent" if shape is None else f"of shape {list(shape)}"
 
 
 def _trained(module: nn.Module) -> set[str]:

@@ -10,13 +10,16 @@ import lightning as L
 
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.config.build import build
-from sdar.environments.base import Environment
+from sdar.config.check import is_node
+from sdar.environments.base import Environment, training_tasks
 from sdar.episode import Task
 from sdar.evaluation.panel import Panel, assert_disjoint, make_panel
 from sdar.learning.datamodule import RolloutDataModule, check_task_count
 from sdar.learning.module import SDARModule
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
+from sdar.rollout.readiness import check_ready
+from sdar.run.saving import CheckpointFiles
 from sdar.run.settings import RunSettings
 from sdar.teacher.base import Teacher, join
 
@@ -46,10 +49,12 @@ def assemble(settings: RunSettings) -> Assembly:
     """
     method, rollout, evaluation, teacher = settings.method, settings.rollout, settings.evaluation, settings.teacher
     environment: Environment = build(settings.config["environment"], "environment")
+    check_ready(environment, rollout.environment_timeout_s)
     panel = make_panel(environment, evaluation.split, evaluation.panel_size, evaluation.seed)
-    train_tasks = environment.tasks(environment.splits()[0])
+    train_tasks = training_tasks(environment, needed=settings.train)
     assert_disjoint(panel, train_tasks)
-    check_task_count(rollout, len(train_tasks))
+    if settings.train:
+        check_task_count(rollout, len(train_tasks))
     policy: LanguageModel = build(settings.config["model"], "model")
     if teacher is not None:
         join(teacher, environment, policy)
@@ -65,7 +70,7 @@ def assemble(settings: RunSettings) -> Assembly:
             replace(rollout, sampling=evaluation.sampling),
             None if teacher is None else teacher.evaluation_tokens,
         ),
-        module=SDARModule(policy, method, teacher, settings.optimizer, rollout),
+        module=SDARModule(policy, method, teacher, settings.optimizer, rollout, settings.seed),
         datamodule=RolloutDataModule(collector, environment, method, rollout, settings.seed, teacher),
     )
 
@@ -92,7 +97,13 @@ def build_trainer(config: Mapping[str, Any], first: list[L.Callback]) -> L.Train
     callbacks = _built(config["callbacks"], "callbacks")
     loggers = _built(config["logger"], "logger")
     trainer = {"default_root_dir": config["run_dir"], **config["trainer"]}
-    built: L.Trainer = build(trainer, "trainer", callbacks=[*first, *callbacks], logger=loggers or False)
+    given = trainer.pop("plugins", None) or []
+    nodes = enumerate(given) if isinstance(given, list) else [("", given)]
+    plugins = [build(node, f"trainer.plugins.{name}") if is_node(node) else node for name, node in nodes]
+    plugins.append(CheckpointFiles())
+    built: L.Trainer = build(
+        trainer, "trainer", callbacks=[*first, *callbacks], logger=loggers or False, plugins=plugins
+    )
     return built
 
 

@@ -18,8 +18,10 @@ from typing import Any
 
 import yaml
 
+from sdar.config.paths import check_paths
 from sdar.config.sources import PACKAGE_FOLDER
 from sdar.errors import UserError
+from sdar.run.rules.names import check_name
 
 CONFIG_FILE = "config.yaml"
 RUN_FILE = "run.json"
@@ -27,15 +29,20 @@ RESULTS_FILE = "results.json"
 LOCK_FILE = "running.lock"
 STATE_FILE = "state.json"
 """How far the run is: ``iteration``, how many it has learned from, ``of`` how many."""
+LAST, LAST_OR_NEW = "last", "last_or_new"
+"""Words for ``ckpt_path``: the newest checkpoint of a run with the same settings, or else none."""
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 IDENTITY_VERSION = 2
 """Of what :func:`config_hash` covers. Hashes of another version say nothing about equal settings."""
 
 _MAY_CHANGE = frozenset(
-    {"ckpt_path", "train", "run_dir", "logs_dir", "name", "threads", "callbacks", "logger", "evaluation"}
+    {"ckpt_path", "train", "run_dir", "logs_dir", "name", "threads", "rank_timeout_minutes"}
+    | {"callbacks", "logger", "evaluation"}
 )
 _TRAINER_MAY_CHANGE = frozenset({"max_epochs", "max_time", "enable_progress_bar", "enable_model_summary"})
+_ROLLOUT_MAY_CHANGE = frozenset({"environment_timeout_s", "max_error_fraction", "max_bad_iterations"})
+"""How long an error is borne with, not what is sampled."""
 _SEARCH_ENGINE_MAY_CHANGE = frozenset(
     {"urls", "timeout_s", "attempts", "patience_s", "connections", "batch_size", "cache_dir", "device"}
 )
@@ -47,7 +54,10 @@ def new_run_folder(logs_dir: str | Path, name: str, now: datetime, mark: str = "
     """The folder of a new run, ``<logs_dir>/<name>/<date>_<time>``, with a number where that is taken. Not created.
 
     ``mark`` is put behind the time: runs that start in the same second, in several processes, need one each.
+
+    UserError: ``name`` is no folder's name below ``logs_dir``.
     """
+    check_name(name)
     stem = now.strftime("%Y-%m-%d_%H-%M-%S") + (f"_{mark}" if mark else "")
     folder = Path(logs_dir) / name / stem
     number = 2
@@ -72,11 +82,13 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     """16 hex digits that identify what is trained: equal for runs of which one may continue the other.
 
     Leaves out what may change on resuming: the number of iterations, folders, the checkpoint, threads, evaluation,
-    callbacks and loggers, and how a search engine is reached. A class counts by its name and package, not by the module
-    in which it stands.
+    callbacks and loggers, how a search engine is reached, and how errors are borne with. A class counts by its name and
+    package, not by the module in which it stands.
     """
     kept = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     kept["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in _TRAINER_MAY_CHANGE}
+    if isinstance(rollout := settings.get("rollout"), Mapping):
+        kept["rollout"] = {k: v for k, v in rollout.items() if k not in _ROLLOUT_MAY_CHANGE}
     engine = settings["environment"].get("search_engine")
     if isinstance(engine, Mapping):
         lasting = {k: v for k, v in engine.items() if k not in _SEARCH_ENGINE_MAY_CHANGE}
@@ -117,8 +129,8 @@ def _without_modules(value: Any) -> Any:
     return [_without_modules(inner) for inner in value] if isinstance(value, list) else value
 
 
-def find_last(logs_dir: str | Path, wanted: str) -> Path:
-    """The last checkpoint of the newest run under ``logs_dir`` whose configuration hash is ``wanted``.
+def find_runs(logs_dir: str | Path, wanted: str) -> list[Path]:
+    """Folders of the runs under ``logs_dir`` with a checkpoint whose configuration hash is ``wanted``, newest first.
 
     Raises:
         UserError: there is none.
@@ -126,14 +138,13 @@ def find_last(logs_dir: str | Path, wanted: str) -> Path:
     found: list[tuple[str, str, Path]] = []
     others = older = 0
     for file in Path(logs_dir).glob(f"**/{RUN_FILE}"):
-        checkpoint = file.parent / LAST_CHECKPOINT
         record = read_record(file)
-        if record is None or not checkpoint.is_file():
+        if record is None or not checkpoints_of(file.parent):
             continue
         if record.get("identity_version") != IDENTITY_VERSION:
             older += 1
         elif record.get("config_hash") == wanted:
-            found.append((str(record.get("started", "")), str(file), checkpoint))
+            found.append((str(record.get("started", "")), str(file), file.parent))
         else:
             others += 1
     if not found:
@@ -142,7 +153,13 @@ def find_last(logs_dir: str | Path, wanted: str) -> Path:
             f"ckpt_path=last: of the {others} runs with a checkpoint under {logs_dir}, none has this configuration "
             f"(hash {wanted}){told}; use the same settings as the run, or ckpt_path=PATH"
         )
-    return max(found)[2]
+    return [folder for _, _, folder in sorted(found, reverse=True)]
+
+
+def checkpoints_of(folder: Path) -> list[Path]:
+    """The checkpoints of a run from which it can go on, the newest first."""
+    last = folder / LAST_CHECKPOINT
+    return [*([last] if last.is_file() else []), *sorted(last.parent.glob("iteration-*.ckpt"), reverse=True)]
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
@@ -164,6 +181,7 @@ def write_record(file: Path, record: Mapping[str, Any]) -> None:
 
 def check_writable(name: str, path: str | Path) -> None:
     """UserError, naming the setting, where a folder ``path`` neither is nor could be made to write in."""
+    check_paths({name: str(path)})
     folder = Path(path)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     reason = "not a directory" if not there.is_dir() else "not writable" if not os.access(there, os.W_OK) else ""
@@ -225,9 +243,18 @@ def is_occupied(folder: Path) -> bool:
 
 
 def write_run_folder(
-    folder: Path, settings: Mapping[str, Any], *, started: datetime, command: Sequence[str], resumed_from: Path | None
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    started: datetime,
+    command: Sequence[str],
+    resumed_from: Path | None,
+    changed: Mapping[str, Any] | None = None,
 ) -> None:
-    """Create the folder and put into it what is known before the run starts."""
+    """Create the folder and put into it what is known before the run starts.
+
+    ``changed``: settings that are not those of the run that is continued.
+    """
     import platform
 
     from sdar.skills.library import skills_hash
@@ -244,6 +271,7 @@ def write_run_folder(
         "skills_hash": skills_hash(settings),
         "command": list(command),
         "resumed_from": None if resumed_from is None else str(resumed_from),
+        "changed": dict(changed or {}),
         "git": git_revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),

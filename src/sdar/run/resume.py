@@ -2,46 +2,98 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sdar.errors import UserError
 from sdar.learning.module import SDARModule
-from sdar.policy.checkpoint import check_origin, finished_iterations, read_checkpoint
-from sdar.run.folder import config_hash, find_last
+from sdar.policy.checkpoint import check_origin, finished_iterations, weights_of
+from sdar.policy.checkpoint_file import damage, read_checkpoint
+from sdar.run.continuing import SETTINGS_KEY
+from sdar.run.folder import (
+    LAST,
+    LAST_OR_NEW,
+    RESULTS_FILE,
+    checkpoints_of,
+    config_hash,
+    find_runs,
+    is_occupied,
+    run_config,
+)
+
+log = logging.getLogger(__name__)
 
 
 def find_checkpoint(config: Mapping[str, Any]) -> Path | None:
     """The checkpoint that ``ckpt_path`` means; None: start afresh.
 
+    ``last`` is the newest whole one of the newest run with this configuration; files that are skipped are named in a
+    warning. ``last_or_new`` is the same, and starts afresh where there is no such run yet.
+
     Raises:
-        UserError: ``last``, and no run under ``logs_dir`` has this configuration.
+        UserError: ``last``, and no run under ``logs_dir`` has this configuration, or it is still running.
     """
     wanted = config["ckpt_path"]
-    if wanted is None:
-        return None
-    if wanted == "last":
-        return find_last(config["logs_dir"], config_hash(config))
-    return Path(wanted)
+    if wanted not in (LAST, LAST_OR_NEW):
+        return None if wanted is None else Path(wanted)
+    skipped: list[str] = []
+    try:
+        runs = find_runs(config["logs_dir"], config_hash(config))
+    except UserError:
+        if wanted == LAST_OR_NEW:
+            return None
+        raise
+    for run in runs:
+        if is_occupied(run):
+            raise UserError(f"ckpt_path=last means the run in {run}, which is still running; stop it first")
+        for file in checkpoints_of(run):
+            if (reason := damage(file)) is None:
+                if skipped:
+                    log.warning("ckpt_path=last: skipped %s", "; ".join(skipped))
+                return file
+            skipped.append(f"{file} ({reason})")
+    raise UserError(f"ckpt_path=last: no checkpoint is whole: {'; '.join(skipped)}")
 
 
-def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterations: int | None) -> None:
+@dataclass(frozen=True)
+class Continued:
+    """What a run continues from: the file, how many ``iterations`` are behind it, and its run's ``settings``."""
+
+    path: Path
+    iterations: int
+    settings: Mapping[str, Any] | None
+
+
+def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterations: int | None) -> Continued:
     """Refuse a checkpoint that cannot be read, is of another run, or has nothing left to train.
 
     ``train``: False where it is only evaluated, which takes its weights alone. ``max_iterations``: iterations after
-    which training ends; None: without end.
+    which training ends; None: without end. A run that was stopped between its last iteration and its last evaluation
+    is finished.
     Only tensors and plain values are unpickled.
     """
     checkpoint = read_checkpoint(path, mmap=True)
     check_origin(checkpoint, module.policy)
+    weights_of(checkpoint)
     if not train:
-        return
+        return Continued(path, 0, None)
+    finished = finished_iterations(checkpoint)
+    for key in ("optimizer_states", "lr_schedulers"):
+        if key not in checkpoint:
+            raise UserError(
+                f"ckpt_path={path} holds no {key}, so that training cannot continue from it; set train=false to "
+                "evaluate its weights"
+            )
     # The trainer does the same, but only after the panel has been played.
     module.on_load_checkpoint(dict(checkpoint))
-    finished = finished_iterations(checkpoint)
-    if max_iterations is not None and 0 <= max_iterations <= finished:
+    concluded = (path.parent.parent / RESULTS_FILE).exists()
+    if max_iterations is not None and 0 <= max_iterations < finished + concluded:
         raise UserError(
             f"trainer.max_epochs must be > {finished}, the iterations behind the checkpoint {path}, got "
             f"{max_iterations}; or set train=false to evaluate it"
         )
+    settings = checkpoint.get(SETTINGS_KEY)
+    return Continued(path, finished, settings if isinstance(settings, Mapping) else run_config(path))

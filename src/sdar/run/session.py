@@ -4,25 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+from collections.abc import Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
 import transformers
 
+from sdar.callbacks.base import say
 from sdar.callbacks.episode_log import FILE_NAME as EPISODES_FILE
 from sdar.callbacks.skill_log import FILE_NAME as SKILLS_FILE
 from sdar.evaluation.report import final_table
 from sdar.evaluation.result import EvaluationResult
 from sdar.policy.checkpoint import load_student
+from sdar.policy.checkpoint_file import share_file
 from sdar.policy.trainable import trainable
 from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluation
+from sdar.run.continuing import differences, take_curves, told
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE
 from sdar.run.results import play_baselines, play_policy, write_results
-from sdar.run.resume import check_checkpoint, find_checkpoint
+from sdar.run.resume import Continued, check_checkpoint, find_checkpoint
 from sdar.run.settings import RunSettings
+from sdar.run.signals import StopSignals
 from sdar.run.state import RunState
+from sdar.run.stopping import PROFILE_FILE, StopOnSignal, how_to_continue, place, why_it_ended, write_profile_to
+from sdar.run.watch import RankWatch
 
 LOG_FILE = "run.log"
 
@@ -33,14 +42,21 @@ class Session:
     ``leader``      the process that prints, evaluates and writes; the others only train with it
     ``folder``      the run folder
     ``checkpoint``  what the run continues from; None: it starts afresh
+    ``signals``     those that ask the run to stop
+    ``command``     program and arguments that started it, to say how to go on
+    ``changed``     settings that differ from those of the run that is continued: name -> [then, now]
 
     Raises:
         UserError: anything that the settings got wrong and that is only seen when the objects are built.
     """
 
-    def __init__(self, settings: RunSettings, *, leader: bool) -> None:
+    def __init__(
+        self, settings: RunSettings, *, leader: bool, signals: StopSignals | None = None, command: Sequence[str] = ()
+    ) -> None:
         self.settings = settings
         self.leader = leader
+        self.signals = signals or StopSignals()
+        self.command = command
         self.folder = Path(settings.config["run_dir"])
         self.checkpoint = find_checkpoint(settings.config)
         self._log = _early_log() if leader else None
@@ -49,14 +65,25 @@ class Session:
         L.seed_everything(settings.seed, verbose=False)
         self.assembly: Assembly = assemble(settings)
         self.evaluation = panel_evaluation(self.assembly, settings)
-        self.trainer = build_trainer(settings.config, [self.evaluation, RunState(self.folder)])
+        self.continued: Continued | None = None
+        self.changed: dict[str, list[Any]] = {}
         if self.checkpoint is not None:
-            check_checkpoint(
+            self.continued = check_checkpoint(
                 self.checkpoint,
                 self.assembly.module,
                 train=settings.train,
                 max_iterations=settings.trainer.get("max_epochs"),
             )
+            if self.continued.settings is not None:
+                self.changed = differences(self.continued.settings, settings.config)
+        self.stopping = StopOnSignal(self.signals, self.folder)
+        self.stopping.watch(self.assembly.datamodule.collector, self.assembly.eval_collector)
+        self.ranks = RankWatch(self.signals, 60.0 * settings.config["rank_timeout_minutes"], self.folder, self._ended)
+        self.trainer = build_trainer(
+            settings.config, [self.ranks, self.stopping, self.evaluation, RunState(self.folder, settings.config)]
+        )
+        write_profile_to(self.trainer, self.folder)
+        self.signals.farewell = self._farewell if leader else lambda _: ""
 
     def run(self) -> None:
         """Train and evaluate, as the settings say."""
@@ -70,15 +97,21 @@ class Session:
         iterations: int | None = None
         results = play_baselines(self.assembly, evaluation.seed) if evaluation.baselines else []
         if self.settings.train:
+            if self.continued is not None:
+                take_curves(self.continued.path, self.folder, self.continued.iterations)
             # A resumed run does not see its initial weights again, and the callback plays them only at the start.
             before = None if self.checkpoint is None else self._play()
             self._fit()
             if not self.trainer.is_global_zero:
                 return
+            if reason := why_it_ended(self.trainer):
+                say(f"training ended {self._after()}: {reason}")
             played = self.evaluation.results
             results += _named("warm start", before or played[0])
             results += _named("trained", played.get(self.trainer.current_epoch) or self._play())
             iterations = self.trainer.current_epoch
+            if self.continued is not None and iterations == self.continued.iterations:
+                share_file(self.continued.path, self.folder / LAST_CHECKPOINT)  # nothing was left to learn
         else:
             results += _named("warm start", self._play())
             if self.checkpoint is not None:
@@ -93,9 +126,27 @@ class Session:
         return play_policy(self.assembly, self.settings.evaluation.seed)
 
     def _fit(self) -> None:
-        self.trainer.fit(
-            self.assembly.module, datamodule=self.assembly.datamodule, ckpt_path=self.checkpoint, weights_only=True
+        self.ranks.fit(
+            self.trainer,
+            lambda: self.trainer.fit(
+                self.assembly.module, datamodule=self.assembly.datamodule, ckpt_path=self.checkpoint, weights_only=True
+            ),
         )
+
+    def _after(self) -> str:
+        return place(self.stopping.learned, self.settings.trainer.get("max_epochs"))
+
+    def _how_to_continue(self) -> str:
+        saved = (self.folder / LAST_CHECKPOINT).is_file()
+        return how_to_continue(self.folder, self.settings.config["logs_dir"], self.command, saved=saved)
+
+    def _farewell(self, number: int) -> str:
+        name = signal.Signals(number).name
+        after = f" {self._after()}" if self.settings.train else ""
+        return f"stopped by {name}{after}; {self._how_to_continue()}"
+
+    def _ended(self) -> str:
+        return f"the run ended {self._after()}; {self._how_to_continue()}"
 
     def _open_log(self) -> None:
         """What was said while the objects were built goes to the run folder, and all that follows."""
@@ -111,25 +162,27 @@ class Session:
         parameters = f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters"
         if assembly.policy.lora is not None:
             parameters += f", {sum(p.numel() for p in trainable(model)) / 1e6:.2f} M of them trained"
-        _say(f"run folder: {self.folder}")
-        _say(
+        say(f"run folder: {self.folder}")
+        say(
             f"{settings.method.name} on {assembly.environment.name} with {assembly.policy.name} "
             f"({parameters}), seed {settings.seed}, "
             f"{settings.rollout.tasks_per_iteration} tasks x {settings.rollout.group_size} episodes per iteration"
         )
-        _say(
+        say(
             f"panel: {len(assembly.panel.tasks)} tasks of {assembly.panel.split}, content hash "
             f"{assembly.panel.content_hash[:12]}"
         )
         if self.checkpoint is not None:
             verb = "continuing from" if settings.train else "evaluating"
-            _say(f"{verb} {self.checkpoint}")
+            say(f"{verb} {self.checkpoint}")
+        if self.changed:
+            say(told(self.changed))
 
     def _conclude(self, results: list[EvaluationResult], iterations: int | None) -> None:
         write_results(self.folder, self.assembly, results, iterations=iterations, evaluation=self.evaluation)
         panel = self.assembly.panel
-        print(final_table(results, title=f"Success on {len(panel.tasks)} tasks of {panel.split}"), flush=True)
-        _say("Where to look:")
+        say(final_table(results, title=f"Success on {len(panel.tasks)} tasks of {panel.split}"))
+        say("Where to look:")
         for what, path, words in (
             ("curves", "tensorboard", "tensorboard --logdir {}"),
             ("episodes", EPISODES_FILE, "{}"),
@@ -137,9 +190,10 @@ class Session:
             ("checkpoint", LAST_CHECKPOINT, "{}"),
             ("figures", RESULTS_FILE, "{}"),
             ("settings", CONFIG_FILE, "{}"),
+            ("profile", PROFILE_FILE, "{}"),
         ):
             if (self.folder / path).exists():
-                _say(f"  {what:<11} {words.format(self.folder / path)}")
+                say(f"  {what:<11} {words.format(self.folder / path)}")
 
 
 def _early_log() -> MemoryHandler:
@@ -165,11 +219,6 @@ def _use_threads(threads: int | None) -> None:
     elif "OMP_NUM_THREADS" not in os.environ:
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         torch.set_num_threads(available or 1)
-
-
-def _say(text: str) -> None:
-    logging.getLogger(__name__).info("%s", text)
-    print(text, flush=True)
 
 
 def _named(agent: str, results: list[EvaluationResult]) -> list[EvaluationResult]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from lightning import Trainer
+from lightning import LightningModule, Trainer
 
 from sdar.callbacks.base import IterationCallback
 from sdar.learning.datamodule import Iteration
+from sdar.learning.logs import tolerated
 from sdar.learning.module import SDARModule
+from sdar.run.continuing import SETTINGS_KEY
 from sdar.run.folder import STATE_FILE, write_record
 
 
@@ -17,14 +21,21 @@ class RunState(IterationCallback):
 
     Args:
         directory: folder of the file.
+        settings: the run's, which go into its checkpoints: a run that continues from one tells what differs.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, settings: Mapping[str, Any]) -> None:
         self.directory = Path(directory)
+        self.settings = dict(settings)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
+        """Put the settings into the checkpoint."""
+        checkpoint[SETTINGS_KEY] = self.settings
 
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:  # noqa: ARG002
         """Replace the file; a reader never sees half of it."""
         if trainer.is_global_zero:
             limit = trainer.max_epochs
             of = limit if limit is not None and limit > 0 else None
-            write_record(self.directory / STATE_FILE, {"iteration": iteration.index + 1, "of": of})
+            with tolerated(str(self.directory / STATE_FILE)):
+                write_record(self.directory / STATE_FILE, {"iteration": iteration.index + 1, "of": of})

@@ -1,0 +1,30 @@
+"""What is written on the side must not end a training run: a full disk costs the log, not the weights."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from lightning.pytorch.loggers import Logger
+
+log = logging.getLogger(__name__)
+_told: set[str] = set()
+
+
+@contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """Let an error of the operating system pass with a warning, the first time for each ``what``."""
+    try:
+        yield
+    except OSError as error:
+        if what not in _told:
+            _told.add(what)
+            log.warning("%s cannot be written (%s); training goes on without it", what, error.strerror or error)
+
+
+def log_metrics(loggers: Sequence[Logger], metrics: Mapping[str, float], step: int) -> None:
+    """Hand metrics to every logger."""
+    for logger in loggers:
+        with tolerated(f"the log of {type(logger).__name__}"):
+            logger.log_metrics(dict(metrics), step=step)

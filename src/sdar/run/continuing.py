@@ -1,0 +1,73 @@
+"""What a run takes over from the run it continues, and what differs between the two."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from sdar.learning.logs import tolerated
+
+SETTINGS_KEY = "sdar_settings"
+"""Where the settings of its run lie in a checkpoint."""
+CURVES_FOLDER = "tensorboard"
+_OF_THE_RUN_ALONE = frozenset(
+    {"ckpt_path", "run_dir", "logs_dir", "name", "threads", "rank_timeout_minutes"}
+    | {"callbacks", "logger", "train", "evaluation"}
+)
+"""Settings that say where a run writes and how it is watched, not what it learns."""
+_SHOWN_AT_MOST = 12
+
+
+def differences(earlier: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Settings of learning that are not those of the continued run: name -> [its value, the present one]."""
+    was, now = dict(_flat(earlier)), dict(_flat(present))
+    return {
+        name: [was.get(name), now.get(name)] for name in sorted(was.keys() | now.keys()) if _differs(was, now, name)
+    }
+
+
+def told(found: Mapping[str, list[Any]]) -> str:
+    """One line about :func:`differences`."""
+    parts = [f"{name} {_short(was)} -> {_short(now)}" for name, (was, now) in found.items()]
+    more = f" and {len(parts) - _SHOWN_AT_MOST} more" if len(parts) > _SHOWN_AT_MOST else ""
+    shown = ", ".join(parts[:_SHOWN_AT_MOST])
+    return f"settings that differ from those of the run before, and hold from now on: {shown}{more}"
+
+
+def take_curves(checkpoint: Path, folder: Path, iterations: int) -> None:
+    """Copy the TensorBoard events of the continued run, so that the curves of this one begin where that one began.
+
+    Events after ``iterations``, those behind the checkpoint, are hidden: they will be written anew.
+    """
+    source = checkpoint.parent.parent / CURVES_FOLDER
+    target = folder / CURVES_FOLDER
+    if not source.is_dir() or source.resolve() == target.resolve():
+        return
+    with tolerated(str(target)):
+        target.mkdir(parents=True, exist_ok=True)
+        for file in sorted(source.glob("events.out.tfevents.*")):
+            shutil.copy2(file, target / file.name)
+        SummaryWriter(str(target), purge_step=iterations + 1).close()
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if not prefix and name in _OF_THE_RUN_ALONE:
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _differs(was: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
+    return name not in was or name not in now or was[name] != now[name]
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
