@@ -15,6 +15,7 @@ from sdar.config.fields import AtLeastOne, checked
 from sdar.environments import check_records as records
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
 from sdar.episode import Observation, StepOutcome, Task
+from sdar.errors import UserError
 from sdar.randomness import keyed_generator
 
 ODD_RESPONSES = (
@@ -72,18 +73,15 @@ def check_env(
     Raises :class:`EnvironmentCheckError` with all problems, and UserError for an argument out of range.
     """
     checker = _Checker(environment, seed)
-    checker.check_description()
-    tasks = checker.check_tasks(tasks_per_split)
-    for response in ODD_RESPONSES:
-        checker.projected(response)
-    if not checker.problems:  # otherwise there may be no tasks or actions to play
-        checker.check_play(tasks, min(max_steps, environment.max_turns))
-        checker.check_experts(tasks)
-        if unplayable is not None:
-            checker.check_unplayable(tasks[0], unplayable)
+    try:
+        checker.check_all(tasks_per_split, max_steps, unplayable)
+    except UserError:
+        raise
+    except Exception as error:  # whatever an environment does, it is told and not shown as a traceback
+        checker.problems.append(f"it raises {type(error).__name__}: {error}")
     if checker.problems:
         raise EnvironmentCheckError(str(getattr(environment, "name", "?")), list(dict.fromkeys(checker.problems)))
-    return CheckReport(len(tasks), checker.steps, checker.ends, checker.experts)
+    return CheckReport(checker.tasks, checker.steps, checker.ends, checker.experts)
 
 
 Start = Observation | StepOutcome
@@ -96,7 +94,20 @@ class _Checker:
         self.environment = environment
         self.seed = seed
         self.problems: list[str] = []
-        self.steps = self.ends = self.experts = 0
+        self.tasks = self.steps = self.ends = self.experts = 0
+
+    def check_all(self, per_split: int, max_steps: int, unplayable: Task | None) -> None:
+        """Everything, in the order in which one thing is needed for the next."""
+        self.note(records.description_problems(self.environment))
+        tasks = self.check_tasks(per_split)
+        self.tasks = len(tasks)
+        for response in ODD_RESPONSES:
+            self.projected(response)
+        if not self.problems:  # otherwise there may be no tasks or actions to play
+            self.check_play(tasks, min(max_steps, self.environment.max_turns))
+            self.check_experts(tasks)
+            if unplayable is not None:
+                self.check_unplayable(tasks[0], unplayable)
 
     def expect(self, condition: bool, problem: str) -> None:
         if not condition:
@@ -105,13 +116,7 @@ class _Checker:
     def note(self, problems: Iterable[str]) -> None:
         self.problems.extend(problems)
 
-    # Description, tasks, projection ----------------------------------------------------------------------------
-
-    def check_description(self) -> None:
-        name, max_turns = getattr(self.environment, "name", None), getattr(self.environment, "max_turns", None)
-        self.expect(isinstance(name, str) and bool(name), f"name must be a non-empty string, got {name!r}")
-        is_count = isinstance(max_turns, int) and max_turns >= 1
-        self.expect(is_count, f"max_turns must be an integer >= 1, got {max_turns!r}")
+    # Tasks, projection -----------------------------------------------------------------------------------------
 
     def check_tasks(self, per_split: int) -> list[Task]:
         """Check every task and return a few of each split."""

@@ -17,10 +17,8 @@ from typing import Any
 import numpy as np
 
 from sdar.environments.base import Projection
+from sdar.environments.check_records import LARGEST_REWARD
 from sdar.episode import EndReason, Observation, StepOutcome
-
-LARGEST_REWARD = 1e12
-"""Beyond it, squares of returns and sums over turns leave what float32 holds."""
 
 
 class AnswerError(ValueError):

@@ -34,13 +34,21 @@ _LONGEST_ERROR = 500
 """Characters of an error's text that are kept."""
 
 
-def error_outcome(error: BaseException | str, end: EndReason = EndReason.ERROR_ENVIRONMENT) -> StepOutcome:
+class Misbehaviour(StepOutcome):
+    """The error of an environment that raised, answered nonsense or did not answer, and did not report it itself."""
+
+
+def error_outcome(
+    error: BaseException | str,
+    end: EndReason = EndReason.ERROR_ENVIRONMENT,
+    kind: type[StepOutcome] = StepOutcome,
+) -> StepOutcome:
     """A done outcome without reward that carries an error, as one line that any terminal may show."""
     text = error if isinstance(error, str) else _told(error)
     text = printable(" ".join(text.split()))
     if len(text) > _LONGEST_ERROR:
         text = text[: _LONGEST_ERROR - 3] + "..."
-    return StepOutcome(NOTHING, reward=0.0, done=True, success=False, end=end, error=text)
+    return kind(NOTHING, reward=0.0, done=True, success=False, end=end, error=text)
 
 
 def _told(error: BaseException) -> str:
@@ -61,7 +69,7 @@ def guarded(call: Callable[[], T]) -> T | StepOutcome:
         raise
     except BaseException as error:  # an environment may raise anything; the episode's end reason records it
         log.debug("the environment raised an error", exc_info=True)
-        return error_outcome(error)
+        return error_outcome(error, kind=Misbehaviour)
 
 
 class GuardedPool(AbstractContextManager["GuardedPool"]):
@@ -126,7 +134,7 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
             return self._worker.call(call)
         except TooLateError:
             self._late += 1
-            self._given_up = error_outcome(f"{name} did not answer within {self._timeout_s:g} s")
+            self._given_up = error_outcome(f"{name} did not answer within {self._timeout_s:g} s", kind=Misbehaviour)
             pool, self._pool, self._worker = self._pool, None, Worker(self._timeout_s)
             if pool is not None:
                 _close(pool.pool, self._worker, _RELEASE_S)

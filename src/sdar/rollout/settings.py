@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from sdar.config.fields import AtLeastOne, Count, Fraction, NotNegative, Positive, settings
+from sdar.config.fields import AtLeastOne, Count, Fraction, Positive, Temperature, settings
 
 Context = Literal["append", "window"]
 
@@ -18,13 +18,13 @@ ENVIRONMENT_TIMEOUT_S = 600.0
 class SamplingConfig:
     """Filters of the next-token distribution. A model's own generation defaults are ignored.
 
-    ``temperature``          0 means greedy
+    ``temperature``          0, which is greedy, or in [0.01, 100]
     ``top_p``                1 keeps every token
     ``top_k``                0 keeps every token
     ``max_response_tokens``  longest response, end token included
     """
 
-    temperature: NotNegative = 1.0
+    temperature: Temperature = 1.0
     top_p: Annotated[float, Gt(0), Le(1)] = 1.0
     top_k: Count = 0
     max_response_tokens: AtLeastOne = 512

@@ -20,10 +20,12 @@ from sdar.run.folder import RESULTS_FILE, write_record
 def play_baselines(assembly: Assembly, seed: int) -> list[EvaluationResult]:
     """Random admissible agent, the environment's own baselines and expert, where it has them."""
     environment, tasks, panel_hash = assembly.environment, assembly.panel.tasks, assembly.panel.content_hash
+    timeout_s = assembly.eval_collector.settings.environment_timeout_s
+    plans = environment.baselines()
     played = {
-        "random admissible agent": play_random(environment, tasks, seed),
-        **{name: play_plans(environment, tasks, plan) for name, plan in environment.baselines().items()},
-        "expert": play_expert(environment, tasks),
+        "random admissible agent": play_random(environment, tasks, seed, timeout_s=timeout_s),
+        **{name: play_plans(environment, tasks, plan, timeout_s=timeout_s) for name, plan in plans.items()},
+        "expert": play_expert(environment, tasks, timeout_s=timeout_s),
     }
     return [summarise(name, episodes, panel_hash) for name, episodes in played.items() if episodes is not None]
 
