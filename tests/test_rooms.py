@@ -23,13 +23,13 @@ FLOORS = (
     ("rollout",),
     ("policy",),
     ("environments", "skills", "objective"),
-    ("config", "episode", "randomness", "processes"),
+    ("config", "episode", "files", "randomness", "processes"),
     ("errors",),
-    ("printable",),
+    ("printable", "streams"),
 )
 """From top to bottom: a room may import from lower floors; rooms on one floor form no circle."""
 
-LOOSE = {"episode", "errors", "printable", "processes", "randomness"}
+LOOSE = {"episode", "errors", "files", "printable", "processes", "randomness", "streams"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import gc
+import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Concatenate, NoReturn, ParamSpec
 
 from sdar.printable import printable
+from sdar.streams import outlive_readers
 
 USER_ERROR = 2
 """Exit code of a mistake of the user."""
@@ -17,6 +20,9 @@ FAILED = 1
 INTERRUPTED = 130
 """Exit code after Ctrl-C."""
 
+_LONGEST = 499
+_LONG_WORD = re.compile(r"(\S{100})\S{100,}(\S{50})")
+
 P = ParamSpec("P")
 
 
@@ -24,8 +30,17 @@ class UserError(Exception):
     """A setting, a file or an argument is wrong.
 
     The message is one sentence that names the setting, what it must be and what it got. The command line prints it
-    without a traceback and ends with exit code 2.
+    without a traceback and ends with exit code 2. What is too long for a sentence, such as a value of 100,000 letters,
+    is cut in the middle.
     """
+
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*(_brief(part) if isinstance(part, str) else part for part in parts))
+
+
+def _brief(text: str) -> str:
+    text = _LONG_WORD.sub(r"\1...\2", " ".join(printable(text).split("\n")))
+    return text if len(text) < _LONGEST else f"{text[: _LONGEST - 200]} ... {text[-180:]}"
 
 
 class RunFailed(Exception):  # noqa: N818 - what has happened, not a kind of mistake
@@ -34,6 +49,20 @@ class RunFailed(Exception):  # noqa: N818 - what has happened, not a kind of mis
     The message is one sentence that says what was saved and how to go on. The command line prints it without a
     traceback and ends with exit code 1.
     """
+
+
+class Stopped(BaseException):
+    """A signal asked this process to end. No Exception: what guards against errors must not take it for one.
+
+    ``number``  of the signal; the exit code is 128 plus it
+    The message is one sentence; empty: another process of the run says it.
+    """
+
+    def __init__(self, number: int, message: str | None = None) -> None:
+        name = signal.Signals(number).name
+        super().__init__(f"stopped by {name} before anything was saved" if message is None else message)
+        self.number = number
+        self.code = 128 + number
 
 
 def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Concatenate[Sequence[str], P], int]:
@@ -49,6 +78,10 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
         except RunFailed as error:
             print(f"error: {printable(str(error))}", file=sys.stderr)
             return FAILED
+        except Stopped as stopped:
+            if str(stopped):
+                print(printable(str(stopped)), file=sys.stderr, flush=True)
+            return stopped.code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
@@ -58,6 +91,7 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
 
 def run_command(main: Callable[[Sequence[str]], int]) -> NoReturn:
     """Run a command with the arguments of this process, and end the process with its exit code."""
+    outlive_readers()
     code = main(sys.argv[1:])
     if code == USER_ERROR:
         gc.freeze()  # a fifth of the time of a refusal would go into looking for garbage once more

@@ -7,7 +7,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,8 @@ from sdar.config.command_line import CommandLine, help_text, options, parse_comm
 from sdar.config.plugins import allowing
 from sdar.config.sources import config_folder
 from sdar.errors import UserError, command, run_command
-from sdar.processes import cores, is_first_process
+from sdar.processes import cores, is_first_process, launched_from_outside, wait_passively
+from sdar.run.signals import StopSignals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,6 +40,7 @@ def cli() -> None:
 @command
 def main(arguments: Sequence[str]) -> int:
     """Run a command line; returns the exit code: 0, or 2 for a mistake of the user, told in one sentence."""
+    wait_passively()
     collects = gc.isenabled()
     gc.disable()  # a refusal takes half a second, of which looking for garbage would be a tenth
     try:
@@ -60,17 +63,36 @@ def _run(line: CommandLine, arguments: Sequence[str]) -> int:
         config = _composed(line, line.overrides)
         _show(config, line.resolve)
         _remark(config)
-    elif _is_started_by_strategy():
-        _join_run()
     else:
-        now = datetime.now()
-        _lead(_settings(_composed(line, line.overrides), now), now, arguments)
+        with StopSignals().held() as signals:
+            if _is_started_by_strategy():
+                _join_run(signals)
+            else:
+                now = datetime.now()
+                config = _composed(line, line.overrides)
+                with _folder_taken(config, now):
+                    settings = _settings(config, now)
+                    _check_nodes(settings.config)
+                    _lead(settings, now, arguments, signals)
     return 0
 
 
 def _program() -> str:
     name = Path(sys.argv[0]).name
     return name if name in ("train.py", "sdar-train") else "sdar train"
+
+
+def _started_by() -> list[str]:
+    """The program, and what started it, as one types it."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is not None and spec.name == "sdar.commands.train":
+        program = ["python", "-m", spec.name]
+    else:
+        program = ["python", sys.argv[0]] if _program() == "train.py" else _program().split()
+    launched = launched_from_outside()
+    if launched is None or launched.world_size == 1:
+        return program
+    return ["torchrun", "...", sys.argv[0]] if "TORCHELASTIC_RUN_ID" in os.environ else ["srun", "...", *program]
 
 
 def _composed(line: CommandLine, overrides: Sequence[str]) -> DictConfig:
@@ -102,7 +124,7 @@ def _remark(config: DictConfig) -> None:
 
 
 def _settings(config: DictConfig, now: datetime) -> RunSettings:
-    """The validated settings of a new run, its folder chosen (and not yet made).
+    """The validated settings of a new run, its folder chosen (and not made here).
 
     Where several processes were started from outside, the first one's folder is the run's: the others write nothing,
     and the trainer tells them where checkpoints go.
@@ -120,6 +142,40 @@ def _settings(config: DictConfig, now: datetime) -> RunSettings:
     if is_first_process() and (Path(settings.config["run_dir"]) / RUN_FILE).exists():
         raise UserError(f"run_dir={settings.config['run_dir']} holds a run already; set another folder")
     return settings
+
+
+@contextmanager
+def _folder_taken(config: DictConfig, now: datetime) -> Iterator[None]:
+    """Make the folder of a new run before any work, so that no other run gets it; one that is refused leaves none."""
+    from sdar.run.folder import check_writable, make_run_folder
+    from sdar.run.rules.names import check_name
+
+    if config.get("run_dir") is not None or not is_first_process():
+        yield
+        return
+    logs_dir, name = _text(config, "logs_dir"), _text(config, "name")
+    check_name(name)
+    check_writable("logs_dir", logs_dir)
+    with _left_clean(Path(logs_dir) / name):
+        try:
+            folder = make_run_folder(logs_dir, name, now)
+        except OSError as error:
+            raise UserError(f"logs_dir={logs_dir}: no folder can be made there ({error.strerror or error})") from error
+        config["run_dir"] = str(folder)
+        with _left_clean(folder, made=True):
+            yield
+
+
+@contextmanager
+def _left_clean(folder: Path, *, made: bool = False) -> Iterator[None]:
+    """Remove in the end what is empty of a folder and its parents and was not there before (or was just ``made``)."""
+    new = [folder] if made else [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            for place in new:
+                place.rmdir()
 
 
 def _text(config: DictConfig, name: str) -> str:
@@ -142,20 +198,37 @@ def _check_machine(config: Mapping[str, Any]) -> None:
     for group in ("logger", "callbacks"):
         for name, node in config[group].items():
             for folder in _OUTPUT_FOLDERS & (node or {}).keys():
-                check_writable(f"{group}.{name}.{folder}", node[folder])
+                if node[folder] is not None:  # null: the run's own folder
+                    check_writable(f"{group}.{name}.{folder}", node[folder])
+
+
+def _check_nodes(config: Mapping[str, Any]) -> None:
+    """Refuse several nodes where no launcher has started this process, and nothing says where the others are."""
+    nodes = config["trainer"].get("num_nodes", 1)
+    if nodes > 1 and launched_from_outside() is None and "MASTER_ADDR" not in os.environ:
+        raise UserError(
+            f"trainer.num_nodes={nodes}, but this process was started alone; start it on every node with torchrun or "
+            "srun (docs/scaling.md), or set trainer.num_nodes=1"
+        )
 
 
 def _multirun(line: CommandLine) -> int:
     """Every combination in a process of its own, by Hydra's launchers; all are validated before the first starts."""
     from sdar.compare.launching import choose_launcher, job_record, last_line, launch
-    from sdar.config.compose import parse, sweep
+    from sdar.config.compose import sweep
     from sdar.run.folder import make_run_folder
 
     own = [text for text in line.overrides if not text.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher."))]
     chosen = [text for text in line.overrides if text not in own]
-    name = next((str(parse([text])[0].value()) for text in chosen if text.lstrip("+").startswith("hydra/")), None)
+    name = next((text.partition("=")[2] for text in chosen if text.lstrip("+").startswith("hydra/")), None)
     combinations = sweep(own)
     composed = [_composed(line, overrides) for overrides in combinations]
+    if line.show:
+        for overrides, config in zip(combinations, composed, strict=True):
+            print(f"--- # {' '.join(overrides)}")
+            _show(config, line.resolve)
+            _remark(config)
+        return 0
     run_dirs = [None if config.get("run_dir") is None else _text(config, "run_dir") for config in composed]
     for run_dir in filter(None, run_dirs):
         if run_dirs.count(run_dir) > 1:
@@ -186,7 +259,7 @@ def _is_started_by_strategy() -> bool:
     return "LOCAL_RANK" in os.environ and _FOLDER_VARIABLE in os.environ
 
 
-def _join_run() -> None:
+def _join_run(signals: StopSignals) -> None:
     """Train in a run that another process leads: its folder says which."""
     from omegaconf import OmegaConf
 
@@ -196,26 +269,33 @@ def _join_run() -> None:
 
     gc.enable()
     _quiet()
-    Session(validate(OmegaConf.create(read_config(Path(os.environ[_FOLDER_VARIABLE])))), leader=False).run()
+    settings = validate(OmegaConf.create(read_config(Path(os.environ[_FOLDER_VARIABLE]))))
+    signals.farewell = _silent
+    Session(settings, leader=False, signals=signals, command=[*_started_by(), *sys.argv[1:]]).run()
 
 
-def _lead(settings: RunSettings, started: datetime, arguments: Sequence[str]) -> None:
+def _silent(number: int) -> str:  # noqa: ARG001
+    """What a process says of a signal that is not the one to speak."""
+    return ""
+
+
+def _lead(settings: RunSettings, started: datetime, arguments: Sequence[str], signals: StopSignals) -> None:
     """One run. Heavy packages are imported here, so that --help and most mistakes answer at once."""
     from sdar.run.folder import occupied, write_run_folder
     from sdar.run.session import Session
 
     gc.enable()
     _quiet()
+    words = [*_started_by(), *arguments]
     if not is_first_process():
-        Session(settings, leader=False).run()
+        signals.farewell = _silent
+        Session(settings, leader=False, signals=signals, command=words).run()
         return
-    session = Session(settings, leader=True)
-    with occupied(session.folder) as ours:
+    folder = Path(settings.config["run_dir"])
+    with _left_clean(folder), occupied(folder) as ours:
         if not ours:
-            raise UserError(
-                f"run_dir={session.folder} is taken by another run that started in the same second; start again, or "
-                "set run_dir=PATH"
-            )
+            raise UserError(f"run_dir={folder} is taken by another run; wait for its end, or set another folder")
+        session = Session(settings, leader=True, signals=signals, command=words)
         write_run_folder(
             session.folder,
             settings.config,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from sdar.config.fields import AtLeastOne
 
@@ -37,11 +37,12 @@ class Configuration:
     ``name``       folder under ``logs_dir``
     ``seed``       of tasks and sampled tokens; the same seed gives the same curve
     ``train``      False: only evaluate ``ckpt_path``, or the start weights
-    ``ckpt_path``  a checkpoint, or ``last``: continue from it
+    ``ckpt_path``  a checkpoint, or ``last``: continue from it; ``last_or_new``: start afresh where there is none
     ``domain``     names the shipped skills and the shipped tiny model that belong to the environment
     ``skills``     the library that teachers read: a shipped one by its name, or a folder
     ``run_dir``    folder of this run; null: ``<logs_dir>/<name>/<date>_<time>``
     ``threads``    CPU threads of torch; null: as many as there are cores
+    ``rank_timeout_minutes``  with several processes, the run ends when one gives no sign of life for so long
     """
 
     name: str
@@ -53,6 +54,7 @@ class Configuration:
     skills: str
     run_dir: str | None
     threads: AtLeastOne | None
+    rank_timeout_minutes: Annotated[float, Gt(0), Le(1440)]
     trainer: Trainer
     gate: Gate
     divergence: Divergence

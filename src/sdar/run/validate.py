@@ -16,8 +16,8 @@ from sdar.config.paths import check_paths
 from sdar.config.signatures import find
 from sdar.config.words import shown
 from sdar.errors import UserError
-from sdar.run.folder import LAST_CHECKPOINT
-from sdar.run.rules.names import check_name
+from sdar.run.folder import LAST, LAST_CHECKPOINT, LAST_OR_NEW
+from sdar.run.rules.names import check_logger, check_name
 from sdar.run.rules.renamed import check_renamed
 from sdar.run.rules.trainer import check_trainer
 
@@ -108,6 +108,8 @@ def check_names(plain: Mapping[str, Any]) -> None:
     check_trainer(plain)
     check_paths(plain)
     check_name(plain["name"])
+    for name, node in plain["logger"].items():
+        check_logger(name, node or {})
     _check_checkpoint(plain["ckpt_path"])
 
 
@@ -119,7 +121,7 @@ def _check_objects(nodes: Any, path: str) -> None:
 
 
 def _check_checkpoint(path: str | None) -> None:
-    if path is None or path == "last":
+    if path is None or path in (LAST, LAST_OR_NEW):
         return
     if not Path(path).exists():
         raise UserError(f"ckpt_path={path}: there is no such file; it must be a checkpoint, 'last' or null")

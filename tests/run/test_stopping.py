@@ -1,0 +1,193 @@
+"""Whole runs that are asked to stop, or lose a process or their reader: one sentence, the right code, bounded time."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parents[2]
+ALONE = (
+    *("experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "evaluation.panel_size=2"),
+    *("evaluation.every_n_iterations=500", "evaluation.baselines=false", "threads=1", "trainer.max_epochs=500"),
+)
+TWO = (*ALONE, "trainer=ddp", "trainer.accelerator=cpu", "rollout.tasks_per_iteration=2")
+
+
+class Run:
+    """A run in a process group of its own, whose output is read while it goes on."""
+
+    def __init__(self, folder: Path, command: Sequence[str], environ: dict[str, str]) -> None:
+        self.out, self.err = folder / "out.txt", folder / "err.txt"
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=os.environ | environ, stdout=out, stderr=err, start_new_session=True
+            )
+
+    def wait_for(self, text: str) -> None:
+        self.until(lambda: text in self.out.read_text())
+
+    def until(self, true: Callable[[], bool]) -> None:
+        end = time.monotonic() + 200
+        while not true():
+            assert self.process.poll() is None, self.out.read_text()[-2000:] + self.err.read_text()[-4000:]
+            assert time.monotonic() < end, "nothing happened"
+            time.sleep(0.05)
+
+    def code(self, seconds: float = 60) -> int:
+        return self.process.wait(timeout=seconds)
+
+    def sentence(self) -> str:
+        """The one line on standard error, warnings aside."""
+        lines = [line for line in self.err.read_text().splitlines() if not line.startswith("WARNING: ")]
+        assert len(lines) == 1, self.err.read_text()
+        return lines[0]
+
+    def other_rank(self) -> int:
+        """The process that the trainer has started."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return next(int(pid) for pid in children if "train.py" in Path(f"/proc/{pid}/cmdline").read_text())
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    # A process inherits ignored signals; a shell in the background ignores SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    runs: list[Run] = []
+
+    def starting(*overrides: str, launcher: Sequence[str] = (sys.executable,), **environ: str) -> Run:
+        runs.append(Run(tmp_path, [*launcher, str(ROOT / "train.py"), *overrides], {"OMP_NUM_THREADS": "1"} | environ))
+        return runs[-1]
+
+    yield starting
+    signal.signal(signal.SIGINT, before)
+    for run in runs:
+        if run.process.poll() is None:
+            os.killpg(run.process.pid, signal.SIGKILL)
+            run.process.wait()
+
+
+def only_run(folder: Path) -> Path:
+    (found,) = (folder / "logs" / "smoke").iterdir()
+    return found
+
+
+def test_sigterm_stops_a_run_between_turns_and_slurm_starts_it_again_where_it_was(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    """A job that is requeued has the same command line: the first start has nothing to continue from."""
+    slurm = {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_ID": "7"}
+    slurm |= {"SLURM_JOB_NAME": "train", "SLURM_NTASKS_PER_NODE": "1"}
+    run = start(*ALONE, "ckpt_path=last_or_new", **slurm)
+    run.wait_for("iteration   2/500")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.code() == 143
+    sentence = run.sentence()
+    assert sentence.startswith("stopped by SIGTERM after iteration ")
+    done = int(sentence.split()[5])
+    assert f"{done} of 500; continue with: python " in sentence
+    assert sentence.endswith(" trainer.max_epochs=500 ckpt_path=last")
+    state = json.loads((only_run(tmp_path) / "state.json").read_text())
+    assert state == {"iteration": done, "of": 500, "stopped": "SIGTERM"}
+    assert "stopped by SIGTERM" in (only_run(tmp_path) / "run.log").read_text()
+
+    run = start(*ALONE, "ckpt_path=last_or_new", f"trainer.max_epochs={done + 1}", **slurm)
+    assert run.code(200) == 0
+    assert f"iteration {done + 1}/{done + 1}" in run.out.read_text()
+
+
+def test_ctrl_c_before_the_first_iteration_ends_at_once_and_leaves_no_lock(start: Callable[..., Run]) -> None:
+    run = start(*ALONE, "run_dir=mine")
+    run.wait_for("panel: ")
+    os.killpg(run.process.pid, signal.SIGINT)
+    assert run.code(20) == 130
+    assert run.sentence().startswith("stopped by SIGINT before the first iteration was finished; start again with: ")
+    assert "run_dir" not in run.sentence()
+
+
+def test_two_ranks_stop_together_when_one_of_them_is_asked(start: Callable[..., Run], tmp_path: Path) -> None:
+    run = start(*TWO)
+    run.wait_for("iteration   1/500")
+    os.kill(run.other_rank(), signal.SIGTERM)
+    assert run.code() == 143
+    sentence = run.sentence()
+    assert sentence.startswith("stopped by SIGTERM after iteration ")
+    assert sentence.endswith("ckpt_path=last")
+    assert list((only_run(tmp_path) / "checkpoints").glob("last.ckpt"))
+    assert not (only_run(tmp_path) / ".ranks").exists()
+
+
+def test_a_process_that_is_killed_is_named_by_the_others(start: Callable[..., Run]) -> None:
+    run = start(*TWO)
+    run.wait_for("iteration   1/500")
+    other = run.other_rank()
+    os.kill(other, signal.SIGKILL)
+    assert run.code() == 1
+    sentence = run.sentence()
+    assert sentence.startswith(f"error: rank 1 (process {other} on ")
+    assert ") was killed; the run ended after iteration " in sentence
+    assert sentence.endswith("ckpt_path=last")
+
+
+def test_a_process_that_is_held_is_named_after_the_limit(start: Callable[..., Run]) -> None:
+    run = start(*TWO, "rank_timeout_minutes=0.1")
+    run.wait_for("iteration   1/500")
+    other = run.other_rank()
+    os.kill(other, signal.SIGSTOP)
+    assert run.code() == 1
+    assert f"rank 1 (process {other} on " in run.sentence()
+    assert "no sign of life for rank_timeout_minutes=0.1; the run ended after iteration " in run.sentence()
+
+
+def test_torchrun_passes_a_signal_on_and_all_ranks_stop(start: Callable[..., Run], tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    run = start(*TWO, launcher=torchrun)
+    run.wait_for("iteration   1/500")
+    os.kill(run.process.pid, signal.SIGTERM)
+    assert run.code() != 0
+    told = run.err.read_text()
+    assert told.count("stopped by SIGTERM after iteration ") == 1
+    assert "torchrun ... " in told
+    assert list((only_run(tmp_path) / "checkpoints").glob("last.ckpt"))
+
+
+def test_a_run_outlives_its_reader_and_letters_without_a_code(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    (tmp_path / "früh").mkdir()
+    reader = [ROOT / "train.py", *ALONE, "trainer.max_epochs=1", "logs_dir=früh"]
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", '"$0" "$@" | head -1', sys.executable, *map(str, reader)],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+        timeout=200,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("run folder: fr\\xfch/smoke/")
+    assert list((tmp_path / "früh").glob("smoke/*/results.json"))
+
+
+def test_runs_that_start_in_one_second_get_a_folder_each_and_an_early_end_has_a_reason(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    stopping = "callbacks.early={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: rollout/entropy"
+    early = f"{stopping}, stopping_threshold: 99, check_on_train_epoch_end: true}}"
+    runs = [start(*ALONE, f"+{early}", "name=smoke") for _ in range(2)]
+    assert [run.code(200) for run in runs] == [0, 0]
+    folders = list((tmp_path / "logs" / "smoke").iterdir())
+    assert len(folders) == 2
+    for folder in folders:
+        said = (folder / "run.log").read_text()
+        assert "training ended after iteration 1 of 500: Stopping threshold reached: rollout/entropy" in said
