@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -108,6 +110,25 @@ def test_a_damaged_file_is_one_sentence(damage: str, tmp_path: Path) -> None:
     (_save(tmp_path) / damage).write_text("{ damaged")
     with pytest.raises(UserError, match="cannot be loaded"):
         hf_model(str(tmp_path))
+
+
+@pytest.mark.parametrize(("build", "setting"), [(tiny_model, "path"), (hf_model, "name")])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_not_finite_are_refused(build: Any, setting: str, value: float, tmp_path: Path) -> None:
+    model = tiny_random_model()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[3, 4] = value
+    with pytest.raises(UserError, match=rf"^model\.{setting}: the weights of .* are not finite \(.*up_proj") as caught:
+        build(str(_save(tmp_path, model)))
+    assert "\n" not in str(caught.value)
+
+
+def test_logits_that_overflow_are_refused(tmp_path: Path) -> None:
+    model = tiny_random_model()
+    with torch.no_grad():
+        model.model.norm.weight.fill_(3e38)
+    with pytest.raises(UserError, match=r"gives logits that are not finite, although its weights are"):
+        hf_model(str(_save(tmp_path, model)))
 
 
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
+from sdar.errors import RunFailed
 from sdar.policy.sampling import TokenSampler
 
 
@@ -54,3 +57,17 @@ def test_temperature_0_takes_the_most_likely_token() -> None:
 def test_impossible_settings_are_named(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         TokenSampler(**setting)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sampler", [TokenSampler(), TokenSampler(0.0), TokenSampler(0.5, 0.9), TokenSampler(1, 1, 3)])
+def test_logits_that_are_not_finite_are_told_and_excluded_tokens_are_not(sampler: TokenSampler) -> None:
+    uniforms = torch.full((4,), 0.5, dtype=torch.float64)
+    logits = _logits()
+    logits[:, 10:] = -math.inf
+    assert (sampler.sample(logits, uniforms) < 10).all()
+    for column, value in ((3, math.nan), (3, math.inf), (slice(None), -math.inf)):
+        broken = logits.clone()
+        broken[2, column] = value
+        with pytest.raises(RunFailed, match="logits are not finite") as caught:
+            sampler.sample(broken, uniforms)
+        assert "\n" not in str(caught.value)

@@ -73,13 +73,14 @@ def _finished(model: PreTrainedModel, logits: Tensor, temperature: float) -> Ten
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off temporarily; the model's mode is restored afterwards."""
-    training = model.training
+    """Switch dropout off temporarily; the mode of every module is restored afterwards."""
+    modes = [(part, part.training) for part in model.modules()]
     model.train(False)
     try:
         yield
     finally:
-        model.train(training)
+        for part, training in modes:
+            part.training = training
 
 
 @torch.no_grad()

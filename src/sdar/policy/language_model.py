@@ -13,8 +13,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from sdar.config.fields import checked
-from sdar.errors import UserError
+from sdar.errors import RunFailed, UserError
 from sdar.policy.chat import ChatFormat
+from sdar.policy.checkpoint_file import first_not_finite
+from sdar.policy.dropout import remove_dropout
 from sdar.policy.forward import split_forward_error
 from sdar.policy.generation import TurnGenerator
 from sdar.policy.lora import LoraSettings, add_adapters
@@ -127,7 +129,7 @@ def load_model(
     enable_thinking: bool = False,
     lora: LoraSettings | None = None,
 ) -> LanguageModel:
-    """Load a model from ``source``, check that it can play, and add adapters if there are any.
+    """Load a model from ``source`` without its dropout, check that it can play, and add adapters if there are any.
 
     ``name`` is the user's name for it, and ``setting`` where it was given; UserErrors name both.
     """
@@ -155,9 +157,14 @@ def load_model(
             f"{setting}: the tokenizer of {name!r} has {len(tokenizer)} tokens, but its model has only "
             f"{model.get_input_embeddings().weight.shape[0]}; use a model with its own tokenizer"
         )
+    if broken := first_not_finite(dict(model.named_parameters())):
+        raise UserError(
+            f"{setting}: the weights of {name!r} are not finite ({broken}); use a model without nan and inf"
+        )
     tokenizer.name_or_path = name
     chat = ChatFormat.from_tokenizer(tokenizer, enable_thinking=enable_thinking)
     model.train(False)
+    remove_dropout(model)
     _check_playable(model, chat.end_id, f"{setting}: {name!r}")
     content_hash = weights_hash(model)
     if lora is not None:
@@ -180,14 +187,20 @@ def _check_playable(model: PreTrainedModel, end_id: int, who: str) -> None:
     """Compare the policy's computation in parts with the model's own forward pass, on a few tokens."""
     rows = [[end_id, 1, 2, 3, 4], [end_id, 5, 6]]
     try:
-        halves = max(split_forward_error(model, torch.tensor([row])) for row in rows)
-        error = max(halves, _cached_shortfall(model, rows, end_id))
+        # First: it raises where logits are not finite, and so cannot be compared.
+        shortfall = _cached_shortfall(model, rows, end_id)
+        error = max([shortfall, *(split_forward_error(model, torch.tensor([row])) for row in rows)])
     except (TypeError, AttributeError, ValueError, IndexError, RuntimeError, NotImplementedError) as problem:
         raise UserError(
             f"{who} does not run with separate hidden states and a custom key/value cache ({type(problem).__name__}: "
             f"{str(problem).splitlines()[0] if str(problem) else ''}); use a decoder with plain attention"
         ) from problem
-    if error > _PROBE_TOLERANCE[model.dtype]:
+    except RunFailed as problem:
+        raise UserError(
+            f"{who} gives logits that are not finite, although its weights are; use model.dtype=float32, or a model "
+            "whose activations do not overflow"
+        ) from problem
+    if not error <= _PROBE_TOLERANCE[model.dtype]:
         raise UserError(
             f"{who} computes different logits in one pass and in parts (by {error:.3g}), so sampled and scored "
             "probabilities would differ; use a decoder with plain attention and a plain output head"

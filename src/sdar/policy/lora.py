@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sdar.config.fields import AtLeastOne, BelowOne, Positive, settings
+from sdar.config.words import shown
 from sdar.errors import UserError
 from sdar.policy.trainable import trainable
 
@@ -31,8 +32,9 @@ class LoraSettings:
 
     ``rank``            of each update
     ``alpha``           an update is scaled by alpha / rank
-    ``dropout``         of an adapter's input, during the update only. Above 0 the ratio of the first optimizer step is
-                        no longer exactly 1, because old log-probs are scored without dropout
+    ``dropout``         of an adapter's input, during the update only; drawn from (seed, iteration, optimizer step,
+                        micro-batch, rank). Above 0 the ratio of the first optimizer step is no longer exactly 1,
+                        because old log-probs are scored without dropout
     ``target_modules``  names (or ends of dotted names) of linear layers; all-linear: all but the output head
     """
 
@@ -40,6 +42,11 @@ class LoraSettings:
     alpha: Positive = 32.0
     dropout: BelowOne = 0.0
     target_modules: Sequence[str] | str = ALL_LINEAR
+
+    def __post_init__(self) -> None:
+        """Refuse adapters of nothing."""
+        if not self.target_modules or not all(self.target_modules):
+            raise UserError(f"model.lora.target_modules must name layers, got {shown(self.target_modules)}")
 
     def record(self) -> dict[str, Any]:
         """As plain values, for checkpoints."""

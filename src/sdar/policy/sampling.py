@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sdar.errors import RunFailed
+
 _LARGEST_UNIFORM = 1.0 - 2.0**-40
 """Keeps ``uniform * total`` below ``total`` in float64, so a token of probability 0 is never drawn."""
 
@@ -37,10 +39,16 @@ class TokenSampler:
             raise ValueError(f"top_k must be >= 0, got {self.top_k}")
 
     def sample(self, logits: Tensor, uniforms: Tensor) -> Tensor:
-        """Tokens [B] from float32 logits [B, V] and float64 uniforms [B] in [0, 1)."""
+        """Tokens [B] from float32 logits [B, V] and float64 uniforms [B] in [0, 1).
+
+        A logit of -inf is a token that is never drawn. Raises RunFailed for a row with nan, +inf or nothing to draw.
+        """
         if self.temperature == 0:
-            return logits.argmax(dim=-1)
+            tokens = logits.argmax(dim=-1)
+            _check_finite(logits.gather(-1, tokens[:, None]))
+            return tokens
         cumulative = self.probabilities(logits).cumsum(dim=-1, dtype=torch.float64)
+        _check_finite(cumulative[:, -1].log())
         targets = uniforms.clamp(max=_LARGEST_UNIFORM)[:, None] * cumulative[:, -1:]
         return torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
 
@@ -58,3 +66,12 @@ class TokenSampler:
             outside[:, 0] = False
             probs = probs.masked_fill(torch.zeros_like(outside).scatter(-1, order, outside), 0.0)
         return probs
+
+
+def _check_finite(values: Tensor) -> None:
+    """RunFailed unless all values, one of each row, are finite."""
+    if not bool(torch.isfinite(values).all()):
+        raise RunFailed(
+            "the policy's logits are not finite, so no token can be drawn: its weights are not finite, or overflow; "
+            "take an earlier checkpoint, and train with a lower optimizer.learning_rate"
+        )
