@@ -36,6 +36,7 @@ TAGS = [
     "loss/kl",
     "loss/entropy",
     "train/grad_norm",
+    "train/skipped_steps",
     "train/clip_fraction",
     "train/approx_kl",
     "objective/gate_mean",

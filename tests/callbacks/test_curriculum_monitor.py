@@ -27,6 +27,7 @@ HEALTHY = {
         ("rollout/response_truncated_fraction", 0.5, "length limit"),
         ("rollout/equal_group_fraction", 1.0, "all returns are equal"),
         ("rollout/end/error_environment", 0.2, "ended by an error"),
+        ("train/skipped_steps", 1, "1 optimizer steps were skipped"),
     ],
 )
 def test_an_alarm_sounds_once_when_its_condition_lasts(tag, value, words):

@@ -7,6 +7,7 @@ The folder holds ``recorded.pkl`` and ``alone.ckpt`` of one process; each case l
 
 from __future__ import annotations
 
+import math
 import pickle
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from sdar.evaluation.panel import make_panel
 from sdar.learning.datamodule import Iteration, RolloutDataModule
 from sdar.learning.strategies import fully_sharded
 from sdar.learning.supervision import SolvedEpisodes
+from sdar.objective.estimator import AdvantageEstimator
 from sdar.objective.full_vocabulary import ReverseKL
 from sdar.objective.gate import NoGate
 from sdar.rollout.collector import Collector
@@ -52,6 +54,19 @@ BY_ROWS: dict[str, dict[str, Any]] = {
     "reference_code": {"episodes_per_step": None, "rows_per_step": 4, "micro_batch_rows": 1},
 }
 """Optimizer steps counted in rows: those of both ranks, of which one has none."""
+
+
+class BadOnOneRank(AdvantageEstimator):
+    """Advantages that are not numbers, in the first iteration, on the second rank alone."""
+
+    bad = True
+
+    def turns(self, episodes: Sequence[Any]) -> list[list[float]]:
+        value = math.nan if self.bad and torch.distributed.get_rank() == 1 else 1.0
+        self.bad = False
+        return [[value] * len(episode.turns) for episode in episodes]
+
+
 SUPERVISED = {"supervision": SolvedEpisodes(coefficient=0.5)}
 METHODS_TO_SHARE = {method: ("append", "window")[number % 2] for number, method in enumerate(TRAINED)}
 """Every method that is trained, and how it plays: the two ways in turn."""
@@ -181,6 +196,7 @@ def main(folder: Path) -> None:
         for case, steps in BY_ROWS.items():
             run(case, 2, broken=True, context="window", steps=steps)
         run("supervised", 2, steps=SUPERVISED)
+        run("bad", 2, recorded=recorded, steps={"advantage": BadOnOneRank()})
         run("analyzed", 2, method="hindsight", choices=ANALYZED)
         run("taught-sampled", 2, taught="sampled")
         run("taught-idle", 2, broken=True, taught="sampled", steps={"episodes_per_step": 4})

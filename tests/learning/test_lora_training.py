@@ -7,7 +7,9 @@ import torch
 from test_training import GRPO, last_checkpoint, run
 
 from sdar.errors import UserError
+from sdar.learning.supervision import SolvedEpisodes
 from sdar.policy.checkpoint import CHECKPOINT_KEY, check_origin, load_student, origin
+from sdar.policy.dropout import keyed_draws
 from sdar.policy.log_probs import score_tokens
 from toys.training import HintTeacher, models_alive, same_weights, toy_module, toy_policy, weights
 
@@ -65,19 +67,47 @@ def test_dropout_of_adapters_acts_in_the_update_alone():
     assert with_dropout[1]["train/approx_kl"] > 0
 
 
-def test_a_resumed_run_of_adapters_has_the_curve_of_the_run_that_was_not_stopped(tmp_path):
-    settings = {"teacher": HintTeacher()}
-    whole, whole_curve = run(iterations=4, policy=adapters(), **settings)
-    saving = {"enable_checkpointing": True}
-    _, first = run(iterations=2, policy=adapters(), callbacks=[last_checkpoint(tmp_path)], trainer=saving, **settings)
+def test_dropout_does_not_depend_on_what_was_drawn_before():
+    """It is drawn by its place in the run, and recomputation repeats the draws."""
+    settings = {"iterations": 2, "supervision": SolvedEpisodes(coefficient=0.5), **GRPO}
+    torch.manual_seed(1)
+    first, curve = run(policy=adapters(dropout=0.5), **settings)
+    torch.manual_seed(2)
+    policy = adapters(dropout=0.5)
+    policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    second, again = run(policy=policy, **settings)
+    assert again == curve
+    assert same_weights(weights(first), weights(second))
+    assert run(policy=adapters(dropout=0.5), seed=2, **settings)[1] != curve
+
+
+def test_keyed_draws_leave_the_global_generator_alone():
+    def draws(*key):
+        with keyed_draws(torch.device("cpu"), *key):
+            return torch.rand(2).tolist()
+
+    torch.manual_seed(1)
+    expected = torch.rand(1)
+    torch.manual_seed(1)
+    keys = [(seed, "dropout", step, part) for seed in (1, 2) for step in (0, 1) for part in (0, 1)]
+    assert len({tuple(draws(*key)) for key in [*keys, *keys]}) == len(keys)
+    assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_a_resumed_run_of_adapters_has_the_curve_of_the_run_that_was_not_stopped(dropout, tmp_path):
+    settings, some = {"teacher": HintTeacher()}, {"dropout": dropout}
+    whole, whole_curve = run(iterations=4, policy=adapters(**some), **settings)
+    saving = {"callbacks": [last_checkpoint(tmp_path)], "trainer": {"enable_checkpointing": True}}
+    _, first = run(iterations=2, policy=adapters(**some), **saving, **settings)
     path = tmp_path / "last.ckpt"
-    resumed, second = run(iterations=4, policy=adapters(), ckpt_path=str(path), **settings)
+    resumed, second = run(iterations=4, policy=adapters(**some), ckpt_path=str(path), **settings)
     assert first | second == whole_curve
     assert same_weights(weights(whole), weights(resumed))
     checkpoint = torch.load(path, weights_only=True)
     assert set(checkpoint["state_dict"]) == set(trained(whole))
     assert checkpoint[CHECKPOINT_KEY]["initial_weights"] == "weights-0"
-    student = toy_module(adapters(), **GRPO)
+    student = toy_module(adapters(**some), **GRPO)
     load_student(student, student.policy, path)
     assert all(torch.equal(value, checkpoint["state_dict"][name]) for name, value in trained(student).items())
 

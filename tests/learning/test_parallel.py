@@ -146,6 +146,16 @@ def test_a_teacher_that_is_asked_again_is_asked_by_all_ranks(folder: Path, strat
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_step_that_is_bad_on_one_rank_is_skipped_by_both(folder: Path, strategy: str) -> None:
+    """The run ends, and in its second iteration both learn."""
+    first, second = curve(folder, f"{strategy}-bad").values()
+    assert first["train/skipped_steps"] == 2
+    assert "train/grad_norm" not in first
+    assert second["train/skipped_steps"] == 0
+    assert second["train/grad_norm"] > 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_supervised_rows_are_shared_by_the_ranks(folder: Path, strategy: str) -> None:
     assert_same_curve(curve(folder, f"{strategy}-supervised"), curve(folder, "alone-supervised"))
     assert_same_weights(folder, f"{strategy}-supervised", "alone-supervised")

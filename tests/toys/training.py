@@ -159,9 +159,10 @@ def toy_module(
         objective=ObjectiveConfig(**some(OBJECTIVE)), aggregation=LossAggregation(kind, micro_batch_rows), **scored
     )
     rollout = toy_rollout(**some(ROLLOUT))
+    seed = some(("seed",))
     steps: dict[str, Any] = {} if "rows_per_step" in settings else {"episodes_per_step": 6}
     optimizer = {"learning_rate": 3e-3, "max_tokens_per_micro_batch": 600} | steps | settings
-    return SDARModule(policy, method, teacher, OptimizerSettings(**optimizer), rollout)
+    return SDARModule(policy, method, teacher, OptimizerSettings(**optimizer), rollout, **seed)
 
 
 def models_alive() -> int:

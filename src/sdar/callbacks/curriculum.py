@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class CurriculumMonitor(IterationCallback):
-    """Warns about a missing curriculum, a collapsing policy, and prompts or responses out of proportion.
+    """Warns about a missing curriculum, a collapsing policy, skipped steps, and texts out of proportion.
 
     A warning is logged when its condition has held for ``patience`` iterations in a row, and again only after the
     condition has ended and come back. The counters are in the checkpoint.
@@ -72,6 +72,11 @@ class CurriculumMonitor(IterationCallback):
                 "rollout/end/error_",
                 error_fraction,
                 "{:.0%} of the episodes ended by an error and were left out; episodes.jsonl names the errors",
+            ),
+            "steps": (
+                "train/skipped_steps",
+                0,
+                "{:.0f} optimizer steps were skipped, because loss or gradient was not finite; lower the learning rate",
             ),
         }
 

@@ -175,11 +175,17 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate) -> None:
 
 
 def add_update(sums: MetricSums, reports: Sequence[StepReport]) -> None:
-    """Add what the optimizer steps of the iteration did: ``loss/*``, ``objective/*``, ``train/*``."""
+    """Add what the optimizer steps of the iteration did: ``loss/*``, ``objective/*``, ``train/*``.
+
+    A step that was skipped is counted, and its figures, which are not finite, are left out.
+    """
     figures: dict[str, float] = {}
+    # The same on all ranks, as the number of steps and the norm are.
+    sums.maximum("train/skipped_steps", sum(report.skipped for report in reports))
     for report in reports:
+        if report.skipped:
+            continue
         sums.maximum("train/learning_rate", report.learning_rate)
-        # The norm is the same on all ranks; so is the number of steps.
         sums.mean("train/grad_norm", report.grad_norm, 1)
         for total, count in report.supervised:
             sums.mean("loss/supervised", total, count)

@@ -10,17 +10,19 @@ import copy
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule
 from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from transformers import PreTrainedModel
 
 from sdar.episode import Episode
 from sdar.errors import UserError
 from sdar.learning.datamodule import Iteration
+from sdar.learning.logs import log_metrics
 from sdar.learning.method import Method
 from sdar.learning.metrics import (
     RESPONSE_TOKENS,
@@ -36,8 +38,9 @@ from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.outcomes import task_outcomes
 from sdar.learning.prepare import Prepared, prepare
 from sdar.learning.ranks import Ranks
-from sdar.learning.update import UpdateLoop
+from sdar.learning.update import BadSteps, UpdateLoop
 from sdar.policy.checkpoint import CHECKPOINT_KEY, check_origin, check_parameters, keep_trained, origin
+from sdar.policy.dropout import update_mode
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import adapters_off
 from sdar.policy.sharding import gathered, is_sharded, shard
@@ -49,7 +52,9 @@ from sdar.teacher.weights import TeacherModel, TeacherSource
 SCHEDULES_KEY = "sdar_schedules"
 TEACHER_KEY = "sdar_teacher"
 CONTEXT_KEY = "sdar_teacher_context"
-"""Where the states of schedules, of an averaged teacher, and of what a teacher remembers lie in the checkpoint."""
+BAD_STEPS_KEY = "sdar_bad_steps"
+"""Where the states of schedules, of an averaged teacher, of what a teacher remembers, and how many bad steps there were
+in a row lie in the checkpoint."""
 
 
 class SDARModule(LightningModule):
@@ -62,6 +67,7 @@ class SDARModule(LightningModule):
         teacher: gives the privileged text of every episode; it is scored where the method says so.
         optimizer: AdamW and its steps.
         rollout: how the episodes were played; the data module's.
+        seed: of the adapters' dropout, the only thing that training draws; the data module's.
 
     Attributes:
         report: what callbacks may read of the last iteration; None before the first.
@@ -77,6 +83,7 @@ class SDARModule(LightningModule):
         teacher: Teacher | None = None,
         optimizer: OptimizerSettings | None = None,
         rollout: RolloutSettings | None = None,
+        seed: int = 1,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -86,6 +93,8 @@ class SDARModule(LightningModule):
         self.teacher = teacher
         self.optimizer_settings = optimizer or OptimizerSettings()
         self.rollout = rollout or RolloutSettings()
+        self.seed = seed
+        self.bad_steps = BadSteps(self.optimizer_settings.max_bad_steps)
         method.check(teacher, self.rollout, self.optimizer_settings, train=False)
         # Feedback remembers, and the method may belong to another module, too.
         self.schedules = copy.deepcopy(method.schedules)
@@ -102,6 +111,26 @@ class SDARModule(LightningModule):
             self._reference.append(copy.deepcopy(self.model).requires_grad_(False).train(False))
         self._teacher_model = None if weights is None else TeacherModel(weights, policy, self.initial)
         self._update_loop: UpdateLoop | None = None
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG003
+        """UserError: a checkpoint says neither how the model is loaded nor what is learned."""
+        raise UserError(
+            "SDARModule.load_from_checkpoint cannot know model and method, which are not in a checkpoint; make the "
+            "module and call sdar.policy.checkpoint.load_student(module, policy, PATH), or continue training with "
+            "Trainer.fit(module, datamodule=..., ckpt_path=PATH)"
+        )
+
+    def configure_callbacks(self) -> list[Callback]:
+        """No callbacks; UserError where the trainer was asked for anything but a fit (its first hook of all)."""
+        word = self.trainer.state.fn
+        if word is not None and word != TrainerFn.FITTING:
+            raise UserError(
+                f"Trainer.{word.value} does not evaluate an SDARModule, which only learns; play a panel with "
+                "sdar.evaluation.evaluate.evaluate, add the callback sdar.callbacks.evaluation.PanelEvaluation to "
+                "Trainer.fit, or run sdar train train=false ckpt_path=PATH"
+            )
+        return []
 
     def configure_model(self) -> None:
         """Spread student and reference over the processes where the strategy asks for it (FSDP2)."""
@@ -132,7 +161,22 @@ class SDARModule(LightningModule):
         for frozen in (*self._reference, *copies):
             torch.nn.Module.to(frozen, self.device, self.model.dtype)
         temperature = self.rollout.sampling.temperature
-        self._update_loop = UpdateLoop(self, self.model, self.optimizer_settings, temperature, self._teacher_model)
+        self._update_loop = UpdateLoop(
+            self,
+            self.model,
+            self.optimizer_settings,
+            temperature,
+            self._teacher_model,
+            self.bad_steps,
+            dropout_seed=self.seed if self.policy.lora is not None and self.policy.lora.dropout > 0 else None,
+        )
+
+    def on_train_start(self) -> None:
+        """Apply the present settings to an optimizer that a checkpoint restored with its own."""
+        optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        self.optimizer_settings.apply(optimizer, scheduler)
 
     def _check(self, *, sharded: bool) -> None:
         processes = int(self.trainer.world_size)
@@ -166,6 +210,7 @@ class SDARModule(LightningModule):
         checkpoint[CHECKPOINT_KEY] = origin(self.policy)
         keep_trained(checkpoint, self, self.policy)
         checkpoint[SCHEDULES_KEY] = self.schedules.state()
+        checkpoint[BAD_STEPS_KEY] = self.bad_steps.in_a_row
         if self._teacher_model is not None:
             checkpoint[TEACHER_KEY] = self._teacher_model.state()
         if self.teacher is not None:
@@ -174,9 +219,11 @@ class SDARModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint whose run started from other weights: the reference would be another one."""
         check_origin(checkpoint, self.policy)
-        check_parameters(checkpoint, self, self.policy)
+        if "state_dict" in checkpoint:  # a sharded strategy has loaded the weights by itself
+            check_parameters(checkpoint, self, self.policy)
         if SCHEDULES_KEY in checkpoint:
             self.schedules.load_state(checkpoint[SCHEDULES_KEY])
+        self.bad_steps.in_a_row = int(checkpoint.get(BAD_STEPS_KEY, 0))
         if self._teacher_model is not None:
             self._teacher_model.load_state(checkpoint.get(TEACHER_KEY, {}))
         if self.teacher is not None:
@@ -186,10 +233,10 @@ class SDARModule(LightningModule):
         """Learn from one iteration: PREPARE, UPDATE, log.
 
         Raises:
-            FloatingPointError: loss or gradient is not finite; the optimizer has not moved since.
+            RunFailed: loss or gradient was not finite in too many steps in a row.
         """
         assert self._update_loop is not None
-        # Without dropout the ratio of the first step is exactly 1; gradient checkpointing needs the training mode.
+        # Without dropout the ratio of the first step is exactly 1.
         self.model.train(False)
         started = time.perf_counter()
         schedules = self.schedules
@@ -205,10 +252,7 @@ class SDARModule(LightningModule):
         add_scores(sums, prepared, method.objective.gate)
         sums.total(RESPONSE_TOKENS, int(prepared.batch.response_mask.sum()))
         scored = time.perf_counter()
-        dropout = self.policy.lora is not None and self.policy.lora.dropout > 0
-        self.model.train(
-            dropout or any(getattr(part, "gradient_checkpointing", False) for part in self.model.modules())
-        )
+        update_mode(self.model)
         add_update(sums, self._update_loop.run(prepared, method))
         seconds = {**iteration.timings, "score_s": scored - started, "update_s": time.perf_counter() - scored}
         for name, value in seconds.items():
@@ -277,5 +321,4 @@ class SDARModule(LightningModule):
         """To the loggers with the iteration on the x axis, and to whatever monitors a metric (checkpoints)."""
         # Not by self.log: its step counts optimizer steps, and it takes half a millisecond per metric.
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
-        for logger in self.loggers:
-            logger.log_metrics(metrics, step=index)
+        log_metrics(self.loggers, metrics, index)

@@ -6,8 +6,10 @@ Everything here is token-local; whole episodes were seen in PREPARE.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -17,7 +19,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdar.errors import UserError
+from sdar.errors import RunFailed, UserError
 from sdar.learning.batch import TokenBatch
 from sdar.learning.loss import UpdateTeacher, student_scores
 from sdar.learning.method import Method
@@ -28,9 +30,24 @@ from sdar.learning.step_plan import OptimizerStep
 from sdar.learning.supervision import supervised_sum
 from sdar.objective.chunked_head import TeacherStates
 from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
+from sdar.policy.dropout import keyed_draws
 from sdar.policy.sharding import whole
 from sdar.policy.trainable import WeightProbe, trainable
 from sdar.teacher.weights import TeacherModel
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class BadSteps:
+    """Optimizer steps whose loss or gradient is not finite. They are skipped: neither weights nor warm-up move.
+
+    ``limit``     how many in a row are skipped; one more ends the run
+    ``in_a_row``  how many there were since the last good one, over iterations too
+    """
+
+    limit: int
+    in_a_row: int = 0
 
 
 @dataclass
@@ -42,6 +59,7 @@ class StepReport:
     ``loss``           this rank's share of the step's loss
     ``grad_norm``      Euclidean norm of the gradient before it was clipped; the same on all ranks
     ``learning_rate``  that the step was taken with
+    ``skipped``        on all ranks, because loss or gradient was not finite
     """
 
     sums: list[dict[str, float]] = field(default_factory=list)
@@ -49,6 +67,7 @@ class StepReport:
     loss: float = 0.0
     grad_norm: float = 0.0
     learning_rate: float = 0.0
+    skipped: bool = False
 
 
 class UpdateLoop:
@@ -60,6 +79,8 @@ class UpdateLoop:
         settings: of the optimizer.
         temperature: > 0, the sampling temperature, at which log-probs are taken.
         teacher: asked again during the update where the method needs it; None: no teacher is scored.
+        bad_steps: the count of steps that were skipped, which the loop keeps.
+        dropout_seed: seed of the adapters' dropout; None: nothing is drawn.
     """
 
     def __init__(
@@ -69,12 +90,16 @@ class UpdateLoop:
         settings: OptimizerSettings,
         temperature: float,
         teacher: TeacherModel | None,
+        bad_steps: BadSteps,
+        dropout_seed: int | None = None,
     ) -> None:
         self.module = module
         self.model = model
         self.settings = settings
         self.temperature = temperature
         self.teacher = teacher
+        self.bad_steps = bad_steps
+        self.dropout_seed = dropout_seed
         self.ranks = Ranks.of(module)
         self._moves = False
 
@@ -84,7 +109,7 @@ class UpdateLoop:
         ``method`` is that of the iteration, its schedules applied.
 
         Raises:
-            FloatingPointError: loss or gradient is not finite; the optimizer has not moved since.
+            RunFailed: loss or gradient was not finite in too many steps in a row.
         """
         objective = method.objective
         supervised = [0.0] * len(prepared.steps) if prepared.supervised is None else prepared.supervised.counts
@@ -141,13 +166,14 @@ class UpdateLoop:
         for i, rows in enumerate(micro_batches):
             batch = prepared.batch.select(rows)
             divisors = _own_divisors(batch, method, self.settings) if method.aggregation.is_reference_code else counts
-            scores, batch = student_scores(
-                self.model,
-                batch.to(self.module.device),
-                objective,
-                temperature=self.temperature,
-                teacher=self._update_teacher(prepared, objective, number, rows),
-            )
+            with self._draws("rows", number, i):
+                scores, batch = student_scores(
+                    self.model,
+                    batch.to(self.module.device),
+                    objective,
+                    temperature=self.temperature,
+                    teacher=self._update_teacher(prepared, objective, number, rows),
+                )
             losses = token_losses(scores, batch, objective)
             # Where only supervised rows are left to learn from, these rows (there are none) have no term.
             has_terms = any(objective.coefficients().values())
@@ -162,15 +188,16 @@ class UpdateLoop:
         return report
 
     def _move(self, report: StepReport, number: int, steps: int) -> None:
-        """Step optimizer and schedule, once loss and gradient are known to be finite on all ranks."""
+        """Step optimizer and schedule where loss and gradient are finite on all ranks; otherwise skip the step."""
         optimizer = cast(LightningOptimizer, self.module.optimizers())
         # All ranks must come to the same verdict: one that went on alone would wait for the others.
         total = self.ranks.reduce_number(report.loss, "sum")
-        if not (math.isfinite(total) and math.isfinite(report.grad_norm)):
-            raise FloatingPointError(
-                f"iteration {self.module.current_epoch}, optimizer step {number + 1} of {steps}: the loss is {total} "
-                f"and the gradient's norm {report.grad_norm}; the weights are those before this step"
-            )
+        if not self._usable(total, report.grad_norm):
+            optimizer.zero_grad()
+            report.sums, report.supervised, report.skipped = [], [], True
+            self._skip(f"iteration {self.module.current_epoch}, optimizer step {number + 1} of {steps}", total, report)
+            return
+        self.bad_steps.in_a_row = 0
         report.learning_rate = float(optimizer.param_groups[0]["lr"])
         probe = None if self._moves or report.grad_norm == 0 else WeightProbe(self.model)
         optimizer.step()
@@ -180,6 +207,33 @@ class UpdateLoop:
         scheduler = self.module.lr_schedulers()
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         scheduler.step()
+
+    def _usable(self, loss: float, grad_norm: float) -> bool:
+        """Whether AdamW can take a step: it squares the gradient, in float32 at most."""
+        clipped = min(grad_norm, self.settings.max_grad_norm or math.inf)
+        return math.isfinite(loss) and math.isfinite(grad_norm) and clipped * clipped < torch.finfo(torch.float32).max
+
+    def _skip(self, step: str, loss: float, report: StepReport) -> None:
+        """Count a bad step. RunFailed: it is one too many."""
+        bad = self.bad_steps
+        bad.in_a_row += 1
+        figures = f"{step}: the loss is {loss:g} and the gradient's norm {report.grad_norm:g}"
+        if bad.in_a_row > bad.limit:
+            raise RunFailed(
+                f"{figures}; that makes {bad.in_a_row} in a row, and optimizer.max_bad_steps={bad.limit}: continue "
+                "from an earlier checkpoint with a lower optimizer.learning_rate or optimizer.max_grad_norm, or with "
+                "model.dtype=float32"
+            )
+        if self.module.trainer.is_global_zero:
+            log.warning("%s; it is skipped (%d in a row, optimizer.max_bad_steps=%d)", figures, bad.in_a_row, bad.limit)
+
+    def _draws(self, kind: str, step: int, micro_batch: int) -> AbstractContextManager[None]:
+        """Makes what a forward pass draws depend on its name alone, so that a resumed run draws it again."""
+        if self.dropout_seed is None:
+            return nullcontext()
+        module = self.module
+        key = ("dropout", kind, module.current_epoch, step, micro_batch, module.global_rank)
+        return keyed_draws(module.device, self.dropout_seed, *key)
 
     def _check_movement(self, probe: WeightProbe) -> None:
         """UserError when the first step that had a gradient left every weight where it was."""
@@ -198,9 +252,10 @@ class UpdateLoop:
         if supervised is None:
             return total
         count = supervised.counts[number]
-        for rows in supervised.micro_batches[number]:
+        for i, rows in enumerate(supervised.micro_batches[number]):
             part = supervised.micro_batch(rows, self.module.device)
-            negative = supervised_sum(self.model, part, self.temperature)
+            with self._draws("supervised", number, i):
+                negative = supervised_sum(self.model, part, self.temperature)
             share = supervised.coefficient * (negative / max(count, 1.0))
             # The step's other rows come afterwards and bring the ranks together.
             self.ranks.backward(self.module, share, synchronize=False)
