@@ -1,0 +1,130 @@
+"""Promises of plug-ins: own packages are used by the user's word alone, and every other outcome is one sentence."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdar.config.build import build
+from sdar.config.check import check_value
+from sdar.config.command_line import options, parse_command_line
+from sdar.config.plugins import allowing, given
+from sdar.config.signatures import find, signature
+from sdar.errors import UserError
+
+MODULES = {
+    "__init__.py": "from .gates import Doubled\nfrom .star import *\nfrom os import system\nimport os\n",
+    "gates.py": (
+        "from sdar.objective.gate import GapGate, Gate, NoGate\n"
+        "from sdar.config.fields import NotNegative, settings\n"
+        "@settings(frozen=True)\n"
+        "class Doubled(GapGate):\n"
+        "    factor: NotNegative = 2.0\n"
+        "def open_gate() -> Gate:\n"
+        "    return NoGate()\n"
+        "def unsaid():\n"
+        "    return NoGate()\n"
+    ),
+    "star.py": "from sdar.objective.gate import NoGate\nclass Starred(NoGate):\n    pass\n",
+    "hidden.py": (
+        "import sdar.objective.gate as gates\n"
+        "Base = [gates.NoGate][0]\n"
+        "class Hidden(Base):\n    pass\n"
+        "class Stray:\n    pass\n"
+    ),
+    "broken.py": "class Broken(:\n",
+    "needy.py": "import no_such_package_at_all\nExported = no_such_package_at_all.Gate\n",
+}
+numbers = itertools.count()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a package of one's own that Python finds; a new one for each test, as sources are read once."""
+    name = f"plugged_in_{next(numbers)}"
+    (tmp_path / name).mkdir()
+    for file, text in MODULES.items():
+        (tmp_path / name / file).write_text(text, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def gate(target: str, **settings: Any) -> Any:
+    """A checked and built gate."""
+    frame = find("sdar.run.schema.Configuration")
+    assert frame is not None
+    node = {"_target_": target, **settings}
+    check_value(node, signature(frame).parameters["gate"].hint, "gate")
+    return build(node, "gate")
+
+
+def test_without_a_word_it_is_refused_by_a_sentence_with_the_word(package: str) -> None:
+    with pytest.raises(UserError, match=rf"gate\._target_={package}\.Doubled: .* add --allow {package}$"):
+        gate(f"{package}.Doubled", factor=1.0)
+
+
+def test_the_word_holds_for_its_block_and_for_the_processes_that_it_starts(package: str) -> None:
+    with allowing([package]):
+        assert gate(f"{package}.Doubled", beta=1.0, factor=3.0, threshold=0.5).factor == 3
+        assert options(None, "train") == [f"--allow={package}"]
+        with allowing([f"{package}.gates"]):
+            assert given() == (package, f"{package}.gates")
+    assert given() == ()
+    assert options(None, "train") == []
+    with pytest.raises(UserError, match="only objects of"):
+        gate(f"{package}.Doubled")
+
+
+def test_an_installed_plug_in_needs_no_word(package: str, tmp_path: Path) -> None:
+    info = tmp_path / f"{package}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[sdar.plugins]\nmine = {package}\n")
+    assert type(gate(f"{package}.Starred")).__name__ == "Starred"
+
+
+@pytest.mark.parametrize("name", ["Starred", "star.Starred", "hidden.Hidden", "gates.open_gate"])
+def test_what_is_of_the_kind_is_built_however_it_is_written(package: str, name: str) -> None:
+    with allowing([package]):
+        assert gate(f"{package}.{name}").name == "none"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("system", "it is defined as os.system|nothing is defined by that name"),
+        ("os.system", "nothing is defined by that name"),
+        ("Nothing", "nothing is defined by that name"),
+        ("nowhere.Nothing", "nothing is defined by that name"),
+        ("hidden.Stray", "it must be sdar.objective.gate.Gate, or a class made from it$"),
+        ("gates.unsaid", "or a function whose annotation says that it returns one$"),
+        ("broken.Broken", "its source cannot be read: invalid syntax"),
+        ("needy.Exported", "cannot be imported: ModuleNotFoundError: .*no_such_package_at_all"),
+    ],
+)
+def test_everything_else_is_told_in_one_sentence(package: str, name: str, told: str) -> None:
+    with allowing([package]), pytest.raises(UserError, match=told) as caught:
+        gate(f"{package}.{name}")
+    assert str(caught.value).startswith(f"gate._target_={package}.{name}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_settings_of_a_plug_in_are_checked_like_ours(package: str) -> None:
+    with allowing([package]):
+        with pytest.raises(UserError, match=r"gate\.factor must be a number >= 0, got -1"):
+            gate(f"{package}.Doubled", factor=-1)
+        with pytest.raises(UserError, match=r"gate\.facter=1: .* did you mean gate\.factor"):
+            gate(f"{package}.Doubled", facter=1)
+
+
+@pytest.mark.parametrize("word", ["no_such_package_at_all", "../x", "", "a b", "mypkg.*"])
+def test_a_word_that_names_no_package_is_refused(word: str) -> None:
+    with pytest.raises(UserError, match="--allow"), allowing([word]):
+        raise AssertionError
+
+
+def test_the_option_may_be_repeated() -> None:
+    assert parse_command_line(["--allow", "one", "seed=1", "--allow=two"]).allow == ("one", "two")
