@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +47,18 @@ def run(iterations: int, *callbacks: Any, data: Any = None, ckpt_path: str | Non
     return train(module, datamodule, iterations, ckpt_path, callbacks=callbacks, enable_checkpointing=True)
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
 def finished(path: Path) -> int:
     return finished_iterations(read_checkpoint(path))
 
 
 def test_the_newest_are_kept_and_last_is_one_of_them(tmp_path: Path) -> None:
     run(4, Checkpoints(tmp_path, keep=2, best=None))
-    assert sorted(os.listdir(tmp_path)) == ["iteration-0003.ckpt", "iteration-0004.ckpt", "last.ckpt"]
-    assert [finished(tmp_path / name) for name in sorted(os.listdir(tmp_path))] == [3, 4, 4]
+    assert names(tmp_path) == ["iteration-0003.ckpt", "iteration-0004.ckpt", "last.ckpt"]
+    assert [finished(tmp_path / name) for name in names(tmp_path)] == [3, 4, 4]
     assert (tmp_path / "last.ckpt").samefile(tmp_path / "iteration-0004.ckpt")
 
 

@@ -16,6 +16,10 @@ from sdar.policy.checkpoint_file import damage, first_not_finite, read_checkpoin
 CONTENT = {"state_dict": {"a": torch.arange(2000.0), "b": torch.ones(3, dtype=torch.long)}, "epoch": 3}
 
 
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     path = tmp_path / "deep" / "last.ckpt"
@@ -28,7 +32,7 @@ def test_what_was_written_is_read(written: Path) -> None:
     content = read_checkpoint(written)
     assert torch.equal(content["state_dict"]["a"], CONTENT["state_dict"]["a"])
     assert content["epoch"] == 3
-    assert os.listdir(written.parent) == ["last.ckpt"]
+    assert names(written.parent) == ["last.ckpt"]
 
 
 @pytest.mark.parametrize("at", [0.1, 0.3, 0.5, 0.7, 0.9])
@@ -46,7 +50,7 @@ def test_a_byte_that_changed_inside_a_tensor_is_found(written: Path, at: float) 
 def test_a_file_that_ends_too_early_is_found(written: Path, kept: float) -> None:
     size = written.stat().st_size
     os.truncate(written, int(size * kept) if isinstance(kept, float) else kept % size)
-    with pytest.raises(UserError, match="it was not written by torch.save, or only in part"):
+    with pytest.raises(UserError, match=r"it was not written by torch\.save, or only in part"):
         read_checkpoint(written)
 
 
@@ -94,7 +98,7 @@ def test_a_full_disk_leaves_what_was_saved_before(call: str, written: Path, monk
     monkeypatch.undo()
     assert "\n" not in str(caught.value)
     assert read_checkpoint(written)["epoch"] == 3
-    assert os.listdir(written.parent) == ["last.ckpt"]
+    assert names(written.parent) == ["last.ckpt"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -121,4 +125,4 @@ def test_a_second_name_holds_what_it_held_when_the_first_is_written_anew(
         share_file(written, best)
     write_checkpoint(CONTENT | {"epoch": 4}, written)
     assert (read_checkpoint(best)["epoch"], read_checkpoint(written)["epoch"]) == (3, 4)
-    assert sorted(os.listdir(written.parent)) == ["best.ckpt", "last.ckpt"]
+    assert names(written.parent) == ["best.ckpt", "last.ckpt"]

@@ -25,9 +25,10 @@ _SHOWN_AT_MOST = 12
 def differences(earlier: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Settings of learning that are not those of the continued run: name -> [its value, the present one]."""
     was, now = dict(_flat(earlier)), dict(_flat(present))
-    return {
-        name: [was.get(name), now.get(name)] for name in sorted(was.keys() | now.keys()) if _differs(was, now, name)
-    }
+    found = [name for name in sorted(was.keys() | now.keys()) if _differs(was, now, name)]
+    # A group of its own that another group holds, as algorithm.objective.gate, is named once.
+    named = [name for name in found if not any(name.endswith(f".{other}") for other in found)]
+    return {name: [was.get(name), now.get(name)] for name in named}
 
 
 def told(found: Mapping[str, list[Any]]) -> str:

@@ -1,0 +1,113 @@
+"""Promises of continuing a run: which checkpoint is taken, what is skipped, and what differs is told."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
+
+from sdar.errors import UserError
+from sdar.policy.checkpoint_file import share_file, write_checkpoint
+from sdar.run.continuing import differences, take_curves, told
+from sdar.run.folder import IDENTITY_VERSION, config_hash, occupied
+from sdar.run.resume import find_checkpoint
+from toys.runs import settings_of
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, Any]:
+    return settings_of() | {"logs_dir": str(tmp_path), "ckpt_path": "last"}
+
+
+@pytest.fixture
+def make_run(tmp_path: Path, settings: dict[str, Any]) -> MakeRun:
+    """A run with whole checkpoints of some iterations, of which the last has a second name."""
+
+    def make(name: str, *iterations: int) -> Path:
+        folder = tmp_path / name / "checkpoints"
+        for iteration in iterations:
+            path = folder / f"iteration-{iteration:04d}.ckpt"
+            write_checkpoint({"epoch": iteration}, path)
+            share_file(path, folder / "last.ckpt")
+        record = {"config_hash": config_hash(settings), "identity_version": IDENTITY_VERSION, "started": name}
+        (tmp_path / name / "run.json").write_text(json.dumps(record))
+        return folder
+
+    return make
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def test_last_is_the_newest_of_the_newest_run(make_run: MakeRun, settings: dict[str, Any]) -> None:
+    make_run("2025", 9)
+    newest = make_run("2026", 1, 2)
+    assert find_checkpoint(settings) == newest / "last.ckpt"
+
+
+def test_what_is_damaged_is_skipped_and_named(
+    make_run: MakeRun, settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    older, newest = make_run("2025", 9), make_run("2026", 1, 2, 3)
+    spoil(newest / "iteration-0003.ckpt")  # and so last.ckpt
+    with caplog.at_level(logging.WARNING, "sdar"):
+        assert find_checkpoint(settings) == newest / "iteration-0002.ckpt"
+    assert "ckpt_path=last: skipped" in caplog.text
+    assert caplog.text.count("only in part") == 2
+    for name in ("iteration-0001.ckpt", "iteration-0002.ckpt"):
+        spoil(newest / name)
+    assert find_checkpoint(settings) == older / "last.ckpt"
+    spoil(older / "last.ckpt")
+    with pytest.raises(UserError, match="ckpt_path=last: no checkpoint is whole: "):
+        find_checkpoint(settings)
+
+
+def test_a_run_without_the_name_last_has_its_newest(make_run: MakeRun, settings: dict[str, Any]) -> None:
+    folder = make_run("2026", 1, 2)
+    (folder / "last.ckpt").unlink()
+    assert find_checkpoint(settings) == folder / "iteration-0002.ckpt"
+
+
+def test_a_run_that_is_still_running_is_not_continued(make_run: MakeRun, settings: dict[str, Any]) -> None:
+    folder = make_run("2026", 1).parent
+    with occupied(folder), pytest.raises(UserError, match="which is still running; stop it first"):
+        find_checkpoint(settings)
+    assert find_checkpoint(settings) == folder / "checkpoints" / "last.ckpt"
+
+
+def test_what_differs_is_told_in_one_line_and_where_a_run_writes_does_not_count() -> None:
+    was = settings_of() | {"run_dir": "a", "logs_dir": "b"}
+    now = settings_of("optimizer.learning_rate=0.5", "gate.beta=3", "trainer.max_epochs=99", "gate=gap", "threads=1")
+    found = differences(was, now)
+    assert found["optimizer.learning_rate"][1] == 0.5
+    assert list(found) == ["gate.beta", "optimizer.learning_rate", "trainer.max_epochs"]
+    assert "gate.beta 5.0 -> 3, " in told(found)
+    assert "\n" not in told(found)
+    assert differences(was, was) == {}
+    many = told({f"name{number}": [None, "x" * 1000] for number in range(100)})
+    assert many.endswith("and 88 more")
+    assert len(many) < 1500
+
+
+def test_curves_go_on_where_the_checkpoint_was_made(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    with SummaryWriter(str(old / "tensorboard")) as writer:
+        for step in range(6):
+            writer.add_scalar("loss", step, step)
+    take_curves(old / "checkpoints" / "last.ckpt", new, 3)
+    with SummaryWriter(str(new / "tensorboard")) as writer:
+        for step in range(3, 6):
+            writer.add_scalar("loss", 10 * step, step)
+    events = EventAccumulator(str(new / "tensorboard")).Reload().Scalars("loss")
+    assert {event.step: event.value for event in events} == {0: 0, 1: 1, 2: 2, 3: 30, 4: 40, 5: 50}
+    before = EventAccumulator(str(old / "tensorboard")).Reload().Scalars("loss")
+    assert [event.value for event in before] == [0, 1, 2, 3, 4, 5]
