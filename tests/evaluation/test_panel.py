@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar.errors import UserError
-from sdar.evaluation.panel import assert_disjoint, make_panel
+from sdar.evaluation.panel import assert_disjoint, default_split, make_panel
 from toys.rollouts import CountingEnvironment
 
 ENVIRONMENT = CountingEnvironment(num_tasks=31)
@@ -74,6 +74,33 @@ def test_shares_cover_the_panel_once() -> None:
 def test_what_cannot_be_had_is_named(split: str, size: int, words: str) -> None:
     with pytest.raises(UserError, match=words):
         make_panel(ENVIRONMENT, split, size, 0)
+
+
+@pytest.mark.parametrize(
+    ("splits", "own", "expected"),
+    [
+        (("train", "valid"), None, "valid"),
+        (("lessons", "exam"), None, "exam"),
+        (("train", "dev", "test"), "test", "test"),
+        (("train", "dev"), "test", "dev"),
+        (("train", "dev", "test"), None, r"evaluation\.split must be 'dev' or 'test', got null"),
+        (("train",), "test", r"evaluation\.split must be a split beside 'train', which is for training, got null"),
+    ],
+)
+def test_the_default_split_is_the_environments_or_the_only_one(
+    splits: tuple[str, ...], own: str | None, expected: str
+) -> None:
+    class Split(CountingEnvironment):
+        default_split = own
+
+        def splits(self) -> tuple[str, ...]:
+            return splits
+
+    if "got" in expected:
+        with pytest.raises(UserError, match=expected):
+            make_panel(Split(), None, 3, 0)
+    else:
+        assert default_split(Split()) == make_panel(Split(), None, 3, 0).split == expected
 
 
 def test_a_panel_of_training_tasks_is_refused() -> None:

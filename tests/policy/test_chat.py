@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar.errors import UserError
+from sdar.policy import template_trial
 from sdar.policy.chat import ChatFormat
 from toys.models import CHATML
 from toys.models import toy_tokenizer as new_toy_tokenizer
@@ -156,3 +157,33 @@ def test_a_template_without_an_end_token_is_refused() -> None:
 def test_a_template_that_fails_is_refused() -> None:
     with pytest.raises(UserError, match=r"model\.name.*fails"):
         ChatFormat.from_tokenizer(toy_tokenizer("{{ raise_exception('no users here') }}"))
+
+
+RUNAWAY = {
+    "loops": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "one with a system message": "{% if messages[0].role == 'system' %}{% for i in range(99999) %}"
+    "{% for j in range(99999) %}{% endfor %}{% endfor %}{% endif %}",
+    "a number": "{{ 9 ** (9 ** 9) }}",
+    "memory": "{{ 'a' * 10000000000 }}",
+    "length": "{% for i in range(99999) %}{{ 'twenty characters...' }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("part", RUNAWAY.values(), ids=list(RUNAWAY))
+def test_a_template_that_does_not_end_within_bounds_is_refused(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_trial, "SECONDS", 0.1)
+    with pytest.raises(
+        UserError, match=r"^model\.name: the chat template of .* must render .* within .*Qwen2\.5"
+    ) as told:
+        ChatFormat.from_tokenizer(new_toy_tokenizer(part + CHATML))
+    assert "\n" not in str(told.value)
+
+
+def test_what_only_fails_is_no_business_of_the_trial() -> None:
+    for template in (
+        "{{ nothing.of.it }}",
+        "{% raw",
+        "{{ raise_exception('no') }}",
+        "{% generation %}a{% endgeneration %}",
+    ):
+        assert template_trial.runaway(template, [{"messages": []}]) is None

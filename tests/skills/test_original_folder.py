@@ -1,6 +1,7 @@
 """Folders in the format of the paper's release are read unchanged."""
 
 import json
+import os
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_questions_find_their_skill_by_data_set_as_in_the_releases_code(tmp_path
         ({"skill_files": None}, "skill_files must be a mapping, got None"),
         (
             {"skill_files": {"heat": "no.md"}, "task_to_skill": {}},
-            "skill_files['heat'] must be a readable file, got 'no.md'",
+            "skill_files['heat']='no.md' cannot be read (No such file or directory)",
         ),
         ({"task_to_skill": {"heat": "cook"}}, "task_to_skill['heat'] must be a name in skill_files, got 'cook'"),
         ({"task_to_skill": {"heat": ["heat"]}}, "task_to_skill['heat'] must be a name in skill_files, got ['heat']"),
@@ -97,10 +98,33 @@ def test_what_is_wrong_is_named(folder, changes, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: path.write_text('{"skill_files":' * 100_000), "(it is nested too deeply)"),
+        (os.mkfifo, "must be a regular file, got a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "must be a regular file, got a device"),
+        (lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
+    ],
+)
+def test_a_mapping_that_would_block_or_fill_the_memory_is_refused(folder, make, message):
+    (folder / "skill_mapping.json").unlink(missing_ok=True)
+    make(folder / "skill_mapping.json")
+    with pytest.raises(UserError) as caught:
+        SkillLibrary.load(folder)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("file", ["../secret.md", "/etc/hostname", 3, ["heat.md"]])
+def test_skills_are_files_of_the_folder(folder, file):
+    with pytest.raises(UserError, match=r"skill_files\['heat'\] must be the name of a file in the folder, got "):
+        load(folder, skill_files={"heat": file}, task_to_skill={}, task_keywords={})
+
+
 def test_a_mapping_that_is_no_json_and_an_empty_file_are_refused(folder):
     (folder / "heat.md").write_text(" \n")
     with pytest.raises(UserError, match=r"must be a non-empty file, got 'heat\.md'"):
         load(folder)
     (folder / "skill_mapping.json").write_text("{")
-    with pytest.raises(UserError, match="cannot be read as JSON"):
+    with pytest.raises(UserError, match="it must be JSON, got a damaged or incomplete file"):
         SkillLibrary.load(folder)

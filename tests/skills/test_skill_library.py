@@ -1,7 +1,9 @@
 """Skill files are read as written, and a wrong one is named with what it must be."""
 
+import os
 import re
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -50,9 +52,12 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(folder):
         ("Use the microwave.", "heat.md: it has no front matter; it must begin with name, kind"),
         ("---\nname: heat\nUse the microwave.", "it has no front matter"),
         ("---\njust a sentence\n---\nUse it.", "it has no front matter"),
-        ("---\nname: [heat\n---\nUse it.", "heat.md: its front matter is not YAML"),
-        (HEAT.replace("name: heat", "name: 2020-13-41"), "heat.md: its front matter is not YAML (month must be in"),
-        (HEAT.replace("name: heat", "name: !!python/name:os.system"), "heat.md: its front matter is not YAML"),
+        ("---\nname: [heat\n---\nUse it.", "heat.md: its front matter is not plain YAML"),
+        (
+            HEAT.replace("name: heat", "name: 2020-13-41"),
+            "heat.md: its front matter is not plain YAML (month must be in",
+        ),
+        (HEAT.replace("name: heat", "name: !!python/name:os.system"), "heat.md: its front matter is not plain YAML"),
         (
             HEAT.replace("keywords", "keyword"),
             "the fields must be among name, kind, task_types, keywords, got 'keyword'",
@@ -77,17 +82,49 @@ def test_a_wrong_file_is_named_with_what_is_wrong(folder, text, message):
     assert "\n" not in str(caught.value)
 
 
+ALIAS_BOMB = "a: &a [x, x]\n" + "".join(f"{new}: &{new} [*{old}, *{old}]\n" for old, new in pairwise("abcdefghi"))
+NOT_FILES = [
+    (os.mkfifo, "it must be a regular file, got a named pipe"),
+    (lambda path: path.symlink_to("/dev/zero"), "it must be a regular file, got a device"),
+    (lambda path: path.symlink_to(path), "it cannot be read (Too many levels"),
+    (lambda path: path.write_text(HEAT + "x" * 300_000), "it must have at most 256 kB, got 300.1 kB"),
+    (lambda path: path.write_text(f"---\n{ALIAS_BOMB}---\nUse it."), "is not plain YAML (it has the alias *a; write"),
+    (lambda path: path.write_text("---\nname: &x heat\nkind: *x\n---\nUse it."), "it has the alias *x"),
+    (
+        lambda path: path.write_text(f"---\nname: {'[' * 2_000}\n---\nUse it."),
+        "its front matter is nested too deeply",
+    ),
+    (lambda path: path.write_text(f"---\nname: [{'a, ' * 5_000}]\n---\nUse it."), "string, got ['a', 'a', 'a', "),
+    (lambda path: path.write_text(f"---\nname: 0x{'f' * 100_000}\n---\nUse it."), "name must be a non-empty string"),
+    (lambda path: path.write_bytes(HEAT.encode() + b"\0"), "it must be UTF-8 text, got a NUL character"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), NOT_FILES)
+def test_what_would_block_or_fill_the_memory_is_a_wrong_file(folder, make, message):
+    (folder / "heat.md").unlink()
+    make(folder / "heat.md")
+    with pytest.raises(UserError) as caught:
+        SkillLibrary.load(folder)
+    assert message in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
 def test_all_wrong_files_are_named_at_once(folder):
     (folder / "a.md").write_text("nothing")
     (folder / "b.md").write_bytes(b"\xff\xfe\xff")
-    with pytest.raises(UserError, match=r"a\.md: it has no front matter.*; b\.md: it is not UTF-8"):
+    with pytest.raises(
+        UserError, match=r"a\.md: it has no front matter.*; b\.md: it must be UTF-8 text, got other bytes"
+    ):
         SkillLibrary.load(folder)
 
 
 def test_what_is_no_file_is_named_among_the_wrong_ones(folder):
     (folder / "folder.md").mkdir()
     (folder / "link.md").symlink_to(folder / "nowhere")
-    with pytest.raises(UserError, match=r"folder\.md: it cannot be read \(.+\); link\.md: it cannot be read \(No"):
+    with pytest.raises(
+        UserError, match=r"folder\.md: it must be a regular file, got a directory; link\.md: it cannot be read \(No"
+    ):
         SkillLibrary.load(folder)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sdar.compare.records import FinishedRun
 from sdar.config.build import build
-from sdar.environments.base import Environment
+from sdar.environments.base import Environment, training_tasks
 from sdar.errors import UserError
 from sdar.evaluation.panel import content_hash, make_panel
 
@@ -26,7 +26,7 @@ def present_terms(settings: Mapping[str, Any]) -> Terms:
     environment: Environment = build(settings["environment"], "environment")
     evaluation = settings["evaluation"]
     panel = make_panel(environment, evaluation["split"], evaluation["panel_size"], evaluation["seed"])
-    tasks = environment.tasks(environment.splits()[0])
+    tasks = training_tasks(environment)
     return {PANEL: panel.content_hash, TASKS: (len(tasks), content_hash(tasks))}
 
 

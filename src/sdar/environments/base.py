@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from sdar.episode import Observation, StepOutcome, Task
+from sdar.errors import UserError
 
 PromptStyle = Literal["terse", "full"]
 """``full`` explains the task's format to a pretrained model; ``terse`` is for a model that was warm-started on it."""
@@ -62,13 +63,19 @@ class Environment(ABC):
     """A source of tasks, the text around them, and pools that play them."""
 
     name: ClassVar[str]
+    default_split: ClassVar[str | None] = None
+    """Split of the panel if ``evaluation.split`` is null; None: the only one beside the training split."""
     solved_return: float = 1.0
     """Return of an episode that solves its task, in units of reward. Bandits scale returns by it."""
     max_turns: int
 
     @abstractmethod
     def splits(self) -> tuple[str, ...]:
-        """Names of the task splits; the first is the training split."""
+        """Names of the task splits; the first is the training split, where there is one."""
+
+    def training_split(self) -> str:
+        """Name of the training split. An environment on data without one raises UserError."""
+        return self.splits()[0]
 
     @abstractmethod
     def tasks(self, split: str) -> Sequence[Task]:
@@ -114,3 +121,14 @@ class Environment(ABC):
     def baselines(self) -> Mapping[str, Callable[[Task], list[str]]]:
         """Players without a model for the final table, by name; each returns the actions for a task."""
         return {}
+
+
+def training_tasks(environment: Environment, *, needed: bool = True) -> Sequence[Task]:
+    """The tasks of the training split. Data without one have none, or raise UserError where they are ``needed``."""
+    try:
+        split = environment.training_split()
+    except UserError:
+        if needed:
+            raise
+        return ()
+    return environment.tasks(split)

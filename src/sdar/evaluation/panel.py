@@ -31,8 +31,27 @@ class Panel:
         return dict(sorted(Counter(task.task_type for task in self.tasks).items()))
 
 
-def make_panel(environment: Environment, split: str, size: int, seed: int) -> Panel:
-    """Choose ``size`` tasks of a split, the task types taking turns.
+def default_split(environment: Environment) -> str:
+    """The split that the environment names for panels, or the only one that is not for training.
+
+    Raises:
+        UserError: there is none, or more than one.
+    """
+    splits = environment.splits()
+    if environment.default_split in splits:
+        return str(environment.default_split)
+    try:
+        others = [name for name in splits if name != environment.training_split()]
+    except UserError:  # data for evaluation only
+        others = list(splits)
+    if len(others) != 1:
+        known = " or ".join(map(repr, others)) or f"a split beside {splits[0]!r}, which is for training"
+        raise UserError(f"evaluation.split must be {known}, got null")
+    return others[0]
+
+
+def make_panel(environment: Environment, split: str | None, size: int, seed: int) -> Panel:
+    """Choose ``size`` tasks of a split (None: the default one), the task types taking turns.
 
     Types are equally frequent to within one, as long as each has tasks left. The choice depends only on (seed, split)
     and the tasks. A smaller panel of the same seed is the beginning of a larger one.
@@ -40,6 +59,8 @@ def make_panel(environment: Environment, split: str, size: int, seed: int) -> Pa
     Raises:
         UserError: an unknown split, a size below 1, or fewer tasks than ``size``.
     """
+    if split is None:
+        split = default_split(environment)
     if split not in environment.splits():
         known = " or ".join(map(repr, environment.splits()))
         raise UserError(f"evaluation.split must be {known}, got {split!r}")

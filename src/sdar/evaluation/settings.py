@@ -10,7 +10,7 @@ from sdar.rollout.settings import SamplingConfig
 class EvaluationSettings:
     """The fixed panel, played before, during and after training.
 
-    ``split``               split of the panel's tasks, disjoint from training
+    ``split``               split of the panel's tasks, disjoint from training; None: the environment's default
     ``panel_size``          number of tasks, balanced over the task types
     ``every_n_iterations``  how often during training
     ``seed``                seed of the panel and the sampled tokens; separate, so that runs share a panel
@@ -18,7 +18,7 @@ class EvaluationSettings:
     ``sampling``            how the policy samples during evaluation
     """
 
-    split: str
+    split: str | None = None
     panel_size: AtLeastOne = 240
     every_n_iterations: AtLeastOne = 10
     seed: Count = 0

@@ -14,7 +14,7 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
-from sdar.environments.base import Environment
+from sdar.environments.base import Environment, training_tasks
 from sdar.episode import Episode, Task
 from sdar.errors import UserError
 from sdar.learning.method import Method
@@ -147,7 +147,7 @@ class RolloutDataModule(LightningDataModule):
     def train_tasks(self) -> Sequence[Task]:
         """All tasks of the training split (built when first asked for)."""
         if self._train_tasks is None:
-            self._train_tasks = self.environment.tasks(self.environment.splits()[0])
+            self._train_tasks = training_tasks(self.environment)
         return self._train_tasks
 
     def collect(self, iteration: int, *, rank: int = 0, world_size: int = 1) -> Iteration:

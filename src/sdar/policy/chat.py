@@ -27,6 +27,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from sdar.errors import UserError
+from sdar.policy import template_trial
 
 log = logging.getLogger(__name__)
 
@@ -97,12 +98,13 @@ class ChatFormat:
         ``enable_thinking`` is passed to the template. The prompts ask for the thought in the response itself, so the
         template's own thinking mode is off by default.
 
-        Raises UserError when there is no template, when it cannot render a first message, or when its assistant
-        messages do not end with a special token.
+        Raises UserError when there is no template, when it cannot render a first message or does not end within
+        bounds, or when its assistant messages do not end with a special token.
         """
         template = _Template(tokenizer, enable_thinking)
         if not tokenizer.chat_template:
             raise UserError(f"model.name: {template.name!r} has no chat template; {_INSTEAD}")
+        template.check_bounds()
         opening = template.opening()
         growth = template.growth()
         between = _encode(tokenizer, growth.before_user)
@@ -216,6 +218,29 @@ class _Template:
         self.enable_thinking = enable_thinking
         self.name = tokenizer.name_or_path or type(tokenizer).__name__
 
+    def check_bounds(self) -> None:
+        """UserError if one of the conversations that are rendered here exceeds the limits of a trial."""
+        try:
+            text = self.tokenizer.get_chat_template()
+        except Exception:  # rendering says what is wrong
+            return
+        conversations = [
+            *(_conversation(turns, thoughts) for thoughts in (_THOUGHT, ("", "")) for turns in (1, 2, 3)),
+            [{"role": "system", "content": _ACTION[0]}, *_conversation(1)],
+            _answered(),
+        ]
+        shared = {**self.tokenizer.special_tokens_map, **self._options(), "tools": None, "documents": None}
+        renderings = [
+            {**shared, "messages": messages, "add_generation_prompt": messages[-1]["role"] == "user"}
+            for messages in conversations
+        ]
+        if excess := template_trial.runaway(text, renderings):
+            raise UserError(
+                f"model.name: the chat template of {self.name!r} must render short conversations within "
+                f"{template_trial.SECONDS:g} s, {template_trial.MEMORY >> 30} GB and {template_trial.CHARACTERS:,} "
+                f"characters, got one that {excess}; {_INSTEAD}"
+            )
+
     def opening(self) -> tuple[str, str]:
         """Texts before and after the first user message. UserError unless the message is shown exactly once."""
         pieces = _split(self._render(_conversation(1)), [_USER[0]])
@@ -283,8 +308,7 @@ class _Template:
             f"rollout.context=append needs a conversation that can be continued token by token, but the chat template "
             f"of {self.name!r} {reason}; set rollout=window (a fresh prompt each turn), or {_INSTEAD}"
         )
-        answer = [*_conversation(1), {"role": "assistant", "content": _ACTION[0]}]
-        pieces = self._pieces(answer, [_ACTION[0]], prompt=False)
+        pieces = self._pieces(_answered(), [_ACTION[0]], prompt=False)
         # The tokenizer's end token where the template does not show what ends an assistant message.
         closing = (pieces[1] if pieces else "") or str(self.tokenizer.eos_token or "")
         return _Growth(closing, "", refusal=sentence)
@@ -297,15 +321,17 @@ class _Template:
             return None
 
     def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
-        options: dict[str, Any] = {"enable_thinking": self.enable_thinking, "date_string": _DATE}
         try:
             text = self.tokenizer.apply_chat_template(
-                list(messages), tokenize=False, add_generation_prompt=prompt, **options
+                list(messages), tokenize=False, add_generation_prompt=prompt, **self._options()
             )
         except Exception as error:  # templates are programs: they may raise anything
             raise UserError(f"model.name: the chat template of {self.name!r} fails ({error}); {_INSTEAD}") from error
         assert isinstance(text, str)
         return text
+
+    def _options(self) -> dict[str, Any]:
+        return {"enable_thinking": self.enable_thinking, "date_string": _DATE}
 
 
 @dataclass(frozen=True)
@@ -322,6 +348,10 @@ def _conversation(user_turns: int, thoughts: tuple[str, str] = ("", "")) -> list
     for thought, action, user in zip(thoughts, _ACTION, _USER[1:user_turns], strict=False):
         messages += [{"role": "assistant", "content": thought + action}, {"role": "user", "content": user}]
     return messages
+
+
+def _answered() -> list[dict[str, str]]:
+    return [*_conversation(1), {"role": "assistant", "content": _ACTION[0]}]
 
 
 def _split(text: str, marks: Sequence[str]) -> list[str] | None:

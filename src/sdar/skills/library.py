@@ -8,13 +8,14 @@
     ---
     Find the object first ...
 
-python-frontmatter reads the front matter. It loads YAML safely and handles byte order marks, rulers inside the text and
-line endings.
+python-frontmatter separates the front matter. The YAML is plain values: no tags, and no aliases, of which a few lines
+can stand for more than fits into memory.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ import yaml
 from frontmatter.default_handlers import YAMLHandler
 
 from sdar.errors import UserError
-from sdar.skills.original import MAPPING, MappingError, read_original
+from sdar.files import FileError, brief, entries, expanded, read_text
+from sdar.skills.original import MAPPING, SKILL_BYTES, MappingError, read_original
 
 SHIPPED = Path(__file__).parent / "libraries"
 """Folder of the shipped libraries, one subfolder each."""
@@ -85,11 +87,17 @@ class SkillLibrary:
         every wrong file with the field, what it must be and what it is.
         """
         path = _resolve(folder)
-        if (path / MAPPING).exists():
+        try:
+            files = entries(path)
+        except FileError as error:
+            raise UserError(f"skills={folder} {error.reason}") from error
+        if path / MAPPING in files:
             return cls(_originals(path, folder))
         skills: dict[str, tuple[Path, Skill]] = {}
         wrong: list[str] = []
-        for file in sorted(path.glob("*.md")):
+        for file in files:
+            if file.suffix != ".md":
+                continue
             try:
                 skill = _read(file)
             except _WrongFileError as error:
@@ -97,7 +105,7 @@ class SkillLibrary:
                 continue
             first, _ = skills.setdefault(skill.name, (file, skill))
             if first != file:
-                wrong.append(f"{file.name}: name must be unique, got {skill.name!r} as in {first.name}")
+                wrong.append(f"{file.name}: name must be unique, got {brief(skill.name)} as in {first.name}")
         if wrong:
             raise UserError(f"skills={folder} has wrong files: {'; '.join(wrong)}")
         if not skills:
@@ -156,15 +164,34 @@ class _WrongFileError(Exception):
     """A mistake in one file. The text is a clause without its name."""
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """PyYAML's safe loader without aliases."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"it has the alias *{brief(event.anchor)[1:-1]}; write the value instead")
+        return super().compose_node(parent, index)
+
+
+class _FrontMatter(YAMLHandler):
+    """Front matter in plain YAML."""
+
+    def load(self, fm: str, **kwargs: object) -> Any:
+        return super().load(fm, **{"Loader": _PlainLoader} | kwargs)
+
+
 _FIELDS = ("name", "kind", "task_types", "keywords")
+_LONGEST = 300
+"""Most characters of a parser's message."""
 
 
 def _resolve(folder: str | Path) -> Path:
     shipped = sorted(path.name for path in SHIPPED.glob("*") if path.is_dir() and not path.name.startswith("_"))
     if isinstance(folder, str) and folder in shipped:
         return SHIPPED / folder
-    path = Path(folder).expanduser()
-    if not path.is_dir():
+    path = expanded(folder)
+    if not os.path.isdir(path):  # noqa: PTH112 - a path that cannot be asked for is none either
         names = ", ".join(shipped) or "none"
         raise UserError(f"skills must be a directory or a shipped library ({names}), got {folder}")
     return path
@@ -185,25 +212,25 @@ def _originals(path: Path, folder: str | Path) -> tuple[Skill, ...]:
 def _read(file: Path) -> Skill:
     """One skill from one file. Raises _WrongFileError with the mistake."""
     try:
-        metadata, text = frontmatter.parse(file.read_text(encoding="utf-8-sig"), handler=YAMLHandler())
-    except UnicodeDecodeError as error:
-        raise _WrongFileError("it is not UTF-8 text") from error
-    except OSError as error:
-        raise _WrongFileError(f"it cannot be read ({error.strerror})") from error
+        metadata, text = frontmatter.parse(read_text(file, SKILL_BYTES), handler=_FrontMatter())
+    except FileError as error:
+        raise _WrongFileError(f"it {error.reason}") from error
+    except RecursionError as error:
+        raise _WrongFileError("its front matter is nested too deeply") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
         where = re.sub(r"\s+", " ", str(error))
-        raise _WrongFileError(f"its front matter is not YAML ({where})") from error
+        raise _WrongFileError(f"its front matter is not plain YAML ({where[:_LONGEST]})") from error
     if not metadata:
         raise _WrongFileError(f"it has no front matter; it must begin with {', '.join(_FIELDS)} between --- lines")
     unknown = sorted(str(key) for key in metadata if key not in _FIELDS)
     if unknown:
-        raise _WrongFileError(f"the fields must be among {', '.join(_FIELDS)}, got {unknown[0]!r}")
+        raise _WrongFileError(f"the fields must be among {', '.join(_FIELDS)}, got {brief(unknown[0])}")
     name = metadata.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise _WrongFileError(f"name must be a non-empty string, got {name!r}")
+        raise _WrongFileError(f"name must be a non-empty string, got {brief(name)}")
     kinds = [kind.value for kind in SkillKind]
     if metadata.get("kind") not in kinds:
-        raise _WrongFileError(f"kind must be {' or '.join(kinds)}, got {metadata.get('kind')!r}")
+        raise _WrongFileError(f"kind must be {' or '.join(kinds)}, got {brief(metadata.get('kind'))}")
     kind = SkillKind(str(metadata["kind"]))
     task_types, keywords = _texts(metadata, "task_types"), _texts(metadata, "keywords")
     if kind is SkillKind.GENERAL and (task_types or keywords):
@@ -221,10 +248,10 @@ def _texts(metadata: Mapping[str, Any], field: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise _WrongFileError(f"{field} must be a list of strings, got {value!r}")
+        raise _WrongFileError(f"{field} must be a list of strings, got {brief(value)}")
     for item in value:
         if not isinstance(item, str) or not item.strip():
             raise _WrongFileError(
-                f"{field} must contain only non-empty strings, got {item!r} (quote it if YAML converts it)"
+                f"{field} must contain only non-empty strings, got {brief(item)} (quote it if YAML converts it)"
             )
     return tuple(item.strip() for item in value)

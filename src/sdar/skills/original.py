@@ -10,13 +10,17 @@ retrieval differs: the release matches keywords as parts of words in the whole p
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sdar.files import KB, MB, FileError, brief, read_json, read_text
+
 MAPPING = "skill_mapping.json"
+MAPPING_BYTES = 10 * MB
+SKILL_BYTES = 256 * KB
+"""Largest file of a skill: far more than a prompt has room for."""
 GENERAL = "general_skills"
 """The release's name of the skill for every task."""
 
@@ -49,13 +53,13 @@ def read_original(folder: Path) -> list[tuple[str, bool, tuple[str, ...], tuple[
     files, types, keywords = (_field(mapping, name) for name in ("skill_files", "task_to_skill", "task_keywords"))
     for task_type, name in types.items():
         if not isinstance(name, str) or name not in files:
-            raise MappingError(f"task_to_skill[{task_type!r}] must be a name in skill_files, got {name!r}")
+            raise MappingError(f"task_to_skill[{brief(task_type)}] must be a name in skill_files, got {brief(name)}")
     sets = [(data_set, name) for data_set, name in DATA_SETS.items() if name in files and data_set not in types]
     words: dict[str, list[str]] = {name: [] for name in files}
     for task_type, found in keywords.items():
         name = types.get(task_type, task_type)
         if not isinstance(found, list) or not all(isinstance(word, str) and word.strip() for word in found):
-            raise MappingError(f"task_keywords[{task_type!r}] must be a list of strings, got {found!r}")
+            raise MappingError(f"task_keywords[{brief(task_type)}] must be a list of strings, got {brief(found)}")
         if name in words:
             words[name] += [word for word in found if word not in words[name]]
         elif found:
@@ -72,9 +76,9 @@ def read_original(folder: Path) -> list[tuple[str, bool, tuple[str, ...], tuple[
 
 def _mapping(path: Path) -> Mapping[str, Any]:
     try:
-        mapping = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise MappingError(f"it cannot be read as JSON ({' '.join(str(error).split())})") from error
+        mapping = read_json(path, MAPPING_BYTES)
+    except FileError as error:
+        raise MappingError(f"it {error.reason}") from error
     if not isinstance(mapping, dict):
         raise MappingError("it must be a mapping")
     return mapping
@@ -83,16 +87,18 @@ def _mapping(path: Path) -> Mapping[str, Any]:
 def _field(mapping: Mapping[str, Any], name: str) -> dict[str, Any]:
     value = mapping.get(name, {} if name != "skill_files" else None)
     if not isinstance(value, dict):
-        raise MappingError(f"{name} must be a mapping, got {value!r}")
+        raise MappingError(f"{name} must be a mapping, got {brief(value)}")
     return value
 
 
 def _text(folder: Path, name: str, file: Any) -> str:
     path = folder / str(file)
+    if path.parent != folder or not isinstance(file, str):
+        raise MappingError(f"skill_files[{brief(name)}] must be the name of a file in the folder, got {brief(file)}")
     try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise MappingError(f"skill_files[{name!r}] must be a readable file, got {file!r}") from error
+        text = read_text(path, SKILL_BYTES).strip()
+    except FileError as error:
+        raise MappingError(f"skill_files[{brief(name)}]={brief(file)} {error.reason}") from error
     if not text:
-        raise MappingError(f"skill_files[{name!r}] must be a non-empty file, got {file!r}")
+        raise MappingError(f"skill_files[{brief(name)}] must be a non-empty file, got {brief(file)}")
     return text

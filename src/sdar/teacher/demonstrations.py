@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
 from sdar.config.fields import AtLeastOne, checked
-from sdar.environments.base import Environment
+from sdar.environments.base import Environment, training_tasks
 from sdar.episode import Episode, Task, TaskOutcome
 from sdar.errors import UserError
 from sdar.evaluation.agents import play_expert
@@ -63,7 +63,7 @@ class DemonstrationPart(ContextPart):
     def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:  # noqa: ARG002
         """Store the training tasks by type; UserError if an expert is required and there is none."""
         self._environment = environment
-        for task in environment.tasks(environment.splits()[0]):
+        for task in training_tasks(environment, needed=False):
             self._types.setdefault(task.task_type, []).append(task)
         # An expert may lack a solution for single tasks, for example within environment.max_turns.
         self._has_expert = any(environment.expert(task) is not None for tasks in self._types.values() for task in tasks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from sdar.environments.alfworld.native import NativeEngine
 from sdar.errors import UserError
 
 GRAMMAR = 'grammar :: """ {"task": [{"rhs": "Your task is to: %s."}]} """; template :: "move {o} to {r}";'
-TASK = "pick_and_place_simple-Mug-None-Shelf-7"
+TYPE = "pick_and_place_simple"
+TASK = f"{TYPE}-Mug-None-Shelf-7"
 
 
 def document(**changes: Any) -> dict[str, Any]:
@@ -116,6 +118,33 @@ LEFT_OUT: list[tuple[str, Callable[[Path], object]]] = [
     (DAMAGED, lambda root: add(root, document(), traj="{", trial="t2")),
     (DAMAGED, lambda root: add(root, b"1" + b" " * MAX_FILE_BYTES, trial="t2")),
 ]
+
+
+PIPES: list[Callable[[Path], object]] = [os.mkfifo, lambda path: path.symlink_to("/dev/zero")]
+
+
+@pytest.mark.parametrize("make", PIPES)
+@pytest.mark.parametrize("name", ["game.tw-pddl", "traj_data.json"])
+def test_a_game_that_is_no_file_is_left_out_without_reading_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Path], object], name: str
+) -> None:
+    add(tmp_path, document())
+    folder = add(tmp_path, document(), trial="t2", traj={"task_type": TYPE})
+    (folder / name).unlink()
+    make(folder / name)
+    listing = list_games(tmp_path, "train")
+    assert len(listing.entries) == 1
+    assert f"{name} must be a regular file, got a " in caplog.text
+
+
+def test_the_folder_of_a_split_must_be_one(tmp_path: Path) -> None:
+    for place in ("file", "loop", "a" * 5000):
+        with pytest.raises(UserError, match=r"environment\.data_dir must be a directory, got "):
+            available_splits(tmp_path / place)
+    (tmp_path / "json_2.1.1").mkdir()
+    (tmp_path / "json_2.1.1" / "train").touch()
+    with pytest.raises(UserError, match=r"has no directory json_2\.1\.1/train"):
+        available_splits(tmp_path)
 
 
 @pytest.mark.parametrize(("reason", "spoil"), LEFT_OUT)

@@ -7,7 +7,7 @@ from tiny_games import game, place
 
 from sdar.environments.alfworld.environment import BANNER, COMMANDS, FORMAT, INSTRUCTIONS, ROLE, AlfworldEnvironment
 from sdar.environments.alfworld.game import TASK_TYPES, Game
-from sdar.environments.base import PastTurn, Projection
+from sdar.environments.base import PastTurn, Projection, training_tasks
 from sdar.environments.check import check_env
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
@@ -254,10 +254,13 @@ def test_an_unknown_split_is_named(environment):
         environment.tasks("test")
 
 
-def test_a_dataset_without_training_games_is_refused(tmp_path: Path) -> None:
+def test_a_dataset_without_training_games_is_refused_for_training_only(tmp_path: Path) -> None:
     (tmp_path / "json_2.1.1" / "valid_seen").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"must contain json_2\.1\.1/train, but .* has only valid_seen"):
-        AlfworldEnvironment(data_dir=tmp_path)
+    environment = AlfworldEnvironment(data_dir=tmp_path)
+    assert environment.splits() == ("valid_seen",)
+    with pytest.raises(UserError, match=r"must contain json_2\.1\.1/train to train, but .* has only valid_seen; set"):
+        training_tasks(environment)
+    assert training_tasks(environment, needed=False) == ()
 
 
 def test_the_environment_keeps_the_protocol(environment):

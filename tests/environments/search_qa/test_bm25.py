@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import lzma
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -233,11 +234,36 @@ def test_a_file_that_is_no_corpus_is_told_in_one_sentence(tmp_path: Path, text: 
 
 
 def test_a_corpus_that_is_missing_or_compressed_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no such file"):
+    with pytest.raises(UserError, match=r"corpus=.*none\.jsonl cannot be read \(No such file"):
         Bm25Retriever.open(tmp_path / "none.jsonl")
-    (tmp_path / "c.jsonl.xz").write_bytes(b"x")
-    with pytest.raises(UserError, match="is compressed"):
-        Bm25Retriever.open(tmp_path / "c.jsonl.xz")
+    for name in ("c.jsonl.xz", "c.jsonl"):
+        (tmp_path / name).write_bytes(lzma.compress(b"x"))
+        with pytest.raises(UserError, match="must be a plain jsonl file, got xz data, which must be unpacked"):
+            Bm25Retriever.open(tmp_path / name)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_a_corpus_that_is_no_file_is_refused_before_it_is_read(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "c.jsonl")
+    with pytest.raises(UserError, match=r"corpus=.*c\.jsonl must be a regular file, got a .*; it must be a jsonl file"):
+        Bm25Retriever.open(tmp_path / "c.jsonl")
+
+
+def test_a_huge_file_of_nothing_is_no_corpus(tmp_path: Path) -> None:
+    with (tmp_path / "c.jsonl").open("wb") as file:
+        file.truncate(1 << 38)
+    with pytest.raises(UserError, match="line 1 is not a passage"):
+        Bm25Retriever.open(tmp_path / "c.jsonl")
+
+
+def test_a_damaged_index_of_the_right_size_is_named(tmp_path: Path) -> None:
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_text(json.dumps({"id": "1", "contents": "a word"}))
+    Bm25Retriever.open(corpus, cache_dir=tmp_path / "cache")
+    for file in (tmp_path / "cache").rglob("vocab*.json"):
+        file.write_bytes(b"[" * file.stat().st_size)
+    with pytest.raises(UserError, match=r"cache_dir has a damaged index in .*; remove that folder"):
+        Bm25Retriever.open(corpus, cache_dir=tmp_path / "cache")
 
 
 def test_a_hit_is_a_passage_with_a_score() -> None:

@@ -69,8 +69,10 @@ def test_one_process_and_two_play_and_train_alike(tiny: Path, rollout: str, caps
         assert (mine["name"], mine["tasks"], mine["task_turns"]) == (other["name"], other["tasks"], other["task_turns"])
 
 
-def test_questions_from_files_are_played_over_a_server(tiny: Path, tmp_path: Path) -> None:
-    """Two splits as jsonl, typed by data set, with our server in this process."""
+def test_questions_from_files_are_played_over_a_server(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two splits as jsonl, typed by data set, with our server in this process; the one for training may be missing."""
     world = World(WorldSettings(), "train")
     for split, start in (("train", 0), ("test", 40)):
         asked = [world.question(index) for index in range(start, start + 12)]
@@ -87,16 +89,21 @@ def test_questions_from_files_are_played_over_a_server(tiny: Path, tmp_path: Pat
             *(setting for setting in SMALL if "num_tasks" not in setting),
             f"model.path={tiny}",
             f"environment.data_dir={tmp_path}",
-            "evaluation.split=test",
             "search_engine=http",
             f"environment.search_engine.urls=[{server.url}]",
             "trainer.max_epochs=1",
             "run_dir=run",
         ]
         assert main(overrides) == 0
+        (tmp_path / "train.jsonl").unlink()
+        assert main([*overrides, "train=false", "run_dir=evaluation"]) == 0
+        capsys.readouterr()
+        assert main([*overrides, "run_dir=again"]) == 2
+        assert "must contain train.jsonl or train.parquet to train" in capsys.readouterr().err
     finally:
         server.shutdown()
         server.server_close()
         thread.join()
     assert results("run")["panel"]["tasks_by_type"] == {"nq": 4, "popqa": 4}
+    assert results("evaluation")["panel"] == results("run")["panel"]
     assert all(row["errors"] == 0 for row in results("run")["results"])

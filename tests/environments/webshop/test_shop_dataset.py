@@ -1,11 +1,14 @@
 """The original's files: what is read, what is skipped, and what is refused in one sentence."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 from small_shop import record
 
+from sdar.environments.base import training_tasks
 from sdar.environments.webshop import dataset, nouns
 from sdar.environments.webshop.dataset import read_products
 from sdar.environments.webshop.environment import WebshopEnvironment
@@ -92,8 +95,8 @@ ORDER = {"instruction": "Find it", "instruction_attributes": ["soft"], "instruct
     ("orders", "said"),
     [
         ([ORDER | {"instruction": 3}], "instruction must be a string, got 3"),
-        ([{"instruction": "x"}], "instruction_attributes must be a list of strings, got 'None'"),
-        ([ORDER | {"instruction_options": [4]}], "instruction_options must be a list of strings, got '[4]'"),
+        ([{"instruction": "x"}], "instruction_attributes must be a list of strings, got None"),
+        ([ORDER | {"instruction_options": [4]}], "instruction_options must be a list of strings, got [4]"),
         (["x"], "must be a list of mappings"),
         ({"a": 1}, "must be a list of mappings"),
         (7, "must be a list of mappings"),
@@ -107,13 +110,13 @@ def test_instructions_by_people_that_are_none_are_refused(tmp_path, orders, said
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ([], "its entry of attributes must be a mapping, got '[]'"),
+        ([], "its entry of attributes must be a mapping, got []"),
         ({"attributes": "soft"}, "attributes must be a list of strings, got 'soft'"),
-        ({"attributes": None}, "attributes must be a list of strings, got 'None'"),
+        ({"attributes": None}, "attributes must be a list of strings, got None"),
         ({"instruction": ["x"]}, "instruction must be a string, got ['x']"),
         (
             {"instruction": "x", "instruction_attributes": [1]},
-            "instruction_attributes must be a list of strings, got '[1]'",
+            "instruction_attributes must be a list of strings, got [1]",
         ),
     ],
 )
@@ -124,9 +127,9 @@ def test_attributes_that_are_none_are_refused(tmp_path, entry, said):
 def test_a_file_that_is_no_text_is_refused(tmp_path):
     write(tmp_path, [record()])
     (tmp_path / "items_shuffle_1000.json").write_bytes(b"\x1f\x8b\x08\xff")
-    assert "items_shuffle_1000.json is not UTF-8 text" in refused(tmp_path)
+    assert "items_shuffle_1000.json must be UTF-8 text, got gzip data" in refused(tmp_path)
     (tmp_path / "items_shuffle_1000.json").write_bytes(json.dumps([record()]).encode()[:-1] + b" \xff")
-    assert "items_shuffle_1000.json is not UTF-8 text" in refused(tmp_path)
+    assert "items_shuffle_1000.json must be UTF-8 text, got other bytes" in refused(tmp_path)
 
 
 def test_damage_in_a_long_file_is_told_without_reading_all_of_it(tmp_path, monkeypatch):
@@ -162,7 +165,7 @@ def test_missing_folders_and_files_are_named(tmp_path):
         ("", "must be a list of products"),
         ("version https://git-lfs.github.com/spec/v1", "must be a list of products"),
         ("[]", "has no product"),
-        ("[3]", "must contain only products, got '3'"),
+        ("[3]", "must contain only products, got 3"),
         ('[{"asin": "B1"}]', "product 0: name must be a string, got None"),
         (json.dumps([record(asin=3)]), "product 0: asin must be a string, got 3"),
         (json.dumps([record(customization_options={"a": [{"x": 1}]})]), "without a value"),
@@ -178,13 +181,55 @@ def test_damaged_files_are_refused(tmp_path, text, said):
 def test_damaged_attributes_are_refused(tmp_path):
     write(tmp_path, [record()])
     (tmp_path / "items_ins_v2_1000.json").write_text('{"B001": {"attr')
-    assert "items_ins_v2_1000.json is damaged" in refused(tmp_path)
+    assert "items_ins_v2_1000.json must be JSON, got a damaged or incomplete file" in refused(tmp_path)
     (tmp_path / "items_ins_v2_1000.json").write_text("[]")
     assert "must be a mapping of ASINs" in refused(tmp_path)
 
 
-def test_too_few_goals_are_refused(tmp_path):
+DEEP = "[" * 100_000
+NO_DATA = [
+    ("items_shuffle_1000.json", lambda path: path.write_text(f'[{{"asin": {DEEP}'), "no file of products (nested too"),
+    (
+        "items_shuffle_1000.json",
+        lambda path: path.write_text(f"[{'9' * 5000}]"),
+        "no file of products (a number of many",
+    ),
+    ("items_shuffle_1000.json", os.mkfifo, "must be a regular file, got a named pipe"),
+    ("items_shuffle_1000.json", Path.mkdir, "must be a regular file, got a directory"),
+    ("items_ins_v2_1000.json", lambda path: path.write_text(f'{{"B001": {DEEP}'), "(it is nested too deeply)"),
+    ("items_ins_v2_1000.json", lambda path: path.symlink_to("/dev/zero"), "must be a regular file, got a device"),
+    ("items_human_ins.json", lambda path: path.symlink_to(path), "cannot be read (Too many levels of symbolic links)"),
+]
+
+
+@pytest.mark.parametrize(("name", "make", "said"), NO_DATA)
+def test_files_that_block_or_never_end_are_refused(tmp_path, name, make, said):
+    write(tmp_path, [record()])
+    (tmp_path / "items_human_ins.json").write_text("{}")
+    (tmp_path / name).unlink()
+    make(tmp_path / name)
+    message = refused(tmp_path, human_goals=True)
+    assert said in message
+    assert name in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("nouns", ["[]", DEEP, '{"B001": "red"}'])
+def test_a_file_of_nouns_that_is_none_is_refused(tmp_path, nouns):
+    (product,) = read(write(tmp_path, [record()]))
+    (tmp_path / "title_nouns.json").write_text(nouns)
+    with pytest.raises(UserError, match=r"environment\.nouns: .*title_nouns\.json must (be|have)"):
+        noun_source("auto", tmp_path)(product)
+
+
+def test_few_goals_are_enough_to_evaluate_and_too_few_to_train(tmp_path):
+    attributes = {"B001": {"attributes": ["a"], "instruction": "Find me x", "instruction_attributes": ["a"]}}
+    environment = WebshopEnvironment(data_dir=write(tmp_path, [record()], attributes))
+    assert environment.splits() == ("test",)
+    assert training_tasks(environment, needed=False) == ()
     with pytest.raises(UserError, match="training begins with the 1501st"):
+        training_tasks(environment)
+    with pytest.raises(UserError, match="must have products with goals"):
         WebshopEnvironment(data_dir=write(tmp_path, [record()]))
 
 
@@ -230,7 +275,7 @@ def test_a_damaged_index_is_refused(tmp_path):
     [
         ([], "the arguments must be FOLDER [--full], got nothing"),
         (["folder", "--all"], "the arguments must be FOLDER [--full], got folder --all"),
-        (["/no/such/folder"], "environment.data_dir must be a directory, got /no/such/folder"),
+        (["/no/such/folder"], "environment.data_dir=/no/such/folder must be a directory, got nothing of that name"),
     ],
 )
 def test_the_command_for_nouns_tells_mistakes_in_one_sentence(arguments, said, capsys):
@@ -248,7 +293,7 @@ def test_nouns_of_other_products_are_refused(tmp_path):
     with pytest.raises(UserError, match="source must be 'auto' or 'file' or 'spacy' or 'words', got 'guess'"):
         noun_source("guess", tmp_path)
     (tmp_path / "title_nouns.json").write_text("{")
-    with pytest.raises(UserError, match="must be a JSON mapping"):
+    with pytest.raises(UserError, match=r"environment\.nouns: .* must be JSON"):
         noun_source("file", tmp_path)
     (tmp_path / "title_nouns.json").write_text('{"B002": ["hat"]}')
     with pytest.raises(UserError, match="has no entry for the product B001"):

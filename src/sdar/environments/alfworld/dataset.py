@@ -9,7 +9,6 @@ installed package, so that nothing in a data file is ever evaluated.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 from sdar.environments.alfworld.engine import GameError
 from sdar.environments.alfworld.game import TASK_TYPES, Game
 from sdar.errors import UserError
+from sdar.files import FileError, entries, expanded, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def list_games(data_dir: str | Path, split: str) -> Listing:
     Skipped trials are counted in the log, and damaged files are named there. Raises UserError if the folder does not
     exist or no game is left.
     """
-    folder = _split_folder(Path(data_dir), split)
+    folder = _split_folder(expanded(data_dir), split)
     entries: list[GameEntry] = []
     skipped: Counter[str] = Counter()
     damaged: list[str] = []
@@ -129,24 +129,29 @@ def list_games(data_dir: str | Path, split: str) -> Listing:
 
 def available_splits(data_dir: str | Path) -> tuple[str, ...]:
     """Splits whose folders exist. Raises UserError if there is none."""
-    root = Path(data_dir)
-    found = tuple(split for split in SPLITS if (root / VERSION_FOLDER / split).is_dir())
+    root = expanded(data_dir)
+    found = tuple(split for split in SPLITS if os.path.isdir(root / VERSION_FOLDER / split))  # noqa: PTH112 - see below
     if not found:
         _split_folder(root, SPLITS[0])
     return found
 
 
 def _split_folder(root: Path, split: str) -> Path:
-    if not root.is_dir():
+    # Path.is_dir raises where a folder above may not be entered or a name is too long
+    if not os.path.isdir(root):  # noqa: PTH112
         raise UserError(f"environment.data_dir must be a directory, got {root}")
     if split not in SPLITS:
         raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     folder = root / VERSION_FOLDER / split
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112
         raise UserError(
             f"environment.data_dir must have the layout of alfworld-download, but {root} has no directory "
             f"{VERSION_FOLDER}/{split}"
         )
+    try:
+        entries(folder)
+    except FileError as error:
+        raise UserError(f"environment.data_dir: {error}") from error
     return folder
 
 
@@ -154,10 +159,14 @@ def _trials(folder: Path) -> Iterator[tuple[Path, frozenset[str]]]:
     """Folders of trials with their files, sorted by path."""
     found = [
         (Path(root), frozenset(files) & {GAME_FILE, TRAJECTORY_FILE})
-        for root, _, files in os.walk(folder)
+        for root, _, files in os.walk(folder, onerror=_unread)
         if GAME_FILE in files or TRAJECTORY_FILE in files
     ]
     yield from sorted(found, key=lambda trial: trial[0].relative_to(folder).as_posix())
+
+
+def _unread(error: OSError) -> None:
+    logger.warning("%s cannot be read (%s); its games are skipped", error.filename, error.strerror)
 
 
 def _entry(trial: tuple[Path, frozenset[str]], folder: Path, split: str) -> tuple[GameEntry, bool]:
@@ -190,11 +199,9 @@ def _entry(trial: tuple[Path, frozenset[str]], folder: Path, split: str) -> tupl
 
 def _read_json(path: Path, game_id: str) -> dict[str, object]:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-        document = json.loads(content[:MAX_FILE_BYTES])  # truncated JSON of a longer file cannot be parsed
-    except (OSError, ValueError, RecursionError) as error:
-        raise GameError(f"game {game_id}: {path} cannot be read ({error})") from error
+        document = read_json(path, MAX_FILE_BYTES)
+    except FileError as error:
+        raise GameError(f"game {game_id}: {error}") from error
     if not isinstance(document, dict):
         raise GameError(f"game {game_id}: {path} must contain one JSON object")
     return document

@@ -51,6 +51,7 @@ class AlfworldEnvironment(Environment):
     """
 
     name: ClassVar[str] = "alfworld"
+    default_split: ClassVar[str | None] = "valid_unseen"
     solved_return = SUCCESS_REWARD
 
     @checked
@@ -82,16 +83,20 @@ class AlfworldEnvironment(Environment):
             self._generator = HouseholdGenerator(generator or GeneratorSettings())
         else:
             self._splits = available_splits(self._data_dir)
-            if self._splits[0] != SPLITS[0]:
-                raise UserError(
-                    f"environment.data_dir must contain json_2.1.1/train, but {data_dir} has only "
-                    f"{', '.join(self._splits)}"
-                )
         self._tasks: dict[str, list[Task]] = {}
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have tasks."""
         return self._splits
+
+    def training_split(self) -> str:
+        """``train``. UserError for a dataset without it."""
+        if SPLITS[0] not in self._splits:
+            raise UserError(
+                f"environment.data_dir must contain json_2.1.1/train to train, but {self._data_dir} has only "
+                f"{', '.join(self._splits)}; set train=false to evaluate only"
+            )
+        return SPLITS[0]
 
     def tasks(self, split: str) -> Sequence[Task]:
         """All tasks of a split. They are generated, or listed from the dataset, on first use."""

@@ -26,6 +26,7 @@ from sdar.environments.lucene import STOP_WORDS, best
 from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
 from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
 from sdar.errors import UserError
+from sdar.files import MB, FileError, expanded, read_json
 
 CACHE_VARIABLE = "SDAR_CACHE"
 _FORMAT = 1
@@ -89,10 +90,16 @@ class Bm25Retriever(Retriever):
                     f"environment.search_engine.cache_dir must be a writable directory with enough space, but "
                     f"{folder.parent} cannot be written ({error})"
                 ) from error
-        index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
+        try:
+            index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
+            offsets = np.load(folder / _OFFSETS, mmap_mode="r")
+        except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            raise UserError(
+                f"environment.search_engine.cache_dir has a damaged index in {folder} ({error}); remove that folder"
+            ) from error
         # Plain views of the mapped files: slicing np.memmap objects is slow.
         index.scores = {name: np.asarray(part) if name != "num_docs" else part for name, part in index.scores.items()}
-        return cls(JsonlCorpus(path, np.load(folder / _OFFSETS, mmap_mode="r")), index)
+        return cls(JsonlCorpus(path, offsets), index)
 
     def __len__(self) -> int:
         """Number of passages."""
@@ -151,13 +158,13 @@ def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
 def _is_whole(folder: Path) -> bool:
     """Whether the folder holds an index whose files have their full size."""
     try:
-        sizes = json.loads((folder / _META).read_text())["bytes"].items()
+        sizes = read_json(folder / _META, MB)["bytes"].items()
         return all((folder / name).stat().st_size == size for name, size in sizes)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileError, OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 
 def cache_root(cache_dir: str | Path | None) -> Path:
     """Folder of the indices: the given one, ``$SDAR_CACHE``, or the user's cache folder."""
     chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else user_cache_path("sdar")
+    return expanded(chosen) if chosen else user_cache_path("sdar")

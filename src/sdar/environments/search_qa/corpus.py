@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,14 @@ import numpy as np
 
 from sdar.environments.search_qa.retriever import Passage, readable
 from sdar.errors import UserError
+from sdar.files import GB, MB, FileError, expanded, opened, packed, parse_json
 
 BLOCK = 1 << 22
 """Bytes per read."""
+MAX_BYTES, MAX_LINE = 1_000 * GB, 16 * MB
+"""Largest corpus and its longest passage; wiki-18 has 14 GB."""
+_MOST_BLANK = 1000
+"""Lines among which the first passage is looked for before the file is read as a whole."""
 
 _SHORTEST = len('{"id":1,"contents":""}')
 """Bytes of the shortest passage. A shorter line may be blank."""
@@ -44,22 +47,26 @@ class JsonlCorpus(Sequence[Passage]):
         index %= len(self)
         start, end = int(self.offsets[index]), int(self.offsets[index + 1])
         try:
-            return _passage(self._bytes[start:end].tobytes())
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            return _passage(self._bytes[start : min(end, start + MAX_LINE)].tobytes())
+        except (ValueError, KeyError, TypeError) as error:
             blocks = (self._bytes[at : min(at + BLOCK, start)] for at in range(0, start, BLOCK))
             number = 1 + sum(block.tobytes().count(b"\n") for block in blocks)
-            raise UserError(
-                f"environment.search_engine.corpus={self.path}: line {number} is not a passage; "
-                'each line must be a JSON object with "id" and "contents"'
-            ) from error
+            raise _no_passage(self.path, number) from error
 
     def __iter__(self) -> Iterator[Passage]:
         for index in range(len(self)):
             yield self[index]
 
 
+def _no_passage(path: Path, line: int) -> UserError:
+    return UserError(
+        f"environment.search_engine.corpus={path}: line {line} is not a passage; "
+        'each line must be a JSON object with "id" and "contents"'
+    )
+
+
 def _passage(line: bytes) -> Passage:
-    record = json.loads(line)
+    record = parse_json(line.decode("utf-8-sig"))
     return Passage(str(record["id"]), readable(_text(record["contents"])))
 
 
@@ -73,7 +80,7 @@ def line_offsets(path: Path) -> np.ndarray:
     """Start of every line that is not blank, and the end of the file; [n + 1] int64. Streams files of any size."""
     starts: list[np.ndarray] = [np.zeros(1, np.int64)]
     size = 0
-    with path.open("rb") as file:
+    with opened(path, MAX_BYTES) as file:
         while block := file.read(BLOCK):
             ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
             starts.append(ends.astype(np.int64) + size + 1)
@@ -83,7 +90,7 @@ def line_offsets(path: Path) -> np.ndarray:
         bounds = np.append(bounds, size)
     lengths = np.diff(bounds)
     empty = lengths <= 1  # neither a lone line break nor blanks are a passage
-    with path.open("rb") as file:
+    with opened(path, MAX_BYTES) as file:
         for number in np.flatnonzero(~empty & (lengths < _SHORTEST)):
             file.seek(bounds[number])
             empty[number] = not file.read(lengths[number]).strip()
@@ -93,21 +100,30 @@ def line_offsets(path: Path) -> np.ndarray:
 
 def content_hash(path: Path) -> str:
     """SHA-256 (hex) of a file, read in one pass."""
-    with path.open("rb") as file:
+    with opened(path, MAX_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def checked_path(path: str | Path) -> Path:
-    """The corpus file.
+    """The corpus file, as far as its beginning says.
 
     Raises:
-        UserError: it does not exist, cannot be read, or is compressed (lines of it could not be accessed at random).
+        UserError: it does not exist, is no regular file, cannot be read, is compressed (lines of it could not be
+            accessed at random), or does not begin with a passage.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UserError(f"environment.search_engine.corpus={path}: there is no such file; it must be a jsonl file")
-    if not os.access(file, os.R_OK):
-        raise UserError(f"environment.search_engine.corpus={path}: permission denied; it must be a readable jsonl file")
-    if file.suffix in (".xz", ".gz", ".bz2", ".zst", ".zip"):
-        raise UserError(f"environment.search_engine.corpus={path} is compressed; it must be a plain jsonl file")
+    file = expanded(path)
+    try:
+        with opened(file, MAX_BYTES) as lines:
+            first = ((number, lines.readline(MAX_LINE)) for number in range(1, _MOST_BLANK))
+            number, head = next(((number, line) for number, line in first if line.strip() or not line), (1, b""))
+    except (FileError, OSError) as error:
+        reason = error.reason if isinstance(error, FileError) else f"cannot be read ({error.strerror})"
+        raise UserError(f"environment.search_engine.corpus={path} {reason}; it must be a jsonl file") from error
+    if compressed := packed(head):
+        raise UserError(f"environment.search_engine.corpus={path} must be a plain jsonl file, got {compressed}")
+    try:
+        if head:
+            _passage(head)
+    except (ValueError, KeyError, TypeError) as error:
+        raise _no_passage(file, number) from error
     return file

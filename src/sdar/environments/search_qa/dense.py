@@ -150,7 +150,12 @@ class DenseRetriever(Retriever):
                     f"environment.search_engine.cache_dir must be a writable directory with enough space, but "
                     f"{file.parent} cannot be written ({error})"
                 ) from error
-        vectors = np.load(file, mmap_mode="r")
+        try:
+            vectors = np.load(file, mmap_mode="r")
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"environment.search_engine.cache_dir has damaged vectors in {file} ({error}); remove that file"
+            ) from error
         return cls(passages, model, vectors, query_prefix=query_prefix, passage_prefix=passage_prefix)
 
     def search(self, queries: Sequence[str], top_k: int) -> list[Found]:

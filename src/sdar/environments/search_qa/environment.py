@@ -91,6 +91,10 @@ class SearchQAEnvironment(Environment):
         """The splits that have questions."""
         return self._source.splits
 
+    def training_split(self) -> str:
+        """``train``. UserError for a folder of questions without it."""
+        return self._source.training_split() if isinstance(self._source, QuestionFiles) else self.splits()[0]
+
     def tasks(self, split: str) -> Sequence[Task]:
         """All questions of a split. They are generated or read on first use."""
         if split not in self.splits():

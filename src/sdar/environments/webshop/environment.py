@@ -22,6 +22,7 @@ from sdar.environments.webshop.shop import MOST_RESULTS, SEPARATOR, Session, Sho
 from sdar.environments.webshop.terse import terse_page
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
+from sdar.files import expanded
 
 SUCCESS_REWARD = 10.0
 """Reward of a purchase that scores 1; everything else gives 0 (verl-agent's WebShop, as used in the paper)."""
@@ -62,6 +63,7 @@ class WebshopEnvironment(Environment):
     """
 
     name: ClassVar[str] = "webshop"
+    default_split: ClassVar[str | None] = "test"
     solved_return = SUCCESS_REWARD
 
     @checked
@@ -83,7 +85,7 @@ class WebshopEnvironment(Environment):
             raise UserError(
                 "environment.human_goals=true needs environment.data_dir, since the built-in goals are synthetic"
             )
-        folder = None if data_dir is None else Path(data_dir).expanduser()
+        folder = None if data_dir is None else expanded(data_dir)
         noun_of = noun_source(nouns, folder)
         if folder is None:
             products = generate_products(catalogue or CatalogueSettings())
@@ -96,16 +98,23 @@ class WebshopEnvironment(Environment):
         prices = draw_prices(products, rng)
         self._tasks = split_tasks(make_goals(products, prices, rng, human=human_goals))
         self._splits = tuple(split for split in SPLITS if split in self._tasks)
-        if SPLITS[0] not in self._splits:
-            raise UserError(
-                "environment.data_dir must have more than 1500 goals, since training begins with the 1501st, but "
-                f"{data_dir} has {sum(map(len, self._tasks.values()))}"
-            )
-        self.shop = open_shop(products, prices, noun_of, None if index_dir is None else Path(index_dir).expanduser())
+        if not self._splits:
+            raise UserError(f"environment.data_dir must have products with goals, but {data_dir} has none")
+        self._data_dir = data_dir
+        self.shop = open_shop(products, prices, noun_of, None if index_dir is None else expanded(index_dir))
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have tasks: train, eval, test."""
         return self._splits
+
+    def training_split(self) -> str:
+        """``train``. UserError where there are too few goals for it."""
+        if SPLITS[0] not in self._splits:
+            raise UserError(
+                "environment.data_dir must have more than 1500 goals to train, since training begins with the 1501st, "
+                f"but {self._data_dir} has {sum(map(len, self._tasks.values()))}; set train=false to evaluate only"
+            )
+        return SPLITS[0]
 
     def tasks(self, split: str) -> Sequence[Task]:
         """All tasks of a split, in the original's order of the goals."""

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from sdar.config.fields import checked
 from sdar.environments.webshop.product import Product
 from sdar.errors import UserError, command, run_command
+from sdar.files import GB, FileError, brief, read_json
 
 NounSource = Literal["auto", "file", "spacy", "words"]
 FILE_PATTERN = "title_nouns*.json"
@@ -67,10 +68,11 @@ def noun_source(source: NounSource, data_dir: Path | None) -> Callable[[Product]
 
 def _from_file(file: Path) -> Callable[[Product], Sequence[str]]:
     try:
-        table = json.loads(file.read_text(encoding="utf-8"))
-        assert isinstance(table, dict)
-    except (ValueError, AssertionError) as error:
-        raise UserError(f"environment.nouns: {file} must be a JSON mapping of ASINs to nouns") from error
+        table = read_json(file, 2 * GB)
+    except FileError as error:
+        raise UserError(f"environment.nouns: {error}") from error
+    if not isinstance(table, dict):
+        raise UserError(f"environment.nouns: {file} must be a JSON mapping of ASINs to nouns, got {brief(table)}")
 
     def nouns(product: Product) -> Sequence[str]:
         found = table.get(product.asin)
@@ -78,6 +80,8 @@ def _from_file(file: Path) -> Callable[[Product], Sequence[str]]:
             raise UserError(
                 f"environment.nouns: {file} has no entry for the product {product.asin}; it was made for other products"
             )
+        if not isinstance(found, list) or not all(isinstance(noun, str) for noun in found):
+            raise UserError(f"environment.nouns: {file} must have a list of nouns per product, got {brief(found)}")
         return tuple(found)
 
     return nouns

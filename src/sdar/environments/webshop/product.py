@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sdar.files import brief
+
 NO_PRICE = 100.0
 """Price of a product without one."""
 
@@ -76,7 +78,7 @@ def read_product(
     pricing, price_tag = _pricing(record.get("pricing"))
     known = {} if attributes is None else attributes
     if not isinstance(known, Mapping):
-        raise RecordError(f"its entry of attributes must be a mapping, got {str(known)[:40]!r}")
+        raise RecordError(f"its entry of attributes must be a mapping, got {brief(known)}")
     return Product(
         asin=asin,
         title=_text(record, "name"),
@@ -98,20 +100,20 @@ def read_product(
 def _text(record: Mapping[str, Any], field: str) -> str:
     value = record.get(field)
     if not isinstance(value, str):
-        raise RecordError(f"{field} must be a string, got {value!r}")
+        raise RecordError(f"{field} must be a string, got {brief(value)}")
     return value
 
 
 def _texts(record: Mapping[str, Any], field: str) -> tuple[str, ...]:
     value = record.get(field)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise RecordError(f"{field} must be a list of strings, got {str(value)[:40]!r}")
+        raise RecordError(f"{field} must be a list of strings, got {brief(value)}")
     return tuple(value)
 
 
 def _orders(orders: Sequence[Mapping[str, Any]]) -> tuple[Order, ...]:
     if not isinstance(orders, Sequence) or not all(isinstance(order, Mapping) for order in orders):
-        raise RecordError(f"its human instructions must be a list of mappings, got {str(orders)[:40]!r}")
+        raise RecordError(f"its human instructions must be a list of mappings, got {brief(orders)}")
     return tuple(
         Order(
             instruction=_text(order, "instruction"),
@@ -144,7 +146,7 @@ def _options(table: Any) -> dict[str, tuple[str, ...]]:
     if not table:
         return {}
     if not isinstance(table, Mapping):
-        raise RecordError(f"customization_options must be a mapping, got {str(table)[:40]!r}")
+        raise RecordError(f"customization_options must be a mapping, got {brief(table)}")
     options: dict[str, tuple[str, ...]] = {}
     for name, contents in table.items():
         if contents is None:
@@ -152,6 +154,6 @@ def _options(table: Any) -> dict[str, tuple[str, ...]]:
         try:
             values = [content["value"].strip().replace("/", " | ").lower() for content in contents]
         except (TypeError, KeyError, AttributeError) as error:
-            raise RecordError(f"customization_options[{name!r}] has an entry without a value") from error
+            raise RecordError(f"customization_options[{brief(name)}] has an entry without a value") from error
         options[str(name).lower()] = tuple(values)
     return options

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ import Stemmer
 
 from sdar.environments.lucene import STOP_WORDS, best
 from sdar.errors import UserError
+from sdar.files import MB, FileError, read_json
 
 K1, B = 0.9, 0.4
 
@@ -60,7 +62,7 @@ class SearchIndex:
         self._bm25 = bm25s.BM25(k1=K1, b=B, method="lucene")
         corpus = {"documents": len(documents), "sha256": _hash(documents), "analysis": 1}
         record = None if index_dir is None else index_dir / _RECORD
-        if index_dir is not None and record is not None and record.is_file():
+        if index_dir is not None and record is not None and os.path.lexists(record):
             found = _read(record)
             if {name: found.get(name) for name in corpus} != corpus:
                 raise UserError(
@@ -98,8 +100,8 @@ def _hash(documents: Sequence[str]) -> str:
 
 def _read(record: Path) -> dict[str, object]:
     try:
-        found = json.loads(record.read_text())
-    except ValueError:
+        found = read_json(record, MB)
+    except FileError:
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -107,5 +109,5 @@ def _read(record: Path) -> dict[str, object]:
 def _load(index_dir: Path, folder: str) -> bm25s.BM25:
     try:
         return bm25s.BM25.load(str(index_dir / folder), mmap=True)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise UserError(f"environment.index_dir={index_dir} has a damaged index ({error}); remove it") from error
