@@ -1,0 +1,487 @@
+"""Whatever an environment answers, raises or leaves out: its episodes end by an error that says so, the run goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sdar.environments.base import Projection
+from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task
+from sdar.errors import UserError
+from sdar.printable import printable
+from sdar.rollout.readiness import check_ready
+from toys.rollouts import CountingEnvironment, CountingPool, fake_collector, requests
+
+VICTIM = "train-6"
+SEEN = Observation("seen", ("act",), "seen")
+
+
+class Text(str):
+    """A text that says of itself that it is another one."""
+
+    def __str__(self) -> str:
+        return "another"
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("I cannot be told")
+
+
+class Unshowable:
+    def __repr__(self) -> str:
+        raise RuntimeError("I cannot be shown")
+
+
+def outcome(**change: Any) -> StepOutcome:
+    return StepOutcome(**({"observation": SEEN, "reward": 0.0, "done": False, "success": False} | change))
+
+
+def seen(**change: Any) -> StepOutcome:
+    return outcome(observation=Observation(**({"text": "seen", "actions": None, "anchor": ""} | change)))
+
+
+REWARD = "the reward must be a number from -1e+12 to 1e+12, got "
+AGREE = "done, success and end must agree, got "
+SCORE = "the score 'em' must be a number from 0 to 1, got "
+
+OUTCOMES: dict[str, tuple[Any, str]] = {
+    "reward: a text": (outcome(reward="10"), REWARD + "'10'"),
+    "reward: None": (outcome(reward=None), REWARD + "None"),
+    "reward: a list": (outcome(reward=[1.0]), REWARD + "[1.0]"),
+    "reward: complex": (outcome(reward=1j), REWARD + "1j"),
+    "reward: True": (outcome(reward=True), REWARD + "True"),
+    "reward: an array": (outcome(reward=np.zeros(2)), REWARD + "array([0., 0.])"),
+    "reward: 10**400": (outcome(reward=10**400), REWARD + "1000000"),
+    "reward: 10**5000": (outcome(reward=10**5000), REWARD + "an object of type int"),
+    "reward: a fraction of such": (outcome(reward=Fraction(10**400)), REWARD + "Fraction"),
+    "reward: nan": (outcome(reward=float("nan")), REWARD + "nan"),
+    "reward: infinite": (outcome(reward=float("inf")), REWARD + "inf"),
+    "reward: sums that overflow": (outcome(reward=1e308), REWARD + "1e+308"),
+    "reward: minus such": (outcome(reward=-1e308), REWARD + "-1e+308"),
+    "reward: a float32 infinity": (outcome(reward=np.float32("inf")), REWARD),
+    "reward: not to be shown": (outcome(reward=Unshowable()), REWARD + "<Unshowable instance"),
+    "outcome: a mapping": ({"reward": 1.0}, "an outcome must be a StepOutcome, got {'reward': 1.0}"),
+    "outcome: a tuple of gym": ((SEEN, 1.0, False, {}), "an outcome must be a StepOutcome, got (Observation("),
+    "outcome: an observation": (SEEN, "an outcome must be a StepOutcome, got Observation("),
+    "outcome: the class": (StepOutcome, "an outcome must be a StepOutcome, got <class"),
+    "outcome: False": (False, "an outcome must be a StepOutcome, got False"),
+    "end: a text": (outcome(done=True, end="success"), "the end must be an EndReason or None, got 'success'"),
+    "end: a number": (outcome(done=True, end=1), "the end must be an EndReason or None, got 1"),
+    "end: the collector's": (outcome(done=True, end=EndReason.CONTEXT_FULL), "which is the collector's"),
+    "end: before it is done": (outcome(end=EndReason.FAILURE), AGREE + "done=False, success=False, end=FAILURE"),
+    "end: another than success": (outcome(done=True, success=True, end=EndReason.FAILURE), AGREE),
+    "done: a number": (outcome(done=1), "done must be True or False, got 1"),
+    "done: a text": (outcome(done="no"), "done must be True or False, got 'no'"),
+    "done: None": (outcome(done=None), "done must be True or False, got None"),
+    "success: a number": (outcome(success=0), "success must be True or False, got 0"),
+    "success: a text": (outcome(done=True, success="yes"), "success must be True or False, got 'yes'"),
+    "success: before it is done": (outcome(success=True), AGREE + "done=False, success=True, end=None"),
+    "scores: None": (outcome(scores=None), "the scores must be a mapping of names to numbers, got None"),
+    "scores: a list": (outcome(scores=[("em", 1.0)]), "the scores must be a mapping of names to numbers, got [("),
+    "scores: a text": (outcome(scores={"em": "x"}), SCORE + "'x'"),
+    "scores: None inside": (outcome(scores={"em": None}), SCORE + "None"),
+    "scores: nan": (outcome(scores={"em": float("nan")}), SCORE + "nan"),
+    "scores: above 1": (outcome(scores={"em": 1.5}), SCORE + "1.5"),
+    "scores: below 0": (outcome(scores={"em": -1}), SCORE + "-1"),
+    "scores: a number for a name": (outcome(scores={3: 1.0}), "the name of a score must be a text, got 3"),
+    "scores: half a character": (outcome(scores={"\ud800": 1.0}), "the name of a score must be Unicode text"),
+    "observation: None": (outcome(observation=None), "the observation of an outcome must be an Observation, got None"),
+    "observation: a text": (outcome(observation="seen"), "must be an Observation, got 'seen'"),
+    "observation: a number": (outcome(observation=3), "must be an Observation, got 3"),
+    "text: a number": (seen(text=3), "the text of an observation must be a text, got 3"),
+    "text: bytes": (seen(text=b"seen"), "the text of an observation must be a text, got b'seen'"),
+    "text: None": (seen(text=None), "the text of an observation must be a text, got None"),
+    "text: half a character": (seen(text="a\udcffb"), r"must be Unicode text, got the lone surrogate '\udcff'"),
+    "actions: a list": (seen(actions=["act"]), "must be a tuple of texts or None, got ['act']"),
+    "actions: a text": (seen(actions="act"), "must be a tuple of texts or None, got 'act'"),
+    "actions: a number inside": (seen(actions=("act", 3)), "an action of an observation must be a text, got 3"),
+    "actions: half a character": (seen(actions=("\ud800",)), "an action of an observation must be Unicode text"),
+    "anchor: a number": (seen(anchor=7), "the anchor of an observation must be a text, got 7"),
+    "anchor: a list": (seen(anchor=[]), "the anchor of an observation must be a text, got []"),
+    "refused: a text": (seen(refused="no"), "refused of an observation must be True or False, got 'no'"),
+    "error: an exception": (outcome(error=ValueError("x")), "ValueError('x')"),
+    "error: escapes": (outcome(error="\x1b[2J gone\x9b31m"), r"\x1b[2J gone\x9b31m"),
+    "error: a very long one": (outcome(error="x" * 10_000), "x" * 400),
+}
+"""What the victim's step answers, and what its error says."""
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def call(*_: Any) -> Any:
+        raise error
+
+    return call
+
+
+RAISED: dict[str, tuple[BaseException, str]] = {
+    "an exception": (RuntimeError("gone"), "RuntimeError: gone"),
+    "sys.exit": (SystemExit(0), "SystemExit: 0"),
+    "an exit of its own kind": (asyncio.CancelledError("stop"), "CancelledError: stop"),
+    "an error that cannot be told": (MuteError(), "MuteError"),
+    "recursion": (RecursionError("deep"), "RecursionError: deep"),
+    "no memory": (MemoryError("full"), "MemoryError: full"),
+    "stop of an iteration": (StopIteration("over"), "StopIteration: over"),
+    "escapes": (RuntimeError("\x1b[31mred\nand \x07more"), r"RuntimeError: \x1b[31mred and \x07more"),
+}
+
+
+def collect(environment: CountingEnvironment, concurrent: int = 64, **settings: Any) -> list[Episode]:
+    collector = fake_collector(environment, max_concurrent_episodes=concurrent, **settings)
+    episodes = collector.collect(requests(environment, 1), seed=0, key=("train", 0)).episodes
+    for episode in episodes:  # nothing that got through may spoil a file or a terminal
+        json.dumps([turn.observation.text for turn in episode.turns], ensure_ascii=False).encode()
+        assert episode.error is None or (printable(episode.error) == episode.error and "\n" not in episode.error)
+    return episodes
+
+
+SOUND = collect(CountingEnvironment())
+
+
+def assert_only_the_victim_fails(episodes: Sequence[Episode], error: str) -> None:
+    for before, after in zip(SOUND, episodes, strict=True):
+        if after.task.task_id == VICTIM:
+            assert after.end is EndReason.ERROR_ENVIRONMENT
+            assert error in str(after.error)
+            assert (after.success, after.episode_return) == (False, 0.0)
+        else:
+            assert after == before
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_an_answer_that_is_not_allowed_ends_its_episode_and_says_why(name: str, batched: bool) -> None:
+    answer, error = OUTCOMES[name]
+    environment = CountingEnvironment(faults={VICTIM: (1, lambda: answer)}, batched=batched)
+    assert_only_the_victim_fails(collect(environment), error)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+@pytest.mark.parametrize("name", RAISED)
+def test_whatever_is_raised_ends_its_episode_and_says_what(name: str, at: int) -> None:
+    error, told = RAISED[name]
+    assert_only_the_victim_fails(collect(CountingEnvironment(faults={VICTIM: (at, raising(error))})), told)
+
+
+STARTS: dict[str, tuple[Any, str]] = {
+    "a text": ("seen", "an answer of reset must be an Observation, got 'seen'"),
+    "a mapping": ({"text": "seen"}, "an answer of reset must be an Observation, got {'text': 'seen'}"),
+    "a number as text": (Observation(3, None, ""), "the text of an observation must be a text, got 3"),  # type: ignore[arg-type]
+    "going on": (outcome(), "a slot that cannot start must be done with an error, got StepOutcome("),
+    "already won": (outcome(done=True, success=True), "a slot that cannot start must be done with an error"),
+    "not started": (outcome(done=True, error="no file"), "no file"),
+}
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_start_that_is_not_allowed_ends_its_episode(name: str) -> None:
+    answer, error = STARTS[name]
+    assert_only_the_victim_fails(collect(CountingEnvironment(faults={VICTIM: (0, lambda: answer)})), error)
+
+
+@dataclass
+class Odd(CountingEnvironment):
+    """Answers of one method are changed: ``changes`` maps a method to what is made of its arguments."""
+
+    changes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+
+    def __getattribute__(self, name: str) -> Any:
+        changes = object.__getattribute__(self, "__dict__").get("changes", {})
+        return changes[name] if name in changes and name in ENVIRONMENTS else super().__getattribute__(name)
+
+    def open_pool(self) -> CountingPool:
+        pool = super().open_pool()
+        for name, change in self.changes.items():
+            if name not in ENVIRONMENTS:
+                setattr(pool, name, partial(change, getattr(pool, name)))
+        return pool
+
+
+ENVIRONMENTS = ("open_pool", "project", "opening", "reply", "window_prompt")
+
+
+def halfway(old: Any, tasks: Sequence[Task]) -> Iterator[Observation]:
+    yield SEEN
+    raise RuntimeError("halfway")
+
+
+def endless(old: Any, tasks: Sequence[Task]) -> Iterator[Observation]:
+    while True:
+        yield SEEN
+
+
+RESET = "reset must return one observation per task, got "
+POOLS: dict[str, tuple[str, Any, str]] = {
+    "reset: None": ("reset", lambda old, tasks: None, RESET + "None"),
+    "reset: a number": ("reset", lambda old, tasks: 3, RESET + "3"),
+    "reset: a list of None": ("reset", lambda old, tasks: [None] * len(tasks), "must be an Observation, got None"),
+    "reset: one too few": ("reset", lambda old, tasks: old(tasks)[1:], RESET + "0 for 1 tasks"),
+    "reset: one too many": ("reset", lambda old, tasks: [*old(tasks), SEEN], RESET + "more for 1 tasks"),
+    "reset: a generator that raises": ("reset", halfway, "RuntimeError: halfway"),
+    "reset: a generator without an end": ("reset", endless, RESET + "more for 1 tasks"),
+    "reset: by slot": (
+        "reset",
+        lambda old, tasks: dict(enumerate(old(tasks))),
+        "an answer of reset must be an Observation, got ",
+    ),
+    "reset: a text": ("reset", lambda old, tasks: "x" * len(tasks), "must be an Observation, got 'x'"),
+    "reset: raises": ("reset", raising(OSError("no disk")), "OSError: no disk"),
+    "step: None": ("step", lambda old, actions: None, "step must return outcomes by slot, got None"),
+    "step: a list": (
+        "step",
+        lambda old, actions: list(old(actions).values()),
+        "step must return outcomes by slot, got",
+    ),
+    "step: a slot missing": ("step", lambda old, actions: {}, "must return an outcome for this slot, got None"),
+    "step: a slot of nobody": ("step", lambda old, a: old(a) | {99: outcome()}, "slots it was given, got [99], too"),
+    "step: a slot of text": (
+        "step",
+        lambda old, a: {str(s): o for s, o in old(a).items()},
+        "slots it was given, got ['",
+    ),
+    "step: raises": ("step", raising(SystemExit(3)), "SystemExit: 3"),
+    "open_pool: None": ("open_pool", lambda: None, "open_pool must return an EnvironmentPool, got None"),
+    "open_pool: a list": ("open_pool", list, "open_pool must return an EnvironmentPool, got []"),
+    "open_pool: raises": ("open_pool", raising(RuntimeError("no licence")), "RuntimeError: no licence"),
+    "open_pool: exits": ("open_pool", raising(SystemExit("bye")), "SystemExit: bye"),
+    "project: None": ("project", lambda text: None, "project must return a Projection, got None"),
+    "project: a text": ("project", lambda text: text, "project must return a Projection, got '"),
+    "project: a number inside": (
+        "project",
+        lambda text: Projection(3, True),
+        "the action of a projection must be a text",
+    ),  # type: ignore[arg-type]
+    "project: no flag": (
+        "project",
+        lambda text: Projection(text, "yes"),
+        "valid of a projection must be True or False",
+    ),  # type: ignore[arg-type]
+    "project: half a character": ("project", lambda text: Projection("\ud800", True), "must be Unicode text"),
+    "project: raises": ("project", raising(SystemExit(1)), "SystemExit: 1"),
+    **{
+        f"{method}: {name}": (method, lambda *_, answer=answer: answer, f"a prompt must be {error}")
+        for method in ("opening", "reply", "window_prompt")
+        for name, answer, error in (
+            ("None", None, "a text, got None"),
+            ("a number", 5, "a text, got 5"),
+            ("bytes", b"x", "a text, got b'x'"),
+            ("half a character", "a\ud8ff", "Unicode text"),
+        )
+    },
+}
+
+
+def of_every_episode(name: str) -> tuple[list[Episode], str]:
+    method, change, error = POOLS[name]
+    context = "window" if method == "window_prompt" else "append"
+    return collect(Odd(changes={method: change}), concurrent=5, context=context), error
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_a_method_that_misbehaves_costs_episodes_and_no_run(name: str) -> None:
+    episodes, error = of_every_episode(name)
+    assert len(episodes) == 12
+    for episode in episodes:
+        assert episode.end is EndReason.ERROR_ENVIRONMENT
+        assert error in str(episode.error)
+
+
+def test_there_are_at_least_66_of_them() -> None:
+    assert len(OUTCOMES) + len(RAISED) + len(STARTS) + len(POOLS) >= 66
+
+
+def test_what_is_not_quite_plain_is_taken_as_what_it_is() -> None:
+    """Subclasses of texts, and numpy's numbers and flags."""
+    won = StepOutcome(
+        Observation(Text("seen"), (Text("act"),), Text("a")),
+        np.float32(2.5),  # type: ignore[arg-type]
+        np.bool_(True),  # type: ignore[arg-type]
+        np.bool_(True),  # type: ignore[arg-type]
+        {Text("em"): np.float64(0.5)},
+    )
+    found = next(e for e in collect(CountingEnvironment(faults={VICTIM: (1, lambda: won)})) if e.task.task_id == VICTIM)
+    assert (found.end, found.success, found.episode_return, found.scores) == (EndReason.SUCCESS, True, 2.5, {"em": 0.5})
+    view = found.last_observation
+    assert view == Observation("seen", ("act",), "a")
+    assert [type(view.text), type(view.anchor), type(found.episode_return)] == [str, str, float]
+
+
+def test_closing_may_fail(caplog: pytest.LogCaptureFixture) -> None:
+    environment = Odd(changes={"close": lambda old: raising(SystemExit("\x1b[1mno"))()})
+    assert collect(environment) == SOUND
+    assert r"close of the environment's pool: SystemExit: \x1b[1mno" in caplog.text
+
+
+# Deadlines ---------------------------------------------------------------------------------------------------------
+
+LATE_S = 0.05
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """What never answers, until the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_step_that_never_returns_costs_its_wave_and_the_next_one_gets_a_new_pool(
+    released: threading.Event, batched: bool
+) -> None:
+    environment = CountingEnvironment(faults={VICTIM: (2, lambda: released.wait())}, batched=batched)  # type: ignore[list-item,return-value]
+    episodes = collect(environment, concurrent=4, environment_timeout_s=LATE_S)
+    assert episodes[:4] + episodes[8:] == SOUND[:4] + SOUND[8:]
+    lost = [episode for episode in episodes[4:8] if episode.end is EndReason.ERROR_ENVIRONMENT]
+    assert VICTIM in {episode.task.task_id for episode in lost}
+    assert {episode.error for episode in lost} == {"step did not answer within 0.05 s"}
+    assert len(environment.pools) == 2
+    released.set()  # the thread that comes back disturbs nobody
+    assert collect(CountingEnvironment(), environment_timeout_s=5) == SOUND
+
+
+@pytest.mark.parametrize("method", ["reset", "open_pool"])
+def test_an_environment_that_never_starts_is_given_up_after_two_waves(released: threading.Event, method: str) -> None:
+    started = time.monotonic()
+    episodes = collect(Odd(changes={method: lambda *_: released.wait()}), concurrent=1, environment_timeout_s=LATE_S)
+    assert {episode.error for episode in episodes} == {f"{method} did not answer within 0.05 s"}
+    assert time.monotonic() - started < 8 * LATE_S  # and not a deadline for each of twelve waves
+
+
+def test_many_slots_have_the_time_of_a_step_each() -> None:
+    """A pool that is not batched gives a sign of life with every slot."""
+
+    def slowly(old: Any, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        time.sleep(0.02)
+        return dict(old(actions))
+
+    assert collect(Odd(changes={"step": slowly}, num_tasks=6), environment_timeout_s=0.1) == SOUND[:6]
+
+
+@pytest.mark.parametrize("timeout_s", [None, 5.0])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
+def test_interrupts_and_mistakes_of_the_user_pass(stop: type[BaseException], timeout_s: float | None) -> None:
+    environment = CountingEnvironment(faults={VICTIM: (1, raising(stop("enough")))})
+    with pytest.raises(stop, match="enough"):
+        collect(environment, environment_timeout_s=timeout_s)
+    assert environment.pools[0].closed
+
+
+def test_without_a_deadline_everything_runs_in_the_callers_thread() -> None:
+    threads: set[int] = set()
+
+    def step(old: Any, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        threads.add(threading.get_ident())
+        return dict(old(actions))
+
+    assert collect(Odd(changes={"step": step}), environment_timeout_s=None) == SOUND
+    assert threads == {threading.get_ident()}
+
+
+# Long texts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("context", ["append", "window"])
+def test_a_text_that_cannot_fit_is_not_tokenized(context: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    huge = StepOutcome(Observation("x" * 1_000_000, None, "a"), 0.0, False, False)
+    environment = CountingEnvironment(faults={VICTIM: (1, lambda: huge)})
+    collector = fake_collector(environment, context=context, context_tokens=1000)
+    longest = 0
+    for name in ("opening", "between"):
+
+        def counted(encode: Callable[[str], Any], text: str) -> Any:
+            nonlocal longest
+            longest = max(longest, len(text))
+            return encode(text)
+
+        monkeypatch.setattr(collector.policy.chat, name, partial(counted, getattr(collector.policy.chat, name)))
+    episodes = collector.collect(requests(environment, 1), seed=0, key=("train", 0)).episodes
+    assert {e.task.task_id: e.end for e in episodes}[VICTIM] is EndReason.CONTEXT_FULL
+    assert longest < 1000
+
+
+# Before a run ------------------------------------------------------------------------------------------------------
+
+AT_THE_START = [name for name in POOLS if not name.startswith("window_prompt") and name != "reply: half a character"]
+
+
+@pytest.mark.parametrize("name", AT_THE_START)
+def test_an_environment_that_cannot_be_played_is_refused_in_one_sentence(name: str) -> None:
+    method, change, error = POOLS[name]
+    with pytest.raises(UserError, match=r"^environment 'counting' cannot be played: ") as refused:
+        check_ready(Odd(changes={method: change}))
+    told = str(refused.value)
+    assert error.split(" for ")[0].removesuffix("more") in told
+    assert told.endswith("sdar check says all that is wrong")
+    assert "\n" not in told
+
+
+TASKS: dict[str, tuple[Callable[[list[Task]], Any], str]] = {
+    "no tasks": (lambda tasks: [], "split 'train' has no tasks"),
+    "one id twice": (lambda tasks: [*tasks, tasks[0]], "task ids must differ, got 'train-0' more than once"),
+    "no task": (lambda tasks: ["task"], "a task of split 'train' must be a Task, got 'task'"),
+    "half a character": (
+        lambda tasks: [Task("a", "b", "\ud800", "train", "c")],
+        "description of task 'a' must be Unicode text, got '\\ud800'",
+    ),
+    "no id": (lambda tasks: [Task(3, "b", "c", "train", "d")], "task_id of task 3 must be a non-empty string"),  # type: ignore[arg-type]
+    "nothing": (lambda tasks: None, "TypeError: 'NoneType' object is not iterable"),
+    "an exit": (raising(SystemExit(1)), "SystemExit: 1"),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_that_cannot_be_told_apart_or_read_are_refused(name: str) -> None:
+    change, error = TASKS[name]
+
+    class Listed(CountingEnvironment):
+        def tasks(self, split: str) -> Any:
+            return change(super().tasks(split)) if split == "train" else super().tasks(split)
+
+    with pytest.raises(UserError, match=r"^environment") as refused:
+        check_ready(Listed())
+    assert error in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"max_turns": 0}, "max_turns must be an integer >= 1, got 0"),
+        ({"max_turns": "4"}, "max_turns must be an integer >= 1, got '4'"),
+        ({"name": "\x1b[1m"}, "name must be a non-empty string"),
+        ({"solved_return": 0}, "solved_return must be a number > 0, got 0"),
+    ],
+)
+def test_a_description_is_checked(settings: dict[str, Any], error: str) -> None:
+    environment = CountingEnvironment()
+    for name, value in settings.items():
+        setattr(environment, name, value)
+    with pytest.raises(UserError) as refused:
+        check_ready(environment)
+    assert error in str(refused.value)
+    assert printable(str(refused.value)) == str(refused.value)
+
+
+def test_a_sound_environment_is_ready_and_one_that_hangs_is_not(released: threading.Event) -> None:
+    check_ready(CountingEnvironment())
+    with pytest.raises(UserError, match=r"reset did not answer within 0.05 s \(task 'train-0'\)"):
+        check_ready(Odd(changes={"reset": lambda *_: released.wait()}), LATE_S)
+
+
+def test_what_an_environment_needs_is_its_own_to_say() -> None:
+    class Needy(CountingEnvironment):
+        def check_ready(self) -> None:
+            raise UserError("environment.key must be set")
+
+    with pytest.raises(UserError, match=r"environment\.key must be set"):
+        check_ready(Needy())
