@@ -75,7 +75,7 @@ def changed_steps(toy: type[Environment], change: Callable[[StepOutcome], StepOu
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda o: replace(o, reward=float("nan")), "a reward must be a finite number, got nan"),
+        (lambda o: replace(o, reward=float("nan")), "a reward must be a number from -1e+12 to 1e+12, got nan"),
         (lambda o: replace(o, end=None), "'end' must be set if and only if 'done'"),
         (lambda o: replace(o, end=EndReason.FAILURE) if o.done else o, "'success' must agree with 'end'"),
         (lambda o: replace(o, success=True), "'success' must agree with 'end'"),

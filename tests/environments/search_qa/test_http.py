@@ -201,7 +201,56 @@ def test_a_reply_that_does_not_fit_is_a_failure_and_never_an_answer(name: str) -
         assert failure(found)
 
 
-@pytest.mark.parametrize("name", [name for name in LIES if name != "another page"])
+PASSING = ("an empty body", "no JSON", "half of it", "less than announced")
+"""What may be better next time, as a status of 408, 429 or 5xx may; the others are what the server is like."""
+
+
+@pytest.mark.parametrize("name", [name for name in LIES if name not in PASSING and "status" not in name])
+def test_a_server_of_another_form_is_asked_once_and_another_one_answers(name: str) -> None:
+    wrong = answer_with(LIES[name])
+    with serving(wrong) as address, serving(answer_with(plain(GOOD))) as other:
+        assert "(after 1 attempt)" in failure(client(address, attempts=30).search(["a"], 3)[0])
+        assert client([address, other]).search(["a"], 3) == [HIT]
+        assert len(wrong.asked) == 2  # type: ignore[attr-defined]
+
+
+def test_a_reply_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_client, "MAX_REPLY", 1000)
+    with serving(answer_with(body(b" " * 2000))) as address:
+        assert "the reply has more than 1000 bytes (after 1 attempt)" in failure(client(address).search(["a"], 3)[0])
+
+
+READY: dict[str, tuple[Callable[..., None], str]] = {
+    "another form": (plain({"documents": []}), "the reply is invalid: it must have one list of results per query"),
+    "no JSON": (body(b"<html>"), "the reply is invalid: it is not JSON"),
+    "broken": (plain({"error": "no index"}, status=500), "status 500"),
+    "silent": (hang, "took longer than 0.3 s"),
+}
+
+
+@pytest.mark.parametrize("name", READY)
+def test_a_server_that_cannot_be_used_is_refused_before_anything_is_played(name: str) -> None:
+    reply, reason = READY[name]
+    made = answer_with(reply)
+    with serving(made) as address:
+        environment = SearchQAEnvironment(num_tasks=(2, 2), world=WORLD, search_engine=client(address, attempts=30))
+        with pytest.raises(UserError, match="must name a server that answers, got http") as refused:
+            environment.check_ready()
+        assert reason in str(refused.value)
+        assert len(made.asked) == 1  # type: ignore[attr-defined]
+
+
+def test_no_server_is_refused_and_one_of_two_will_do(caplog: pytest.LogCaptureFixture) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}/retrieve"
+    with pytest.raises(UserError, match=r"got http://127.0.0.1:\d+/retrieve \(.*refused\): start it"):
+        client(nobody).check_ready()
+    with serving(answer_with(plain(GOOD))) as address:
+        client([nobody, address]).check_ready()
+        client(address, form="query").check_ready()
+    assert f"the search server {nobody} cannot be used" in caplog.text
+
+
+@pytest.mark.parametrize("name", [name for name in LIES if name in PASSING or "status" in name])
 def test_after_a_bad_reply_a_good_one_is_taken(name: str) -> None:
     with serving(answer_with(LIES[name], plain(GOOD))) as address:
         assert client(address).search(["a"], 3) == [HIT]

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -153,6 +154,28 @@ def test_a_search_that_breaks_is_told_and_the_next_is_answered(tmp_path: Any) ->
     with serving(RetrievalServer(Broken())) as address:
         assert ask(address, b'{"query": "bad"}') == (500, {"error": "the search failed: the corpus was changed"})
         assert ask(address, b'{"query": "good"}') == (200, {"result": [[]]})
+
+
+def test_a_reply_is_bounded_before_it_is_made() -> None:
+    with serving(RetrievalServer(Bm25Retriever(PASSAGES), max_reply=2000)) as address:
+        name = PASSAGES[0].title
+        status, message = ask(address, json.dumps({"queries": [name] * 1000, "topk": 20}).encode())
+        assert status == 400
+        assert "the reply would have more than 2000 bytes; ask fewer queries, or a smaller topk" in message["error"]
+        assert ask(address, json.dumps({"query": name, "topk": 1}).encode())[0] == 200
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /retr", b"POST /retrieve HTTP/1.1\r\nContent-Length: 9000\r\n\r\n{"])
+def test_a_client_that_never_ends_its_request_is_disconnected(sent: bytes) -> None:
+    """Each byte comes in time, the request does not."""
+    with serving(RetrievalServer(Bm25Retriever(PASSAGES), request_s=0.2)) as address:
+        host, port = address.removeprefix("http://").removesuffix("/retrieve").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connected:
+            connected.sendall(sent)
+            for _ in range(3 if sent else 0):
+                time.sleep(0.05)
+                connected.sendall(b"x")
+            assert connected.recv(100) == b""
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")

@@ -24,7 +24,7 @@ class _Limited(HTTPConnection):
     clock: threading.Timer
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-        self.clock = threading.Timer(float(self.timeout or 0.0), _shut, [self.sock])
+        self.clock = threading.Timer(float(self.timeout or 0.0), shut, [self.sock])
         self.clock.daemon = True
         self.clock.start()
         try:
@@ -34,7 +34,8 @@ class _Limited(HTTPConnection):
             raise
 
 
-def _shut(connected: socket.socket) -> None:
+def shut(connected: socket.socket) -> None:
+    """End reads and writes of a connection that other threads are blocked in."""
     with suppress(OSError):  # the other side may have closed it
         # the plain socket, also below encryption: blocked reads end at once
         socket.socket.shutdown(connected, socket.SHUT_RDWR)

@@ -27,12 +27,12 @@ FIRST_WAIT_S = 0.5
 """Pause before the first retry; later ones double."""
 _LONGEST_WAIT_S = 8.0
 _CHUNK = 1 << 16
-_MAX_REPLY = 1 << 28
+MAX_REPLY = 1 << 26
 """Most bytes of a reply."""
 
 
 class _AttemptError(Exception):
-    """A failed attempt. ``final``: a retry would fail, too. ``wait_s``: the pause that the server asks for."""
+    """A failed attempt. ``final``: another at this server would fail, too. ``wait_s``: the pause that it asks for."""
 
     def __init__(self, reason: str, *, final: bool = False, wait_s: float = 0.0) -> None:
         super().__init__(reason)
@@ -43,10 +43,11 @@ class _AttemptError(Exception):
 class HttpRetriever(Retriever):
     """Queries one or several servers over persistent connections.
 
-    A failed request (refused, too slow, interrupted, status 5xx, 408 or 429, or an invalid reply) is retried at the
-    next server. The pause between attempts grows, and a server may ask for a longer one (Retry-After), up to 8 seconds.
-    After ``attempts`` or ``patience_s`` the queries of the request fail; other queries are not affected. All other
-    statuses are final, including 3xx, since redirects are not followed. Proxy variables of the shell are ignored.
+    A failed request (refused, too slow, interrupted, not JSON, status 5xx, 408 or 429) is retried at the next server.
+    The pause between attempts grows, and a server may ask for a longer one (Retry-After), up to 8 seconds. After
+    ``attempts`` or ``patience_s`` the queries of the request fail; other queries are not affected. All other statuses
+    are final, including 3xx, since redirects are not followed, and so is a reply in another form than this one's: such
+    a server is not asked again, and without another the queries fail at once. Proxy variables of the shell are ignored.
 
     Args:
         urls: addresses of servers over the same corpus, such as ``http://127.0.0.1:8000/retrieve``, used in turn.
@@ -91,6 +92,22 @@ class HttpRetriever(Retriever):
         answers = self._workers.map(lambda batch: self._answer(batch, top_k, next(self._turn), deadline), batches)
         return [found for answer in answers for found in answer]
 
+    def check_ready(self) -> None:
+        """Ask every server once, for at most ``timeout_s``. UserError where none of them can be used."""
+        body = wire.encode_request(["ready"], 1, single=self._single)
+        asked = {
+            url: self._workers.submit(self._ask, url, body, 1, 1, self._timeout_s) for url in dict.fromkeys(self.urls)
+        }
+        silent = {url: answer.exception() for url, answer in asked.items() if answer.exception() is not None}
+        if len(silent) == len(asked):
+            told = "; ".join(f"{url} ({reason})" for url, reason in silent.items())
+            raise UserError(
+                f"environment.search_engine.urls must name a server that answers, got {told}: start it, for example "
+                "with sdar search-server, or set another address"
+            )
+        for url, reason in silent.items():
+            log.warning("the search server %s cannot be used: %s", url, reason)
+
     def close(self) -> None:
         """Close the connections. Idempotent. The retriever cannot be used afterwards."""
         self._workers.shutdown(wait=False, cancel_futures=True)
@@ -99,24 +116,23 @@ class HttpRetriever(Retriever):
     def _answer(self, queries: Sequence[str], top_k: int, turn: int, deadline: float) -> list[Found]:
         """The answers to the queries of one request, or the same failure for each."""
         body = wire.encode_request(queries, top_k, single=self._single)
-        reason, asked_wait = "there was no time left", 0.0
+        reason, wait = "there was no time left", 0.0
+        servers = [self.urls[(turn + number) % len(self.urls)] for number in range(len(self.urls))]
         tried = 0
-        for attempt in range(self._attempts):
-            url = self.urls[(turn + attempt) % len(self.urls)]
-            left = deadline - time.monotonic()
-            if left <= 0:
+        while tried < self._attempts and servers:
+            time.sleep(min(wait, max(0.0, deadline - time.monotonic())))
+            if (left := deadline - time.monotonic()) <= 0:
                 break
+            url = servers[tried % len(servers)]
             tried += 1
             try:
                 return list(self._ask(url, body, len(queries), top_k, min(self._timeout_s, left)))
             except _AttemptError as error:
-                reason, asked_wait = f"{url}: {error}", error.wait_s
-                log.debug("attempt %d of %d: %s", attempt + 1, self._attempts, reason)
+                reason = f"{url}: {error}"
+                log.debug("attempt %d of %d: %s", tried, self._attempts, reason)
+                wait = min(max(FIRST_WAIT_S * 2 ** min(tried - 1, 10), error.wait_s), _LONGEST_WAIT_S)
                 if error.final:
-                    break
-            if attempt + 1 < self._attempts:
-                wait = min(max(FIRST_WAIT_S * 2 ** min(attempt, 10), asked_wait), _LONGEST_WAIT_S)
-                time.sleep(min(wait, max(0.0, deadline - time.monotonic())))
+                    servers, wait = [other for other in servers if other != url], 0.0
         failure = RetrievalFailure(f"{reason} (after {tried} {'attempt' if tried == 1 else 'attempts'})")
         return [failure] * len(queries)
 
@@ -145,7 +161,7 @@ class HttpRetriever(Retriever):
         except HTTPError as error:
             if time.monotonic() >= ends:
                 raise _AttemptError(f"the reply took longer than {seconds:.3g} s") from error
-            raise _AttemptError(f"{type(error).__name__}: {error}") from error
+            raise _AttemptError(_reason(error)) from error
         if reply.status != 200:
             again = reply.status >= 500 or reply.status in (408, 429)
             pause = reply.headers.get("Retry-After", "")
@@ -154,7 +170,8 @@ class HttpRetriever(Retriever):
         try:
             return wire.decode_reply(content, num_queries, top_k)
         except wire.WireError as error:
-            raise _AttemptError(f"the reply is invalid: {error}") from error
+            final = not isinstance(error, wire.GarbledError)
+            raise _AttemptError(f"the reply is invalid: {error}", final=final) from error
 
 
 def _read(reply: urllib3.BaseHTTPResponse, ends: float) -> bytes:
@@ -164,11 +181,17 @@ def _read(reply: urllib3.BaseHTTPResponse, ends: float) -> bytes:
     while part := reply.read1(_CHUNK):
         parts.append(part)
         size += len(part)
-        if size > _MAX_REPLY:
-            raise _AttemptError(f"the reply has more than {_MAX_REPLY} bytes", final=True)
+        if size > MAX_REPLY:
+            raise _AttemptError(f"the reply has more than {MAX_REPLY} bytes", final=True)
     if time.monotonic() >= ends:
         raise _AttemptError("the reply took too long")  # and may be incomplete
     return b"".join(parts)
+
+
+def _reason(error: HTTPError) -> str:
+    """What went wrong, without the connection's own name."""
+    cause = error.__cause__
+    return f"{type(error).__name__}: {cause or error}"
 
 
 def _check_addresses(urls: Sequence[str]) -> None:

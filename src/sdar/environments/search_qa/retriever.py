@@ -59,5 +59,8 @@ class Retriever(ABC):
     def search(self, queries: Sequence[str], top_k: int) -> list[Found]:
         """Answer each query, in order. An external error is a failure of its queries, not an exception."""
 
+    def check_ready(self) -> None:  # noqa: B027 - most retrievers need nothing from outside
+        """Raise UserError where something outside does not answer. It takes a bounded time."""
+
     def close(self) -> None:  # noqa: B027 - most retrievers have nothing to release
         """Release connections and files. Idempotent."""

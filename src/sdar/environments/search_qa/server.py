@@ -26,6 +26,7 @@ from sdar.config.fields import Fraction, NotNegative, settings
 from sdar.environments.search_qa import wire
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.closed_world import ClosedWorld
+from sdar.environments.search_qa.deadline import shut
 from sdar.environments.search_qa.retriever import Hit, RetrievalFailure, Retriever
 from sdar.environments.search_qa.wire import MAX_TOP_K
 from sdar.environments.search_qa.world import WorldSettings
@@ -35,6 +36,12 @@ log = logging.getLogger(__name__)
 
 _MAX_BODY = 1 << 24
 """Most bytes of a request."""
+MAX_REPLY = 1 << 25
+"""Most bytes of the passages of a reply."""
+REQUEST_S = 60.0
+"""How long a client may take to send a request, and again to read the reply, in seconds."""
+_AT_ONCE = 64
+"""Queries that are searched before the size of what was found is looked at."""
 _MAX_DIGITS = 20
 
 
@@ -42,13 +49,26 @@ class RetrievalServer(ThreadingHTTPServer):
     """Serves a retriever with one thread per connection. The threads call the retriever one at a time.
 
     ``port`` 0 takes a free port, and ``url`` is the resulting address. Use ``serve_forever`` and ``shutdown``.
+    ``max_reply`` bounds the bytes of the passages of a reply, and ``request_s`` the seconds in which a client must have
+    sent its request, and must have read the reply: one that is slower is disconnected.
     """
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, retriever: Retriever, *, host: str = "127.0.0.1", port: int = 0, top_k: int = 3) -> None:
+    def __init__(
+        self,
+        retriever: Retriever,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        top_k: int = 3,
+        max_reply: int = MAX_REPLY,
+        request_s: float = REQUEST_S,
+    ) -> None:
         self._retriever = retriever
+        self.max_reply = max_reply
+        self.request_s = request_s
         self._lock = threading.Lock()
         self._connections: set[Any] = set()
         self.top_k = top_k
@@ -64,14 +84,21 @@ class RetrievalServer(ThreadingHTTPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{self.server_address[1]}/retrieve"
 
     def find(self, request: wire.Request) -> list[list[Hit]]:
-        """Hits of each query. Raises RuntimeError if the retriever fails."""
-        with self._lock:
-            found = self._retriever.search(request.queries, request.top_k)
+        """Hits of each query. Raises RuntimeError if the retriever fails, and WireError if they are too long."""
         hits: list[list[Hit]] = []
-        for answer in found:
-            if isinstance(answer, RetrievalFailure):
-                raise RuntimeError(answer.reason)
-            hits.append(answer)
+        size = 0
+        for start in range(0, len(request.queries), _AT_ONCE):
+            with self._lock:
+                found = self._retriever.search(request.queries[start : start + _AT_ONCE], request.top_k)
+            for answer in found:
+                if isinstance(answer, RetrievalFailure):
+                    raise RuntimeError(answer.reason)
+                size += sum(len(hit.passage.contents) for hit in answer)
+                if size > self.max_reply:
+                    raise wire.WireError(
+                        f"the reply would have more than {self.max_reply} bytes; ask fewer queries, or a smaller topk"
+                    )
+                hits.append(answer)
         return hits
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -100,8 +127,32 @@ class RetrievalServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # persistent connections
     disable_nagle_algorithm = True  # otherwise every second write of a persistent connection waits for the other side
-    timeout = 60
     server: RetrievalServer
+
+    def setup(self) -> None:
+        """An idle connection is kept for as long as a request may take."""
+        self.timeout = self.server.request_s
+        super().setup()
+
+    def handle_one_request(self) -> None:
+        """A request must have come as a whole within its time, however steadily its bytes come."""
+        try:
+            self.rfile.peek(1)  # type: ignore[attr-defined] - it is buffered
+        except OSError:  # nothing came in time, or the client has left
+            self.close_connection = True
+            return
+        self._clock = self._limit()
+        try:
+            super().handle_one_request()
+        finally:
+            self._clock.cancel()
+
+    def _limit(self) -> threading.Timer:
+        """A running clock that disconnects the client."""
+        clock = threading.Timer(self.server.request_s, shut, [self.connection])
+        clock.daemon = True
+        clock.start()
+        return clock
 
     def do_POST(self) -> None:
         """Answer a request."""
@@ -115,6 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(413, {"error": f"the body must have at most {_MAX_BODY} bytes"})
             return
         body = self.rfile.read(int(length))
+        self._clock.cancel()  # a search may take longer
         if self._asked_for() != "/retrieve":
             self._reply(404, {"error": "the path must be /retrieve"})
             return
@@ -125,6 +177,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             found = self.server.find(request)
+        except wire.WireError as error:
+            self._reply(400, {"error": str(error)})
+            return
         except RuntimeError as error:
             self._reply(503, {"error": str(error)})
             return
@@ -149,6 +204,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(message).encode())
 
     def _send(self, status: int, body: bytes) -> None:
+        self._clock.cancel()
+        self._clock = self._limit()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

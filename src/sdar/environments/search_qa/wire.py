@@ -24,6 +24,10 @@ class WireError(ValueError):
     """A message that is not in this format. The text is a clause with the reason."""
 
 
+class GarbledError(WireError):
+    """Bytes that are no JSON, such as half of a message or the page of a proxy: the next message may be whole."""
+
+
 @dataclass(frozen=True)
 class Request:
     """A parsed request."""
@@ -89,7 +93,7 @@ def _object(body: bytes) -> dict[str, Any]:
     try:
         message = json.loads(body)
     except ValueError as error:  # wrong syntax, or wrong encoding
-        raise WireError("it is not JSON") from error
+        raise GarbledError("it is not JSON") from error
     except RecursionError as error:
         raise WireError("it is nested too deeply") from error
     if not isinstance(message, dict):
