@@ -13,6 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from sdar.learning.datamodule import Iteration
 from sdar.learning.logs import tolerated
 from sdar.learning.module import SDARModule
+from sdar.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -51,4 +52,4 @@ def append_lines(trainer: Trainer, directory: str | Path | None, name: str, reco
 def say(text: str) -> None:
     """Print a line that belongs to the run's log, too."""
     log.info("%s", text)
-    print(text, flush=True)
+    print(printable(text), flush=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from sdar.config.command_line import CommandLine, parse_command_line
 from sdar.config.plugins import allowing
 from sdar.errors import command
+from sdar.printable import printable
 
 _HELP = """\
 usage: sdar check [environment=NAME] [environment.SETTING=VALUE ...] [--config-dir DIR] [--allow PACKAGE]
@@ -37,7 +38,7 @@ def _check(line: CommandLine) -> int:
     try:
         report = check_env(environment)
     except EnvironmentCheckError as error:
-        print(f"{environment.name}: {error}")
+        print(printable(f"{environment.name}: {error}"))
         return 1
     print(
         f"{environment.name} keeps to the protocol: {report.tasks} tasks played, {report.steps} steps, {report.ends} "

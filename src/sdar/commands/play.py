@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sdar.config.command_line import Parser
 from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
+from sdar.printable import printable
 
 if TYPE_CHECKING:
     from sdar.commands.players import Player, Read, Write
@@ -26,7 +27,7 @@ def main(arguments: Sequence[str], read: Read = input, write: Write = print) -> 
     """Run a command line and return the exit code."""
     options = _parser().parse_intermixed_args(list(arguments))
     with allowing(options.allow):
-        return _play(options, read, write)
+        return _play(options, read, lambda text: write(printable(text)))
 
 
 def _play(options: argparse.Namespace, read: Read, write: Write) -> int:
@@ -82,9 +83,11 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
         raise UserError("--skills needs a teacher that reads skills, got teacher=none")
     from sdar.commands.players import Person, PolicyPlayer, Solution, load_policy
     from sdar.config.build import build, build_settings
+    from sdar.rollout.readiness import check_ready
     from sdar.rollout.settings import RolloutSettings, SamplingConfig
 
     environment: Environment = build_part(config, "environment")
+    check_ready(environment)
     rollout: RolloutSettings = build_settings(RolloutSettings, part(config, "rollout"), "rollout")
     sampling = SamplingConfig(options.temperature, 1.0, 0, rollout.sampling.max_response_tokens)
     history_turns = rollout.history_turns if rollout.context == "window" else None
