@@ -85,6 +85,12 @@ class Environment(ABC):
     def open_pool(self) -> EnvironmentPool:
         """A new, independent pool."""
 
+    def check_ready(self) -> None:  # noqa: B027 - most environments need nothing from outside
+        """Raise UserError where something is missing that playing needs, such as a server that answers.
+
+        It is called once, before a run does any work, and answers within a bounded time.
+        """
+
     @abstractmethod
     def opening(self, task: Task, observation: Observation) -> str:
         """Text of the first user message of an episode."""

@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from sdar.environments.base import Environment, training_tasks
 from sdar.episode import Episode, Task
-from sdar.errors import UserError
+from sdar.errors import RunFailed, UserError
 from sdar.learning.method import Method
+from sdar.learning.ranks import Ranks
 from sdar.policy.sharding import gathered
 from sdar.randomness import keyed_generator
-from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.collector import Collector, EpisodeRequest, first_error
 from sdar.rollout.dynamic import SampledGroups, sample_groups
 from sdar.rollout.settings import RolloutSettings
 from sdar.teacher.base import Teacher
@@ -120,6 +121,11 @@ class RolloutDataModule(LightningDataModule):
         rollout: how many episodes are played; the collector's.
         seed: seed of the tasks and of every sampled token.
         teacher: told of every iteration before it is played; None: there is none.
+
+    Attributes:
+        bad_iterations: iterations in a row, up to the present one, of which a larger share than
+            ``rollout.max_error_fraction`` ended by errors, over all ranks. While it is above 0 nothing should be saved
+            that a run continues from: its continuation repeats these iterations.
     """
 
     def __init__(
@@ -137,6 +143,8 @@ class RolloutDataModule(LightningDataModule):
         self.rollout = rollout
         self.seed = seed
         self.teacher = teacher
+        self.bad_iterations = 0
+        self._first_error = ""
         self.privileged: Callable[[Task, int], str] | None = None
         method.check_prompts(teacher)
         if method.skills_in_prompt and teacher is not None:
@@ -180,6 +188,33 @@ class RolloutDataModule(LightningDataModule):
         episodes = [episode for group in found.groups for episode in group]
         return Iteration(iteration, episodes, timings, tasks, found if dynamic else None)
 
+    def judge(self, iteration: Iteration, ranks: Ranks) -> None:
+        """Count the errors of a collected iteration over all ranks, before anything is learned from it.
+
+        Raises:
+            RunFailed: it is the last of ``rollout.max_bad_iterations`` bad ones in a row.
+        """
+        episodes = [*iteration.episodes, *iteration.replaced]
+        own = sum(episode.end.is_error for episode in episodes), len(episodes), first_error(episodes)
+        found = ranks.gather([own])
+        failed, total = sum(share[0] for share in found), sum(share[1] for share in found)
+        if failed <= self.rollout.max_error_fraction * total:
+            self.bad_iterations = 0
+            return
+        if self.bad_iterations == 0:
+            self._first_error = next(share[2] for share in found if share[2] is not None)
+        self.bad_iterations += 1
+        limit = self.rollout.max_bad_iterations
+        if limit is not None and self.bad_iterations >= limit:
+            good = iteration.index + 1 - self.bad_iterations
+            how = f"continue after iteration {good} with ckpt_path=last" if good > 0 else "start again"
+            raise RunFailed(
+                f"training stopped in iteration {iteration.index + 1}: more than {self.rollout.max_error_fraction:.0%} "
+                f"of the episodes ended by errors in {self.bad_iterations} iterations in a row "
+                f"(rollout.max_bad_iterations={limit}), {failed} of {total} in this one, the first: "
+                f"{self._first_error}; mend the environment and {how}"
+            )
+
     def setup(self, stage: str) -> None:  # noqa: ARG002
         """Refuse more tasks per iteration than there are."""
         check_task_count(self.rollout, len(self.train_tasks))
@@ -208,4 +243,8 @@ class _OneIteration(IterableDataset[Iteration]):
         trainer = self._datamodule.trainer
         if trainer is None:
             raise RuntimeError("the train loader collects for a trainer; without one, call RolloutDataModule.collect")
-        yield self._datamodule.collect(trainer.current_epoch, rank=trainer.global_rank, world_size=trainer.world_size)
+        iteration = self._datamodule.collect(
+            trainer.current_epoch, rank=trainer.global_rank, world_size=trainer.world_size
+        )
+        self._datamodule.judge(iteration, Ranks(size=trainer.world_size))
+        yield iteration

@@ -103,6 +103,11 @@ class SearchQAEnvironment(Environment):
             self._tasks[split] = [question.task(split) for question in self._source.questions(split)]
         return self._tasks[split]
 
+    def check_ready(self) -> None:
+        """Ask the search engine once."""
+        if self._search_engine is not None:
+            self._search_engine.check_ready()
+
     def open_pool(self) -> EnvironmentPool:
         """A pool on this environment's retriever."""
         return SearchPool(self.retriever, self._top_k, self._reward)
