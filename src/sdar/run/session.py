@@ -17,11 +17,12 @@ import transformers
 from sdar.callbacks.base import say
 from sdar.callbacks.episode_log import FILE_NAME as EPISODES_FILE
 from sdar.callbacks.skill_log import FILE_NAME as SKILLS_FILE
-from sdar.evaluation.report import final_table
+from sdar.evaluation.report import check_errors, final_table
 from sdar.evaluation.result import EvaluationResult
 from sdar.policy.checkpoint import load_student
 from sdar.policy.checkpoint_file import share_file
 from sdar.policy.trainable import trainable
+from sdar.printable import PrintableFormatter
 from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluation
 from sdar.run.continuing import differences, take_curves, told
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE
@@ -152,7 +153,7 @@ class Session:
         """What was said while the objects were built goes to the run folder, and all that follows."""
         if self._log is not None:
             file = logging.FileHandler(self.folder / LOG_FILE, encoding="utf-8")
-            file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+            file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
             self._log.setTarget(file)
             self._log.flush()
 
@@ -194,6 +195,7 @@ class Session:
         ):
             if (self.folder / path).exists():
                 say(f"  {what:<11} {words.format(self.folder / path)}")
+        check_errors(results)
 
 
 def _early_log() -> MemoryHandler:
@@ -201,7 +203,7 @@ def _early_log() -> MemoryHandler:
     kept = MemoryHandler(capacity=1, flushLevel=logging.NOTSET)
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)
-    screen.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    screen.setFormatter(PrintableFormatter("%(levelname)s: %(message)s"))
     package = logging.getLogger("sdar")
     package.setLevel(logging.INFO)
     for handler in package.handlers[:]:  # of an earlier run in this process
