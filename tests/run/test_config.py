@@ -179,7 +179,8 @@ def test_the_hash_ignores_what_may_change_on_resuming_and_nothing_else() -> None
     base = config_hash(settings_of())
     for harmless in ("trainer.max_epochs=99", "run_dir=elsewhere", "logs_dir=elsewhere", "threads=1", "name=x"):
         assert config_hash(settings_of(harmless)) == base
-    for harmless in ("callbacks.curriculum.patience=9", "logger=none", "evaluation.panel_size=6"):
+    harmless_too = ("callbacks.curriculum.patience=9", "logger=none", "evaluation.panel_size=6")
+    for harmless in (*harmless_too, "optimizer.max_bad_steps=9"):
         assert config_hash(settings_of(harmless)) == base
     for other in ("seed=2", "gate.beta=4", "algorithm=grpo", "rollout.group_size=4", "environment.max_turns=9"):
         assert config_hash(settings_of(other)) != base

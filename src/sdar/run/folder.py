@@ -42,7 +42,8 @@ _MAY_CHANGE = frozenset(
 )
 _TRAINER_MAY_CHANGE = frozenset({"max_epochs", "max_time", "enable_progress_bar", "enable_model_summary"})
 _ROLLOUT_MAY_CHANGE = frozenset({"environment_timeout_s", "max_error_fraction", "max_bad_iterations"})
-"""How long an error is borne with, not what is sampled."""
+_OPTIMIZER_MAY_CHANGE = frozenset({"max_bad_steps"})
+"""How long errors and bad steps are borne with, not what is sampled."""
 _SEARCH_ENGINE_MAY_CHANGE = frozenset(
     {"urls", "timeout_s", "attempts", "patience_s", "connections", "batch_size", "cache_dir", "device"}
 )
@@ -89,6 +90,8 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     kept["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in _TRAINER_MAY_CHANGE}
     if isinstance(rollout := settings.get("rollout"), Mapping):
         kept["rollout"] = {k: v for k, v in rollout.items() if k not in _ROLLOUT_MAY_CHANGE}
+    if isinstance(optimizer := settings.get("optimizer"), Mapping):
+        kept["optimizer"] = {k: v for k, v in optimizer.items() if k not in _OPTIMIZER_MAY_CHANGE}
     engine = settings["environment"].get("search_engine")
     if isinstance(engine, Mapping):
         lasting = {k: v for k, v in engine.items() if k not in _SEARCH_ENGINE_MAY_CHANGE}
