@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,20 @@ def test_missing_weights_are_refused(tmp_path: Path) -> None:
     (tmp_path / "small" / "model.safetensors").rename(tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"no weights for \d+ parameters"):
         hf_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"])
+def test_a_file_that_would_block_the_loader_is_one_sentence(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=rf"^model\.name: .*{name} must be a regular file, got a named pipe$"):
+        hf_model(str(tmp_path))
+
+
+def test_a_configuration_without_end_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"^model\.name: .* cannot be loaded as a causal language model ") as caught:
+        hf_model(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["model.safetensors", "config.json", "tokenizer.json"])

@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from sdar.config.fields import checked
 from sdar.errors import RunFailed, UserError
+from sdar.files import GB, MB, FileError, check_regular, entries
 from sdar.policy.chat import ChatFormat
 from sdar.policy.checkpoint_file import first_not_finite
 from sdar.policy.dropout import remove_dropout
@@ -24,6 +25,9 @@ from sdar.policy.sharding import is_sharded
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Directory of the shipped models, one directory each."""
+
+_LARGEST = {".json": GB, ".jinja": MB, ".txt": GB, ".model": GB, ".safetensors": 10_000 * GB, ".bin": 10_000 * GB}
+"""Bytes of the files of a model, by suffix."""
 
 DType = Literal["float32", "bfloat16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 would need loss scaling
@@ -133,6 +137,7 @@ def load_model(
 
     ``name`` is the user's name for it, and ``setting`` where it was given; UserErrors name both.
     """
+    _check_files(source, f"{setting}: {name!r}")
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=revision)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -170,6 +175,18 @@ def load_model(
     if lora is not None:
         add_adapters(model, lora, name)
     return LanguageModel(model, tokenizer, chat, _context_tokens(model, tokenizer), name, content_hash, lora)
+
+
+def _check_files(source: str, who: str) -> None:
+    """UserError where a file of a local model is none, such as a pipe, or has no size of its kind."""
+    if not Path(source).is_dir():
+        return
+    try:
+        for file in entries(source):
+            if file.suffix in _LARGEST:
+                check_regular(file, _LARGEST[file.suffix])
+    except FileError as error:
+        raise UserError(f"{who} cannot be loaded: {error}") from error
 
 
 def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
