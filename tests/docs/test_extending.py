@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,13 +13,21 @@ import torch
 
 from sdar.errors import UserError
 from sdar.objective.tokens import DistillationTokens
+from sdar.run.folder import read_config
+from toys.installed import install, run
 from toys.training import LettersEnvironment, toy_datamodule, toy_module, toy_policy, train
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"`((?:src|configs)/\S+?)`[^`]*?:\n\n```(?:python|yaml)\n(.*?)```", GUIDE, re.DOTALL))
+FILES = dict(re.findall(r"`((?:mypkg|settings)/\S+?)`[^`]*?:\n\n```(?:python|yaml)\n(.*?)```", GUIDE, re.DOTALL))
 """path -> what the page says is in it"""
-COMMANDS = [shlex.split(line) for line in re.findall(r"^    (python .*)$", GUIDE, re.MULTILINE)]
+COMMANDS = re.findall(r"^    (sdar .*)$", GUIDE, re.MULTILINE)
+
+
+def block(language: str, page: str = GUIDE) -> str:
+    """The one block of a language on a page."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    return str(found)
 
 
 def names_of(path: str, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -41,7 +45,7 @@ def test_there_are_three_pairs_of_files_and_none_is_long() -> None:
 
 
 def test_the_gate_praises_successes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate = names_of("src/sdar/objective/praise.py", monkeypatch).PraiseGate
+    gate = names_of("mypkg/praise.py", monkeypatch).PraiseGate
     scores = torch.zeros(3)
     values = gate().value(DistillationTokens(scores, scores, advantage=torch.tensor([2.0, 0.0, -2.0])))
     assert values.tolist() == [0.5, 0.0, 0.0]
@@ -50,7 +54,7 @@ def test_the_gate_praises_successes_alone(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_advantage_leaves_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    estimator = names_of("src/sdar/objective/leave_one_out.py", monkeypatch).LeaveOneOut(invalid_penalty=0.0)
+    estimator = names_of("mypkg/leave_one_out.py", monkeypatch).LeaveOneOut(invalid_penalty=0.0)
     episodes = toy_datamodule(toy_policy(), environment=LettersEnvironment(tasks=4, broken=True)).collect(0).episodes
     returns = [episode.episode_return for episode in episodes]
     for i, values in enumerate(estimator.turns(episodes)):
@@ -63,7 +67,7 @@ def test_the_advantage_leaves_one_out(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("context", ["append", "window"])
 def test_the_teacher_scores_each_episode_by_its_ending(context: str, monkeypatch: pytest.MonkeyPatch) -> None:
     policy = toy_policy()
-    teacher = names_of("src/sdar/teacher/ending.py", monkeypatch).EndingTeacher("old")
+    teacher = names_of("mypkg/ending.py", monkeypatch).EndingTeacher("old")
     teacher.connect(LettersEnvironment(), len)
     module = toy_module(policy, teacher, context=context)
     data = toy_datamodule(policy, context=context, teacher=teacher)
@@ -75,19 +79,58 @@ def test_the_teacher_scores_each_episode_by_its_ending(context: str, monkeypatch
     assert all(len(text) <= teacher.reserved_tokens(episodes[0].task) for text in teacher.contexts(episodes))
 
 
-@pytest.mark.e2e
-def test_the_guide_followed_to_the_letter_trains(tmp_path: Path) -> None:
-    """In a copy of the clone: every file is saved where the page says, and its commands are run."""
-    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "*_seed*"))
-    shutil.copytree(ROOT / "configs", tmp_path / "configs")
-    shutil.copy(ROOT / "train.py", tmp_path)
+@pytest.fixture
+def installed(tmp_path: Path) -> str:
+    """The folder that holds sdar and the package of the page, installed; its YAML files lie where the user works."""
+    site = tmp_path / "site"
+    install(site, block("toml"))
+    (site / "mypkg").mkdir()
+    (site / "mypkg" / "__init__.py").touch()
     for path, text in FILES.items():
-        (tmp_path / path).write_text(text, encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
+        file = (site if path.startswith("mypkg") else tmp_path) / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    return str(site)
+
+
+@pytest.mark.e2e
+def test_the_guide_followed_to_the_letter_trains(tmp_path: Path, installed: str) -> None:
     for number, command in enumerate(COMMANDS):
-        done = subprocess.run(
-            [sys.executable, *command[1:], f"run_dir=run{number}"],
-            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        run(command, tmp_path, f"run_dir=run{number}", "evaluation.baselines=false", path=installed)
         assert (tmp_path / f"run{number}" / "results.json").is_file()
+
+
+CALLBACK = """
+from pathlib import Path
+
+from sdar.callbacks.base import IterationCallback
+
+
+class Counter(IterationCallback):
+    def __init__(self, file: str):
+        self.file = file
+
+    def on_iteration(self, trainer, module, iteration):
+        with Path(self.file).open("a") as file:
+            file.write(f"{len(iteration.episodes)}\\n")
+"""
+
+
+@pytest.mark.e2e
+def test_an_environment_a_gate_and_a_callback_come_from_one_installed_package(tmp_path: Path, installed: str) -> None:
+    guide = (ROOT / "docs" / "custom_environment.md").read_text(encoding="utf-8")
+    python, yaml = (block(language, guide) for language in ("python", "yaml"))
+    (Path(installed) / "mypkg" / "drawers.py").write_text(python, encoding="utf-8")
+    (Path(installed) / "mypkg" / "counter.py").write_text(CALLBACK, encoding="utf-8")
+    (tmp_path / "settings" / "environment").mkdir()
+    (tmp_path / "settings" / "environment" / "mine.yaml").write_text(yaml.replace("drawers.Dra", "mypkg.drawers.Dra"))
+    run(
+        "sdar train --config-dir settings experiment=smoke environment=mine gate=praise trainer.max_epochs=1 "
+        "'callbacks.mine={_target_: mypkg.counter.Counter, file: counted}' evaluation.baselines=false run_dir=run",
+        tmp_path,
+        path=installed,
+    )
+    assert (tmp_path / "counted").read_text() == "4\n"
+    settings = read_config(tmp_path / "run")
+    assert settings["environment"]["_target_"] == "mypkg.drawers.DrawersEnvironment"
+    assert settings["gate"]["_target_"] == "mypkg.praise.PraiseGate"

@@ -139,9 +139,10 @@ def load_model(
     """
     _check_files(source, f"{setting}: {name!r}")
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=revision)
+        # False, not None: transformers would ask on the terminal whether to run code that comes with a model
+        tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=_DTYPES[dtype], output_loading_info=True
+            source, revision=revision, dtype=_DTYPES[dtype], output_loading_info=True, trust_remote_code=False
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise

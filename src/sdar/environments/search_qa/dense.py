@@ -52,8 +52,9 @@ class HfEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
-            self._model: Any = AutoModel.from_pretrained(name, dtype=torch.float32).to(device).eval()
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            loaded: Any = AutoModel.from_pretrained(name, dtype=torch.float32, trust_remote_code=False)
+            self._model: Any = loaded.to(device).eval()
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"environment.search_engine.encoder={name} cannot be loaded: {reason}") from error
