@@ -321,4 +321,4 @@ class SDARModule(LightningModule):
         """To the loggers with the iteration on the x axis, and to whatever monitors a metric (checkpoints)."""
         # Not by self.log: its step counts optimizer steps, and it takes half a millisecond per metric.
         self.trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
-        log_metrics(self.loggers, metrics, index)
+        log_metrics(self.trainer.loggers, metrics, index)
