@@ -150,12 +150,12 @@ def test_a_file_that_is_no_checkpoint_is_refused(
 def test_a_folder_that_another_run_has_is_left_to_it(
     capsys: pytest.CaptureFixture[str], tiny: Path, tmp_path: Path
 ) -> None:
-    """Two runs that start in the same second choose the same name."""
+    """Before it has done any work."""
     folder = tmp_path / "run"
     with occupied(folder) as ours:
         assert ours
         message = refused(capsys, *SMALL, f"model.path={tiny}", f"run_dir={folder}")
-        assert "another run that started in the same second" in message
+        assert "is taken by another run" in message
         assert not (folder / RUN_FILE).exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,13 +22,17 @@ ALONE = (
     *("evaluation.every_n_iterations=500", "evaluation.baselines=false", "threads=1", "trainer.max_epochs=500"),
 )
 TWO = (*ALONE, "trainer=ddp", "trainer.accelerator=cpu", "rollout.tasks_per_iteration=2")
+SLURM = {
+    **{"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "train", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1"},
+    **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"},
+}
 
 
 class Run:
     """A run in a process group of its own, whose output is read while it goes on."""
 
-    def __init__(self, folder: Path, command: Sequence[str], environ: dict[str, str]) -> None:
-        self.out, self.err = folder / "out.txt", folder / "err.txt"
+    def __init__(self, folder: Path, name: str, command: Sequence[str], environ: dict[str, str]) -> None:
+        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
                 command, cwd=folder, env=os.environ | environ, stdout=out, stderr=err, start_new_session=True
@@ -48,9 +53,12 @@ class Run:
 
     def sentence(self) -> str:
         """The one line on standard error, warnings aside."""
-        lines = [line for line in self.err.read_text().splitlines() if not line.startswith("WARNING: ")]
+        lines = self.lines()
         assert len(lines) == 1, self.err.read_text()
         return lines[0]
+
+    def lines(self) -> list[str]:
+        return [line for line in self.err.read_text().splitlines() if not line.startswith("WARNING: ")]
 
     def other_rank(self) -> int:
         """The process that the trainer has started."""
@@ -64,8 +72,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     runs: list[Run] = []
 
-    def starting(*overrides: str, launcher: Sequence[str] = (sys.executable,), **environ: str) -> Run:
-        runs.append(Run(tmp_path, [*launcher, str(ROOT / "train.py"), *overrides], {"OMP_NUM_THREADS": "1"} | environ))
+    def starting(*overrides: str, name: str = "run", **environ: str) -> Run:
+        command = [sys.executable, str(ROOT / "train.py"), *overrides]
+        runs.append(Run(tmp_path, name, command, {"OMP_NUM_THREADS": "1"} | environ))
         return runs[-1]
 
     yield starting
@@ -85,9 +94,7 @@ def test_sigterm_stops_a_run_between_turns_and_slurm_starts_it_again_where_it_wa
     start: Callable[..., Run], tmp_path: Path
 ) -> None:
     """A job that is requeued has the same command line: the first start has nothing to continue from."""
-    slurm = {"SLURM_NTASKS": "1", "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_JOB_ID": "7"}
-    slurm |= {"SLURM_JOB_NAME": "train", "SLURM_NTASKS_PER_NODE": "1"}
-    run = start(*ALONE, "ckpt_path=last_or_new", **slurm)
+    run = start(*ALONE, "ckpt_path=last_or_new", **SLURM)
     run.wait_for("iteration   2/500")
     run.process.send_signal(signal.SIGTERM)
     assert run.code() == 143
@@ -100,7 +107,7 @@ def test_sigterm_stops_a_run_between_turns_and_slurm_starts_it_again_where_it_wa
     assert state == {"iteration": done, "of": 500, "stopped": "SIGTERM"}
     assert "stopped by SIGTERM" in (only_run(tmp_path) / "run.log").read_text()
 
-    run = start(*ALONE, "ckpt_path=last_or_new", f"trainer.max_epochs={done + 1}", **slurm)
+    run = start(*ALONE, "ckpt_path=last_or_new", f"trainer.max_epochs={done + 1}", **SLURM)
     assert run.code(200) == 0
     assert f"iteration {done + 1}/{done + 1}" in run.out.read_text()
 
@@ -128,7 +135,7 @@ def test_two_ranks_stop_together_when_one_of_them_is_asked(start: Callable[..., 
 
 def test_a_process_that_is_killed_is_named_by_the_others(start: Callable[..., Run]) -> None:
     run = start(*TWO)
-    run.wait_for("iteration   1/500")
+    run.wait_for("iteration   2/500")
     other = run.other_rank()
     os.kill(other, signal.SIGKILL)
     assert run.code() == 1
@@ -148,21 +155,47 @@ def test_a_process_that_is_held_is_named_after_the_limit(start: Callable[..., Ru
     assert "no sign of life for rank_timeout_minutes=0.1; the run ended after iteration " in run.sentence()
 
 
-def test_torchrun_passes_a_signal_on_and_all_ranks_stop(start: Callable[..., Run], tmp_path: Path) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    run = start(*TWO, launcher=torchrun)
-    run.wait_for("iteration   1/500")
-    os.kill(run.process.pid, signal.SIGTERM)
-    assert run.code() != 0
-    told = run.err.read_text()
-    assert told.count("stopped by SIGTERM after iteration ") == 1
-    assert "torchrun ... " in told
+def test_all_processes_of_a_job_that_is_told_to_end_do_so_with_the_signals_code(
+    start: Callable[..., Run], tmp_path: Path
+) -> None:
+    """As Slurm starts and signals them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    slurm = SLURM | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NODELIST": "localhost"}
+    slurm |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    first, second = (
+        start(*TWO, name=f"rank{rank}", **slurm | {"SLURM_PROCID": rank, "SLURM_LOCALID": rank}) for rank in "01"
+    )
+    first.wait_for("iteration   1/500")
+    for run in (first, second):
+        run.process.send_signal(signal.SIGTERM)
+    assert [run.code() for run in (first, second)] == [143, 143]
+    assert "continue with: srun ... python " in first.sentence()
+    assert second.lines() == []
     assert list((only_run(tmp_path) / "checkpoints").glob("last.ckpt"))
 
 
-def test_a_run_outlives_its_reader_and_letters_without_a_code(
-    start: Callable[..., Run], tmp_path: Path
-) -> None:
+def test_a_second_signal_ends_at_once_and_says_how_to_go_on(tmp_path: Path) -> None:
+    program = (
+        "import time; from sdar.run.signals import StopSignals\n"
+        "with StopSignals().held() as signals:\n"
+        "    signals.patient, signals.farewell = True, lambda number: f'continue after {number}'\n"
+        "    print('ready', flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        for _ in range(2):  # one after the other at once is one signal: `timeout` sends two
+            process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=5)[1] == "continue after 2\n"
+    assert process.returncode == 130
+
+
+def test_a_run_outlives_its_reader_and_letters_without_a_code(start: Callable[..., Run], tmp_path: Path) -> None:
     (tmp_path / "früh").mkdir()
     reader = [ROOT / "train.py", *ALONE, "trainer.max_epochs=1", "logs_dir=früh"]
     done = subprocess.run(
@@ -182,12 +215,11 @@ def test_a_run_outlives_its_reader_and_letters_without_a_code(
 def test_runs_that_start_in_one_second_get_a_folder_each_and_an_early_end_has_a_reason(
     start: Callable[..., Run], tmp_path: Path
 ) -> None:
-    stopping = "callbacks.early={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: rollout/entropy"
-    early = f"{stopping}, stopping_threshold: 99, check_on_train_epoch_end: true}}"
-    runs = [start(*ALONE, f"+{early}", "name=smoke") for _ in range(2)]
+    runs = [start(*ALONE, "trainer.max_time=00:00:00:01") for _ in range(2)]
     assert [run.code(200) for run in runs] == [0, 0]
     folders = list((tmp_path / "logs" / "smoke").iterdir())
     assert len(folders) == 2
     for folder in folders:
         said = (folder / "run.log").read_text()
-        assert "training ended after iteration 1 of 500: Stopping threshold reached: rollout/entropy" in said
+        assert "training ended after iteration " in said
+        assert " of 500: the time limit is reached" in said

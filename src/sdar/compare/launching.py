@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import statistics
 import sys
@@ -16,6 +17,7 @@ from sdar.callbacks.duration import duration
 from sdar.compare import launcher
 from sdar.compare.job import PLAN_FILE, STATE_FOLDER
 from sdar.errors import INTERRUPTED, UserError
+from sdar.printable import printable
 from sdar.processes import cores
 from sdar.run.folder import STATE_FILE, read_record, write_record
 
@@ -35,7 +37,7 @@ class Launcher:
     ``name``       of the Hydra launcher
     ``overrides``  its settings
     ``at_a_time``  runs side by side; None: the cluster decides
-    ``threads``    CPU threads of each run; None: as many as there are cores
+    ``threads``    CPU threads of each run; None: as the environment of each says, or as many as there are cores
     """
 
     name: str
@@ -51,7 +53,8 @@ def choose_launcher(name: str | None, overrides: Sequence[str], jobs: int | None
         name: of the Hydra launcher; None: chosen by ``jobs``.
         overrides: ``hydra.launcher.*``.
         jobs: runs at a time on this machine; None: the launcher decides.
-        threads: of each run, as configured.
+        threads: of each run, as configured; None: the cores are divided among runs side by side, of which none has more
+            than ``OMP_NUM_THREADS`` says.
 
     Raises:
         UserError: the launcher is not installed, its settings are wrong, or jobs x threads exceeds the cores.
@@ -67,6 +70,8 @@ def choose_launcher(name: str | None, overrides: Sequence[str], jobs: int | None
         number = next((text.partition("=")[2] for text in chosen if text.startswith("hydra.launcher.n_jobs")), None)
         if number is not None and jobs is not None:
             raise UserError("hydra.launcher.n_jobs and jobs both set the number of runs at a time; set jobs alone")
+        if number == "0":
+            raise UserError("hydra.launcher.n_jobs must be >= 1, or -1 for one run per core, got 0")
         at_a_time = jobs or (int(number) if number is not None and number.isdecimal() else cores())
         chosen = (
             *(text for text in chosen if not text.startswith("hydra.launcher.n_jobs")),
@@ -80,7 +85,8 @@ def choose_launcher(name: str | None, overrides: Sequence[str], jobs: int | None
     launcher.check_launcher(name, chosen)
     if at_a_time is not None and at_a_time > 1:
         if threads is None:
-            threads = max(1, cores() // at_a_time)
+            share = max(1, cores() // at_a_time)
+            threads = min(share, threads_of_environment() or share)
         if at_a_time * threads > cores():
             raise UserError(
                 f"jobs x threads must be <= {cores()}, the number of cores, got jobs={at_a_time} and threads={threads}"
@@ -163,6 +169,12 @@ def job_record(
     }
 
 
+def threads_of_environment(environ: Mapping[str, str] = os.environ) -> int | None:
+    """CPU threads that ``OMP_NUM_THREADS`` asks for; None: it does not say."""
+    first = environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
 @contextmanager
 def _every_end_is_ctrl_c() -> Iterator[None]:
     """Turn the signals that end this process into Ctrl-C: its launcher, in another session, must end with it."""
@@ -238,7 +250,15 @@ def _event(label: str, state: Mapping[str, Any]) -> str:
     took = duration(state["ended"] - state["started"])
     if state["state"] == "done":
         return f"{label}: done after {took}"
-    return f"{label}: FAILED with exit code {state['code']} after {took}, see {state['log']}"
+    return f"{label}: {_failure(state['code'])} after {took}, see {state['log']}"
+
+
+def _failure(code: int) -> str:
+    """How a run ended that is not done: by a signal, of which its exit code tells, or by an error."""
+    number = -code if code < 0 else code - 128
+    if number in signal.valid_signals():
+        return f"stopped by {signal.Signals(number).name}"
+    return f"FAILED with exit code {code}"
 
 
 def _share_done(folder: Path) -> float:
@@ -250,4 +270,4 @@ def _share_done(folder: Path) -> float:
 def last_line(log: Path) -> str:
     """The last line of a log, which is the reason of a failure. Empty if there is none."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    return "".join(text.rstrip().splitlines()[-1:]).strip()[:300]
+    return printable("".join(text.rstrip().splitlines()[-1:]).strip()[:300])

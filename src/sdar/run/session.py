@@ -28,6 +28,7 @@ from sdar.run.continuing import differences, take_curves, told
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE
 from sdar.run.results import play_baselines, play_policy, write_results
 from sdar.run.resume import Continued, check_checkpoint, find_checkpoint
+from sdar.run.saving import check_space
 from sdar.run.settings import RunSettings
 from sdar.run.signals import StopSignals
 from sdar.run.state import RunState
@@ -77,6 +78,8 @@ class Session:
             )
             if self.continued.settings is not None:
                 self.changed = differences(self.continued.settings, settings.config)
+        if settings.train and leader:
+            check_space(self.folder, self.assembly.module)
         self.stopping = StopOnSignal(self.signals, self.folder)
         self.stopping.watch(self.assembly.datamodule.collector, self.assembly.eval_collector)
         self.ranks = RankWatch(self.signals, 60.0 * settings.config["rank_timeout_minutes"], self.folder, self._ended)
@@ -106,7 +109,7 @@ class Session:
             if not self.trainer.is_global_zero:
                 return
             if reason := why_it_ended(self.trainer):
-                say(f"training ended {self._after()}: {reason}")
+                say(f"training ended {place(self.stopping.learned, self._iterations)}: {reason}")
             played = self.evaluation.results
             results += _named("warm start", before or played[0])
             results += _named("trained", played.get(self.trainer.current_epoch) or self._play())
@@ -134,8 +137,13 @@ class Session:
             ),
         )
 
+    @property
+    def _iterations(self) -> int | None:
+        limit: int | None = self.settings.trainer.get("max_epochs")
+        return limit
+
     def _after(self) -> str:
-        return place(self.stopping.learned, self.settings.trainer.get("max_epochs"))
+        return place(self.stopping.saved, self._iterations)
 
     def _how_to_continue(self) -> str:
         saved = (self.folder / LAST_CHECKPOINT).is_file()
@@ -180,9 +188,10 @@ class Session:
             say(told(self.changed))
 
     def _conclude(self, results: list[EvaluationResult], iterations: int | None) -> None:
-        write_results(self.folder, self.assembly, results, iterations=iterations, evaluation=self.evaluation)
         panel = self.assembly.panel
         say(final_table(results, title=f"Success on {len(panel.tasks)} tasks of {panel.split}"))
+        # The last of all: a run without results can be continued, if only to play the panel.
+        write_results(self.folder, self.assembly, results, iterations=iterations, evaluation=self.evaluation)
         say("Where to look:")
         for what, path, words in (
             ("curves", "tensorboard", "tensorboard --logdir {}"),

@@ -46,13 +46,14 @@ class StopOnSignal(Callback):
 
     Attributes:
         learned: iterations that the weights have learned from.
+        saved: iterations behind the last checkpoint.
     """
 
     def __init__(self, signals: StopSignals, folder: Path) -> None:
         self.signals = signals
         self.folder = folder
         self.learned = 0
-        self._saved = 0
+        self.saved = 0
         self._alone = True
 
     def watch(self, *collectors: Collector) -> None:
@@ -69,14 +70,14 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Where the run continues from."""
-        self.learned = self._saved = trainer.current_epoch
+        self.learned = self.saved = trainer.current_epoch
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """From here on there is something to lose."""
         self.signals.patient = True
         due = [saving.every_n_iterations for saving in _savings(trainer)]
         if any(self.learned % interval == 0 for interval in due):
-            self._saved = self.learned
+            self.saved = self.learned
         self._stop_together(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
@@ -86,6 +87,7 @@ class StopOnSignal(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """All is learned and saved; from here on a signal ends this process alone."""
+        self.saved = self.learned
         self._stop_together(trainer)
         self.signals.at_once()
 
@@ -96,12 +98,12 @@ class StopOnSignal(Callback):
         if save:
             for saving in _savings(trainer) or [Checkpoints(self.folder / LAST_CHECKPOINT.parent)]:
                 saving.save(trainer)
-            self._saved = self.learned
+            self.saved = self.learned
         self._stop(number, trainer.is_global_zero)
 
     def _between_turns(self) -> None:
         number = self.signals.number
-        if number is not None and self.signals.patient and self._alone and self._saved == self.learned:
+        if number is not None and self.signals.patient and self._alone and self.saved == self.learned:
             self._stop(number, leads=True)
 
     def _stop(self, number: int, leads: bool) -> None:
@@ -181,7 +183,8 @@ def why_it_ended(trainer: Trainer) -> str | None:
     if trainer.max_epochs in (None, trainer.current_epoch):
         return None
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Timer) and (callback.time_remaining() or 1) <= 0:
+        left = callback.time_remaining() if isinstance(callback, Timer) else None
+        if left is not None and left <= 0:
             return "the time limit is reached"
         message = getattr(callback, "stopping_reason_message", None) if isinstance(callback, EarlyStopping) else None
         if message:

@@ -1,0 +1,184 @@
+"""What a run says and does when it is asked to stop, piece by piece; whole runs are in ``test_stopping.py``."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, Timer
+
+from sdar.callbacks.checkpoints import Checkpoints
+from sdar.errors import Stopped
+from sdar.run.signals import StopSignals
+from sdar.run.stopping import StopOnSignal, continuing, how_to_continue, place, why_it_ended
+from sdar.run.watch import Others, Sign
+from sdar.streams import LastingStream
+from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, toy_trainer, weights
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_a_signal_ends_at_once_until_the_run_has_something_to_lose(name: str) -> None:
+    number = signal.Signals[name]
+    with StopSignals().held() as signals, pytest.raises(Stopped, match=f"stopped by {name}") as stopped:
+        signal.raise_signal(number)
+    assert stopped.value.code == 128 + number
+    with StopSignals().held() as signals:
+        signals.patient = True
+        signal.raise_signal(number)
+        assert signals.number == number
+        with pytest.raises(Stopped):
+            signals.at_once()
+
+
+def test_handlers_are_given_back_and_ignored_signals_stay_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        term = signal.getsignal(signal.SIGTERM)
+        with StopSignals().held():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) is not term
+        assert signal.getsignal(signal.SIGTERM) is term
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_signal_to_a_forked_process_is_not_this_processes() -> None:
+    with StopSignals().held() as signals:
+        signals.patient = True
+        child = os.fork()
+        if child == 0:  # as a pool of an environment does
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+    assert signals.number is None
+
+
+class AskToStop(Callback):
+    """Is asked to stop in iteration ``index`` (0-based): while it is played, or after it is learned."""
+
+    def __init__(self, index: int, *, learned: bool) -> None:
+        self.index, self.learned = index, learned
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self.learned and trainer.current_epoch == self.index:
+            signal.raise_signal(signal.SIGTERM)
+
+    def on_train_batch_end(self, trainer: Trainer, *_: object) -> None:
+        if self.learned and trainer.current_epoch == self.index:
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_training_stops_between_turns_and_continues_as_if_it_had_not(tmp_path: Path) -> None:
+    def run(*more: Callback, ckpt_path: Path | None = None) -> dict[str, torch.Tensor]:
+        policy = toy_policy()
+        signals = StopSignals()
+        stopping = StopOnSignal(signals, tmp_path)
+        data, module = toy_datamodule(policy), toy_module(policy, HintTeacher())
+        stopping.watch(data.collector)
+        saving = Checkpoints(tmp_path / "checkpoints", best=None)
+        trainer = toy_trainer(2, callbacks=[stopping, *more, saving], enable_checkpointing=True)
+        with signals.held():
+            trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        return weights(module)
+
+    whole = run()
+    with pytest.raises(Stopped):
+        run(AskToStop(1, learned=False))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["epoch"] == 0, "the second iteration was dropped"
+    assert same_weights(run(ckpt_path=last), whole)
+
+
+def test_a_run_without_checkpoints_saves_one_when_it_is_stopped(tmp_path: Path) -> None:
+    """Also one that is not due; and the trainer's own handler of the signal is not in the way."""
+    for callbacks in ([], [Checkpoints(tmp_path / "checkpoints", every_n_iterations=9, best=None)]):
+        policy, signals = toy_policy(), StopSignals()
+        stopping = StopOnSignal(signals, tmp_path)
+        trainer = toy_trainer(
+            3, callbacks=[stopping, AskToStop(1, learned=True), *callbacks], enable_checkpointing=bool(callbacks)
+        )
+        with signals.held(), pytest.raises(Stopped):
+            trainer.fit(toy_module(policy, HintTeacher()), datamodule=toy_datamodule(policy))
+        assert stopping.learned == 2
+        last = tmp_path / "checkpoints" / "last.ckpt"
+        assert torch.load(last, weights_only=True)["epoch"] == 1
+        last.unlink()
+
+
+def test_the_command_that_continues_is_the_one_that_started_without_its_folder_and_checkpoint() -> None:
+    command = ["python", "train.py", "run_dir=a", "++ckpt_path=b.ckpt", "environment.num_tasks=[1,2,3]", "name=my run"]
+    assert continuing(command, "last") == "python train.py 'environment.num_tasks=[1,2,3]' 'name=my run' ckpt_path=last"
+    assert continuing(command, None).startswith("python train.py ++ckpt_path=b.ckpt ")
+
+
+def test_a_run_outside_of_the_logs_is_continued_by_its_file() -> None:
+    assert how_to_continue(Path("logs/a/b"), "logs", ["sdar", "train"], saved=True).endswith(
+        ": sdar train ckpt_path=last"
+    )
+    elsewhere = how_to_continue(Path("mine"), "logs", ["sdar", "train", "run_dir=mine"], saved=True)
+    assert elsewhere == "continue with: sdar train ckpt_path=mine/checkpoints/last.ckpt"
+    assert how_to_continue(Path("mine"), "logs", ["sdar", "train"], saved=False) == "start again with: sdar train"
+
+
+@pytest.mark.parametrize(
+    ("learned", "of", "words"),
+    [(3, 60, "after iteration 3 of 60"), (3, -1, "after iteration 3"), (3, None, "after iteration 3")],
+)
+def test_the_place_is_told(learned: int, of: int | None, words: str) -> None:
+    assert place(learned, of) == words
+    assert place(0, of) == "before the first iteration was finished"
+
+
+def test_a_process_that_is_killed_silent_or_ended_is_lost_and_one_that_pauses_with_all_others_is_not() -> None:
+    others = Others(silence_s=60)
+
+    def look(now: float, *, beat: int, gone: bool = False, ended: str = "") -> dict[int, str]:
+        return others.lost({1: Sign(beat, "process 7 on here", ended)}, {1} if gone else set(), now)
+
+    assert look(0, beat=1) == look(10, beat=2) == {}
+    assert look(9000, beat=2) == {}, "this process was stopped, too"
+    for now in range(9010, 9060, 10):
+        found = look(now, beat=2)
+    assert found == {1: "rank 1 (process 7 on here) has given no sign of life for rank_timeout_minutes=1"}
+    assert look(9060, beat=3) == look(9061, beat=3, gone=True) == {}
+    assert look(9065, beat=3, gone=True) == {1: "rank 1 (process 7 on here) was killed"}
+    assert look(9066, beat=4, gone=True, ended="out of memory") == {
+        1: "rank 1 (process 7 on here) ended: out of memory"
+    }
+    assert others.lost({}, {1}, 9070) == {}, "it has ended in order"
+
+
+@pytest.mark.parametrize(
+    ("callback", "reason"),
+    [
+        (
+            EarlyStopping("rollout/entropy", stopping_threshold=99.0, check_on_train_epoch_end=True),
+            r"Stopping threshold reached: rollout/entropy = .*[^.]$",
+        ),
+        (Timer({"seconds": 0}, interval="epoch"), "the time limit is reached"),
+    ],
+)
+def test_an_early_end_has_a_reason(callback: Callback, reason: str) -> None:
+    policy = toy_policy()
+    trainer = toy_trainer(3, callbacks=[callback])
+    trainer.fit(toy_module(policy, HintTeacher()), datamodule=toy_datamodule(policy))
+    assert re.match(reason, str(why_it_ended(trainer)))
+
+
+def test_a_stream_outlives_its_reader_and_letters_without_a_code() -> None:
+    reading, writing = os.pipe()
+    stream = LastingStream(os.fdopen(writing, "w", encoding="ascii"))
+    print("müller", file=stream, flush=True)
+    assert os.read(reading, 100) == b"m\\xfcller\n"
+    os.close(reading)
+    for _ in range(3):
+        print("x" * 100_000, file=stream, flush=True)
+    closed = LastingStream(io.StringIO())
+    closed.close()
+    print("x", file=closed, flush=True)
