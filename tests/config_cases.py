@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "unknown method": (["algorithm=ggrpo"], ["algorithm=ggrpo", "grpo", "sdar"]),
     "unknown model": (["model=tinny"], ["model=tinny", "hf", "tiny"]),
@@ -51,7 +54,10 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "filtered training": (["rollout.sampling.top_p=0.9"], ["rollout.sampling.top_p must be 1, got 0.9"]),
     "top k in training": (["rollout.sampling.top_k=50"], ["rollout.sampling.top_k must be 0, got 50"]),
     "a setting the program fills in": (["+trainer.callbacks=[]"], ["trainer.callbacks", "the group callbacks"]),
-    "learning rate that is no number": (["optimizer.learning_rate=nan"], ["optimizer.learning_rate", "> 0, got nan"]),
+    "learning rate that is no number": (
+        ["optimizer.learning_rate=nan"],
+        ["optimizer.learning_rate", "> 0 and <= 1, got nan"],
+    ),
     "gradient clipping in the trainer": (["trainer.gradient_clip_val=1"], ["gradient_clip_val", "max_grad_norm"]),
     "something else to build": (["trainer._target_=os.system"], ["os.system", "sdar"]),
     "nothing to build": (["trainer._target_=lightning.Trainr"], ["lightning.Trainr"]),
@@ -88,7 +94,7 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     "a limit in steps": (["trainer.max_steps=1"], ["trainer.max_steps=1", "trainer.max_epochs"]),
     "no batch": (["trainer.limit_train_batches=0"], ["trainer.limit_train_batches=0", "trainer.max_epochs"]),
     "a trial run of the trainer": (["trainer.fast_dev_run=true"], ["trainer.fast_dev_run=true", "experiment=smoke"]),
-    "no checkpoint at all": (["callbacks.checkpoint.every_n_epochs=0"], ["every_n_epochs", ">= 1, got 0"]),
+    "no checkpoint at all": (["callbacks.checkpoint.every_n_iterations=0"], ["every_n_iterations", ">= 1, got 0"]),
     "a folder as checkpoint": (["ckpt_path=."], ["ckpt_path=.", "checkpoints/last.ckpt"]),
     "data that a variable should name": (
         ["experiment=paper/webshop_qwen2_5_3b"],
@@ -272,3 +278,144 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
     ),
 }
 """name -> (overrides, what the message contains)"""
+
+WRONG_SETTINGS |= {
+    "a name that leads out": (["name=.."], ["name must be a folder's name below logs_dir", "got '..'"]),
+    "a name that leads out inside": (["name=a/../../b"], ["name must be", "below logs_dir"]),
+    "a name that is a path": (["name=/abs"], ["name must be", "below logs_dir"]),
+    "a run without a folder": (["run_dir=''"], ["run_dir must be a path, got ''"]),
+    "two settings that are each other": (["name=${logs_dir}", "logs_dir=${name}"], ["name", "Recursive"]),
+    "a setting that is itself": (["gate.beta=${gate.beta}"], ["gate.beta", "Recursive"]),
+    "a group that is its child": (["gate.beta=${gate}"], ["gate.beta", "parent"]),
+    "a resolver that does not exist": (["seed=${oc.nope:3}"], ["seed", "oc.nope"]),
+    "a variable without a name": (["seed=${oc.env:}"], ["seed", "env()"]),
+    "a variable that is a text": (["seed=${oc.env:PATH}"], ["seed must be a whole number"]),
+    "a variable that is not set": (["seed=${oc.env:SDAR_NOT_SET}"], ["seed is not set", "SDAR_NOT_SET=VALUE"]),
+    "a required setting": (["seed=???"], ["seed is not set"]),
+    "a trainer removed": (["~trainer"], ["trainer"]),
+    "a length removed": (["~trainer.max_epochs"], ["trainer.max_epochs must be a whole number >= 1, got null"]),
+    "a seed removed": (["~seed"], ["seed is missing"]),
+    "a teacher removed": (["~teacher"], ["teacher"]),
+    "a gate that is a mapping": (["gate={}"], ["gate={}", "entropy, gap"]),
+    "a choice with a dot": (["gate=entropy.x"], ["gate=entropy.x", "did you mean entropy"]),
+    "a choice outside": (["experiment=../train"], ["experiment=../train", "--help lists"]),
+    "a choice that is a file": (["algorithm=sdar.yaml"], ["did you mean sdar"]),
+    "an index into a list": (["optimizer.betas.x=3"], ["optimizer.betas.x=3", "cannot be applied"]),
+    "an index that is not there": (["optimizer.betas.5=3"], ["optimizer.betas.5=3", "cannot be applied"]),
+    "a unit that is none": (["trainer.max_time={fortnights: 2}"], ["trainer.max_time must be DD:HH:MM:SS"]),
+    "a validation loop that there is not": (
+        ["+trainer.limit_val_batches=0"],
+        ["trainer.limit_val_batches=0", "evaluation.every_n_iterations"],
+    ),
+    "less patience than none": (
+        ["callbacks.x={_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: a, patience: -5}"],
+        ["callbacks.x.patience must be a whole number >= 0, got -5"],
+    ),
+    "a callback that steps the optimizer": (
+        ["callbacks.x={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging, swa_lrs: 1}"],
+        ["StochasticWeightAveraging", "the module steps its optimizer itself"],
+    ),
+    "weights spread over other devices": (
+        ["trainer=fsdp2", "trainer.accelerator=cpu", "trainer.strategy.devices=3"],
+        ["trainer.strategy.devices must be trainer.devices=2, got 3"],
+    ),
+    "a longer least than most": (
+        ["trainer.min_epochs=50", "trainer.max_epochs=2"],
+        ["trainer.min_epochs must be <= trainer.max_epochs=2, got 50"],
+    ),
+}
+
+LONG = "n" * 100_000
+
+WRONG_VALUES: dict[str, list[Any]] = {
+    "name": [None, 3, "", ".", "..", "/", "a//b", "a/", "a/./b", "a\\b", "a\0b", "\x1b[31mred", "a\nb", LONG],
+    "seed": [None, True, "3", 3.0, math.nan, [1], {"a": 1}, 10**30],
+    "train": [None, 1, "true", []],
+    "threads": [True, -1, 1.0, "two", []],
+    "ckpt_path": ["", " ", "a\0b", LONG, "/dev/zero", 3, []],
+    "logs_dir": [None, "", "a\0b", LONG, 3],
+    "run_dir": ["", "a\0b", LONG, 3],
+    "skills": [None, "", LONG],
+    "teacher.library.folder": [None, "", LONG],
+    "model.path": [None, "", LONG, {}],
+    "optimizer.learning_rate": [0, -1, 1e300, 1e-300, 2, math.inf, "1e-4", True, None],
+    "optimizer.betas": [[2, 3], [0.9], [], [0.9, 0.99, 0.999], [0.9, 1.0], [0.9, math.nan], 0.9, "ab", None, {"a": 1}],
+    "optimizer.eps": [0, 1e-30, 2, None],
+    "optimizer.weight_decay": [-0.1, 1e300, None],
+    "optimizer.max_grad_norm": [0, -1, 1e-30, 1e300],
+    "rollout.group_size": [10**10, 2.0, None],
+    "rollout.tasks_per_iteration": [0, 10**10],
+    "rollout.sampling.temperature": [1e-30, 0.001, 1e30, 101, -1, None],
+    "rollout.sampling": [None, 3, []],
+    "evaluation.sampling.temperature": [1e-30, -1, math.nan],
+    "evaluation.panel_size": [-1, 10**30, True],
+    "gate.beta": [1e300, 1e-30, 10**400, True, None, [5.0]],
+    "gate._target_": [None, 3, "", "sdar", "sdar.", "sdar..x", "sdar.objective", LONG, [], {}],
+    "schedule.coefficient.value": [1e300, -1, None],
+    "environment.max_turns": [10**12, 1.5, None],
+    "environment.num_tasks": [3, ["a"], [0, 1, 1], [10**9, 1, 1]],
+    "environment.data_dir": ["", "a\0b", LONG],
+    "environment.generator.receptacles": [[8], [8, 99], "ab"],
+    "callbacks.episodes.directory": ["", LONG, 3],
+    "callbacks.curriculum.patience": [-5, 0, 1.5],
+    "logger.tensorboard.name": [LONG],
+    "logger.tensorboard.save_dir": [None, ""],
+    "trainer.max_epochs": [None, -1, 10**12],
+    "trainer.max_time": ["abc", "00:00:00:00", {}, {"hours": -1}, 3],
+    "trainer.accelerator": ["", "abc", "tpu", None],
+    "trainer.devices": [[], [0, 0], [-1], "0,0", -2, 1.5, True, None, ""],
+    "trainer.strategy": ["abc", "fsdp", "deepspeed", 3, None],
+    "trainer.profiler": ["abc", 3],
+    "trainer.log_every_n_steps": [0, -1],
+    "trainer.check_val_every_n_epoch": [2],
+    "trainer.val_check_interval": [1],
+    "trainer.num_sanity_val_steps": [2],
+    "trainer.use_distributed_sampler": [True],
+    "trainer.reload_dataloaders_every_n_epochs": [1],
+    "trainer.default_root_dir": ["x"],
+    "trainer.barebones": [True],
+}
+"""Setting -> values that it must not take, each by itself in a configuration that is right."""
+
+UNREADABLE: dict[str, str] = {
+    "name=m\u00fcller": "\u00fc",
+    "name=\u65e5": "\u65e5",
+    "name=a=b": "=",
+    "name=a(b": "(",
+    "name=a[b": "[",
+    "name=a~b": "~",
+    "name=it's": "'",
+    'name=say "x"': '"',
+    "name=a&b": "&",
+    "name=a#b": "#",
+    "name=a;b": ";",
+    "name=a(b)": "(",
+    "+name=a{b": "{",
+}
+"""An override -> the letter that Hydra's grammar cannot read."""
+
+NO_OVERRIDES = [
+    "",
+    "=",
+    "==",
+    "=3",
+    "+",
+    "++",
+    "~=",
+    "a b=3",
+    "gr\u00f6\u00dfe=3",
+    "'seed'=3",
+    "seed..x=3",
+    "gate@x=gap",
+    LONG,
+]
+NO_OVERRIDES += [
+    f"{LONG}=1",
+    "seed=${",
+    "seed=${}",
+    "seed='\x1b",
+    "x=" + "[" * 500 + "]" * 500,
+    "x=" + "{a:" * 99 + "1" + "}" * 99,
+]
+NO_OVERRIDES += ["seed=" + "9" * 5000, "seed=tag(a,b)", "trainer:x=3"]
+"""Words that are no override at all."""

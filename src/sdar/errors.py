@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import gc
 import re
@@ -22,6 +23,8 @@ INTERRUPTED = 130
 
 _LONGEST = 499
 _LONG_WORD = re.compile(r"(\S{100})\S{100,}(\S{50})")
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 P = ParamSpec("P")
 
@@ -82,6 +85,14 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
             if str(stopped):
                 print(printable(str(stopped)), file=sys.stderr, flush=True)
             return stopped.code
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            where = error.filename or "a file"
+            print(
+                f"error: {where} cannot be written ({error.strerror}); what was saved before is whole", file=sys.stderr
+            )
+            return FAILED
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED

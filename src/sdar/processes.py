@@ -16,6 +16,17 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def wait_passively() -> None:
+    """Let threads that wait for others sleep instead of spin, unless the environment says otherwise.
+
+    OpenMP's threads spin by default. On a machine that others use, too, a spinning thread takes the core that the one
+    it waits for needs, and an iteration takes tens of times as long. No figure depends on it. Has to be called before
+    torch is imported.
+    """
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+
 @dataclass(frozen=True)
 class Launched:
     """A process that torchrun or Slurm has started: its number among all, and how many there are."""

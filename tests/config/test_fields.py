@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar.config.fields import AtLeastOne, BelowOne, Fraction, Lax, checked, fits, settings
+from sdar.config.fields import AtLeastOne, BelowOne, Fraction, Lax, Temperature, checked, fits, settings
 from sdar.config.words import describe
 from sdar.errors import UserError
 
@@ -69,6 +69,22 @@ FITS: list[tuple[Any, Any, bool]] = [
     ("text", Inner, False),
     (math.nan, float, False),
     (math.inf, float, False),
+    (2**32, int, True),
+    (2**32 + 1, int, False),
+    (10**400, int, False),
+    (1e300, float, False),
+    (1e-30, float, False),
+    (0.0, float, True),
+    ([1.0, 1e300], list[float], False),
+    ("a" * 10_000, str, True),
+    ("a" * 10_001, str, False),
+    ("a\0b", str, False),
+    ("\x1b[31m", str, False),
+    ("two\nlines\t", str, True),
+    (0, Temperature, True),
+    (0.01, Temperature, True),
+    (0.009, Temperature, False),
+    (101, Temperature, False),
 ]
 
 
@@ -79,11 +95,11 @@ def test_values_fit_annotations_as_a_reader_would_say(value: Any, hint: Any, exp
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
-def test_no_setting_takes_a_number_that_is_not_finite(value: float) -> None:
-    assert fits(value, float) is (abs(value) < math.inf)
+def test_no_setting_takes_a_number_without_a_sensible_magnitude(value: float) -> None:
+    assert fits(value, float) is (value == 0 or 1e-12 <= abs(value) <= 2**32)
 
 
-@given(bound=st.floats(-10, 10), value=st.floats(-10, 10))
+@given(bound=st.floats(-10, 10), value=st.floats(-10, 10).map(lambda value: round(value, 9)))
 def test_a_range_holds_its_bounds_as_it_says(bound: float, value: float) -> None:
     assert fits(value, Annotated[float, Ge(bound)]) is (value >= bound)
     assert fits(value, Annotated[float, Gt(bound)]) is (value > bound)
@@ -99,6 +115,11 @@ def test_a_range_holds_its_bounds_as_it_says(bound: float, value: float) -> None
         ({"count": "3"}, "Outer.count must be a whole number >= 1, got '3'"),
         ({"count": 1, "limit": 1.0}, "Outer.limit must be a number > 1 or null, got 1.0"),
         ({"count": 1, "limit": math.nan}, "Outer.limit must be a number > 1 or null, got nan"),
+        (
+            {"count": 1, "limit": 1e300},
+            "Outer.limit must be a number > 1 or null, got 1e+300, which is over 4294967296",
+        ),
+        ({"count": 10**10}, "Outer.count must be a whole number >= 1, got 10000000000, which is over 4294967296"),
         ({"count": 1, "source": "young"}, "Outer.source must be 'old' or 'new', got 'young'"),
         ({"count": 1, "inner": {"rate": 0.1}}, "Outer.inner must be an object (Inner)"),
         ({"count": 1, "pair": (1,)}, "Outer.pair must be a list of 2 whole numbers, got (1,)"),
@@ -113,6 +134,10 @@ def test_a_wrong_field_is_told_in_one_sentence(fields: dict[str, Any], sentence:
         Outer(**fields)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_temperature_is_told_with_its_zero() -> None:
+    assert describe(Temperature) == "0 or a number >= 0.01 and <= 100"
 
 
 def test_positional_and_inherited_fields_are_named() -> None:

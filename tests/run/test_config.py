@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+import functools
+import operator
 import re
+import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
-from config_cases import WRONG_SETTINGS
-from sdar.config.compose import sweep
+from config_cases import NO_OVERRIDES, UNREADABLE, WRONG_SETTINGS, WRONG_VALUES
+from sdar.config.compose import compose_config, parse, sweep
 from sdar.config.signatures import find, signature
 from sdar.config.sources import config_folder, groups
 from sdar.config.targets import defined
 from sdar.errors import UserError
 from sdar.run.folder import config_hash, find_runs, git_revision, new_run_folder, read_config, write_run_folder
+from sdar.run.rules.names import check_name
 from sdar.run.rules.renamed import RENAMED
-from sdar.run.validate import compose
+from sdar.run.validate import compose, validate
 
 CHOICES = [
     (group, option)
@@ -65,6 +72,99 @@ def test_a_wrong_setting_is_told_in_one_sentence(name: str) -> None:
     assert len(message) < 500
     for part in mentioned:
         assert part in message
+
+
+def is_a_sentence(message: str) -> bool:
+    return len(message) < 500 and message.isprintable()
+
+
+@pytest.fixture(scope="module")
+def right() -> dict[str, Any]:
+    return settings_of("experiment=smoke")
+
+
+@pytest.mark.parametrize("path", WRONG_VALUES)
+def test_no_setting_takes_a_value_that_means_nothing(path: str, right: dict[str, Any]) -> None:
+    for value in WRONG_VALUES[path]:
+        settings = copy.deepcopy(right)
+        *groups_above, name = path.split(".")
+        functools.reduce(operator.getitem, groups_above, settings)[name] = value
+        with pytest.raises(UserError) as caught:
+            validate(OmegaConf.create(settings))
+        assert is_a_sentence(str(caught.value)), value
+        assert name in str(caught.value) or path.split(".")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize("text", UNREADABLE)
+def test_an_override_that_cannot_be_read_is_told_with_its_letter_and_the_words_that_work(text: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse([text])
+    told, _, line = str(caught.value).partition(", as in ")
+    assert f"at {UNREADABLE[text]!r}" in told
+    (word,) = shlex.split(line)
+    name, _, value = text.partition("=")
+    (override,) = parse([word])
+    assert (override.key_or_group, override.value()) == (name.lstrip("+"), value)
+
+
+@pytest.mark.parametrize("number", range(len(NO_OVERRIDES)))
+def test_words_that_are_no_override_are_told_in_one_sentence(number: int) -> None:
+    with pytest.raises(UserError) as caught:
+        parse([NO_OVERRIDES[number]])
+    assert is_a_sentence(str(caught.value))
+    assert "cannot be read" in str(caught.value)
+
+
+PATHS = [
+    "/home/m\u00fcller/run/epoch=6.ckpt",
+    "\u65e5\u672c/a b",
+    "a(1)[2]{3}",
+    'it\'s "so"',
+    "a&b#c;d!",
+    "a,b",
+    "5",
+    "true",
+    "a\\b",
+]
+
+
+def test_a_path_is_what_stands_behind_the_first_equals_sign() -> None:
+    settings = ("ckpt_path", "logs_dir", "run_dir", "skills", "environment.data_dir", "model.path", "model.name")
+    settings += ("callbacks.episodes.directory", "logger.tensorboard.save_dir", "environment.search_engine.corpus")
+    for number, path in enumerate(PATHS):
+        (override,) = parse([f"{settings[number % len(settings)]}={path}"], several=False)
+        assert override.value() == path
+
+
+def test_paths_survive_composition_and_tildes_are_replaced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = dict(
+        zip(("run_dir", "environment.data_dir", "logger.tensorboard.save_dir", "model.path"), PATHS, strict=False)
+    )
+    overrides = [f"{name}={path}" for name, path in given.items()]
+    config = compose_config([*overrides, "logs_dir=~/my logs", "ckpt_path=null", "skills=${domain}"])
+    assert {name: OmegaConf.select(config, name) for name in given} == given
+    assert config["logs_dir"] == str(tmp_path / "my logs")
+    assert (config["ckpt_path"], config["skills"]) == (None, "alfworld")
+
+
+def test_paths_may_be_swept_with_commas() -> None:
+    assert sweep(["skills=a,b"]) == [["skills=a"], ["skills=b"]]
+    found = sweep(["ckpt_path=/m\u00fcller/epoch=1.ckpt,/b (2)/x", "seed=1"])
+    values = [parse(overrides, several=False)[0].value() for overrides in found]
+    assert values == ["/m\u00fcller/epoch=1.ckpt", "/b (2)/x"]
+
+
+def test_a_sweep_has_an_end() -> None:
+    with pytest.raises(UserError, match="at most 10000 runs"):
+        sweep(["seed=range(1000000000000)"])
+
+
+@pytest.mark.parametrize("name", ["..", "/abs", "a/../../b", "", "a/..", "../x", "n" * 1000])
+def test_no_name_leads_out_of_the_folder_of_logs(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="name must be a folder's name below logs_dir"):
+        new_run_folder(tmp_path, name, datetime(2026, 1, 1))
+    check_name("grpo/m\u00fcller = 3")
 
 
 def test_a_setting_that_no_file_mentions_is_taken_when_the_constructor_knows_it() -> None:
@@ -196,7 +296,7 @@ def test_a_run_may_go_on_with_a_search_server_that_has_moved() -> None:
 
 
 def test_last_is_the_newest_run_with_a_checkpoint_and_the_same_settings(tmp_path: Path) -> None:
-    from datetime import datetime, timedelta
+    from datetime import timedelta
 
     start = datetime(2026, 1, 1)
     settings, other = settings_of(), settings_of("seed=2")
@@ -215,7 +315,6 @@ def test_last_is_the_newest_run_with_a_checkpoint_and_the_same_settings(tmp_path
 
 def test_a_run_folder_holds_what_is_needed_to_repeat_the_run(tmp_path: Path) -> None:
     import json
-    from datetime import datetime
 
     when = datetime(2026, 1, 1)
     folder = new_run_folder(tmp_path, "run", when)

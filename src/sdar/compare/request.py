@@ -11,6 +11,7 @@ from sdar.config.compose import parse, sweep
 from sdar.errors import UserError
 
 _ITEM = re.compile(r"(-?\d+)(?:\.\.(-?\d+))?")
+_MOST = 10_000
 _LAUNCHER = "hydra/launcher"
 _LAUNCHER_SETTING = "hydra.launcher."
 _OURS = {
@@ -118,6 +119,8 @@ def _expanded(text: str) -> str:
         first, last = int(item[1]), int(item[2] or item[1])
         if first > last:
             raise UserError(f"{text}: the range {item[0]} is empty; give the smaller number first")
+        if last - first >= _MOST:
+            raise UserError(f"{text}: the range {item[0]} has more than {_MOST} numbers")
         numbers += range(first, last + 1)
     return f"{key}={','.join(map(str, numbers))}"
 

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import math
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sdar.config.paths import at_home, is_path, paths, quoted, written
 from sdar.config.sources import config_folder, groups
+from sdar.config.words import shown
 from sdar.errors import UserError
 
 _OPTIONAL_GROUPS = frozenset({"experiment"})
+_LONGEST_NAME = 200
+_DEEPEST = 20
+_MOST_RUNS = 10_000
+_LIST_AT_MOST = 20
+_READ_AS_TEXT = re.compile(r"[\w/\\.+$%*@?|: \t-]*", re.ASCII)
+"""Characters that stand for themselves in a value of Hydra's grammar."""
 
 
 def compose_config(
@@ -35,47 +46,87 @@ def compose_config(
         config_dir: a folder of one's own, whose files are found with ours: ``--config-dir``.
         config_name: the file to begin with: ``--config-name``.
 
+    A setting that holds a path (:mod:`sdar.config.paths`) has what stands behind its first ``=``, ``~`` replaced.
+
     Raises:
         UserError: an override that cannot be read, a group or an option of a group that does not exist.
     """
     folders = [config_folder()]
     if config_dir is not None:
+        config_dir = at_home(str(config_dir))
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir must be a folder of configuration files, got {config_dir}")
         folders.append(Path(config_dir).resolve())
         # Hydra looks for the first file in one folder, and for all others in the search path, too.
         folders.sort(key=lambda folder: not (folder / f"{config_name}.yaml").is_file())
     options = groups(*folders)
-    prepared = [text for override in parse(overrides) if (text := _prepared(override, options)) is not None]
+    read = parse(overrides, several=False)
+    prepared = [text for override in read if (text := _prepared(override, options)) is not None]
     if config_dir is not None:
-        prepared.append(f"hydra.searchpath=[{_quoted(f'file://{folders[1]}')}]")
+        prepared.append(f"hydra.searchpath=[{quoted(f'file://{folders[1]}')}]")
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
             config = compose(config_name, overrides=prepared)
     except MissingConfigException as error:
         raise UserError(_one_sentence(error)) from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except Exception as error:  # what they raise of their own and what they let through: they read the user's text
         raise UserError(f"the overrides {' '.join(overrides)} cannot be applied: {_one_sentence(error)}") from error
     OmegaConf.set_struct(config, False)
+    for name, path in list(paths(OmegaConf.to_container(config, resolve=False))):
+        if path.startswith("~"):
+            OmegaConf.update(config, name, at_home(path))
     return config
 
 
-def parse(overrides: Sequence[str]) -> list[Override]:
-    """Read overrides one by one.
+def parse(overrides: Sequence[str], *, several: bool = True) -> list[Override]:
+    """Read overrides one by one; ``several``: commas in a path separate values.
 
     Raises:
         UserError: naming the override that cannot be read.
     """
-    parser = OverridesParser.create()
-    parsed: list[Override] = []
-    for text in overrides:
-        try:
-            parsed.append(parser.parse_override(text))
-        except (OverrideParseException, HydraException) as error:
-            raise UserError(
-                f"the override {text!r} cannot be read: it must be name=value (quote values with spaces)"
-            ) from error
-    return parsed
+    return [_parsed(text, several) for text in overrides]
+
+
+def _parsed(text: str, several: bool) -> Override:
+    key, equals, value = text.partition("=")
+    name = key.lstrip("+")
+    if len(name) > _LONGEST_NAME or _depth(value) > _DEEPEST:
+        raise UserError(
+            f"the override {shown(text)} cannot be read: a name may have {_LONGEST_NAME} letters, and a value "
+            f"{_DEEPEST} levels of brackets"
+        )
+    if equals and is_path(name):
+        text = f"{key}={written(value, several=several)}"
+    override = _understood(text)
+    if override is None or not override.key_or_group or "@" in name:
+        raise UserError(_unreadable(text, key, value if equals else None))
+    return override
+
+
+def _understood(text: str) -> Override | None:
+    try:
+        return OverridesParser.create().parse_override(text)
+    except (HydraException, OmegaConfBaseException, ValueError, RecursionError):
+        return None
+
+
+def _depth(value: str) -> int:
+    """How deep brackets are nested, those inside quotes among them."""
+    steps = (1 if letter in "[{(" else -1 for letter in value if letter in "[{()}]")
+    return max(itertools.accumulate(steps), default=0)
+
+
+def _unreadable(text: str, key: str, value: str | None) -> str:
+    """What is wrong with an override, and the words for the shell that mean what was typed."""
+    told = f"the override {shown(text)} cannot be read"
+    if value is None or "@" in key or _understood(f"{key}=x") is None or not key.strip("+~"):
+        return f"{told}: it must be name=value"
+    if "${" in value or not value.isprintable():
+        return f"{told}: its value must be a text, a number, a list or ${{another.setting}}"
+    letter = value[_READ_AS_TEXT.match(value).end() :][:1]  # type: ignore[union-attr]
+    at = f" at {letter!r}: it must be name=value, and a text with this character" if letter else ": its value"
+    line = shlex.quote(f"{key}={quoted(value)}")
+    return f"{told}{at} needs quotes" + (f", as in {line}" if len(line) <= 160 else f': {key}="..."')
 
 
 def sweep(overrides: Sequence[str]) -> list[list[str]]:
@@ -89,9 +140,12 @@ def sweep(overrides: Sequence[str]) -> list[list[str]]:
         if not override.is_sweep_override():
             columns.append([override.input_line or ""])
         elif override.is_discrete_sweep():
-            columns.append([f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()])
+            values = itertools.islice(override.sweep_string_iterator(), _MOST_RUNS + 1)
+            columns.append([f"{override.get_key_element()}={value}" for value in values])
         else:
             raise UserError(f"{override.input_line}: a sweep takes lists (a,b,c) and range(...), no intervals")
+    if math.prod(map(len, columns)) > _MOST_RUNS:
+        raise UserError(f"a sweep may have at most {_MOST_RUNS} runs, got more: {shown(' '.join(overrides))}")
     return [list(combination) for combination in itertools.product(*columns)]
 
 
@@ -102,7 +156,9 @@ def _prepared(override: Override, options: dict[str, list[str]]) -> str | None:
     if override.is_hydra_override():
         raise UserError(_hydra_setting(text, key))
     if override.is_sweep_override():
-        raise UserError(f"{text}: one run takes one value per setting; several values need --multirun")
+        raise UserError(
+            f"{text}: one run takes one value per setting; several values need --multirun, a text with commas quotes"
+        )
     if override.is_delete():
         return text
     if key in options and override.package is None:
@@ -138,12 +194,9 @@ def _hydra_setting(text: str, key: str) -> str:
 def _unknown_option(group: str, value: object, allowed: list[str]) -> str:
     near = difflib.get_close_matches(str(value), allowed, n=1)
     hint = f"did you mean {near[0]}? " if near else ""
-    shown = "null" if value is None else value
-    return f"{group}={shown}: there is no such {group}; {hint}Allowed: {', '.join(allowed)}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    given = "null" if value is None else value
+    listed = ", ".join(allowed) if len(allowed) <= _LIST_AT_MOST else f"the {len(allowed)} that --help lists"
+    return f"{group}={given}: there is no such {group}; {hint}Allowed: {listed}"
 
 
 def _one_sentence(error: BaseException) -> str:

@@ -1,7 +1,8 @@
 """Types and ranges of settings, enforced by pydantic the same from a configuration file and from Python.
 
 A range stands on the field or parameter that owns it, as in ``beta: Annotated[float, Ge(0)]``. Types are strict: a
-whole number is a float, but true and "3" are no numbers, and numbers that are not finite fit nothing.
+whole number is a float, but true and "3" are no numbers, and numbers that are not finite fit nothing; nor do numbers
+over 2**32 or closer to 0 than 1e-12, and texts of more than 10,000 letters or with control characters.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import ConfigDict, PydanticUserError, Strict, TypeAdapter, ValidationError
 
-from sdar.config.words import describe, shown
+from sdar.config.words import describe, is_usable, shown
 from sdar.errors import UserError
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "Lax",
     "NotNegative",
     "Positive",
+    "TaskCount",
+    "Temperature",
     "checked",
     "fits",
     "settings",
@@ -38,11 +41,15 @@ __all__ = [
 
 AtLeastOne = Annotated[int, Ge(1)]
 Count = Annotated[int, Ge(0)]
+TaskCount = Annotated[int, Ge(1), Le(100_000)]
+"""How many tasks are generated for a split: each is kept in memory."""
 NotNegative = Annotated[float, Ge(0)]
 Positive = Annotated[float, Gt(0)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 BelowOne = Annotated[float, Ge(0), Lt(1)]
 """In [0, 1)."""
+Temperature = Annotated[float, Ge(0), Le(0)] | Annotated[float, Ge(0.01), Le(100)]
+"""0 is greedy; below 0.01 the other logits say nothing, and above 100 no logit does."""
 Lax = Strict(False)
 """For a field of tuples or of an enumeration, which a file gives as a list or a text."""
 
@@ -66,12 +73,21 @@ else:
         @functools.wraps(construct)
         def checked_init(self: Any, *args: Any, **fields: Any) -> None:
             try:
+                _check_magnitudes(type(self), args, fields)
                 construct(self, *args, **fields)
             except ValidationError as error:
                 raise UserError(_mistake(type(self), error)) from None
 
         made.__init__ = checked_init
         return made
+
+
+def _check_magnitudes(cls: type, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+    names = [field.name for field in dataclasses.fields(cls) if field.init]
+    for name, value in (*zip(names, args, strict=False), *fields.items()):
+        if name in names and not is_usable(value):
+            hint = typing.get_type_hints(cls, include_extras=True)[name]
+            raise UserError(f"{cls.__name__}.{name} must be {describe(hint)}, got {shown(value)}")
 
 
 def _mistake(cls: type, error: ValidationError) -> str:
@@ -90,6 +106,8 @@ def _mistake(cls: type, error: ValidationError) -> str:
 
 def fits(value: Any, hint: Any) -> bool:
     """Whether a plain value may be given to what is annotated ``hint``. Objects fit no annotation of plain values."""
+    if not is_usable(value):
+        return False
     try:
         _adapter(hint).validate_json(json.dumps(value, default=os.fspath))
     except (ValidationError, PydanticUserError, TypeError, ValueError, RecursionError):

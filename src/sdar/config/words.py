@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections.abc
+import math
+import re
 import types
 from collections.abc import Mapping
 from enum import Enum
@@ -33,6 +35,9 @@ def describe(hint: Any) -> str:
     if origin is Annotated:
         known = [(_BOUNDS[type(extra)], extra) for extra in arguments[1:] if type(extra) in _BOUNDS]
         bounds = [f"{sign} {getattr(extra, name)}" for (sign, name), extra in known]
+        limits = [getattr(extra, name) for (_, name), extra in known]
+        if len(limits) == 2 and limits[0] == limits[1]:
+            return str(limits[0])
         inner, null, _ = describe(arguments[0]).partition(" or null")
         return f"{inner} {' and '.join(bounds)}{null}" if bounds else f"{inner}{null}"
     if origin in (Union, types.UnionType):
@@ -64,6 +69,31 @@ def shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping) and "_target_" in value:
-        return f"{{_target_: {value['_target_']}, ...}}"
+        return f"{{_target_: {shown(value['_target_'])[:80]}, ...}}"
     text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    text = text if len(text) <= 80 else text[:77] + "..."
+    if isinstance(value, int | float) and not is_usable(value) and abs(value) < math.inf:
+        text += f", which is over {LARGEST}" if abs(value) > LARGEST else f", which is under {SMALLEST:g}"
+    elif isinstance(value, str) and not is_usable(value):
+        text += f", which has {len(value)} letters" if len(value) > LONGEST_TEXT else ", which has control characters"
+    return text
+
+
+LARGEST, SMALLEST = 2**32, 1e-12
+"""Magnitudes beyond which a number means nothing as a setting; 0 does."""
+
+
+LONGEST_TEXT = 10_000
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+"""Without tab and line feed."""
+
+
+def is_usable(value: Any) -> bool:
+    """Whether the numbers in a plain value have a magnitude, and the texts a length, that a setting can have."""
+    if isinstance(value, Mapping):
+        return all(map(is_usable, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(is_usable, value))
+    if isinstance(value, str):
+        return len(value) <= LONGEST_TEXT and not _CONTROLS.search(value)
+    return not isinstance(value, int | float) or value == 0 or SMALLEST <= abs(value) <= LARGEST

@@ -42,7 +42,7 @@ class RunSettings:
         teacher = config["teacher"]
         return cls(
             config=config,
-            method=build(config["algorithm"], "algorithm"),
+            method=build_settings(Method, config["algorithm"], "algorithm"),
             rollout=build_settings(RolloutSettings, config["rollout"], "rollout"),
             optimizer=build_settings(OptimizerSettings, config["optimizer"], "optimizer"),
             evaluation=build_settings(EvaluationSettings, config["evaluation"], "evaluation"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from sdar.config.fields import AtLeastOne, BelowOne, NotNegative, checked
+from sdar.config.fields import AtLeastOne, BelowOne, Temperature, checked
 from sdar.episode import Episode, Task, Turn
 from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
@@ -86,7 +86,7 @@ class PolicyAnalyzer(Analyzer):
         self,
         instruction: str = "In at most three sentences: what should the next attempt at this task do, and avoid?",
         max_tokens: AtLeastOne = 96,
-        temperature: NotNegative = 0.7,
+        temperature: Temperature = 0.7,
         max_concurrent: AtLeastOne = 64,
     ) -> None:
         self.instruction = instruction

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from sdar.config.fields import AtLeastOne, checked
+from sdar.config.fields import AtLeastOne, TaskCount, checked
 from sdar.environments.alfworld.dataset import GameSource, available_splits, list_games
 from sdar.environments.alfworld.engine import Engine, EngineGame, EngineState, GameError, Reply
 from sdar.environments.alfworld.generator import SPLITS, GeneratorSettings, HouseholdGenerator
@@ -63,7 +63,7 @@ class AlfworldEnvironment(Environment):
         max_turns: AtLeastOne = 14,
         prompt_style: PromptStyle = "terse",
         list_actions: bool = False,
-        num_tasks: Sequence[AtLeastOne] = (960, 240, 240),
+        num_tasks: Sequence[TaskCount] = (960, 240, 240),
         generator: GeneratorSettings | None = None,
     ) -> None:
         if len(num_tasks) != len(SPLITS):

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from sdar.config.fields import AtLeastOne, Positive, checked
+from sdar.config.fields import AtLeastOne, Positive, TaskCount, checked
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection, PromptStyle
 from sdar.environments.search_qa import protocol, scoring
 from sdar.environments.search_qa.closed_world import ClosedWorld
@@ -59,7 +59,7 @@ class SearchQAEnvironment(Environment):
         success_reward: Positive = 1.0,
         prompt_style: PromptStyle = "terse",
         list_actions: bool = False,
-        num_tasks: Sequence[AtLeastOne] = (960, 240),
+        num_tasks: Sequence[TaskCount] = (960, 240),
         world: WorldSettings | None = None,
     ) -> None:
         self.max_turns = max_turns

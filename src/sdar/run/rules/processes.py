@@ -29,6 +29,7 @@ def check_processes(settings: RunSettings) -> None:
         raise UserError(
             f"trainer.devices must be a number >= 1, a list, -1 or auto, got {shown(trainer.get('devices'))}"
         ) from error
+    _check_devices(trainer)
     _check_accelerator(trainer)
     _check_launcher(trainer, processes)
     _check_precision(settings)
@@ -46,6 +47,22 @@ def is_sharded(trainer: Mapping[str, Any]) -> bool:
     """Whether the strategy shards the weights over the processes (FSDP2)."""
     strategy = trainer.get("strategy")
     return isinstance(strategy, Mapping) and strategy.get("_target_") == _SHARDED
+
+
+def _check_devices(trainer: Mapping[str, Any]) -> None:
+    """Refuse lists of devices that are empty or name one twice, and weights spread over others than these."""
+    devices = trainer.get("devices", "auto")
+    if is_sharded(trainer):
+        for name, value in {"devices": devices, "num_nodes": trainer.get("num_nodes", 1)}.items():
+            stated = trainer["strategy"].get(name, value)
+            if stated != value:
+                raise UserError(f"trainer.strategy.{name} must be trainer.{name}={shown(value)}, got {shown(stated)}")
+    numbers = [part.strip() for part in devices.split(",")] if isinstance(devices, str) else devices
+    if not isinstance(numbers, list) or (isinstance(devices, str) and "," not in devices):
+        return
+    whole = [int(number) for number in numbers if str(number).isdecimal()]
+    if not numbers or len(set(whole)) < len(numbers):
+        raise UserError(f"trainer.devices must be a list of different numbers >= 0, got {shown(devices)}")
 
 
 def _check_accelerator(trainer: Mapping[str, Any]) -> None:
