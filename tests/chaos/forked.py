@@ -15,7 +15,14 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import sdar.environments.alfworld.environment
+import sdar.policy.lora
+import sdar.policy.tiny
+import sdar.run.session  # noqa: F401 - imported once, for all forks
 from sdar.commands.train import main
+from sdar.run.validate import compose
+
+compose()  # what is made for the first configuration is there for all
 
 Strike = Callable[[], None]
 """Installed in the forked process before its run begins."""
@@ -29,7 +36,7 @@ def fork_run(arguments: Sequence[str], log: Path, strike: Strike | None = None, 
 
     Once a rank is gone the others are killed: what a scheduler does.
     """
-    port = _free_port() if ranks > 1 else 0
+    port = free_port() if ranks > 1 else 0
     children = [start(arguments, log, strike, rank, ranks, port) for rank in range(ranks)]
     return wait(children, kill_others=True)
 
@@ -92,7 +99,7 @@ def wait(children: Sequence[int], *, kill_others: bool = False, seconds: float =
     return [codes[child] for child in children]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])

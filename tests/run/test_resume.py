@@ -102,8 +102,9 @@ def test_curves_go_on_where_the_checkpoint_was_made(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     with SummaryWriter(str(old / "tensorboard")) as writer:
         for step in range(6):
-            writer.add_scalar("loss", step, step)
-    take_curves(old / "checkpoints" / "last.ckpt", new, 3)
+            writer.add_scalar("loss", step, step, walltime=100.0 + step)
+    saved = 102.5
+    take_curves(old / "checkpoints" / "last.ckpt", new, saved)
     with SummaryWriter(str(new / "tensorboard")) as writer:
         for step in range(3, 6):
             writer.add_scalar("loss", 10 * step, step)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from sdar.learning.logs import tolerated
 
-SETTINGS_KEY = "sdar_settings"
-"""Where the settings of its run lie in a checkpoint."""
+SETTINGS_KEY, SAVED_KEY = "sdar_settings", "sdar_saved"
+"""Where the settings of its run lie in a checkpoint, and when it was made, in seconds since the epoch."""
 CURVES_FOLDER = "tensorboard"
 _OF_THE_RUN_ALONE = frozenset(
     {"ckpt_path", "run_dir", "logs_dir", "name", "threads", "rank_timeout_minutes"}
@@ -39,20 +39,24 @@ def told(found: Mapping[str, list[Any]]) -> str:
     return f"settings that differ from those of the run before, and hold from now on: {shown}{more}"
 
 
-def take_curves(checkpoint: Path, folder: Path, iterations: int) -> None:
-    """Copy the TensorBoard events of the continued run, so that the curves of this one begin where that one began.
+def take_curves(checkpoint: Path, folder: Path, saved: float) -> None:
+    """Copy what the continued run told TensorBoard before ``saved``: the curves of this run begin where those began.
 
-    Events after ``iterations``, those behind the checkpoint, are hidden: they will be written anew.
+    What it told later, of iterations that are not behind the checkpoint, will be told anew.
     """
     source = checkpoint.parent.parent / CURVES_FOLDER
     target = folder / CURVES_FOLDER
-    if not source.is_dir() or source.resolve() == target.resolve():
+    files = sorted(source.glob("events.out.tfevents.*"))
+    if not files or source.resolve() == target.resolve():
         return
     with tolerated(str(target)):
         target.mkdir(parents=True, exist_ok=True)
-        for file in sorted(source.glob("events.out.tfevents.*")):
-            shutil.copy2(file, target / file.name)
-        SummaryWriter(str(target), purge_step=iterations + 1).close()
+        writer = EventFileWriter(str(target))
+        for file in files:
+            for event in LegacyEventFileLoader(str(file)).Load():
+                if event.wall_time <= saved and event.HasField("summary"):
+                    writer.add_event(event)
+        writer.close()
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from sdar.errors import UserError
 from sdar.learning.module import SDARModule
 from sdar.policy.checkpoint import check_origin, finished_iterations, weights_of
 from sdar.policy.checkpoint_file import damage, read_checkpoint
-from sdar.run.continuing import SETTINGS_KEY
+from sdar.run.continuing import SAVED_KEY, SETTINGS_KEY
 from sdar.run.folder import (
     LAST,
     LAST_OR_NEW,
@@ -60,11 +60,17 @@ def find_checkpoint(config: Mapping[str, Any]) -> Path | None:
 
 @dataclass(frozen=True)
 class Continued:
-    """What a run continues from: the file, how many ``iterations`` are behind it, and its run's ``settings``."""
+    """What a run continues from.
+
+    ``iterations``  behind the checkpoint
+    ``settings``    of its run; None: they are not known
+    ``saved``       when it was made, in seconds since the epoch
+    """
 
     path: Path
-    iterations: int
-    settings: Mapping[str, Any] | None
+    iterations: int = 0
+    settings: Mapping[str, Any] | None = None
+    saved: float = 0.0
 
 
 def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterations: int | None) -> Continued:
@@ -79,7 +85,7 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
     check_origin(checkpoint, module.policy)
     weights_of(checkpoint)
     if not train:
-        return Continued(path, 0, None)
+        return Continued(path)
     finished = finished_iterations(checkpoint)
     for key in ("optimizer_states", "lr_schedulers"):
         if key not in checkpoint:
@@ -96,4 +102,10 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
             f"{max_iterations}; or set train=false to evaluate it"
         )
     settings = checkpoint.get(SETTINGS_KEY)
-    return Continued(path, finished, settings if isinstance(settings, Mapping) else run_config(path))
+    saved = checkpoint.get(SAVED_KEY)
+    return Continued(
+        path,
+        finished,
+        settings if isinstance(settings, Mapping) else run_config(path),
+        float(saved) if isinstance(saved, int | float) else path.stat().st_mtime,
+    )

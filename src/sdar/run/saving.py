@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+from torch import nn
 
-from sdar.policy.checkpoint_file import read_checkpoint, write_checkpoint
+from sdar.errors import UserError
+from sdar.policy.checkpoint_file import free_gib, read_checkpoint, write_checkpoint
 
 
 class CheckpointFiles(CheckpointIO):
@@ -34,3 +36,18 @@ class CheckpointFiles(CheckpointIO):
     def remove_checkpoint(self, path: str | Path) -> None:
         """Remove a file, if it is there."""
         Path(path).unlink(missing_ok=True)
+
+
+def check_space(folder: Path, module: nn.Module) -> None:
+    """Refuse to train where not even one checkpoint fits: weights that are trained, or all, and two moments of each.
+
+    Raises:
+        UserError: there is less room.
+    """
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    needed = 3 * sum(parameter.numel() * parameter.element_size() for parameter in trained) / 2**30
+    if (free := free_gib(folder)) < needed:
+        raise UserError(
+            f"run_dir={folder}: a checkpoint takes about {needed:.2f} GiB, and only {free:.2f} GiB are free; make "
+            "room, or set logs_dir to a folder of another disk"
+        )

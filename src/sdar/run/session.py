@@ -60,8 +60,8 @@ class Session:
         self.signals = signals or StopSignals()
         self.command = command
         self.folder = Path(settings.config["run_dir"])
-        self.checkpoint = find_checkpoint(settings.config)
         self._log = _early_log() if leader else None
+        self.checkpoint = find_checkpoint(settings.config)
         transformers.utils.logging.disable_progress_bar()
         _use_threads(settings.config["threads"])
         L.seed_everything(settings.seed, verbose=False)
@@ -102,7 +102,7 @@ class Session:
         results = play_baselines(self.assembly, evaluation.seed) if evaluation.baselines else []
         if self.settings.train:
             if self.continued is not None:
-                take_curves(self.continued.path, self.folder, self.continued.iterations)
+                take_curves(self.continued.path, self.folder, self.continued.saved)
             # A resumed run does not see its initial weights again, and the callback plays them only at the start.
             before = None if self.checkpoint is None else self._play()
             self._fit()

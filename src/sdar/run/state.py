@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from sdar.callbacks.base import IterationCallback
 from sdar.learning.datamodule import Iteration
 from sdar.learning.logs import tolerated
 from sdar.learning.module import SDARModule
-from sdar.run.continuing import SETTINGS_KEY
+from sdar.run.continuing import SAVED_KEY, SETTINGS_KEY
 from sdar.run.folder import STATE_FILE, write_record
 
 
@@ -29,8 +30,8 @@ class RunState(IterationCallback):
         self.settings = dict(settings)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Put the settings into the checkpoint."""
-        checkpoint[SETTINGS_KEY] = self.settings
+        """Put settings and time into the checkpoint."""
+        checkpoint[SETTINGS_KEY], checkpoint[SAVED_KEY] = self.settings, time.time()
 
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:  # noqa: ARG002
         """Replace the file; a reader never sees half of it."""
