@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from sdar.config.build import build
+from sdar.config.build import build, build_settings
 from sdar.config.check import check_value
 from sdar.config.command_line import options, parse_command_line
 from sdar.config.plugins import allowing, given
 from sdar.config.signatures import find, signature
 from sdar.errors import UserError
+from sdar.learning.optimizer import OptimizerSettings
 
 MODULES = {
     "__init__.py": "from .gates import Doubled\nfrom .star import *\nfrom os import system\nimport os\n",
@@ -23,10 +25,32 @@ MODULES = {
         "@settings(frozen=True)\n"
         "class Doubled(GapGate):\n"
         "    factor: NotNegative = 2.0\n"
+        "    @classmethod\n"
+        "    def open(cls) -> Gate:\n"
+        "        return NoGate()\n"
+        "class Heir(Doubled):\n    pass\n"
         "def open_gate() -> Gate:\n"
         "    return NoGate()\n"
         "def unsaid():\n"
         "    return NoGate()\n"
+    ),
+    "parts.py": (
+        "import lightning as L\n"
+        "from lightning.pytorch import loggers\n"
+        "from torch.optim import SGD\n"
+        "from sdar.config.fields import Fraction, settings\n"
+        "from sdar.environments.base import Environment\n"
+        "from sdar.learning.optimizer import OptimizerSettings\n"
+        "from sdar.policy.language_model import LanguageModel\n"
+        "class Mine(L.Callback):\n    pass\n"
+        "class Log(loggers.CSVLogger):\n    pass\n"
+        "class Game(Environment):\n    pass\n"
+        "def load(name: str = '') -> LanguageModel:\n    raise NotImplementedError\n"
+        "@settings(frozen=True)\n"
+        "class Descent(OptimizerSettings):\n"
+        "    momentum: Fraction = 0.9\n"
+        "    def build(self, parameters):\n"
+        "        return {'optimizer': SGD(parameters, lr=self.learning_rate, momentum=self.momentum)}\n"
     ),
     "star.py": "from sdar.objective.gate import NoGate\nclass Starred(NoGate):\n    pass\n",
     "hidden.py": (
@@ -52,12 +76,17 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def gate(target: str, **settings: Any) -> Any:
-    """A checked and built gate."""
+def check(group: str, value: Any) -> None:
+    """Check a group of the configuration."""
     frame = find("sdar.run.schema.Configuration")
     assert frame is not None
+    check_value(value, signature(frame).parameters[group].hint, group)
+
+
+def gate(target: str, **settings: Any) -> Any:
+    """A checked and built gate."""
     node = {"_target_": target, **settings}
-    check_value(node, signature(frame).parameters["gate"].hint, "gate")
+    check("gate", node)
     return build(node, "gate")
 
 
@@ -86,7 +115,7 @@ def test_an_installed_plug_in_needs_no_word(package: str, tmp_path: Path) -> Non
     assert type(gate(f"{package}.Starred")).__name__ == "Starred"
 
 
-@pytest.mark.parametrize("name", ["Starred", "star.Starred", "hidden.Hidden", "gates.open_gate"])
+@pytest.mark.parametrize("name", ["Starred", "star.Starred", "hidden.Hidden", "gates.open_gate", "Doubled.open"])
 def test_what_is_of_the_kind_is_built_however_it_is_written(package: str, name: str) -> None:
     with allowing([package]):
         assert gate(f"{package}.{name}").name == "none"
@@ -99,6 +128,7 @@ def test_what_is_of_the_kind_is_built_however_it_is_written(package: str, name: 
         ("os.system", "nothing is defined by that name"),
         ("Nothing", "nothing is defined by that name"),
         ("nowhere.Nothing", "nothing is defined by that name"),
+        ("gates.Heir.open", "nothing is defined by that name"),  # Doubled's, which would not make an Heir
         ("hidden.Stray", "it must be sdar.objective.gate.Gate, or a class made from it$"),
         ("gates.unsaid", "or a function whose annotation says that it returns one$"),
         ("broken.Broken", "its source cannot be read: invalid syntax"),
@@ -110,6 +140,31 @@ def test_everything_else_is_told_in_one_sentence(package: str, name: str, told: 
         gate(f"{package}.{name}")
     assert str(caught.value).startswith(f"gate._target_={package}.{name}: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [("environment", "Game"), ("model", "load"), ("callbacks", "Mine"), ("logger", "Log"), ("optimizer", "Descent")],
+)
+def test_every_place_takes_one_of_its_kind(package: str, group: str, name: str) -> None:
+    several = group in ("callbacks", "logger")
+    for other in ("Game", "load", "Mine", "Log", "Descent"):
+        node = {"_target_": f"{package}.parts.{other}"} | ({"save_dir": "."} if other == "Log" else {})
+        with allowing([package]):
+            if other == name:
+                check(group, {"mine": node} if several else node)
+            else:
+                with pytest.raises(UserError, match=f"{other}: it must be "):
+                    check(group, {"mine": node} if several else node)
+
+
+def test_an_optimizer_of_ones_own_has_the_settings_of_ours_and_more(package: str) -> None:
+    node = {"_target_": f"{package}.parts.Descent", "learning_rate": 0.5, "momentum": 0.25}
+    with allowing([package]):
+        optimizer = build_settings(OptimizerSettings, node, "optimizer").build([torch.nn.Parameter(torch.zeros(2))])
+        with pytest.raises(UserError, match=r"optimizer\.momentum must be a number >= 0 and <= 1, got 2"):
+            check("optimizer", node | {"momentum": 2})
+    assert optimizer["optimizer"].defaults["momentum"] == 0.25
 
 
 def test_settings_of_a_plug_in_are_checked_like_ours(package: str) -> None:

@@ -96,7 +96,14 @@ def installed(tmp_path: Path) -> str:
 @pytest.mark.e2e
 def test_the_guide_followed_to_the_letter_trains(tmp_path: Path, installed: str) -> None:
     for number, command in enumerate(COMMANDS):
-        run(command, tmp_path, f"run_dir=run{number}", "evaluation.baselines=false", path=installed)
+        run(
+            command,
+            tmp_path,
+            f"run_dir=run{number}",
+            "trainer.max_epochs=1",
+            "evaluation.baselines=false",
+            path=installed,
+        )
         assert (tmp_path / f"run{number}" / "results.json").is_file()
 
 

@@ -76,8 +76,9 @@ def check_kind(node: Mapping[str, Any], hint: Any, path: str) -> Source:
     if kinds is KINDS:
         raise UserError(f"{path}._target_={node['_target_']}: it is nothing that a configuration builds")
     names = " or ".join(kinds)
-    functions = "" if source.is_class else ", or a function whose annotation says that it returns one"
-    raise UserError(f"{path}._target_={node['_target_']}: it must be {names}, or a class made from it{functions}")
+    others = "" if kinds == (_TRAINER,) else ", or a class made from it"
+    others += "" if source.is_class else ", or a function whose annotation says that it returns one"
+    raise UserError(f"{path}._target_={node['_target_']}: it must be {names}{others}")
 
 
 def _made(source: Source) -> Source | None:

@@ -122,7 +122,8 @@ class _Module:
         elif isinstance(bound, Definition):
             source = Source(self, first, bound)
         for part in rest:
-            source = source and _member(source, part)
+            # not one of another class: a method that was inherited would be called on the class it comes from
+            source = source and _own_member(source, part)
         return source
 
     def base(self, dotted: str) -> Source | None:
@@ -243,10 +244,15 @@ def _file(name: str) -> Path | None:
 
 def _member(source: Source, name: str) -> Source | None:
     """A method, of the class or of one it is made from."""
-    for owner in source.ancestors() if source.is_class else ():
-        for statement in owner.node.body:
-            if isinstance(statement, Definition) and statement.name == name:
-                return Source(owner.module, f"{owner.qualname}.{name}", statement)
+    members = (_own_member(owner, name) for owner in source.ancestors())
+    return next(filter(None, members), None)
+
+
+def _own_member(source: Source, name: str) -> Source | None:
+    """What a class defines itself."""
+    for statement in source.node.body if source.is_class else ():
+        if isinstance(statement, Definition) and statement.name == name:
+            return Source(source.module, f"{source.qualname}.{name}", statement)
     return None
 
 

@@ -12,6 +12,9 @@ from sdar.config.plugins import OWN_PACKAGES, check_importable, is_allowed, is_o
 from sdar.config.signatures import Source, find
 from sdar.errors import UserError
 
+_SHOWN = 120
+"""Letters of a name that a message repeats."""
+
 
 def defined(target: Any, path: str) -> Source:
     """The class or function that a ``_target_`` names. Nothing is imported for a name in our packages.
@@ -19,7 +22,7 @@ def defined(target: Any, path: str) -> Source:
     Raises:
         UserError: its definition lies outside the allowed packages, or there is none.
     """
-    full = f"{path}._target_={target}"
+    full = f"{path}._target_={str(target)[:_SHOWN]}"
     if not isinstance(target, str) or not is_allowed(target):
         raise UserError(f"{full}: {_only(target)}")
     if not all(part.isidentifier() for part in target.split(".")):
@@ -34,7 +37,7 @@ def defined(target: Any, path: str) -> Source:
 
 def _only(target: Any) -> str:
     sentence = f"only objects of {', '.join(OWN_PACKAGES)} can be named"
-    package = str(target).partition(".")[0]
+    package = str(target).partition(".")[0][:_SHOWN]
     if not package.isidentifier() or package in sys.stdlib_module_names or package in OWN_PACKAGES:
         return sentence
     return f"{sentence}; if you trust the package {package}, add --allow {package}"
