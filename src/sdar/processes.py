@@ -6,7 +6,7 @@ Nothing heavy is imported here: it is asked before any work is done.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +16,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def wait_passively() -> None:
+def wait_passively(environ: MutableMapping[str, str] = os.environ) -> None:
     """Let threads that wait for others sleep instead of spin, unless the environment says otherwise.
 
     OpenMP's threads spin by default. On a machine that others use, too, a spinning thread takes the core that the one
     it waits for needs, and an iteration takes tens of times as long. No figure depends on it. Has to be called before
     torch is imported.
     """
-    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & os.environ.keys():
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"} & environ.keys():
+        environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 @dataclass(frozen=True)

@@ -273,14 +273,29 @@ def test_runs_side_by_side_share_the_cores(
     compare: Callable[..., tuple[int, str]], fake: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(launching, "cores", lambda: 4)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert compare(*PAIR, "jobs=2")[0] == 0
     assert {call["threads"] for call in fake.calls()} == {"2"}
     assert all("threads=2" in call["overrides"] for call in fake.calls())
 
 
 @pytest.mark.parametrize(
+    ("given", "threads"), [("1", 1), ("3", 3), ("64", 4), ("3,1", 3), ("", 4), ("many", 4), ("0", 4)]
+)
+def test_no_run_beside_others_has_more_threads_than_the_environment_says(
+    given: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", given)
+    assert launching.choose_launcher("joblib", [], 2, None).threads == threads
+    assert launching.choose_launcher("joblib", [], 2, 2).threads == 2  # as configured
+    assert launching.choose_launcher("basic", [], None, None).threads is None  # each asks its environment
+
+
+@pytest.mark.parametrize(
     ("arguments", "mentioned"),
     [
+        (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "n_jobs must be >= 1"),
         (["jobs=3"], "jobs x threads must be <= 2"),
         (["jobs=2", "threads=2"], "<= 2, the number of cores, got jobs=2 and threads=2"),
         (["jobs=2", "hydra/launcher=basic"], "one at a time"),

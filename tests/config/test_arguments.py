@@ -17,7 +17,17 @@ def test_values_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
     assert values == {"corpus": "passages.jsonl", "port": 8001}
 
 
-@pytest.mark.parametrize("argument", ["environment={", "corpus=${nowhere}", "prot=1", "port=many"])
+def test_a_path_is_taken_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/m")
+    assert named_values(["corpus=/m\u00fcller (1)/[x]=2, 3.jsonl"], SERVER) == {
+        "corpus": "/m\u00fcller (1)/[x]=2, 3.jsonl"
+    }
+    assert named_values(["corpus=~/x: y", "port=8001"], SERVER) == {"corpus": "/home/m/x: y", "port": 8001}
+
+
+@pytest.mark.parametrize(
+    "argument", ["corpus=", "corpus=a\0b", "environment={", "corpus=${nowhere}", "prot=1", "port=many"]
+)
 def test_what_cannot_be_read_is_told_in_a_sentence(argument: str) -> None:
     with pytest.raises(UserError):
         named_values([argument], SERVER)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
 from sdar.run.folder import CONFIG_FILE, RUN_FILE, read_record, run_config
@@ -61,7 +62,7 @@ def _request(line: CommandLine) -> tuple[Path, Path, dict[str, Any]]:
     for name in ("ckpt_path", "out"):
         if not own.get(name):
             raise UserError(f"{name} is missing: sdar export ckpt_path=PATH out=FOLDER")
-    checkpoint, out = Path(own["ckpt_path"]), Path(own["out"])
+    checkpoint, out = Path(at_home(own["ckpt_path"])), Path(at_home(own["out"]))
     if not checkpoint.is_file():
         reason = " (a directory: a sharded checkpoint?)" if checkpoint.is_dir() else ""
         raise UserError(f"ckpt_path must be the file of a checkpoint, got {checkpoint}{reason}")

@@ -8,6 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from sdar.config.command_line import Parser
+from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
 from sdar.printable import printable
@@ -46,13 +47,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "settings", nargs="*", metavar="SETTING", help="as for sdar train: environment=alfworld, rollout=window"
     )
-    parser.add_argument("--policy", metavar="MODEL", help="watch a model: a checkpoint, a folder, or a shipped name")
+    parser.add_argument(
+        "--policy", type=at_home, metavar="MODEL", help="watch a model: a checkpoint, a folder, or a shipped name"
+    )
     parser.add_argument("--skills", action="store_true", help="the watched model also reads the skills of its task")
     parser.add_argument("--temperature", type=float, default=0.4, help="of the watched model (0: greedy)")
     parser.add_argument("--seed", type=int, default=0, help="of the tokens of the watched model")
     parser.add_argument("--split", help="tasks to choose from (default: the training split)")
     parser.add_argument("--index", type=int, default=0, help="number of the task in its split, from 0")
-    parser.add_argument("--data-dir", help="folder of the published games, short for environment.data_dir=FOLDER")
+    parser.add_argument(
+        "--data-dir", type=at_home, help="folder of the published games, short for environment.data_dir=FOLDER"
+    )
     parser.add_argument("--expert", action="store_true", help="show a solution instead of asking for commands")
     parser.add_argument("--config-dir", metavar="DIR", help="find configuration files of your own there, too")
     parser.add_argument(

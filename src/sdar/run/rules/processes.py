@@ -57,7 +57,7 @@ def _check_devices(trainer: Mapping[str, Any]) -> None:
             stated = trainer["strategy"].get(name, value)
             if stated != value:
                 raise UserError(f"trainer.strategy.{name} must be trainer.{name}={shown(value)}, got {shown(stated)}")
-    numbers = [part.strip() for part in devices.split(",")] if isinstance(devices, str) else devices
+    numbers = [part.strip() for part in devices.split(",") if part.strip()] if isinstance(devices, str) else devices
     if not isinstance(numbers, list) or (isinstance(devices, str) and "," not in devices):
         return
     whole = [int(number) for number in numbers if str(number).isdecimal()]
