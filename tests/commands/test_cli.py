@@ -270,6 +270,9 @@ def test_a_run_a_resumed_run_and_an_evaluation(
     assert main([*base, "run_dir=judged", "train=false", f"ckpt_path={last}"]) == 0
     judged = json.loads((tmp_path / "judged" / "results.json").read_text())
     assert judged["results"][-1]["tasks"] == results["results"][-1]["tasks"]
+    lines = [json.loads(line) for line in (tmp_path / "judged" / "episodes.jsonl").read_text().splitlines()]
+    played = {name: [line for line in lines if line["evaluation"] == name] for name in ("checkpoint", "warm start")}
+    assert [len(episodes) for episodes in played.values()] == [judged["results"][-1]["n"]] * 2
     # and a folder that holds a run is not written over
     assert main([*base, "run_dir=whole"]) == 2
     assert "run_dir=whole" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from lightning import Trainer
 from sdar.callbacks.base import IterationCallback, append_lines
 from sdar.config.fields import Count, checked
 from sdar.episode import Episode
+from sdar.evaluation.result import EvaluationResult
 from sdar.learning.batch import TokenBatch
 from sdar.learning.datamodule import Iteration
 from sdar.learning.module import SDARModule
@@ -25,6 +26,9 @@ class EpisodeLog(IterationCallback):
     turn has ``text``, ``action``, ``valid``, ``truncated``, ``reward``, ``advantage`` and ``observation``, the text
     before the response. With ``token_gaps`` it also has ``tokens`` and ``gaps`` (teacher minus student log-prob in
     nats, theta_old): the data of a token heat map.
+
+    A run that only evaluates (``train=false``) writes every episode of its table, with ``evaluation``, the agent's
+    name, instead of what only training knows.
 
     Args:
         directory: directory of the file; None: the trainer's ``default_root_dir``.
@@ -47,6 +51,11 @@ class EpisodeLog(IterationCallback):
             records = (self._record(module, iteration, position) for position in positions)
             append_lines(trainer, self.directory, FILE_NAME, records)
 
+    def write_evaluation(self, trainer: Trainer, result: EvaluationResult) -> None:
+        """Append the episodes of an evaluation."""
+        records = ({"evaluation": result.name, **_played(episode)} for episode in result.episodes)
+        append_lines(trainer, self.directory, FILE_NAME, records)
+
     def _positions(self, iteration: int, available: int) -> list[int]:
         """Positions spread evenly over the iteration's episodes, shifted by one from iteration to iteration."""
         count = min(self.episodes_per_iteration, available)
@@ -56,8 +65,30 @@ class EpisodeLog(IterationCallback):
         episode: Episode = iteration.episodes[position]
         report = module.report
         assert report is not None
-        advantages = report.prepared.advantages[position]
-        turns = [
+        record = _played(episode)
+        for number, (turn, advantage) in enumerate(
+            zip(record["turns"], report.prepared.advantages[position], strict=True)
+        ):
+            turn["advantage"] = round(advantage, 4)
+            if self.token_gaps:
+                turn |= _gaps(module, report.prepared.batch, position, number)
+        read = report.contexts[position] if report.contexts is not None else None
+        return {"iteration": iteration.index, "teacher_reads": read, **record}
+
+
+def _played(episode: Episode) -> dict[str, Any]:
+    """What is known of an episode without training."""
+    return {
+        "task": episode.task.task_id,
+        "task_type": episode.task.task_type,
+        "description": episode.task.description,
+        "member": episode.member,
+        "opening": episode.opening,
+        "end": episode.end.value,
+        "success": episode.success,
+        "return": episode.episode_return,
+        "error": episode.error,
+        "turns": [
             {
                 "observation": turn.observation.text,
                 "text": turn.response_text,
@@ -65,26 +96,11 @@ class EpisodeLog(IterationCallback):
                 "valid": turn.valid,
                 "truncated": turn.truncated,
                 "reward": turn.reward,
-                "advantage": round(advantage, 4),
-                **(_gaps(module, report.prepared.batch, position, number) if self.token_gaps else {}),
             }
-            for number, (turn, advantage) in enumerate(zip(episode.turns, advantages, strict=True))
-        ]
-        return {
-            "iteration": iteration.index,
-            "task": episode.task.task_id,
-            "task_type": episode.task.task_type,
-            "description": episode.task.description,
-            "member": episode.member,
-            "opening": episode.opening,
-            "teacher_reads": report.contexts[position] if report.contexts is not None else None,
-            "end": episode.end.value,
-            "success": episode.success,
-            "return": episode.episode_return,
-            "error": episode.error,
-            "turns": turns,
-            "last_observation": episode.last_observation.text if episode.last_observation is not None else None,
-        }
+            for turn in episode.turns
+        ],
+        "last_observation": episode.last_observation.text if episode.last_observation is not None else None,
+    }
 
 
 def _gaps(module: SDARModule, batch: TokenBatch, position: int, turn: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import transformers
 
 from sdar.callbacks.base import say
 from sdar.callbacks.episode_log import FILE_NAME as EPISODES_FILE
+from sdar.callbacks.episode_log import EpisodeLog
 from sdar.callbacks.skill_log import FILE_NAME as SKILLS_FILE
 from sdar.evaluation.report import check_errors, final_table
 from sdar.evaluation.result import EvaluationResult
@@ -121,6 +122,9 @@ class Session:
             if self.checkpoint is not None:
                 load_student(self.assembly.module, self.assembly.policy, self.checkpoint)
                 results += _named("checkpoint", self._play())
+            for log in (callback for callback in self.trainer.callbacks if isinstance(callback, EpisodeLog)):
+                for result in results:
+                    log.write_evaluation(self.trainer, result)
         self._conclude(results, iterations)
 
     def _play(self) -> list[EvaluationResult]:
