@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.callbacks.evaluation import PanelEvaluation
@@ -19,11 +20,12 @@ from toys.training import (
 )
 
 
-def panel_evaluation(policy, **settings):
-    environment = LettersEnvironment()
+def panel_evaluation(policy, environment=None, **settings):
+    size = 6 if environment is None else 9
+    environment = environment or LettersEnvironment()
     collector = Collector(policy, environment, toy_rollout(temperature=0.4))
     settings = {"seed": 0, "every_n_iterations": 2, "privileged": HintTeacher().privileged_text} | settings
-    return PanelEvaluation(collector, make_panel(environment, "valid", 6, 0), **settings)
+    return PanelEvaluation(collector, make_panel(environment, "valid", size, 0), **settings)
 
 
 def run(with_evaluation=True, iterations=3, callbacks=(), **settings):
@@ -104,3 +106,26 @@ def test_a_checkpoint_can_monitor_the_success_rate(tmp_path):
     assert float(best.best_model_score) == pytest.approx(
         max(curve[step]["val/success_rate"] for step in (2, 4)), abs=1e-6
     )
+
+
+class Watching(Callback):
+    """Keeps what may be monitored after each iteration."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        self.seen.append("val/success_rate" in trainer.callback_metrics)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_an_evaluation_with_errors_is_told_and_chooses_no_checkpoint(broken, capsys):
+    policy, watching = toy_policy(), Watching()
+    evaluation = panel_evaluation(policy, LettersEnvironment(broken=broken), before=False, privileged=None)
+    curve = train(
+        toy_module(policy, distillation_coefficient=0), toy_datamodule(policy), 2, callbacks=[evaluation, watching]
+    ).curve()
+    assert evaluation.results[2][0].errors == broken
+    assert curve[2]["val/n"] == 9 - broken
+    assert ("1 ended by an error" in capsys.readouterr().out) == broken
+    assert watching.seen == [False, not broken]

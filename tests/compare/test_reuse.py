@@ -10,7 +10,7 @@ from sdar.compare.app import look
 from sdar.compare.plan import make_plan
 from sdar.compare.records import Found, find_runs
 from sdar.compare.request import read_request
-from sdar.compare.terms import check_comparable
+from sdar.compare.terms import check_comparable, check_sound
 from sdar.errors import UserError
 from sdar.run.folder import run_identity
 from toys.runs import make_run, results, settings_of
@@ -206,6 +206,33 @@ def test_runs_on_unequal_terms_are_refused_naming_the_difference(
     assert mentioned in str(caught.value)
     assert str(other) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "change", "error"),
+    [
+        ("trained", {"n": 98, "errors": 2}, "2 of 100 episodes of 'trained' ended by errors"),
+        ("trained, with skills", {"n": 0, "successes": 0, "errors": 6}, "6 of 6 episodes of 'trained, with skills'"),
+        ("trained", {"n": 0, "successes": 0, "errors": 6}, "6 of 6 episodes of 'trained' ended"),
+        ("warm start", {"errors": 1}, "1 of 101 episodes of 'warm start' ended by errors"),
+        ("random admissible agent", {"errors": 1}, None),
+    ],
+)
+def test_a_run_that_was_judged_on_less_than_its_panel_is_refused(
+    tmp_path: Path, row: str, change: dict[str, int], error: str | None
+) -> None:
+    outcome = results()
+    next(found for found in outcome["results"] if found["name"] == row).update(change)
+    folder = make_run(tmp_path, ["seed=1"], outcome)
+    run = found(tmp_path, "seed=1").finished
+    assert run is not None
+    if error is None:
+        check_sound({"grpo seed=1": run})
+        return
+    with pytest.raises(UserError, match=rf"^grpo seed=1 \({folder}\): ") as refused:
+        check_sound({"grpo seed=1": run})
+    assert error in str(refused.value)
+    assert "so it cannot be compared; remove" in str(refused.value)
 
 
 def test_records_without_training_tasks_are_compared_by_the_rest(tmp_path: Path) -> None:

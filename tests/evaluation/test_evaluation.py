@@ -5,9 +5,10 @@ import math
 import pytest
 
 from sdar.episode import EndReason, StepOutcome
+from sdar.errors import RunFailed
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import make_panel
-from sdar.evaluation.report import final_table
+from sdar.evaluation.report import check_errors, final_table
 from sdar.evaluation.result import EvaluationResult, TaskRecord, merge, summarise
 from sdar.evaluation.statistics import wilson_interval
 from toys.rollouts import CountingEnvironment, fake_collector, requests
@@ -138,10 +139,29 @@ def test_the_table_shows_every_figure_with_n_and_interval() -> None:
     text = final_table([result("random admissible agent", F, F, F, F), result("trained, with skills", S, S, S, F, E)])
     rows = [" ".join(line.replace("|", " ").split()) for line in text.splitlines()]
     assert "1 random admissible agent 0.0 % 0.0 to 49.0 0 4 0 1.5" in rows
-    assert "2 trained, with skills 75.0 % 30.1 to 95.4 3 4 1 1.5" in rows
+    assert "2 trained, with skills (!) 75.0 % 30.1 to 95.4 3 4 1 1.5" in rows
+    note = "(!) trained, with skills: 1 of 5 episodes ended by errors; its figures compare with no others."
+    assert [row for row in rows if row.startswith("(!)")] == [note]
     assert text.isascii()
     assert all(len(line) <= 120 for line in text.splitlines())
     assert {"a 0/2 2/2", "b 0/2 1/2"} <= set(rows)
+
+
+def test_a_panel_that_mostly_failed_ends_a_run_with_an_error() -> None:
+    check_errors([result("random", S, F), result("trained", S, E)])
+    with pytest.raises(
+        RunFailed, match=r"^2 of the 3 episodes of 'trained' ended by errors, so the table says nothing"
+    ):
+        check_errors([result("warm start", S, F, E), result("trained", S, E, E)])
+
+
+def test_names_of_an_environment_are_neither_markup_nor_escapes() -> None:
+    records = tuple(
+        TaskRecord(f"task {kind}", kind, True, EndReason.SUCCESS, 1, 1.0, {"[b]em": 0.5})
+        for kind in ("[/red]", ":smile:", "\x1b[31m", "a\u2028b")
+    )
+    text = final_table([EvaluationResult("trained", records)])
+    assert {"[/red]", ":smile:", r"\x1b[31m", "[b]em"} <= {cell.strip() for cell in text.replace("\n", "|").split("|")}
 
 
 def test_the_table_of_no_results_is_empty_and_not_an_error() -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
+from sdar.callbacks.base import say
+from sdar.callbacks.checkpoints import Checkpoints
 from sdar.episode import Task
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import Panel
 from sdar.evaluation.result import EvaluationResult, merge
+from sdar.learning.logs import log_metrics
 from sdar.learning.ranks import Ranks
 from sdar.policy.sharding import gathered
 from sdar.rollout.collector import Collector
@@ -84,18 +87,27 @@ class PanelEvaluation(Callback):
         return {"panel": self.panel.content_hash, "seed": self.seed, "sampling": repr(self.collector.settings.sampling)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Evaluate the initial weights, unless the run is resumed."""
-        if trainer.current_epoch == 0:
+        """Evaluate the initial weights, or those of a resumed run whose panel was due and not played to its end."""
+        learned = trainer.current_epoch
+        if learned == 0:
             self._began = time.perf_counter()
             if self.before:
                 self._evaluate(trainer, 0)
+        elif learned % self.every_n_iterations == 0 and learned not in self.results:
+            self._evaluate(trainer, learned)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate every n iterations, and after the last one."""
         learned = trainer.current_epoch + 1
         if learned % self.every_n_iterations != 0 and learned != trainer.max_epochs:
             return
-        for name, value in self._evaluate(trainer, learned).items():
+        for saving in trainer.checkpoint_callbacks:
+            if isinstance(saving, Checkpoints):
+                saving.save(trainer)  # a panel takes long
+        metrics = self._evaluate(trainer, learned)
+        if any(result.errors for result in self.results[learned]):
+            return  # on fewer tasks than the panel's, it is no value to choose a checkpoint by
+        for name, value in metrics.items():
             # Loggers already have it, with the iteration on the x axis; this is for callbacks that monitor it.
             pl_module.log(name, value, logger=False, batch_size=1, sync_dist=trainer.world_size > 1)
 
@@ -118,10 +130,9 @@ class PanelEvaluation(Callback):
                 (low, high), name = result.interval, result.name
                 metrics |= {f"{name}/n": float(result.n), f"{name}/interval_low": low, f"{name}/interval_high": high}
             if trainer.is_global_zero:
-                print(f"after {learned} iterations  {result.line()}", flush=True)
+                say(f"after {learned} iterations  {result.line()}")
         metrics["time/evaluation_s"] = time.perf_counter() - started
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, step=learned)
+        log_metrics(trainer.loggers, metrics, learned)
         return metrics
 
     def _play(self, trainer: Trainer, name: str, privileged: Callable[[Task], str] | None) -> EvaluationResult:

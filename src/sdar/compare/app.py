@@ -108,11 +108,13 @@ def look(plan: Plan) -> dict[str, Found]:
 
 
 def _finished(plan: Plan, found: Mapping[str, Found]) -> dict[Job, FinishedRun]:
-    """The finished runs, checked for equal terms."""
-    from sdar.compare.terms import check_comparable
+    """The finished runs, checked for errors and for equal terms."""
+    from sdar.compare.terms import check_comparable, check_sound
 
     runs = {job: run for job in plan.jobs if (run := found[job.identity].finished) is not None}
-    check_comparable({job.label: run for job, run in runs.items()})
+    labelled = {job.label: run for job, run in runs.items()}
+    check_sound(labelled)
+    check_comparable(labelled)
     return runs
 
 

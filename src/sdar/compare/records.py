@@ -199,4 +199,4 @@ def read_run(folder: Path, record: Mapping[str, Any]) -> FinishedRun | None:
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
-    return run if {BEFORE, AFTER} <= figures.keys() else None
+    return run if {BEFORE, AFTER} <= {str(row["name"]) for row in results["results"]} else None

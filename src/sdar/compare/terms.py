@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sdar.compare.records import FinishedRun
+from sdar.compare.records import AFTER, BEFORE, FinishedRun
 from sdar.config.build import build
 from sdar.environments.base import Environment, training_tasks
 from sdar.errors import UserError
 from sdar.evaluation.panel import content_hash, make_panel
+from sdar.run.folder import RESULTS_FILE
 
 PANEL = "panel (content hash)"
 TASKS = "training tasks"
@@ -44,6 +45,22 @@ def check_comparable(runs: Mapping[str, FinishedRun]) -> None:
     """
     remedy = "move the outdated run out of logs_dir, or set another logs_dir"
     _check_equal({f"{label} ({run.folder})": _terms(run) for label, run in runs.items()}, remedy)
+
+
+def check_sound(runs: Mapping[str, FinishedRun]) -> None:
+    """Refuse finished runs (by label) that were judged on less than their panel. UserError names run and folder.
+
+    Episodes that ended by errors are in no figure, so "2 of 2" would stand beside "2 of 6".
+    """
+    for label, run in runs.items():
+        for row in run.results["results"]:
+            failed = int(row.get("errors", 0))
+            if failed and str(row["name"]).startswith((BEFORE, AFTER)):
+                raise UserError(
+                    f"{label} ({run.folder}): {failed} of {int(row['n']) + failed} episodes of {row['name']!r} ended "
+                    f"by errors, so it cannot be compared; remove {run.folder / RESULTS_FILE} to have it played again, "
+                    "or move the run out of logs_dir"
+                )
 
 
 def _terms(run: FinishedRun) -> Terms:

@@ -78,7 +78,7 @@ def observation_problems(view: Any) -> Iterator[str]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and bool(value == value)
+    return not isinstance(value, bool) and isinstance(value, Real) and bool(value == value)
 
 
 def start_problems(start: Any) -> Iterator[str]:

@@ -64,7 +64,7 @@ def checked_flag(value: Any, what: str) -> bool:
 def checked_number(value: Any, what: str, low: float, high: float) -> float:
     """A number in [low, high], numpy's included; True is none."""
     number = value if type(value) is float else math.nan
-    if isinstance(value, Real) and type(value) not in (bool, float):
+    if not isinstance(value, bool) and isinstance(value, Real):
         with suppress(OverflowError):  # an integer may have hundreds of digits
             number = float(value)
     if not low <= number <= high:

@@ -6,6 +6,7 @@ it on a trusted network: there is neither encryption nor access control.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import re
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Le
@@ -131,13 +132,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         """An idle connection is kept for as long as a request may take."""
-        self.timeout = self.server.request_s
         super().setup()
+        self.connection.settimeout(self.server.request_s)
 
     def handle_one_request(self) -> None:
         """A request must have come as a whole within its time, however steadily its bytes come."""
         try:
-            self.rfile.peek(1)  # type: ignore[attr-defined] - it is buffered
+            cast(io.BufferedReader, self.rfile).peek(1)
         except OSError:  # nothing came in time, or the client has left
             self.close_connection = True
             return
