@@ -73,7 +73,7 @@ FITS: list[tuple[Any, Any, bool]] = [
     (2**32 + 1, int, False),
     (10**400, int, False),
     (1e300, float, False),
-    (1e-30, float, False),
+    (1e-300, float, True),
     (0.0, float, True),
     ([1.0, 1e300], list[float], False),
     ("a" * 10_000, str, True),
@@ -95,11 +95,11 @@ def test_values_fit_annotations_as_a_reader_would_say(value: Any, hint: Any, exp
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True))
-def test_no_setting_takes_a_number_without_a_sensible_magnitude(value: float) -> None:
-    assert fits(value, float) is (value == 0 or 1e-12 <= abs(value) <= 2**32)
+def test_no_setting_takes_a_number_over_all_measure(value: float) -> None:
+    assert fits(value, float) is (abs(value) <= 2**32)
 
 
-@given(bound=st.floats(-10, 10), value=st.floats(-10, 10).map(lambda value: round(value, 9)))
+@given(bound=st.floats(-10, 10), value=st.floats(-10, 10))
 def test_a_range_holds_its_bounds_as_it_says(bound: float, value: float) -> None:
     assert fits(value, Annotated[float, Ge(bound)]) is (value >= bound)
     assert fits(value, Annotated[float, Gt(bound)]) is (value > bound)

@@ -23,7 +23,7 @@ DENSE = [*SEARCH_QA, "search_engine=dense", "environment.search_engine.corpus=no
         ([], "max_turns=0", "a whole number >= 1"),
         ([], "engine=warp", "'native' or 'textworld'"),
         ([], "prompt_style=loud", "'terse' or 'full'"),
-        ([], "data_dir=5", "a text"),
+        ([], "data_dir=", "a path"),
         ([], "num_tasks=[3,0,3]", "a list"),
         ([], "generator.receptacles=[9]", "a list"),
         ([], "generator.receptacles=[8,9.5]", "a list"),

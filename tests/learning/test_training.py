@@ -258,10 +258,10 @@ def test_autocast_trains_on_the_weights_of_each_step():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"learning_rate": 0.0}, "learning_rate must be a number > 0 and <= 1, got 0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a number > 0 and <= 1, got nan"),
+        ({"learning_rate": 0.0}, "learning_rate must be a number >= 1e-12 and <= 1, got 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number >= 1e-12 and <= 1, got nan"),
         ({"temperature": 0.0}, "temperature must be > 0, got 0"),
-        ({"max_grad_norm": -1.0}, "max_grad_norm must be a number > 0 or null, got -1.0"),
+        ({"max_grad_norm": -1.0}, "max_grad_norm must be a number >= 1e-09 or null, got -1.0"),
         ({"warmup_steps": -1}, "warmup_steps must be a whole number >= 0, got -1"),
         ({"distillation_coefficient": 0.1}, "needs a scored teacher, but algorithm.score_teacher=false"),
     ],

@@ -254,5 +254,5 @@ def test_settings_out_of_range_are_named(settings: dict[str, Any], words: str) -
     [{"temperature": -0.1}, {"temperature": float("nan")}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}],
 )
 def test_sampling_settings_out_of_range_are_named(arguments: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=rf"^SamplingConfig\.{next(iter(arguments))} must be a .*number "):
+    with pytest.raises(UserError, match=rf"^SamplingConfig\.{next(iter(arguments))} must be .*number "):
         SamplingConfig(**arguments)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 A range stands on the field or parameter that owns it, as in ``beta: Annotated[float, Ge(0)]``. Types are strict: a
 whole number is a float, but true and "3" are no numbers, and numbers that are not finite fit nothing; nor do numbers
-over 2**32 or closer to 0 than 1e-12, and texts of more than 10,000 letters or with control characters.
+over 2**32, and texts of more than 10,000 letters or with control characters.
 """
 
 from __future__ import annotations

@@ -73,14 +73,14 @@ def shown(value: Any) -> str:
     text = repr(value)
     text = text if len(text) <= 80 else text[:77] + "..."
     if isinstance(value, int | float) and not is_usable(value) and abs(value) < math.inf:
-        text += f", which is over {LARGEST}" if abs(value) > LARGEST else f", which is under {SMALLEST:g}"
+        text += f", which is over {LARGEST}"
     elif isinstance(value, str) and not is_usable(value):
         text += f", which has {len(value)} letters" if len(value) > LONGEST_TEXT else ", which has control characters"
     return text
 
 
-LARGEST, SMALLEST = 2**32, 1e-12
-"""Magnitudes beyond which a number means nothing as a setting; 0 does."""
+LARGEST = 2**32
+"""Beyond it a number means nothing as a setting."""
 
 
 LONGEST_TEXT = 10_000
@@ -96,4 +96,4 @@ def is_usable(value: Any) -> bool:
         return all(map(is_usable, value))
     if isinstance(value, str):
         return len(value) <= LONGEST_TEXT and not _CONTROLS.search(value)
-    return not isinstance(value, int | float) or value == 0 or SMALLEST <= abs(value) <= LARGEST
+    return not isinstance(value, int | float) or abs(value) <= LARGEST

@@ -6,27 +6,28 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import torch
-from annotated_types import Gt, Le
+from annotated_types import Ge, Le
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 
-from sdar.config.fields import AtLeastOne, BelowOne, Count, Fraction, Lax, Positive, settings
+from sdar.config.fields import AtLeastOne, BelowOne, Count, Fraction, Lax, settings
 from sdar.errors import UserError
 
-Rate = Annotated[float, Gt(0), Le(1)]
+Rate = Annotated[float, Ge(1e-12), Le(1)]
+"""Float32 weights do not notice steps that are smaller."""
 
 
 @settings(frozen=True)
 class OptimizerSettings:
     """AdamW and its steps. UserError for a value outside its range.
 
-    ``learning_rate``      > 0 and <= 1; constant after the warm-up
+    ``learning_rate``      in [1e-12, 1]; constant after the warm-up
     ``weight_decay``       in [0, 1]
     ``betas``              each in [0, 1)
-    ``eps``                > 0 and <= 1, added to the root of the second moment; raise it where bfloat16 gradients are
+    ``eps``                in [1e-12, 1], added to the root of the second moment; raise it where bfloat16 gradients are
                            near zero
     ``warmup_steps``       >= 0, optimizer steps over which the learning rate rises linearly to its value
-    ``max_grad_norm``      > 0, the gradient's largest Euclidean norm; None: no limit
+    ``max_grad_norm``      >= 1e-9, the gradient's largest Euclidean norm; None: no limit
     ``max_bad_steps``      >= 0, steps in a row, over iterations too, that are skipped because their loss or gradient is
                            not finite; one more ends the run
     ``episodes_per_step``  episodes of all ranks per optimizer step, a multiple of their number; None: one step per
@@ -42,7 +43,7 @@ class OptimizerSettings:
     betas: Annotated[tuple[BelowOne, BelowOne], Lax] = (0.9, 0.999)
     eps: Rate = 1e-8
     warmup_steps: Count = 0
-    max_grad_norm: Positive | None = 1.0
+    max_grad_norm: Annotated[float, Ge(1e-9)] | None = 1.0
     max_bad_steps: Count = 3
     episodes_per_step: AtLeastOne | None = None
     rows_per_step: AtLeastOne | None = None

@@ -211,7 +211,7 @@ def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> 
     ("argument", "mentioned"),
     [
         ("--help", "there is no such setting"),
-        ("corpus={", "the arguments must be name=value, got corpus={"),
+        ("device={", "the arguments must be name=value, got device={"),
         ("corpus=none.jsonl", "none.jsonl"),
         ("prot=1", "did you mean port?"),
         ("top_k=0", "top_k must be a whole number >= 1 and <= 1000, got 0"),
