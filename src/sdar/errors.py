@@ -76,14 +76,13 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
         try:
             return main(arguments, *args, **options)
         except UserError as error:
-            print(f"error: {printable(str(error))}", file=sys.stderr)
+            _tell(error)
             return USER_ERROR
         except RunFailed as error:
-            print(f"error: {printable(str(error))}", file=sys.stderr)
+            _tell(error)
             return FAILED
         except Stopped as stopped:
-            if str(stopped):
-                print(printable(str(stopped)), file=sys.stderr, flush=True)
+            _tell(stopped, "")
             return stopped.code
         except OSError as error:
             if error.errno not in _NO_ROOM:
@@ -98,6 +97,12 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
             return INTERRUPTED
 
     return ending
+
+
+def _tell(error: BaseException, prefix: str = "error: ") -> None:
+    """On standard error; nothing for an error without words, which another process of the run has."""
+    if str(error):
+        print(f"{prefix}{printable(str(error))}", file=sys.stderr, flush=True)
 
 
 def run_command(main: Callable[[Sequence[str]], int]) -> NoReturn:

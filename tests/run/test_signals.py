@@ -14,7 +14,10 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, Timer
 
 from sdar.callbacks.checkpoints import Checkpoints
+from sdar.compare.job import STATE_FOLDER
+from sdar.compare.launching import Progress
 from sdar.errors import Stopped
+from sdar.run.folder import write_record
 from sdar.run.signals import StopSignals
 from sdar.run.stopping import StopOnSignal, continuing, how_to_continue, place, why_it_ended
 from sdar.run.watch import Others, Sign
@@ -182,3 +185,16 @@ def test_a_stream_outlives_its_reader_and_letters_without_a_code() -> None:
     closed = LastingStream(io.StringIO())
     closed.close()
     print("x", file=closed, flush=True)
+
+
+def test_a_sweep_tells_runs_that_were_stopped_from_those_that_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, code in enumerate((143, -9, 1)):
+        state = {"state": "failed", "code": code, "started": 0, "ended": 60, "log": "output.log"}
+        write_record(tmp_path / STATE_FOLDER / f"{number}.json", state)
+    Progress(tmp_path, ["a", "b", "c"], 1).look()
+    shown = capsys.readouterr().out
+    assert "a: stopped by SIGTERM after" in shown
+    assert "b: stopped by SIGKILL after" in shown
+    assert "c: FAILED with exit code 1 after" in shown

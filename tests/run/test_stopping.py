@@ -147,7 +147,7 @@ def test_a_process_that_is_killed_is_named_by_the_others(start: Callable[..., Ru
 
 def test_a_process_that_is_held_is_named_after_the_limit(start: Callable[..., Run]) -> None:
     run = start(*TWO, "rank_timeout_minutes=0.1")
-    run.wait_for("iteration   1/500")
+    run.wait_for("iteration   2/500")
     other = run.other_rank()
     os.kill(other, signal.SIGSTOP)
     assert run.code() == 1

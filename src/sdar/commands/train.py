@@ -65,6 +65,8 @@ def _run(line: CommandLine, arguments: Sequence[str]) -> int:
         _remark(config)
     else:
         with StopSignals().held() as signals:
+            if not is_first_process():
+                signals.farewell = lambda _: ""  # the first one speaks
             if _is_started_by_strategy():
                 _join_run(signals)
             else:
@@ -270,13 +272,7 @@ def _join_run(signals: StopSignals) -> None:
     gc.enable()
     _quiet()
     settings = validate(OmegaConf.create(read_config(Path(os.environ[_FOLDER_VARIABLE]))))
-    signals.farewell = _silent
     Session(settings, leader=False, signals=signals, command=[*_started_by(), *sys.argv[1:]]).run()
-
-
-def _silent(number: int) -> str:  # noqa: ARG001
-    """What a process says of a signal that is not the one to speak."""
-    return ""
 
 
 def _lead(settings: RunSettings, started: datetime, arguments: Sequence[str], signals: StopSignals) -> None:
@@ -288,7 +284,6 @@ def _lead(settings: RunSettings, started: datetime, arguments: Sequence[str], si
     _quiet()
     words = [*_started_by(), *arguments]
     if not is_first_process():
-        signals.farewell = _silent
         Session(settings, leader=False, signals=signals, command=words).run()
         return
     folder = Path(settings.config["run_dir"])

@@ -139,8 +139,10 @@ class RankWatch(Callback):
         except Exception as error:
             if _is_of_connection(error) and not self._stop.wait(_COLLECTIVE):  # the thread may find out why, and end us
                 error = RunFailed(f"the processes of the run lost touch with one another ({_first_line(error)})")
-            self._part(str(error) if isinstance(error, UserError | RunFailed) else _first_line(error))
-            raise error
+            known = isinstance(error, UserError | RunFailed)
+            told = self._part(str(error) if known else _first_line(error)) and trainer.global_rank > 0
+            # The first process has the same error, or reads of this one in its last sign.
+            raise (type(error)("") if known and told else error) from error.__cause__
         finally:
             self._part("")
             thread.join()
@@ -168,22 +170,23 @@ class RankWatch(Callback):
         with suppress(OSError):  # a full disk ends nothing before the others' patience does
             write_record(self._place / _SIGN, vars(sign))
 
-    def _part(self, ended: str, number: int = 0) -> None:
-        """Give the last sign: why this process ends before its time, or none."""
+    def _part(self, ended: str, number: int = 0) -> bool:
+        """Give the last sign: why this process ends before its time, or none; False if it never gave any."""
         self._stop.set()
         rank, self._rank = self._rank, None
         if rank is None:
-            return
+            return False
         if ended:
             self._give_sign(ended, number)
             self._lock.close()
-            return
+            return True
         with suppress(OSError):
             (self._place / _SIGN).unlink()
         self._lock.close()
         with suppress(OSError):
             self._place.rmdir()
             self._place.parent.rmdir()
+        return True
 
     def _watch(self, trainer: Trainer) -> None:
         period = max(1.0, trainer.world_size / 4)  # every process reads the signs of all
@@ -207,7 +210,8 @@ class RankWatch(Callback):
         """While nobody gives signs yet."""
         for rank, child in enumerate(self._children, trainer.node_rank * trainer.num_devices + 1):
             if code := child.poll():
-                self._lose([f"rank {rank} (process {child.pid}) ended before training began"], max(code, 1))
+                how = f"was stopped by {signal.Signals(code - 128).name}" if code > 128 else "ended"
+                self._lose([f"rank {rank} (process {child.pid}) {how} before training began"], max(code, 1))
 
     def _look(self) -> None:
         files = {int(file.parent.name): file for file in self._place.parent.glob(f"*/{_SIGN}")}
@@ -218,6 +222,7 @@ class RankWatch(Callback):
         if lost and not self._stop.is_set():
             speaks = self._rank == min(files.keys() - lost.keys(), default=self._rank)
             stopped = max(signs[rank].signal for rank in lost)
+            self._give_sign("it had lost another process", stopped)
             self._lose(list(lost.values()) if speaks else [], 128 + stopped if stopped else FAILED)
 
     def _lose(self, lost: Sequence[str], code: int) -> None:
