@@ -60,7 +60,7 @@ SMALL = ("experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_
         "run_dir",
         "logs_dir",
         "logger.tensorboard.save_dir",
-        "callbacks.checkpoint.dirpath",
+        "callbacks.checkpoint.directory",
         "callbacks.skills.directory",
     ],
 )

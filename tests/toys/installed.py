@@ -14,10 +14,15 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def install(site: Path, project: str | None = None) -> None:
-    """Lay out sdar in a folder for packages, and the metadata of another distribution by its ``pyproject.toml``."""
+    """Lay out sdar in a folder for packages, and the metadata of another distribution by its ``pyproject.toml``.
+
+    ``SDAR_TEST_WHEEL`` names a folder into which a wheel of sdar was installed; without it the sources are laid out so.
+    """
     ignored = shutil.ignore_patterns("__pycache__", "*_seed*")
-    shutil.copytree(ROOT / "src" / "sdar", site / "sdar", ignore=ignored)
-    shutil.copytree(ROOT / "configs", site / "sdar" / "configs")
+    wheel = os.environ.get("SDAR_TEST_WHEEL")
+    shutil.copytree(Path(wheel) / "sdar" if wheel else ROOT / "src" / "sdar", site / "sdar", ignore=ignored)
+    if not wheel:
+        shutil.copytree(ROOT / "configs", site / "sdar" / "configs")
     if project is None:
         return
     known = tomllib.loads(project)["project"]
