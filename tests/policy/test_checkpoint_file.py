@@ -111,6 +111,11 @@ def test_numbers_that_are_not_finite_are_not_written(value: float, dtype: torch.
     assert first_not_finite(CONTENT) is None
 
 
+def test_what_callbacks_keep_may_be_infinite(written: Path) -> None:
+    write_checkpoint(CONTENT | {"callbacks": {"EarlyStopping": {"best_score": torch.tensor(float("inf"))}}}, written)
+    assert damage(written) is None
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_a_second_name_holds_what_it_held_when_the_first_is_written_anew(
     links: bool, written: Path, monkeypatch: pytest.MonkeyPatch

@@ -91,7 +91,9 @@ def _compare(plan: Plan, how: Launcher) -> int:
         finished = _finished(plan, look(plan))
     for job, state in failed.items():
         log = Path(state["log"])
-        print(f"{job.label}: FAILED with exit code {state.get('code')}: {last_line(log)} (see {log})", flush=True)
+        said = last_line(log)
+        how = "" if said.startswith("stopped by ") else f"FAILED with exit code {state.get('code')}: "
+        print(f"{job.label}: {how}{said} (see {log})", flush=True)
     if finished:
         conclude(plan, finished)
     lacking = len(plan.jobs) - len(finished)

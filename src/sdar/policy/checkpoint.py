@@ -13,12 +13,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from sdar.errors import UserError
-from sdar.policy.checkpoint_file import first_not_finite, read_checkpoint
+from sdar.policy.checkpoint_file import NUMBERS, first_not_finite, read_checkpoint
 from sdar.policy.language_model import LanguageModel
 
 CHECKPOINT_KEY = "sdar"
 """Key of the record in the checkpoint."""
-_NUMBERS = ("state_dict", "optimizer_states")
 
 
 def origin(policy: LanguageModel) -> dict[str, Any]:
@@ -89,7 +88,7 @@ def check_parameters(checkpoint: Mapping[str, Any], module: nn.Module, policy: L
                 f"ckpt_path names a checkpoint that does not fit {policy.name!r}: {name} must be {_shape(ours)}, got "
                 f"{_shape(theirs)}"
             )
-    if broken := first_not_finite({key: checkpoint[key] for key in _NUMBERS if key in checkpoint}):
+    if broken := first_not_finite({key: checkpoint[key] for key in NUMBERS if key in checkpoint}):
         raise UserError(f"ckpt_path names a checkpoint in which {broken} is not finite; take an earlier one")
 
 

@@ -20,6 +20,9 @@ from torch import Tensor
 
 from sdar.errors import RunFailed, UserError
 
+NUMBERS = ("state_dict", "optimizer_states", "sdar_teacher")
+"""What of a checkpoint must be finite: weights, moments, and an averaged teacher. Callbacks keep what they like."""
+
 _CODE = re.compile(r"GLOBAL (\S+)")
 """What torch says of an object in a checkpoint that is neither a tensor nor a plain value."""
 
@@ -30,7 +33,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
     Raises:
         RunFailed: weights or moments are not finite, or the file cannot be written.
     """
-    if name := first_not_finite(checkpoint):
+    if name := first_not_finite({key: checkpoint[key] for key in NUMBERS if key in checkpoint}):
         raise RunFailed(f"{name} is not finite, so the checkpoint {path} was not written; nothing saved before is lost")
     part = _part(path)
     try:
@@ -109,10 +112,7 @@ def damage(path: str | Path) -> str | None:
 
 
 def first_not_finite(values: Any, name: str = "") -> str | None:
-    """The name of the first tensor or number inside that is NaN or infinite; None: all are finite.
-
-    Of a checkpoint, weights and the optimizer's moments are looked at.
-    """
+    """The name of the first tensor inside that holds NaN or infinity; None: all are finite."""
     for where, tensor in _tensors(values, name):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             return where

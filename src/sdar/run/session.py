@@ -122,9 +122,10 @@ class Session:
             if self.checkpoint is not None:
                 load_student(self.assembly.module, self.assembly.policy, self.checkpoint)
                 results += _named("checkpoint", self._play())
-            for log in (callback for callback in self.trainer.callbacks if isinstance(callback, EpisodeLog)):
-                for result in results:
-                    log.write_evaluation(self.trainer, result)
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, EpisodeLog):
+                    for result in results:
+                        callback.write_evaluation(self.trainer, result)
         self._conclude(results, iterations)
 
     def _play(self) -> list[EvaluationResult]:
