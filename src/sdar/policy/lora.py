@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from sdar.config.fields import AtLeastOne, BelowOne, Positive, settings
-from sdar.config.words import shown
 from sdar.errors import UserError
 from sdar.policy.trainable import trainable
 
@@ -42,11 +41,6 @@ class LoraSettings:
     alpha: Positive = 32.0
     dropout: BelowOne = 0.0
     target_modules: Sequence[str] | str = ALL_LINEAR
-
-    def __post_init__(self) -> None:
-        """Refuse adapters of nothing."""
-        if not self.target_modules or not all(self.target_modules):
-            raise UserError(f"model.lora.target_modules must name layers, got {shown(self.target_modules)}")
 
     def record(self) -> dict[str, Any]:
         """As plain values, for checkpoints."""
