@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sdar.printable import PrintableFormatter, printable
+from sdar.output.printable import PrintableFormatter, printable
 
 
 @pytest.mark.parametrize(

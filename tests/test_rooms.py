@@ -25,11 +25,11 @@ FLOORS = (
     ("environments", "skills", "objective"),
     ("config", "episode", "files", "randomness", "processes"),
     ("errors",),
-    ("printable", "streams"),
+    ("output",),
 )
 """From top to bottom: a room may import from lower floors; rooms on one floor form no circle."""
 
-LOOSE = {"episode", "errors", "files", "printable", "processes", "randomness", "streams"}
+LOOSE = {"episode", "errors", "files", "processes", "randomness"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Concatenate, NoReturn, ParamSpec
 
-from sdar.printable import printable
-from sdar.streams import outlive_readers
+from sdar.output.printable import printable
+from sdar.output.streams import outlive_readers
 
 USER_ERROR = 2
 """Exit code of a mistake of the user."""

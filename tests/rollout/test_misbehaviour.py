@@ -18,7 +18,7 @@ import pytest
 from sdar.environments.base import Projection
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task
 from sdar.errors import UserError
-from sdar.printable import printable
+from sdar.output.printable import printable
 from sdar.rollout.readiness import check_ready
 from toys.rollouts import CountingEnvironment, CountingPool, fake_collector, requests
 

@@ -17,11 +17,11 @@ from sdar.callbacks.checkpoints import Checkpoints
 from sdar.compare.job import STATE_FOLDER
 from sdar.compare.launching import Progress
 from sdar.errors import Stopped
+from sdar.output.streams import LastingStream
 from sdar.run.folder import write_record
 from sdar.run.signals import StopSignals
 from sdar.run.stopping import StopOnSignal, continuing, how_to_continue, place, why_it_ended
 from sdar.run.watch import Others, Sign
-from sdar.streams import LastingStream
 from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, toy_trainer, weights
 
 

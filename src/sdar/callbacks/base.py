@@ -13,7 +13,7 @@ from lightning import Callback, LightningModule, Trainer
 from sdar.learning.datamodule import Iteration
 from sdar.learning.logs import tolerated
 from sdar.learning.module import SDARModule
-from sdar.printable import printable
+from sdar.output.printable import printable
 
 log = logging.getLogger(__name__)
 

@@ -62,6 +62,7 @@ class PanelEvaluation(Callback):
         self.results: dict[int, list[EvaluationResult]] = {}
         self.seconds: dict[int, float] = {}
         self._began = time.perf_counter()
+        self._same_terms = False
 
     @property
     def trained_for(self) -> float:
@@ -77,7 +78,8 @@ class PanelEvaluation(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the results of earlier parts of a resumed run if panel, seed and sampling are the same."""
         self._began = time.perf_counter() - float(state_dict["trained_for"])
-        if state_dict["terms"] != self._terms():
+        self._same_terms = state_dict["terms"] == self._terms()
+        if not self._same_terms:
             return
         for learned, results in state_dict["results"].items():
             self.results[learned] = [EvaluationResult.from_dict(result) for result in results]
@@ -93,7 +95,7 @@ class PanelEvaluation(Callback):
             self._began = time.perf_counter()
             if self.before:
                 self._evaluate(trainer, 0)
-        elif learned % self.every_n_iterations == 0 and learned not in self.results:
+        elif self._same_terms and learned % self.every_n_iterations == 0 and learned not in self.results:
             self._evaluate(trainer, learned)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

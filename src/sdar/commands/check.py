@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sdar.config.command_line import CommandLine, parse_command_line
 from sdar.config.plugins import allowing
 from sdar.errors import command
-from sdar.printable import printable
+from sdar.output.printable import printable
 
 _HELP = """\
 usage: sdar check [environment=NAME] [environment.SETTING=VALUE ...] [--config-dir DIR] [--allow PACKAGE]

@@ -11,7 +11,7 @@ from sdar.config.command_line import Parser
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
-from sdar.printable import printable
+from sdar.output.printable import printable
 
 if TYPE_CHECKING:
     from sdar.commands.players import Player, Read, Write

@@ -92,8 +92,8 @@ def _compare(plan: Plan, how: Launcher) -> int:
     for job, state in failed.items():
         log = Path(state["log"])
         said = last_line(log)
-        how = "" if said.startswith("stopped by ") else f"FAILED with exit code {state.get('code')}: "
-        print(f"{job.label}: {how}{said} (see {log})", flush=True)
+        failure = "" if said.startswith("stopped by ") else f"FAILED with exit code {state.get('code')}: "
+        print(f"{job.label}: {failure}{said} (see {log})", flush=True)
     if finished:
         conclude(plan, finished)
     lacking = len(plan.jobs) - len(finished)

@@ -17,7 +17,7 @@ from sdar.callbacks.duration import duration
 from sdar.compare import launcher
 from sdar.compare.job import PLAN_FILE, STATE_FOLDER
 from sdar.errors import INTERRUPTED, UserError
-from sdar.printable import printable
+from sdar.output.printable import printable
 from sdar.processes import cores
 from sdar.run.folder import STATE_FILE, read_record, write_record
 

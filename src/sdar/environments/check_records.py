@@ -9,7 +9,7 @@ from typing import Any
 
 from sdar.environments.base import Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
-from sdar.printable import printable
+from sdar.output.printable import printable
 
 ENVIRONMENTS_ENDS = (EndReason.SUCCESS, EndReason.FAILURE, EndReason.TURN_LIMIT, *(e for e in EndReason if e.is_error))
 """End reasons of environments; the others are for the collector."""

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from sdar.errors import RunFailed
 from sdar.evaluation.result import EvaluationResult
-from sdar.printable import printable
+from sdar.output.printable import printable
 
 
 def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:

@@ -41,6 +41,10 @@ class Ranks:
         """Combine a number over the ranks, in float64."""
         return float(self.reduce(torch.tensor([value], dtype=torch.float64), operation))
 
+    def all(self, true: bool) -> bool:
+        """Whether it is true on every rank."""
+        return self.reduce_number(float(not true), "max") == 0
+
     def gather(self, values: list[Any]) -> list[Any]:
         """The values of all ranks, rank by rank; plain values that can be pickled."""
         if self.size == 1:

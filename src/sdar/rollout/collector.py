@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from sdar.environments.base import Environment, PastTurn
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.errors import UserError
-from sdar.printable import printable
+from sdar.output.printable import printable
 from sdar.rollout.answers import checked_projection, checked_text
 from sdar.rollout.conversation import AppendConversation, Prompt, WindowConversation
 from sdar.rollout.guard import GuardedPool, guarded

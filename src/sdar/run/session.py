@@ -20,10 +20,10 @@ from sdar.callbacks.episode_log import EpisodeLog
 from sdar.callbacks.skill_log import FILE_NAME as SKILLS_FILE
 from sdar.evaluation.report import check_errors, final_table
 from sdar.evaluation.result import EvaluationResult
+from sdar.output.printable import PrintableFormatter
 from sdar.policy.checkpoint import load_student
 from sdar.policy.checkpoint_file import share_file
 from sdar.policy.trainable import trainable
-from sdar.printable import PrintableFormatter
 from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluation
 from sdar.run.continuing import differences, take_curves, told
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE

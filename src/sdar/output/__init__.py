@@ -1,0 +1,1 @@
+"""What this program prints: texts of others made safe, and streams whose reader may go away."""
