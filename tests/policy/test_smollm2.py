@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace

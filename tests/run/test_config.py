@@ -347,3 +347,25 @@ def test_a_run_of_an_earlier_version_is_named_where_it_cannot_be_recognized(tmp_
     (folder / "run.json").write_text('{"config_hash": "abc", "started": "2026"}')
     with pytest.raises(UserError, match="1 more were made by an earlier version"):
         find_runs(tmp_path, "abc")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["seed=3", "gate.beta=7.5", "+trainer.detect_anomaly=true", "name='a b'"],
+        [
+            "algorithm=grpo",
+            "optimizer.betas=[0.8,0.9]",
+            "environment.num_tasks=[6,6,6]",
+            "optimizer.learning_rate=1e-5",
+        ],
+        ["model.lora={rank: 4, alpha: 8}", "experiment=smoke", "skills=${domain}", "logs_dir=${oc.env:HOME}"],
+        ["callbacks.mine={_target_: sdar.callbacks.progress.ProgressLine}", "trainer.precision=bf16-mixed", "a.b.c=1"],
+    ],
+)
+def test_settings_are_what_hydra_makes_of_them(overrides: list[str], tmp_path: Path) -> None:
+    """A folder of one's own, even an empty one, leaves everything to Hydra."""
+    ours, theirs = (compose_config(overrides, config_dir=folder) for folder in (None, tmp_path))
+    assert OmegaConf.to_container(ours, resolve=False) == OmegaConf.to_container(theirs, resolve=False)
+    assert compose_config(["seed=4"]).seed == 4
+    assert compose_config([]).seed == 1
