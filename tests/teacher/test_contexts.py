@@ -276,10 +276,9 @@ IN_WINDOWS = ("keyword", "ucb", "random", "sibling", "skills_and_demonstration")
 def test_a_resumed_run_reads_and_learns_what_the_run_that_was_not_stopped_did(
     name: str, context: str, tmp_path: Any
 ) -> None:
-    whole, curve, teacher = run(name, context, 2)
-    saving = ModelCheckpoint(dirpath=tmp_path, filename="one", save_on_train_epoch_end=True)
-    run(name, context, 1, callbacks=[saving], enable_checkpointing=True)
-    again, rest, resumed = run(name, context, 2, ckpt_path=str(tmp_path / "one.ckpt"))
+    saving = ModelCheckpoint(dirpath=tmp_path, filename="{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    whole, curve, teacher = run(name, context, 2, callbacks=[saving], enable_checkpointing=True)
+    again, rest, resumed = run(name, context, 2, ckpt_path=str(tmp_path / "epoch=0.ckpt"))
     assert same_weights(weights(whole), weights(again))
     assert rest == {1: curve[1]}
     assert teacher.state() == resumed.state()
