@@ -109,6 +109,7 @@ def test_marks_and_line_ends_of_other_systems_do_no_harm(tmp_path: Path, content
         (bz2.compress(b"{}"), "bzip2 data, which must be unpacked"),
         (zipped(b"\xff"), "zip data, which must be unpacked"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "content",  # packed data hold the time
 )
 def test_what_is_no_text_is_told(tmp_path: Path, content: bytes, found: str) -> None:
     (tmp_path / "a").write_bytes(content)
