@@ -14,7 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from sdar.files import FileError, brief, entries, expanded, opened, parse_json, read_bytes, read_json, read_text
+from sdar.files import (
+    FileError,
+    brief,
+    entries,
+    expanded,
+    opened,
+    parse_json,
+    parse_yaml,
+    read_bytes,
+    read_json,
+    read_text,
+    read_yaml,
+)
 
 
 def zipped(content: bytes) -> bytes:
@@ -159,3 +171,36 @@ def test_values_in_messages_are_short_whatever_they_are() -> None:
         bomb = [bomb] * 9
     assert all(len(brief(value)) <= 120 for value in (bomb, "a" * 10**6, 10**20_000, {str(i): i for i in range(999)}))
     assert brief("text") == "'text'"
+
+
+WRONG_YAML = [
+    ("a: &x [1]\nb: *x", "it has the alias *x; write the value instead"),
+    ("&x [*x]", "it has the alias *x; write the value instead"),
+    ("[" * 900_000, "it is nested too deeply"),
+    ("- " * 100_000, "it is nested too deeply"),
+    ("a: 1" + ":1" * 400_000, "a number has too many digits"),
+    ("a: " + "9" * 5000, "a number has too many digits"),
+    ("a: 2024-13-45", "month must be in 1..12"),
+    ("a: !!int ''", "it has a value that does not fit its tag"),
+    ("a: !!bool perhaps", "it has a value that does not fit its tag"),
+    ("a: !!python/name:os.system", "could not determine a constructor"),
+    ("a: [", "while parsing a flow node"),
+    ("a: 1\n---\nb: 2", "expected a single document"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG_YAML, ids=range(len(WRONG_YAML)))
+def test_yaml_that_is_not_plain_is_refused_in_one_sentence(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(FileError) as caught:
+        read_yaml(path, 1_000_000)
+    assert str(caught.value).startswith(f"{path} must be plain YAML, got something else ({said}")
+    assert "\n" not in str(caught.value)
+
+
+def test_plain_yaml_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: [1, 0.5, yes, ~]\nb: {c: text}\n")
+    assert read_yaml(path, 100) == {"a": [1, 0.5, True, None], "b": {"c": "text"}}
+    assert parse_yaml("a: &x [1]\nb: *x", aliases=True) == {"a": [1], "b": [1]}

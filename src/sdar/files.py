@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import reprlib
 import stat
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from sdar.errors import UserError
 
@@ -34,6 +37,13 @@ _PACKED = {
     b"\x28\xb5\x2f\xfd": "zstd",
 }
 _BLOCK = 1 << 20
+_YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DEEPEST = 50
+"""Levels of a YAML file; what works on the values descends by recursion."""
+_LONG_NUMBER = re.compile(r"[-+0-9_:.]{300,}")
+"""What YAML would read as a number, in a time that grows with the square of its length."""
+_LONGEST = 300
+"""Most characters of a parser's message."""
 _BRIEF = reprlib.Repr()
 _BRIEF.maxlevel, _BRIEF.maxstring, _BRIEF.maxother = 3, 60, 60
 
@@ -145,6 +155,41 @@ def parse_json(text: str) -> Any:
         raise ValueError(f"{error.msg} in line {error.lineno}") from None
     except ValueError:
         raise ValueError("a number has too many digits") from None
+
+
+def read_yaml(path: str | Path, most: int) -> Any:
+    """The value in a YAML file of at most ``most`` bytes; see :func:`parse_yaml`.
+
+    FileError: see :func:`read_text`; it is not plain YAML.
+    """
+    text = read_text(path, most)
+    try:
+        return parse_yaml(text)
+    except ValueError as error:
+        raise FileError(path, f"must be plain YAML, got something else ({error})") from error
+
+
+def parse_yaml(text: str, *, aliases: bool = False) -> Any:
+    """The value of a YAML text: without tags of Python, and without aliases unless they are asked for.
+
+    A few lines with aliases can stand for more than fits into memory.
+
+    ValueError: it is none; the message is a clause with the reason.
+    """
+    depth = 0
+    try:
+        for event in yaml.parse(text, _YAML):  # type: ignore[no-untyped-call]
+            if isinstance(event, yaml.AliasEvent) and not aliases:
+                raise yaml.YAMLError(f"it has the alias *{brief(event.anchor)[1:-1]}; write the value instead")
+            if isinstance(event, yaml.ScalarEvent) and _LONG_NUMBER.fullmatch(event.value):
+                raise yaml.YAMLError("a number has too many digits")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise yaml.YAMLError("it is nested too deeply")
+        return yaml.load(text, _YAML)
+    except Exception as error:  # besides its own, PyYAML lets through what a wrong date or !!int "" raises
+        said = re.sub(r"\s+", " ", str(error)) if isinstance(error, (yaml.YAMLError, ValueError)) else ""
+        raise ValueError(said[:_LONGEST] or "it has a value that does not fit its tag") from error
 
 
 def packed(content: bytes) -> str:

@@ -92,7 +92,7 @@ NOT_FILES = [
     (lambda path: path.write_text("---\nname: &x heat\nkind: *x\n---\nUse it."), "it has the alias *x"),
     (
         lambda path: path.write_text(f"---\nname: {'[' * 2_000}\n---\nUse it."),
-        "its front matter is nested too deeply",
+        "its front matter is not plain YAML (it is nested too deeply)",
     ),
     (lambda path: path.write_text(f"---\nname: [{'a, ' * 5_000}]\n---\nUse it."), "string, got ['a', 'a', 'a', "),
     (lambda path: path.write_text(f"---\nname: 0x{'f' * 100_000}\n---\nUse it."), "name must be a non-empty string"),

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import frontmatter
-import yaml
 from frontmatter.default_handlers import YAMLHandler
 
 from sdar.errors import UserError
-from sdar.files import FileError, brief, entries, expanded, read_text
+from sdar.files import FileError, brief, entries, expanded, parse_yaml, read_text
 from sdar.skills.original import MAPPING, SKILL_BYTES, MappingError, read_original
 
 SHIPPED = Path(__file__).parent / "libraries"
@@ -164,26 +162,14 @@ class _WrongFileError(Exception):
     """A mistake in one file. The text is a clause without its name."""
 
 
-class _PlainLoader(yaml.SafeLoader):
-    """PyYAML's safe loader without aliases."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.YAMLError(f"it has the alias *{brief(event.anchor)[1:-1]}; write the value instead")
-        return super().compose_node(parent, index)
-
-
 class _FrontMatter(YAMLHandler):
     """Front matter in plain YAML."""
 
-    def load(self, fm: str, **kwargs: object) -> Any:
-        return super().load(fm, **{"Loader": _PlainLoader} | kwargs)
+    def load(self, fm: str, **kwargs: object) -> Any:  # noqa: ARG002 - frontmatter names it
+        return parse_yaml(fm)
 
 
 _FIELDS = ("name", "kind", "task_types", "keywords")
-_LONGEST = 300
-"""Most characters of a parser's message."""
 
 
 def _resolve(folder: str | Path) -> Path:
@@ -215,11 +201,8 @@ def _read(file: Path) -> Skill:
         metadata, text = frontmatter.parse(read_text(file, SKILL_BYTES), handler=_FrontMatter())
     except FileError as error:
         raise _WrongFileError(f"it {error.reason}") from error
-    except RecursionError as error:
-        raise _WrongFileError("its front matter is nested too deeply") from error
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: an invalid date
-        where = re.sub(r"\s+", " ", str(error))
-        raise _WrongFileError(f"its front matter is not plain YAML ({where[:_LONGEST]})") from error
+    except ValueError as error:
+        raise _WrongFileError(f"its front matter is not plain YAML ({error})") from error
     if not metadata:
         raise _WrongFileError(f"it has no front matter; it must begin with {', '.join(_FIELDS)} between --- lines")
     unknown = sorted(str(key) for key in metadata if key not in _FIELDS)
