@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Concatenate, NoReturn, ParamSpec
 
+from sdar.output.leaving import leave_soon
 from sdar.output.printable import printable
 from sdar.output.streams import outlive_readers
 
@@ -68,6 +69,16 @@ class Stopped(BaseException):
         self.code = 128 + number
 
 
+def system_reason(error: BaseException) -> str | None:
+    """What the operating system says behind an error that may be wrapped in others; None: it says nothing."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen.strerror or str(seen)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
 def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Concatenate[Sequence[str], P], int]:
     """Make of a command's ``main(arguments) -> exit code`` one that tells the user's mistakes in one sentence."""
 
@@ -111,4 +122,5 @@ def run_command(main: Callable[[Sequence[str]], int]) -> NoReturn:
     code = main(sys.argv[1:])
     if code == USER_ERROR:
         gc.freeze()  # a fifth of the time of a refusal would go into looking for garbage once more
+    leave_soon(code)
     sys.exit(code)

@@ -129,3 +129,17 @@ def test_the_picture_is_drawn(folders: list[Path], tmp_path: Path, capsys: pytes
     assert main([*map(str, folders), f"picture={picture}"]) == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "3 pairs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": "x"}, {"seed": 1.5}, {"method": "other"}, {"method": [1]}, {"initial_weights": None}, {"panel": [1]},
+     {"iterations": "x"}, {"seconds": float("nan")}, {"seconds": -1}, {"figures": 3}, {"figures": {"trained": 3}},
+     {"figures": {"trained": {"success_rate": float("nan")}}}, {"figures": {"trained": {"success_rate": 1.5}}}],
+)  # fmt: skip
+def test_a_record_of_another_shape_is_told_in_one_sentence(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = comparison(tmp_path / "a", "warm-a", FIRST, **change)
+    with pytest.raises(
+        UserError, match=r"^[^\n]*comparison\.json is not the record of a comparison, or cannot be read$"
+    ):
+        read_pool([folder])

@@ -307,8 +307,9 @@ def test_last_is_the_newest_run_with_a_checkpoint_and_the_same_settings(tmp_path
         if finished:
             (folder / "checkpoints").mkdir()
             (folder / "checkpoints" / "last.ckpt").touch()
-    assert find_runs(tmp_path, config_hash(settings))[0].name == "2026-01-01_01-00-00"
-    assert find_runs(tmp_path, config_hash(other))[0].name == "2026-01-01_03-00-00"
+    for these, hours in ((settings, (2, 1, 0)), (other, (3,))):
+        names = [run.name for run in find_runs(tmp_path, config_hash(these))]
+        assert names == [f"2026-01-01_0{hour}-00-00" for hour in hours]
     with pytest.raises(UserError, match="ckpt_path=last: of the 3 runs"):
         find_runs(tmp_path, "0" * 16)
 

@@ -121,12 +121,14 @@ def test_the_command_that_continues_is_the_one_that_started_without_its_folder_a
 
 
 def test_a_run_outside_of_the_logs_is_continued_by_its_file() -> None:
-    assert how_to_continue(Path("logs/a/b"), "logs", ["sdar", "train"], saved=True).endswith(
+    assert how_to_continue(Path("logs/a/b"), "logs", ["sdar", "train"], saved=Path("logs/a/b/last.ckpt")).endswith(
         ": sdar train ckpt_path=last"
     )
-    elsewhere = how_to_continue(Path("mine"), "logs", ["sdar", "train", "run_dir=mine"], saved=True)
+    elsewhere = how_to_continue(
+        Path("mine"), "logs", ["sdar", "train", "run_dir=mine"], saved=Path("mine/checkpoints/last.ckpt")
+    )
     assert elsewhere == "continue with: sdar train ckpt_path=mine/checkpoints/last.ckpt"
-    assert how_to_continue(Path("mine"), "logs", ["sdar", "train"], saved=False) == "start again with: sdar train"
+    assert how_to_continue(Path("mine"), "logs", ["sdar", "train"], saved=None) == "start again with: sdar train"
 
 
 @pytest.mark.parametrize(
@@ -171,7 +173,7 @@ def test_an_early_end_has_a_reason(callback: Callback, reason: str) -> None:
     policy = toy_policy()
     trainer = toy_trainer(3, callbacks=[callback])
     trainer.fit(toy_module(policy, HintTeacher()), datamodule=toy_datamodule(policy))
-    assert re.match(reason, str(why_it_ended(trainer)))
+    assert re.match(reason, str(why_it_ended(trainer, trainer.current_epoch)))
 
 
 def test_a_stream_outlives_its_reader_and_letters_without_a_code() -> None:

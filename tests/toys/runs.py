@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -70,5 +71,5 @@ def make_run(
         (folder / "results.json").write_text(text)
     if checkpoint:
         (folder / "checkpoints").mkdir()
-        (folder / "checkpoints" / "last.ckpt").touch()
+        zipfile.ZipFile(folder / "checkpoints" / "last.ckpt", "w").close()
     return folder

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+import zipfile
 from datetime import datetime
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def main() -> None:
     if told == "wait":
         with occupied(folder):
             (folder / "checkpoints").mkdir()
-            (folder / "checkpoints" / "last.ckpt").touch()
+            zipfile.ZipFile(folder / "checkpoints" / "last.ckpt", "w").close()
             (where / "waiting").write_text(str(os.getpid()))
             time.sleep(600)
     success = 40 + settings["seed"] + (5 if settings["algorithm"]["name"] == "sdar" else 0)

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from sdar.config.fields import AtLeastOne, checked
-from sdar.errors import RunFailed
+from sdar.errors import RunFailed, UserError
 from sdar.learning.datamodule import RolloutDataModule
 from sdar.learning.ranks import Ranks
-from sdar.policy.checkpoint_file import share_file
+from sdar.policy.checkpoint import finished_iterations
+from sdar.policy.checkpoint_file import read_checkpoint, share_file
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 
@@ -35,6 +36,9 @@ class Checkpoints(Checkpoint):
         keep: how many of the newest are kept.
         every_n_iterations: save every n iterations, before every panel, and after the last iteration.
         best: a metric that is logged after an iteration, larger being better; None: no ``best.ckpt``.
+
+    Attributes:
+        saved: iterations behind the newest checkpoint.
     """
 
     @checked
@@ -49,40 +53,41 @@ class Checkpoints(Checkpoint):
         self.keep = keep
         self.every_n_iterations = every_n_iterations
         self.best = best
-        self._saved: int | None = None
+        self.saved = 0
         self._newest: list[Path] = []
         self._best: dict[str, Any] = {}
+        self._seen: Any = None
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: value and place of the best one."""
+        """For the checkpoint: value and iteration of the best one."""
         return dict(self._best)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """A resumed run compares with the best of its earlier parts."""
-        self._best = dict(state_dict)
+        self._best = {name: state_dict[name] for name in ("value", "iteration") if name in state_dict}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """Bring the best checkpoint of the earlier parts into this run's folder."""
-        self._saved = trainer.current_epoch  # nothing was learned yet since
-        earlier = Path(self._best.get("path", ""))
-        if trainer.is_global_zero and earlier.is_file():
-            target = self._folder(trainer) / BEST
-            if earlier.resolve() != target.resolve():
-                share_file(earlier, target)
-        if self._best:
-            self._best["path"] = str(self._folder(trainer) / BEST)
+        """Bring the best checkpoint of the earlier parts into this run's folder; it lies beside the one continued."""
+        self.saved = learned = trainer.current_epoch
+        if trainer.ckpt_path is None or not trainer.is_global_zero:
+            return
+        continued = Path(trainer.ckpt_path)
+        best, target = continued.with_name(BEST), self._folder(trainer) / BEST
+        if self._best and _iterations(best) != self._best.get("iteration"):
+            self._best = {}  # that of another run, or damaged
+        elif self._best and not target.exists():
+            share_file(best, target)
+        if self._improves(trainer, learned):  # its panel was played anew, because the run was stopped in it
+            share_file(continued, target)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Save an iteration that is due, and one whose panel was played since it was saved."""
         learned = trainer.current_epoch + 1
         due = learned % self.every_n_iterations == 0 or learned == trainer.max_epochs
-        if not due and self._saved != learned:
-            return
-        value = float(trainer.callback_metrics.get(self.best or "", math.nan))
         earlier = self._best
-        better = value > earlier.get("value", -math.inf)
-        if better:
-            self._best = {"value": value, "path": str(self._folder(trainer) / BEST), "iteration": learned}
+        better = self._improves(trainer, learned)
+        if not due and self.saved != learned:
+            return
         if not self._write(trainer, learned):
             self._best = earlier
         elif better and trainer.is_global_zero:
@@ -90,7 +95,7 @@ class Checkpoints(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Save a run that was stopped between two iterations that are due."""
-        if self._saved != trainer.current_epoch:
+        if self.saved != trainer.current_epoch:
             self._write(trainer, trainer.current_epoch)
 
     def save(self, trainer: Trainer) -> None:
@@ -100,6 +105,17 @@ class Checkpoints(Checkpoint):
             RunFailed: numbers are not finite, or the file cannot be written.
         """
         self._write(trainer, trainer.current_epoch + 1)
+
+    def _improves(self, trainer: Trainer, learned: int) -> bool:
+        """Whether a new value of the metric is the best so far, which is then remembered."""
+        value = trainer.callback_metrics.get(self.best or "")
+        if value is None or value is self._seen:
+            return False
+        self._seen = value
+        if not float(value) > self._best.get("value", -math.inf):
+            return False
+        self._best = {"value": float(value), "iteration": learned}
+        return True
 
     def _write(self, trainer: Trainer, learned: int) -> bool:
         """Save; gives False for an iteration that is to be repeated."""
@@ -114,7 +130,7 @@ class Checkpoints(Checkpoint):
             )
         path = self._path(trainer, learned)
         trainer.save_checkpoint(path, weights_only=False)
-        self._saved = learned
+        self.saved = learned
         if trainer.is_global_zero:
             share_file(path, path.with_name(LAST))
             self._newest = [*(file for file in self._newest if file != path), path]
@@ -128,6 +144,14 @@ class Checkpoints(Checkpoint):
 
     def _path(self, trainer: Trainer, learned: int) -> Path:
         return self._folder(trainer) / f"iteration-{learned:04d}.ckpt"
+
+
+def _iterations(path: Path) -> int | None:
+    """How many iterations are behind a checkpoint; None: it cannot be read."""
+    try:
+        return finished_iterations(read_checkpoint(path, mmap=True))
+    except UserError:
+        return None
 
 
 def _is_finite(trainer: Trainer) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
 
 from sdar.callbacks.base import say
@@ -94,9 +95,11 @@ class PanelEvaluation(Callback):
         if learned == 0:
             self._began = time.perf_counter()
             if self.before:
-                self._evaluate(trainer, 0)
+                self.evaluate(trainer, 0)
         elif self._same_terms and learned % self.every_n_iterations == 0 and learned not in self.results:
-            self._evaluate(trainer, learned)
+            metrics = self.evaluate(trainer, learned)
+            if not any(result.errors for result in self.results[learned]):
+                trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate every n iterations, and after the last one."""
@@ -106,7 +109,7 @@ class PanelEvaluation(Callback):
         for saving in trainer.checkpoint_callbacks:
             if isinstance(saving, Checkpoints):
                 saving.save(trainer)  # a panel takes long
-        metrics = self._evaluate(trainer, learned)
+        metrics = self.evaluate(trainer, learned)
         if any(result.errors for result in self.results[learned]):
             return  # on fewer tasks than the panel's, it is no value to choose a checkpoint by
         for name, value in metrics.items():
@@ -116,9 +119,10 @@ class PanelEvaluation(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Evaluate a run that was stopped early, while all processes still exist."""
         if trainer.current_epoch > 0 and trainer.current_epoch not in self.results:
-            self._evaluate(trainer, trainer.current_epoch)
+            self.evaluate(trainer, trainer.current_epoch)
 
-    def _evaluate(self, trainer: Trainer, learned: int) -> dict[str, float]:
+    def evaluate(self, trainer: Trainer, learned: int) -> dict[str, float]:
+        """Play the panel with the present weights, on every rank, and log the metrics that are returned."""
         started = time.perf_counter()
         self.seconds[learned] = self.trained_for
         results = [self._play(trainer, "val", None)]

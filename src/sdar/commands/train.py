@@ -265,13 +265,16 @@ def _join_run(signals: StopSignals) -> None:
     """Train in a run that another process leads: its folder says which."""
     from omegaconf import OmegaConf
 
-    from sdar.run.folder import read_config
+    from sdar.run.folder import RUN_FILE, read_config, read_record
     from sdar.run.session import Session
     from sdar.run.validate import validate
 
     gc.enable()
     _quiet()
-    settings = validate(OmegaConf.create(read_config(Path(os.environ[_FOLDER_VARIABLE]))))
+    folder = Path(os.environ[_FOLDER_VARIABLE])
+    # What is continued is decided once: by now, a newer run may have the same settings.
+    checkpoint = (read_record(folder / RUN_FILE) or {}).get("resumed_from")
+    settings = validate(OmegaConf.create({**read_config(folder), "ckpt_path": checkpoint}))
     Session(settings, leader=False, signals=signals, command=[*_started_by(), *sys.argv[1:]]).run()
 
 

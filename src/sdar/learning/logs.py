@@ -8,19 +8,27 @@ from contextlib import contextmanager
 
 from lightning.pytorch.loggers import Logger
 
+from sdar.errors import system_reason
+
 log = logging.getLogger(__name__)
 _told: set[str] = set()
 
 
 @contextmanager
 def tolerated(what: str) -> Iterator[None]:
-    """Let an error of the operating system pass with a warning, the first time for each ``what``."""
+    """Let an error of the operating system pass with a warning, the first time for each ``what``.
+
+    Also one that a library has wrapped in an error of its own.
+    """
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        reason = system_reason(error)
+        if reason is None:
+            raise
         if what not in _told:
             _told.add(what)
-            log.warning("%s cannot be written (%s); training goes on without it", what, error.strerror or error)
+            log.warning("%s cannot be written (%s); training goes on without it", what, reason)
 
 
 def log_metrics(loggers: Sequence[Logger], metrics: Mapping[str, float], step: int) -> None:

@@ -109,11 +109,35 @@ def finished_iterations(checkpoint: Mapping[str, Any]) -> int:
     UserError: it does not say so, so that training cannot continue from it.
     """
     try:
-        return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        finished = int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        if finished < 0:
+            raise ValueError(finished)
+        return finished
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             "ckpt_path names a checkpoint without a trainer's progress; set train=false to evaluate its weights"
         ) from error
+
+
+def check_training_state(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
+    """UserError unless training can continue: the state of one optimizer that fits the module, and of its schedule."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    try:
+        (optimizer,), (schedule,) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
+        (group,) = optimizer["param_groups"]
+        moments = [optimizer["state"].get(key, {}) for key in group["params"]]
+        shapes = [tuple(state["exp_avg"].shape) if "exp_avg" in state else None for state in moments]
+        whole = "pytorch-lightning_version" in checkpoint and "callbacks" in checkpoint
+        whole = whole and isinstance(schedule["last_epoch"], int)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        whole, shapes = False, []
+    own = [tuple(parameter.shape) for parameter in trained]
+    fits = len(shapes) == len(own) and all(mine in (None, ours) for mine, ours in zip(shapes, own, strict=True))
+    if not (whole and fits):
+        raise UserError(
+            "ckpt_path names a checkpoint without the state of this run's optimizer and schedule, so that training "
+            "cannot continue from it; set train=false to evaluate its weights"
+        )
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

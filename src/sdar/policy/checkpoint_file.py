@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdar.errors import RunFailed, UserError
+from sdar.errors import RunFailed, UserError, system_reason
 
 NUMBERS = ("state_dict", "optimizer_states", "sdar_teacher")
 """What of a checkpoint must be finite: weights, moments, and an averaged teacher. Callbacks keep what they like."""
@@ -45,7 +45,7 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
         part.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch wraps what the operating system says
-        reason = _reason(error)
+        reason = system_reason(error)
         if reason is None:
             raise
         raise RunFailed(
@@ -66,6 +66,8 @@ def share_file(source: Path, target: Path) -> None:
             os.link(source, part)
         except OSError:
             shutil.copyfile(source, part)
+            with part.open("rb") as copied:
+                os.fsync(copied.fileno())
         part.replace(target)
         _sync_folder(target.parent)
     finally:
@@ -106,8 +108,8 @@ def damage(path: str | Path) -> str | None:
             part = archive.testzip()
     except zipfile.BadZipFile:
         return "it was not written by torch.save, or only in part"
-    except (OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        return f"{type(error).__name__}: {error}"
+    except Exception as error:  # whatever a changed byte of the directory leads to
+        return f"it is damaged: {type(error).__name__}: {error}"
     return None if part is None else f"it is damaged: the bytes of {part} are not those that were written"
 
 
@@ -148,13 +150,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(opened)
         finally:
             os.close(opened)
-
-
-def _reason(error: BaseException) -> str | None:
-    """What the operating system says; None: the error is none of its."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError):
-            return seen.strerror or str(seen)
-        seen = seen.__cause__ or seen.__context__
-    return None

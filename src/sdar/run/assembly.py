@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
 
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.config.build import build
@@ -101,6 +102,8 @@ def build_trainer(config: Mapping[str, Any], first: list[L.Callback]) -> L.Train
     nodes = enumerate(given) if isinstance(given, list) else [("", given)]
     plugins = [build(node, f"trainer.plugins.{name}") if is_node(node) else node for name, node in nodes]
     plugins.append(CheckpointFiles())
+    # Where no callback saves, Lightning would save by itself, to a place that nobody looks at.
+    trainer.setdefault("enable_checkpointing", any(isinstance(callback, Checkpoint) for callback in callbacks))
     built: L.Trainer = build(
         trainer, "trainer", callbacks=[*first, *callbacks], logger=loggers or False, plugins=plugins
     )

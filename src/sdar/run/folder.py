@@ -21,6 +21,7 @@ import yaml
 from sdar.config.paths import check_paths
 from sdar.config.sources import PACKAGE_FOLDER
 from sdar.errors import UserError
+from sdar.files import MB, FileError, read_json, read_yaml
 from sdar.run.rules.names import check_name
 
 CONFIG_FILE = "config.yaml"
@@ -32,6 +33,9 @@ STATE_FILE = "state.json"
 LAST, LAST_OR_NEW = "last", "last_or_new"
 """Words for ``ckpt_path``: the newest checkpoint of a run with the same settings, or else none."""
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+_RECORD, _CONFIG = 100 * MB, MB
+"""Sizes beyond which a record and a configuration are not read."""
 
 IDENTITY_VERSION = 2
 """Of what :func:`config_hash` covers. Hashes of another version say nothing about equal settings."""
@@ -133,24 +137,24 @@ def _without_modules(value: Any) -> Any:
 
 
 def find_runs(logs_dir: str | Path, wanted: str) -> list[Path]:
-    """Folders of the runs under ``logs_dir`` with a checkpoint whose configuration hash is ``wanted``, newest first.
+    """Folders of the runs under ``logs_dir`` whose configuration hash is ``wanted``, newest first.
 
     Raises:
-        UserError: there is none.
+        UserError: none of them has a checkpoint.
     """
     found: list[tuple[str, str, Path]] = []
     others = older = 0
     for file in Path(logs_dir).glob(f"**/{RUN_FILE}"):
         record = read_record(file)
-        if record is None or not checkpoints_of(file.parent):
+        if record is None:
             continue
-        if record.get("identity_version") != IDENTITY_VERSION:
-            older += 1
-        elif record.get("config_hash") == wanted:
+        mine = record.get("identity_version") == IDENTITY_VERSION and record.get("config_hash") == wanted
+        if mine:
             found.append((str(record.get("started", "")), str(file), file.parent))
-        else:
-            others += 1
-    if not found:
+        elif checkpoints_of(file.parent):
+            older += record.get("identity_version") != IDENTITY_VERSION
+            others += record.get("identity_version") == IDENTITY_VERSION
+    if not any(checkpoints_of(folder) for _, _, folder in found):
         told = f" ({older} more were made by an earlier version, whose settings cannot be compared)" if older else ""
         raise UserError(
             f"ckpt_path=last: of the {others} runs with a checkpoint under {logs_dir}, none has this configuration "
@@ -161,25 +165,50 @@ def find_runs(logs_dir: str | Path, wanted: str) -> list[Path]:
 
 def checkpoints_of(folder: Path) -> list[Path]:
     """The checkpoints of a run from which it can go on, the newest first."""
-    last = folder / LAST_CHECKPOINT
-    return [*([last] if last.is_file() else []), *sorted(last.parent.glob("iteration-*.ckpt"), reverse=True)]
+    where = checkpoint_folder(folder)
+    last = where / LAST_CHECKPOINT.name
+    return [*([last] if last.is_file() else []), *sorted(where.glob("iteration-*.ckpt"), reverse=True)]
+
+
+def checkpoint_folder(folder: Path) -> Path:
+    """Where a run keeps its checkpoints: in its folder, which may have moved, or where its settings say."""
+    with suppress(UserError, KeyError, TypeError):
+        settings = read_config(folder)
+        given = Path(settings["callbacks"]["checkpoint"]["directory"])
+        if given != Path(settings["run_dir"]) / LAST_CHECKPOINT.parent:
+            return given
+    return folder / LAST_CHECKPOINT.parent
 
 
 def read_record(file: Path) -> dict[str, Any] | None:
-    """A JSON record of a run; None where it cannot be read (a run that was killed while it wrote)."""
+    """A JSON record of a run; None where it cannot be read: half of one, no file, or far too large."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(file, _RECORD)
+    except FileError:
         return None
     return record if isinstance(record, dict) else None
 
 
 def write_record(file: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON record whole or not at all: a reader never sees half of one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, json.dumps(record, indent=2) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text whole or not at all. An OSError names the file."""
     half = file.with_name(f".{file.name}.{os.getpid()}")
-    half.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    half.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with half.open("w", encoding="utf-8") as opened:
+            opened.write(text)
+            opened.flush()
+            os.fsync(opened.fileno())
+        half.replace(file)
+    except OSError as error:
+        error.filename = str(file)
+        raise
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def check_writable(name: str, path: str | Path) -> None:
@@ -224,25 +253,25 @@ def occupied(folder: Path) -> Iterator[bool]:
 
 def is_occupied(folder: Path) -> bool:
     """Whether a process holds the folder now, see :func:`occupied`."""
-    from filelock import FileLock, Timeout
-
     file = folder / LOCK_FILE
-    if not file.exists():
-        return False
     try:
-        with FileLock(file, blocking=False):
-            return False
-    except Timeout:
-        return True
-    except PermissionError:  # the file of another user can only be read
         import fcntl
 
-        with file.open() as opened, suppress(BlockingIOError):
+        # A shared lock: any number of processes may ask at once, also about the file of another user.
+        with file.open() as opened:
             fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return False
+    except BlockingIOError:
         return True
-    except (OSError, NotImplementedError):
+    except (ImportError, OSError):  # nothing to lock, or no locks
         return False
+    return False
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes a value in full wherever it stands: a configuration is read without aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
 
 
 def write_run_folder(
@@ -263,8 +292,8 @@ def write_run_folder(
     from sdar.skills.library import skills_hash
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(dict(settings), sort_keys=False, allow_unicode=True)
-    (folder / CONFIG_FILE).write_text(text, encoding="utf-8")
+    text = yaml.dump(dict(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    write_whole(folder / CONFIG_FILE, text)
     record = {
         "started": started.isoformat(timespec="microseconds"),
         "config_hash": config_hash(settings),
@@ -284,9 +313,14 @@ def write_run_folder(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The resolved settings that :func:`write_run_folder` left."""
-    settings = yaml.safe_load((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    assert isinstance(settings, dict)
+    """The resolved settings that :func:`write_run_folder` left.
+
+    Raises:
+        UserError: they cannot be read, or are no settings.
+    """
+    settings = read_yaml(folder / CONFIG_FILE, _CONFIG)
+    if not isinstance(settings, dict) or not all(isinstance(name, str) for name in settings):
+        raise FileError(folder / CONFIG_FILE, "must hold the settings of a run")
     return settings
 
 

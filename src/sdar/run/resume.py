@@ -10,7 +10,7 @@ from typing import Any
 
 from sdar.errors import UserError
 from sdar.learning.module import SDARModule
-from sdar.policy.checkpoint import check_origin, finished_iterations, weights_of
+from sdar.policy.checkpoint import check_origin, check_parameters, check_training_state, finished_iterations
 from sdar.policy.checkpoint_file import damage, read_checkpoint
 from sdar.run.continuing import SAVED_KEY, SETTINGS_KEY
 from sdar.run.folder import (
@@ -21,17 +21,19 @@ from sdar.run.folder import (
     config_hash,
     find_runs,
     is_occupied,
+    read_record,
     run_config,
 )
 
 log = logging.getLogger(__name__)
 
 
-def find_checkpoint(config: Mapping[str, Any]) -> Path | None:
+def find_checkpoint(config: Mapping[str, Any], *, leader: bool = True) -> Path | None:
     """The checkpoint that ``ckpt_path`` means; None: start afresh.
 
     ``last`` is the newest whole one of the newest run with this configuration; files that are skipped are named in a
-    warning. ``last_or_new`` is the same, and starts afresh where there is no such run yet.
+    warning. ``last_or_new`` is the same, and starts afresh where there is no such run yet. Only the ``leader``, the
+    first process of a run, looks for runs that have saved nothing yet: the others would find their own.
 
     Raises:
         UserError: ``last``, and no run under ``logs_dir`` has this configuration, or it is still running.
@@ -47,9 +49,10 @@ def find_checkpoint(config: Mapping[str, Any]) -> Path | None:
             return None
         raise
     for run in runs:
-        if is_occupied(run):
+        files = checkpoints_of(run)
+        if (leader or files) and is_occupied(run):
             raise UserError(f"ckpt_path=last means the run in {run}, which is still running; stop it first")
-        for file in checkpoints_of(run):
+        for file in files:
             if (reason := damage(file)) is None:
                 if skipped:
                     log.warning("ckpt_path=last: skipped %s", "; ".join(skipped))
@@ -83,19 +86,14 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
     """
     checkpoint = read_checkpoint(path, mmap=True)
     check_origin(checkpoint, module.policy)
-    weights_of(checkpoint)
+    check_parameters(checkpoint, module, module.policy)
     if not train:
         return Continued(path)
     finished = finished_iterations(checkpoint)
-    for key in ("optimizer_states", "lr_schedulers"):
-        if key not in checkpoint:
-            raise UserError(
-                f"ckpt_path={path} holds no {key}, so that training cannot continue from it; set train=false to "
-                "evaluate its weights"
-            )
+    check_training_state(checkpoint, module)
     # The trainer does the same, but only after the panel has been played.
     module.on_load_checkpoint(dict(checkpoint))
-    concluded = (path.parent.parent / RESULTS_FILE).exists()
+    concluded = read_record(path.parent.parent / RESULTS_FILE) is not None
     if max_iterations is not None and 0 <= max_iterations < finished + concluded:
         raise UserError(
             f"trainer.max_epochs must be > {finished}, the iterations behind the checkpoint {path}, got "

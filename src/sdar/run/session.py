@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 import transformers
 
 from sdar.callbacks.base import say
+from sdar.callbacks.checkpoints import BEST, LAST
 from sdar.callbacks.episode_log import FILE_NAME as EPISODES_FILE
 from sdar.callbacks.episode_log import EpisodeLog
 from sdar.callbacks.skill_log import FILE_NAME as SKILLS_FILE
@@ -26,7 +28,7 @@ from sdar.policy.checkpoint_file import share_file
 from sdar.policy.trainable import trainable
 from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluation
 from sdar.run.continuing import differences, take_curves, told
-from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE
+from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE, checkpoint_folder, checkpoints_of
 from sdar.run.results import play_baselines, play_policy, write_results
 from sdar.run.resume import Continued, check_checkpoint, find_checkpoint
 from sdar.run.saving import check_space
@@ -62,7 +64,7 @@ class Session:
         self.command = command
         self.folder = Path(settings.config["run_dir"])
         self._log = _early_log() if leader else None
-        self.checkpoint = find_checkpoint(settings.config)
+        self.checkpoint = find_checkpoint(settings.config, leader=leader)
         transformers.utils.logging.disable_progress_bar()
         _use_threads(settings.config["threads"])
         L.seed_everything(settings.seed, verbose=False)
@@ -109,14 +111,19 @@ class Session:
             self._fit()
             if not self.trainer.is_global_zero:
                 return
-            if reason := why_it_ended(self.trainer):
-                say(f"training ended {place(self.stopping.learned, self._iterations)}: {reason}")
+            # Where nothing was left to learn, or no time, the trainer has not counted the iterations it continued from.
+            behind = 0 if self.continued is None else self.continued.iterations
+            iterations = max(self.trainer.current_epoch, behind)
+            if reason := why_it_ended(self.trainer, iterations):
+                say(f"training ended {place(iterations, self._iterations)}: {reason}")
+            if self.continued is not None and iterations == behind:
+                self._take_checkpoints(self.continued.path)
             played = self.evaluation.results
+            if iterations not in played and self.trainer.world_size == 1:
+                self._to_device()
+                self.evaluation.evaluate(self.trainer, iterations)
             results += _named("warm start", before or played[0])
-            results += _named("trained", played.get(self.trainer.current_epoch) or self._play())
-            iterations = self.trainer.current_epoch
-            if self.continued is not None and iterations == self.continued.iterations:
-                share_file(self.continued.path, self.folder / LAST_CHECKPOINT)  # nothing was left to learn
+            results += _named("trained", played.get(iterations) or self._play())
         else:
             results += _named("warm start", self._play())
             if self.checkpoint is not None:
@@ -130,9 +137,20 @@ class Session:
 
     def _play(self) -> list[EvaluationResult]:
         """Play the panel with the present weights."""
-        # Lightning brings the model back to the CPU when a fit ends.
-        self.assembly.module.to(self.trainer.strategy.root_device)
+        self._to_device()
         return play_policy(self.assembly, self.settings.evaluation.seed)
+
+    def _to_device(self) -> None:
+        """Lightning brings the model back to the CPU when a fit ends."""
+        self.assembly.module.to(self.trainer.strategy.root_device)
+
+    def _take_checkpoints(self, path: Path) -> None:
+        """A run that had nothing left to learn has the checkpoints of the run it continued."""
+        best = path.with_name(BEST)
+        for file, name in ((path, LAST), (best, BEST)):
+            target = checkpoint_folder(self.folder) / name
+            if file.is_file() and not target.exists():
+                share_file(file, target)
 
     def _fit(self) -> None:
         self.ranks.fit(
@@ -151,7 +169,7 @@ class Session:
         return place(self.stopping.saved, self._iterations)
 
     def _how_to_continue(self) -> str:
-        saved = (self.folder / LAST_CHECKPOINT).is_file()
+        saved = next(iter(checkpoints_of(self.folder)), None)
         return how_to_continue(self.folder, self.settings.config["logs_dir"], self.command, saved=saved)
 
     def _farewell(self, number: int) -> str:
@@ -165,7 +183,7 @@ class Session:
     def _open_log(self) -> None:
         """What was said while the objects were built goes to the run folder, and all that follows."""
         if self._log is not None:
-            file = logging.FileHandler(self.folder / LOG_FILE, encoding="utf-8")
+            file = _LogFile(self.folder / LOG_FILE, encoding="utf-8", delay=True)
             file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
             self._log.setTarget(file)
             self._log.flush()
@@ -198,11 +216,13 @@ class Session:
         # The last of all: a run without results can be continued, if only to play the panel.
         write_results(self.folder, self.assembly, results, iterations=iterations, evaluation=self.evaluation)
         say("Where to look:")
+        where = checkpoint_folder(self.folder)
+        checkpoints = LAST_CHECKPOINT if where.is_relative_to(self.folder) else where.absolute() / LAST
         for what, path, words in (
             ("curves", "tensorboard", "tensorboard --logdir {}"),
             ("episodes", EPISODES_FILE, "{}"),
             ("skills", SKILLS_FILE, "{}"),
-            ("checkpoint", LAST_CHECKPOINT, "{}"),
+            ("checkpoint", checkpoints, "{}"),
             ("figures", RESULTS_FILE, "{}"),
             ("settings", CONFIG_FILE, "{}"),
             ("profile", PROFILE_FILE, "{}"),
@@ -210,6 +230,16 @@ class Session:
             if (self.folder / path).exists():
                 say(f"  {what:<11} {words.format(self.folder / path)}")
         check_errors(results)
+
+
+class _LogFile(logging.FileHandler):
+    """A file that is told of once where it cannot be written, and costs nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the name is Python's
+        """Warn on the screen; this file is not written any more."""
+        logging.getLogger("sdar").removeHandler(self)
+        self.setLevel(logging.CRITICAL + 1)
+        print(f"WARNING: {self.baseFilename} cannot be written; the run goes on without it", file=sys.stderr)
 
 
 def _early_log() -> MemoryHandler:

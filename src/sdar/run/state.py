@@ -33,6 +33,12 @@ class RunState(IterationCallback):
         """Put settings and time into the checkpoint."""
         checkpoint[SETTINGS_KEY], checkpoint[SAVED_KEY] = self.settings, time.time()
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
+        """A run that early stopping had ended before it was stopped learns nothing more."""
+        for early in trainer.early_stopping_callbacks:
+            if early.stopped_epoch > 0 or early.wait_count >= early.patience:
+                trainer.should_stop = True
+
     def on_iteration(self, trainer: Trainer, module: SDARModule, iteration: Iteration) -> None:  # noqa: ARG002
         """Replace the file; a reader never sees half of it."""
         if trainer.is_global_zero:

@@ -46,15 +46,20 @@ class StopOnSignal(Callback):
 
     Attributes:
         learned: iterations that the weights have learned from.
-        saved: iterations behind the last checkpoint.
     """
 
     def __init__(self, signals: StopSignals, folder: Path) -> None:
         self.signals = signals
         self.folder = folder
         self.learned = 0
-        self.saved = 0
+        self._began = 0
+        self._savings: list[Checkpoints] = []
         self._alone = True
+
+    @property
+    def saved(self) -> int:
+        """Iterations behind the last checkpoint."""
+        return max([self._began, *(saving.saved for saving in self._savings)])
 
     def watch(self, *collectors: Collector) -> None:
         """Let these collectors ask between two turns whether to stop."""
@@ -70,14 +75,12 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Where the run continues from."""
-        self.learned = self.saved = trainer.current_epoch
+        self.learned = self._began = trainer.current_epoch
+        self._savings = _savings(trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """From here on there is something to lose."""
         self.signals.patient = True
-        due = [saving.every_n_iterations for saving in _savings(trainer)]
-        if any(self.learned % interval == 0 for interval in due):
-            self.saved = self.learned
         self._stop_together(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
@@ -86,8 +89,7 @@ class StopOnSignal(Callback):
         self._stop_together(trainer, save=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
-        """All is learned and saved; from here on a signal ends this process alone."""
-        self.saved = self.learned
+        """All is learned; from here on a signal ends this process alone."""
         self._stop_together(trainer)
         self.signals.at_once()
 
@@ -96,9 +98,9 @@ class StopOnSignal(Callback):
         if not number:
             return
         if save:
-            for saving in _savings(trainer) or [Checkpoints(self.folder / LAST_CHECKPOINT.parent)]:
+            self._savings = self._savings or [Checkpoints(self.folder / LAST_CHECKPOINT.parent)]
+            for saving in self._savings:
                 saving.save(trainer)
-            self.saved = self.learned
         self._stop(number, trainer.is_global_zero)
 
     def _between_turns(self) -> None:
@@ -156,19 +158,19 @@ def continuing(command: Sequence[str], checkpoint: str | None) -> str:
     return shlex.join(kept if checkpoint is None else [*kept, f"ckpt_path={checkpoint}"])
 
 
-def how_to_continue(folder: Path, logs_dir: str | Path, command: Sequence[str], *, saved: bool) -> str:
+def how_to_continue(folder: Path, logs_dir: str | Path, command: Sequence[str], *, saved: Path | None) -> str:
     """The part of a sentence that says how to go on.
 
     Args:
         folder: of the run.
         logs_dir: where ``ckpt_path=last`` looks.
         command: see :func:`continuing`.
-        saved: whether this run has a checkpoint of its own.
+        saved: the newest checkpoint of this run; None: it has none.
     """
-    if not saved:
+    if saved is None:
         return f"start again with: {continuing(command, None)}"
     found = folder.resolve().is_relative_to(Path(logs_dir).resolve())
-    return f"continue with: {continuing(command, 'last' if found else str(folder / LAST_CHECKPOINT))}"
+    return f"continue with: {continuing(command, 'last' if found else str(saved))}"
 
 
 def place(learned: int, of: int | None) -> str:
@@ -178,9 +180,9 @@ def place(learned: int, of: int | None) -> str:
     return f"after iteration {learned}" + (f" of {of}" if of is not None and of > 0 else "")
 
 
-def why_it_ended(trainer: Trainer) -> str | None:
-    """Why training ended before its last iteration; None: it did not."""
-    if trainer.max_epochs in (None, trainer.current_epoch):
+def why_it_ended(trainer: Trainer, iterations: int) -> str | None:
+    """Why training ended after so many iterations, before the last one; None: it did not."""
+    if trainer.max_epochs in (None, iterations):
         return None
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         left = callback.time_remaining() if isinstance(callback, Timer) else None
