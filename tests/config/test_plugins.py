@@ -61,6 +61,14 @@ MODULES = {
     ),
     "broken.py": "class Broken(:\n",
     "needy.py": "import no_such_package_at_all\nExported = no_such_package_at_all.Gate\n",
+    "leaving.py": (
+        "import sys\n"
+        "from sdar.objective.gate import NoGate\n"
+        "class Left(NoGate):\n"
+        "    def __init__(self):\n"
+        "        sys.exit(0)\n"
+    ),
+    "left.py": "import sys\nsys.exit(0)\nExported = None\n",
 }
 numbers = itertools.count()
 
@@ -133,6 +141,7 @@ def test_what_is_of_the_kind_is_built_however_it_is_written(package: str, name: 
         ("gates.unsaid", "or a function whose annotation says that it returns one$"),
         ("broken.Broken", "its source cannot be read: invalid syntax"),
         ("needy.Exported", "cannot be imported: ModuleNotFoundError: .*no_such_package_at_all"),
+        ("left.Exported", "cannot be imported: SystemExit: 0"),
     ],
 )
 def test_everything_else_is_told_in_one_sentence(package: str, name: str, told: str) -> None:
@@ -140,6 +149,14 @@ def test_everything_else_is_told_in_one_sentence(package: str, name: str, told: 
         gate(f"{package}.{name}")
     assert str(caught.value).startswith(f"gate._target_={package}.{name}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_constructor_that_exits_ends_no_process(package: str) -> None:
+    with (
+        allowing([package]),
+        pytest.raises(UserError, match=r"^gate cannot be built: its constructor calls sys\.exit$"),
+    ):
+        gate(f"{package}.leaving.Left")
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def _check(line: CommandLine) -> int:
     try:
         report = check_env(environment)
     except EnvironmentCheckError as error:
-        print(printable(f"{environment.name}: {error}"))
+        print(printable(f"{error.name}: {error}"))
         return 1
     print(
         f"{environment.name} keeps to the protocol: {report.tasks} tasks played, {report.steps} steps, {report.ends} "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from sdar.config.command_line import Parser
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
+from sdar.config.words import shown
 from sdar.errors import UserError, command, run_command
 from sdar.output.printable import printable
 
@@ -82,17 +83,23 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
     known = None if options.policy is None or options.settings else run_config(options.policy)
     config: Any = known or compose_parts(options.settings, _ALLOWED, config_dir=options.config_dir)
     if options.data_dir is not None:
-        config["environment"]["data_dir"] = options.data_dir
+        settings = config.get("environment")
+        if not isinstance(settings, MutableMapping):
+            raise UserError(f"environment must be the settings of an environment, got {shown(settings)}")
+        settings["data_dir"] = options.data_dir
     teacher_settings = part(config, "teacher") if options.skills else None
     if options.skills and teacher_settings is None:
         raise UserError("--skills needs a teacher that reads skills, got teacher=none")
     from sdar.commands.players import Person, PolicyPlayer, Solution, load_policy
     from sdar.config.build import build, build_settings
+    from sdar.environments.asked import ANSWER_S, answering
+    from sdar.environments.worker import Worker
     from sdar.rollout.readiness import check_ready
     from sdar.rollout.settings import RolloutSettings, SamplingConfig
 
-    environment: Environment = build_part(config, "environment")
-    check_ready(environment)
+    built: Environment = build_part(config, "environment")
+    check_ready(built, ANSWER_S)
+    environment = answering(built, Worker(ANSWER_S))
     rollout: RolloutSettings = build_settings(RolloutSettings, part(config, "rollout"), "rollout")
     sampling = SamplingConfig(options.temperature, 1.0, 0, rollout.sampling.max_response_tokens)
     history_turns = rollout.history_turns if rollout.context == "window" else None
@@ -106,7 +113,7 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
         from sdar.teacher.base import Teacher, join
 
         teacher: Teacher = build(teacher_settings, "teacher", later=("other",))
-        join(teacher, environment, policy)
+        join(teacher, built, policy)
         privileged = teacher.evaluation_text(task)
         write(f"the model also reads:\n{privileged}")
     player = PolicyPlayer(

@@ -34,11 +34,13 @@ def build(node: Mapping[str, Any], path: str, *, place: Any = Any, later: Collec
         return function(**arguments, **provided)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Our own constructors say UserError where the user is wrong, so anything else from them is a defect of ours.
         if source.dotted.startswith("sdar."):
             raise
         reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, SystemExit):
+            reason = "its constructor calls sys.exit"
         raise UserError(f"{path} cannot be built: {reason}") from error
 
 

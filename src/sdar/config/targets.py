@@ -59,7 +59,7 @@ def _plugin(target: str, full: str) -> Source | None:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             return None
         raise UserError(_broken(full, module, error)) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(_broken(full, module, error)) from error
     return find(f"{found.__module__}.{found.__qualname__}") if inspect.isclass(found) else None
 
@@ -77,7 +77,7 @@ def locate(source: Source, path: str) -> Callable[..., Any]:
             found = getattr(found, name)
     except ModuleNotFoundError as error:
         raise UserError(f"{full} needs the package {error.name!r}, which is not installed") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_own(source.dotted):
             raise
         raise UserError(_broken(full, source.module.name, error)) from error
@@ -87,5 +87,5 @@ def locate(source: Source, path: str) -> Callable[..., Any]:
     return cast("Callable[..., Any]", found)
 
 
-def _broken(full: str, module: str, error: Exception) -> str:
+def _broken(full: str, module: str, error: BaseException) -> str:
     return f"{full}: {module} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}"

@@ -7,13 +7,16 @@ errors that never look like rewards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
-from sdar.config.fields import AtLeastOne, checked
+from sdar.config.fields import AtLeastOne, Positive, checked
 from sdar.environments import check_records as records
+from sdar.environments.asked import ANSWER_S, INTERRUPTS, asked, late, told
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
+from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import Observation, StepOutcome, Task
 from sdar.errors import UserError
 from sdar.randomness import keyed_generator
@@ -34,10 +37,10 @@ ODD_RESPONSES = (
 
 
 class EnvironmentCheckError(AssertionError):
-    """An environment breaks the protocol. ``problems`` holds one sentence per problem."""
+    """An environment breaks the protocol. ``name`` is its own, and ``problems`` holds one sentence per problem."""
 
     def __init__(self, name: str, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
+        self.name, self.problems = name, tuple(problems)
         lines = "".join(f"\n- {problem}" for problem in problems)
         super().__init__(f"environment {name!r} breaks the protocol:{lines}")
 
@@ -60,6 +63,7 @@ def check_env(
     max_steps: AtLeastOne = 20,
     seed: int = 0,
     unplayable: Task | None = None,
+    timeout_s: Positive | None = ANSWER_S,
 ) -> CheckReport:
     """Check an environment against the protocol.
 
@@ -69,32 +73,55 @@ def check_env(
         max_steps: turns of each random walk, at most ``environment.max_turns``.
         seed: seed of the random walks.
         unplayable: a task that cannot start, to check that its slot, and no other, returns an error.
+        timeout_s: longest time in seconds that the environment or a pool may take for one answer. The check runs in a
+            thread of its own, which is given up when an answer is late. None: no limit, in the caller's thread.
 
     Raises :class:`EnvironmentCheckError` with all problems, and UserError for an argument out of range.
     """
-    checker = _Checker(environment, seed)
+    worker = Worker(timeout_s)
+    checker = _Checker(environment, seed, worker.alive)
     try:
-        checker.check_all(tasks_per_split, max_steps, unplayable)
-    except UserError:
-        raise
-    except Exception as error:  # whatever an environment does, it is told and not shown as a traceback
-        checker.problems.append(f"it raises {type(error).__name__}: {error}")
-    if checker.problems:
-        raise EnvironmentCheckError(str(getattr(environment, "name", "?")), list(dict.fromkeys(checker.problems)))
+        worker.call(lambda: checker.check_whatever_happens(tasks_per_split, max_steps, unplayable))
+        problems = list(checker.problems)
+    except TooLateError:  # the thread that is given up may still come back and find more
+        problems = [*checker.problems, late(checker.calling, timeout_s)]
+    finally:
+        worker.close()
+    if problems:
+        raise EnvironmentCheckError(checker.name, list(dict.fromkeys(problems)))
     return CheckReport(checker.tasks, checker.steps, checker.ends, checker.experts)
 
 
+T = TypeVar("T")
 Start = Observation | StepOutcome
 Walk = tuple[Start, list[tuple[str, StepOutcome]]]
 """The start of a slot, and its actions with their outcomes."""
 
 
 class _Checker:
-    def __init__(self, environment: Environment, seed: int) -> None:
-        self.environment = environment
+    def __init__(self, environment: Environment, seed: int, alive: Callable[[], None]) -> None:
+        self.environment = asked(environment, self.ask)
         self.seed = seed
+        self.alive = alive
+        self.name, self.calling = "?", "the environment"
         self.problems: list[str] = []
         self.tasks = self.steps = self.ends = self.experts = 0
+
+    def ask(self, name: str, call: Callable[[], T]) -> T:
+        """The answer of a method. Its name is kept for the case that there is none."""
+        self.calling = name
+        self.alive()
+        return call()
+
+    def check_whatever_happens(self, per_split: int, max_steps: int, unplayable: Task | None) -> None:
+        """Everything; what ends the check is a problem, too."""
+        try:
+            self.name = str(getattr(self.environment, "name", "?"))
+            self.check_all(per_split, max_steps, unplayable)
+        except (UserError, *INTERRUPTS):
+            raise
+        except BaseException as error:  # whatever an environment does, it is told and not shown as a traceback
+            self.problems.append(f"it raises {told(error)}")
 
     def check_all(self, per_split: int, max_steps: int, unplayable: Task | None) -> None:
         """Everything, in the order in which one thing is needed for the next."""
@@ -144,8 +171,10 @@ class _Checker:
         shown = response if len(response) < 60 else response[:57] + "..."
         try:
             first, second = self.environment.project(response), self.environment.project(response)
-        except Exception as error:  # any exception would end a training run
-            self.problems.append(f"project({shown!r}) raises {type(error).__name__}: {error}")
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # any exception would end a training run
+            self.problems.append(f"project({shown!r}) raises {told(error)}")
             return ""
         self.expect(first == second, f"project({shown!r}) is not pure: it returns {first}, then {second}")
         problems = list(records.projection_problems(first, shown))
@@ -170,7 +199,7 @@ class _Checker:
         of_slot = [task for task, _ in slots]
         self.compare(walks, self.replay(pool, of_slot, scripts), "in a pool that was reset")
         other = self.environment.open_pool()
-        self.expect(other is not pool, "open_pool() returns the same pool twice")
+        self.expect(other != pool, "open_pool() returns the same pool twice")
         self.compare(walks[::-1], self.replay(other, of_slot[::-1], scripts[::-1]), "in another pool and order")
         self.compare(walks[:1], self.replay(other, of_slot[:1], scripts[:1]), "without the other episodes")
         for used in (pool, other):
@@ -235,7 +264,9 @@ class _Checker:
     def step(self, pool: EnvironmentPool, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         try:
             outcomes = pool.step(actions)
-        except Exception as error:  # an action may be any text, and none may raise
+        except INTERRUPTS:
+            raise
+        except BaseException as error:  # an action may be any text, and none may raise
             self.problems.append(f"step() raises {type(error).__name__} for an action that a model may give: {error}")
             return {}
         self.expect(
@@ -264,7 +295,9 @@ class _Checker:
             pool.step({slot: "look"})
         except (ValueError, LookupError):
             return
-        except Exception as error:
+        except INTERRUPTS:
+            raise
+        except BaseException as error:
             self.problems.append(
                 f"stepping a slot that is not running must raise ValueError, got {type(error).__name__}"
             )

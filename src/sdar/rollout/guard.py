@@ -14,12 +14,12 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from sdar.environments.base import Environment, EnvironmentPool
+from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
 from sdar.output.printable import printable
 from sdar.rollout.answers import AnswerError, checked_observation, checked_outcome, got
 from sdar.rollout.settings import ENVIRONMENT_TIMEOUT_S
-from sdar.rollout.worker import TooLateError, Worker
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,106 @@
+"""Environments that do not answer, or end the process: whoever plays them is told and goes on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import pytest
+
+from sdar.commands.play import play
+from sdar.commands.players import Person
+from sdar.environments import EnvironmentCheckError, check_env
+from sdar.environments.asked import answering
+from sdar.environments.worker import Worker
+from sdar.errors import RunFailed
+from toys.rollouts import CountingEnvironment, CountingPool
+
+SOON = 0.02
+METHODS = ("splits", "tasks", "open_pool", "reset", "opening", "project", "step")
+PLAYED = ("open_pool", "reset", "opening", "project", "step")
+
+
+@pytest.fixture
+def released() -> Iterator[threading.Event]:
+    """Lets threads that hang come to an end after the test."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def broken(method: str, fault: Any) -> CountingEnvironment:
+    """An environment of which one method, of itself or of its pools, does something else."""
+    if not hasattr(CountingPool, method):
+        return type("Broken", (CountingEnvironment,), {method: lambda self, *_: fault()})()
+    pool = type("BrokenPool", (CountingPool,), {method: lambda self, *_: fault()})
+    return type("Broken", (CountingEnvironment,), {"open_pool": lambda self: pool(self)})()
+
+
+METHODS = ("splits", "tasks", "open_pool", "reset", "opening", "project", "step")
+
+
+def leave() -> NoReturn:
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_check_tells_an_environment_that_exits(method: str) -> None:
+    with pytest.raises(EnvironmentCheckError, match="raises SystemExit"):
+        check_env(broken(method, leave))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_check_ends_when_an_answer_is_late(released: threading.Event, method: str) -> None:
+    with pytest.raises(EnvironmentCheckError, match=f"{method} did not answer within 0.02 s"):
+        check_env(broken(method, released.wait), timeout_s=SOON)
+
+
+def test_a_check_tells_an_environment_whose_name_exits() -> None:
+    with pytest.raises(EnvironmentCheckError, match="it raises SystemExit"):
+        check_env(type("Broken", (CountingEnvironment,), {"name": property(lambda self: leave())})())
+
+
+def test_threads_of_a_checked_environment_do_not_keep_the_process_alive() -> None:
+    started: list[threading.Thread] = []
+
+    def start() -> NoReturn:
+        started.append(threading.Thread(target=int))
+        raise LookupError
+
+    with pytest.raises(EnvironmentCheckError):
+        check_env(broken("step", start))
+    assert all(thread.daemon for thread in started)
+
+
+def play_with(environment: CountingEnvironment) -> None:
+    played = answering(environment, Worker(SOON))
+    person = Person(played, lambda _: "<action>act</action>", lambda _: None)
+    play(played, environment.tasks("train")[0], person, lambda _: None)
+
+
+@pytest.mark.parametrize("method", PLAYED)
+def test_play_ends_when_an_answer_is_late(released: threading.Event, method: str) -> None:
+    with pytest.raises(RunFailed, match=f"cannot be played on: {method} did not answer within 0.02 s$"):
+        play_with(broken(method, released.wait))
+
+
+@pytest.mark.parametrize("method", PLAYED)
+def test_play_tells_an_environment_that_exits(method: str) -> None:
+    with pytest.raises(RunFailed, match=f"^the environment cannot be played on: {method} raises SystemExit: 0$"):
+        play_with(broken(method, leave))
+
+
+@pytest.mark.e2e
+def test_a_command_ends_though_threads_go_on() -> None:
+    code = """
+import threading, time
+from sdar.output.leaving import leave_soon
+threading.Thread(target=time.sleep, args=(600,)).start()
+print("told")
+leave_soon(3, grace_s=0.1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (3, "told\n")
