@@ -121,6 +121,17 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, tmp_path: Path, caps
     assert not (tmp_path / "out").exists()
 
 
+def test_a_damaged_record_leaves_gaps_in_the_card(run: Path, tmp_path: Path) -> None:
+    there = tmp_path / "run"
+    shutil.copytree(run.parents[1], there)
+    settings = yaml.safe_load((there / "config.yaml").read_text())
+    settings |= {"algorithm": "x", "environment": [1], "seed": {"a": 1}}
+    (there / "config.yaml").write_text(yaml.safe_dump(settings))
+    (there / "run.json").write_text(r'{"git": "x", "versions": [1], "config_hash": "\ud800"}')
+    assert main([f"ckpt_path={there / 'checkpoints/last.ckpt'}", f"out={tmp_path / 'out'}"]) == 0
+    assert (tmp_path / "out/README.md").read_text().count("| unknown |") == 5
+
+
 def test_a_folder_that_computes_something_else_is_taken_away_again(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -199,6 +199,16 @@ def test_a_checkpoint_plays_what_its_run_played(tmp_path, capsys):
     assert "response: " in terminal.shown
 
 
+@pytest.mark.parametrize("settings", ["environment: 3", "environment: [1]", "environment: null", "seed: 0"])
+def test_a_run_without_an_environment_is_told_in_one_sentence(tmp_path, capsys, settings):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    (tmp_path / "config.yaml").write_text(settings)
+    assert main(["--policy", str(tmp_path / "checkpoints" / "last.ckpt"), "--data-dir", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: environment must be the settings of an environment, got ")
+
+
 @pytest.mark.e2e
 def test_it_runs_as_a_program():
     command = [sys.executable, "-m", "sdar.commands.play", *SMALL]

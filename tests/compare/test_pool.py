@@ -139,7 +139,5 @@ def test_the_picture_is_drawn(folders: list[Path], tmp_path: Path, capsys: pytes
 )  # fmt: skip
 def test_a_record_of_another_shape_is_told_in_one_sentence(tmp_path: Path, change: dict[str, Any]) -> None:
     folder = comparison(tmp_path / "a", "warm-a", FIRST, **change)
-    with pytest.raises(
-        UserError, match=r"^[^\n]*comparison\.json is not the record of a comparison, or cannot be read$"
-    ):
+    with pytest.raises(UserError, match=r"^[^\n]*json is not the record of a comparison, or cannot be read$"):
         read_pool([folder])

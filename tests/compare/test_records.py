@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sdar.compare.records import Found, find_runs
+from sdar.compare.records import Found, find_runs, read_run
 from sdar.compare.report import as_record, report
 from sdar.run.folder import run_identity
 from toys.runs import make_run, results, settings_of
@@ -60,44 +60,44 @@ RECORDS = [
 @pytest.mark.parametrize("change", RESULTS)
 def test_results_of_another_shape_are_unreadable(tmp_path: Path, change: str) -> None:
     path, _, text = change.partition(" ")
-    folder = make_run(tmp_path, [], put(results(), path, text))
-    assert found(tmp_path) == Found(unreadable=(folder,))
+    (tmp_path / "results.json").write_text(put(results(), path, text))
+    assert read_run(tmp_path, {}) is None
 
 
 @pytest.mark.parametrize("change", RECORDS)
-def test_a_run_whose_record_has_another_shape_is_unreadable(tmp_path: Path, change: str) -> None:
+def test_a_record_of_another_shape_makes_its_run_unreadable(tmp_path: Path, change: str) -> None:
     path, _, text = change.partition(" ")
-    folder = make_run(tmp_path, [], results())
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(put(record, path, text))
+    (tmp_path / "results.json").write_text(json.dumps(results()))
+    assert read_run(tmp_path, {}) is not None
+    assert read_run(tmp_path, json.loads(put({}, path, text))) is None
+
+
+def test_an_unreadable_run_is_found_as_such(tmp_path: Path) -> None:
+    folder = make_run(tmp_path, [], put(results(), "evaluations", "5"))
     assert found(tmp_path) == Found(unreadable=(folder,))
 
 
-@pytest.mark.parametrize("hash_", ["[1]", "{}", "3", "null", "1e400"])
-def test_a_record_with_another_hash_is_of_another_run(tmp_path: Path, hash_: str) -> None:
+def test_a_record_with_another_hash_is_of_another_run(tmp_path: Path) -> None:
     folder = make_run(tmp_path, [], results())
     record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(put(record, "config_hash", hash_))
-    assert found(tmp_path) == Found()
+    for text in ("[1]", "{}", "3", "null", "1e400"):
+        (folder / "run.json").write_text(put(record, "config_hash", text))
+        assert found(tmp_path) == Found()
 
 
-@pytest.mark.parametrize("length", ["x", "[1]", ".nan", ".inf", "null", "1.5", "true"])
-def test_settings_with_an_impossible_length_are_of_another_run(tmp_path: Path, length: str) -> None:
+def test_settings_with_an_impossible_length_are_of_another_run(tmp_path: Path) -> None:
     folder = make_run(tmp_path, [], results(), checkpoint=True)
     config = (folder / "config.yaml").read_text()
-    assert "max_epochs: 40" in config
-    (folder / "config.yaml").write_text(config.replace("max_epochs: 40", f"max_epochs: {length}"))
-    assert found(tmp_path) == Found()
+    for length in ("x", "[1]", ".nan", "true"):
+        (folder / "config.yaml").write_text(config.replace("max_epochs: 40", f"max_epochs: {length}"))
+        assert found(tmp_path).finished is None
 
 
-@pytest.mark.parametrize(
-    ("path", "text"), [("git", "null"), ("versions", "null"), ("versions", '{"torch": null}'), ("git", "{}")]
-)
-def test_a_run_outside_a_clone_is_reported(tmp_path: Path, path: str, text: str) -> None:
-    folder = make_run(tmp_path, [], put(results(), "evaluations", "null"))
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(put(record, path, text))
-    run = found(tmp_path).finished
-    assert run is not None
-    assert report({("grpo", 0): run}, ["grpo"], [0])
-    assert as_record({("grpo", 0): run}, ["grpo"], [0])["runs"][0]["curve"] == []
+def test_a_run_outside_a_clone_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(put(results(), "evaluations", "null"))
+    records: list[dict[str, Any]] = [{}, {"git": None, "versions": None}, {"git": {}, "versions": {"torch": None}}]
+    for record in records:
+        run = read_run(tmp_path, record)
+        assert run is not None
+        assert report({("grpo", 0): run}, ["grpo"], [0])
+        assert as_record({("grpo", 0): run}, ["grpo"], [0])["runs"][0]["curve"] == []

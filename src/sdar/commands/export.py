@@ -154,19 +154,30 @@ def _check(folder: Path, policy: Any, ids: Any, expected: Any) -> float:
     return error
 
 
+_UNKNOWN = "unknown"
+
+
+def _told(record: Any, *names: str) -> str:
+    """A number or one line of text inside nested mappings. Unknown: it is not there, or something else is."""
+    for name in names:
+        record = record.get(name) if isinstance(record, Mapping) else None
+    text = str(record) if isinstance(record, str | int) else ""
+    return text if text and text.isprintable() else _UNKNOWN
+
+
 def _card(checkpoint: Path, model: Mapping[str, Any], policy: Any, iterations: int) -> str:
     settings, record = run_config(checkpoint) or {}, read_record(checkpoint.resolve().parent.parent / RUN_FILE) or {}
-    revision = (record.get("git") or {}).get("revision") or record.get("versions", {}).get("sdar", "unknown")
+    revision = _told(record, "git", "revision")
     rows = {
         "base": f"{policy.name} ({policy.architecture})",
         "content hash of the base's weights": policy.content_hash,
         "trained": "all weights" if policy.lora is None else f"adapters, merged: {policy.lora.record()}",
-        "method": settings.get("algorithm", {}).get("name", "unknown"),
-        "environment": str(settings.get("environment", {}).get("_target_", "unknown")).rpartition(".")[2],
+        "method": _told(settings, "algorithm", "name"),
+        "environment": _told(settings, "environment", "_target_").rpartition(".")[2],
         "iterations": iterations,
-        "seed": settings.get("seed", "unknown"),
-        "hash of the run's configuration": record.get("config_hash", "unknown"),
-        "revision of sdar": revision,
+        "seed": _told(settings, "seed"),
+        "hash of the run's configuration": _told(record, "config_hash"),
+        "revision of sdar": _told(record, "versions", "sdar") if revision == _UNKNOWN else revision,
         "enable_thinking in the chat template": str(bool(model.get("enable_thinking", False))).lower(),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())

@@ -5,7 +5,6 @@ Imports little: a launcher may start a Python process per job, and the work is d
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import time
@@ -15,7 +14,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from sdar.run.folder import make_run_folder, write_record
+from sdar.errors import UserError
+from sdar.run.folder import make_run_folder, read_record, write_record
 
 PLAN_FILE = "plan.json"
 STATE_FOLDER = "state"
@@ -30,7 +30,10 @@ def run_job(config: DictConfig) -> int:
     Returns the exit code of the run. A run that fails raises nothing, so that the others go on.
     """
     folder = Path(config.folder)
-    job = json.loads((folder / PLAN_FILE).read_text(encoding="utf-8"))["jobs"][int(config.job)]
+    plan = read_record(folder / PLAN_FILE)
+    if plan is None:
+        raise UserError(f"{folder / PLAN_FILE} cannot be read; the command that wrote it writes it again")
+    job = plan["jobs"][int(config.job)]
     state_file = folder / STATE_FOLDER / f"{int(config.job)}.json"
     started = time.time()
     # A refused checkpoint (damaged, of other weights, nothing left to train) is no reason to give up.

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -74,17 +75,29 @@ def start(folder: Path, numbers: Sequence[int], name: str, overrides: Sequence[s
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a launcher and its runs on this machine."""
-    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
-        try:
-            if hasattr(os, "killpg"):
-                os.killpg(process.pid, number)
-            else:  # pragma: no cover - only where there are no process groups
-                process.terminate()
-        except ProcessLookupError:
-            break
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
+    """End a launcher and its runs on this machine.
+
+    The runs have 30 s to end their iteration and save it; a second Ctrl-C ends them at once.
+    """
+    if not hasattr(os, "killpg"):  # pragma: no cover - only where there are no process groups
+        process.terminate()
+        return
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with suppress(KeyboardInterrupt):
+            _wait_for_group(process, seconds=30)
+        os.killpg(process.pid, signal.SIGKILL)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=5)
+
+
+def _wait_for_group(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait until the process and its group have ended. The launcher dies at once, its runs end in their own time."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        process.poll()  # an ended leader stays in its group until it is waited for
+        os.killpg(process.pid, 0)  # raises ProcessLookupError once nobody is left
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ once, and the interval is about other pairs of this kind.
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,9 @@ from sdar.compare.app import RECORD_FILE
 from sdar.compare.comparison import Sample
 from sdar.compare.records import AFTER, BEFORE, WITH_SKILLS
 from sdar.compare.report import markdown_table, mean_and_span, points
+from sdar.compare.shape import is_count, is_number, is_text, list_of, mapping_of, maybe, record_of
 from sdar.errors import USER_ERROR, UserError, command, run_command
+from sdar.run.folder import read_record
 
 PICTURE = "picture"
 
@@ -29,6 +30,18 @@ COMPARISON is a folder written by sdar compare (or its {RECORD_FILE}). All compa
 same order, the same panel and the same number of iterations. Warm starts and seeds may differ. {PICTURE} needs the
 extra sdar[plot]. What the table means: docs/comparing.md
 """
+
+_RUN = record_of(
+    method=is_text,
+    seed=is_count,
+    initial_weights=is_text,
+    panel=is_text,
+    iterations=maybe(is_count),
+    seconds=maybe(is_number),
+    figures=mapping_of(record_of(success_rate=lambda rate: is_number(rate) and rate <= 1)),
+)
+_COMPARISON = record_of(methods=list_of(is_text), seeds=list_of(is_count), runs=list_of(_RUN))
+"""What a pool reads of a comparison."""
 
 Pair = tuple[str, int]
 """Hash of the warm start, and the seed."""
@@ -117,12 +130,14 @@ def read_pool(places: Sequence[Path]) -> Pool:
 
 def _read(place: Path) -> dict[str, Any]:
     path = place / RECORD_FILE if place.is_dir() else place
-    try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        whole = len(record["runs"]) == len(record["methods"]) * len(record["seeds"]) > 0
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not the record of a comparison ({error})") from None
-    if not whole:
+    record = read_record(path)
+    if (
+        record is None
+        or not _COMPARISON(record)
+        or any(run["method"] not in record["methods"] for run in record["runs"])
+    ):
+        raise UserError(f"{path} is not the record of a comparison, or cannot be read")
+    if not len(record["runs"]) == len(record["methods"]) * len(record["seeds"]) > 0:
         raise UserError(f"{path}: some runs are not finished; the command that wrote it tries them again")
     return record
 
@@ -130,14 +145,14 @@ def _read(place: Path) -> dict[str, Any]:
 def _kind(record: Mapping[str, Any]) -> dict[str, Any]:
     """What pooled comparisons must share. All runs of one comparison have the same panel and length."""
     run = record["runs"][0]
-    return {"list of methods": record["methods"], "panel": run["panel"], "number of iterations": run["iterations"]}
+    return {"list of methods": record["methods"], "panel": run["panel"], "number of iterations": run.get("iterations")}
 
 
 def _outcome(run: Mapping[str, Any], place: Path) -> Outcome:
     rates = {name: figure["success_rate"] for name, figure in run["figures"].items()}
     if BEFORE not in rates or AFTER not in rates:
         raise UserError(f"{place}: {run['method']} with seed {run['seed']} was not evaluated before and after training")
-    return Outcome(rates[BEFORE], rates[AFTER], rates.get(AFTER + WITH_SKILLS), run["seconds"])
+    return Outcome(rates[BEFORE], rates[AFTER], rates.get(AFTER + WITH_SKILLS), run.get("seconds"))
 
 
 def report(pool: Pool) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 
 import yaml
 
+from sdar.compare.shape import Shape, is_bool, is_count, is_number, is_text, list_of, mapping_of, maybe, record_of
 from sdar.errors import UserError
 from sdar.evaluation.statistics import Interval, wilson_interval
 from sdar.run.folder import (
     IDENTITY_VERSION,
-    LAST_CHECKPOINT,
     RESULTS_FILE,
     RUN_FILE,
+    checkpoints_of,
     config_hash,
     is_occupied,
     read_config,
@@ -91,6 +92,28 @@ class Found:
     unreadable: tuple[Path, ...] = ()
 
 
+_UNREADABLE = (
+    *(UserError, OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, OverflowError),
+    *(RecursionError, yaml.YAMLError),
+)
+"""What the settings of a run raise that are damaged, or whose files are gone."""
+
+_RUN = record_of(
+    started=maybe(is_text),
+    git=maybe(record_of(revision=maybe(is_text), changed=maybe(is_bool))),
+    versions=maybe(mapping_of(maybe(is_text))),
+)
+_COUNTS: dict[str, Shape] = {"name": is_text, "n": is_count, "successes": is_count}
+_RESULTS = record_of(
+    panel=record_of(content_hash=is_text),
+    model=record_of(initial_weights=is_text),
+    results=list_of(record_of(**_COUNTS, errors=maybe(is_count))),
+    training=maybe(record_of(iterations=is_count, tasks=is_count, content_hash=is_text, seconds=maybe(is_number))),
+    evaluations=maybe(list_of(record_of(**_COUNTS, iterations=maybe(is_count), seconds=maybe(is_number)))),
+)
+"""What a comparison reads of ``run.json`` and ``results.json``."""
+
+
 @dataclass(frozen=True, order=True)
 class _Candidate:
     """A run folder, ordered by time."""
@@ -111,11 +134,11 @@ def find_runs(logs_dir: str | Path, wanted: Iterable[Mapping[str, Any]]) -> dict
     candidates: dict[str, list[_Candidate]] = {found: [] for found in hashes.values()}
     for file in Path(logs_dir).glob(f"**/{RUN_FILE}"):
         record = read_record(file)
-        if record is not None and record.get("config_hash") in candidates:
+        alike = None if record is None else candidates.get(str(record.get("config_hash")))
+        if record is not None and alike is not None:
             settings = _settings(file.parent, record)
             if settings is not None:
-                candidate = _Candidate(str(record.get("started", "")), file.parent, record, settings)
-                candidates[record["config_hash"]].append(candidate)
+                alike.append(_Candidate(str(record.get("started", "")), file.parent, record, settings))
     return {identity: _choose(candidates[hashes[identity]], settings) for identity, settings in asked.items()}
 
 
@@ -131,7 +154,7 @@ def _choose(candidates: Iterable[_Candidate], asked: Mapping[str, Any]) -> Found
     unreadable: list[Path] = []
     shorter: list[tuple[int, _Candidate]] = []
     for candidate in sorted(candidates, reverse=True):
-        folder, saved = candidate.folder, candidate.folder / LAST_CHECKPOINT
+        folder = candidate.folder
         if run_identity(candidate.settings) == run_identity(asked):
             if (folder / RESULTS_FILE).exists():
                 run = read_run(folder, candidate.record)
@@ -140,21 +163,28 @@ def _choose(candidates: Iterable[_Candidate], asked: Mapping[str, Any]) -> Found
                 unreadable.append(folder)
             elif is_occupied(folder):
                 running = running or folder
-            elif saved.exists():
-                checkpoint = checkpoint or saved
-        elif saved.exists() and _is_shorter(candidate.settings, asked):
+            else:
+                checkpoint = checkpoint or _newest(folder)
+        elif checkpoints_of(folder) and _is_shorter(candidate.settings, asked):
             run = read_run(folder, candidate.record)
             if run is not None:
                 shorter.append((run.iterations or 0, candidate))
     if checkpoint is None and shorter:
-        checkpoint = max(shorter)[1].folder / LAST_CHECKPOINT
+        checkpoint = _newest(max(shorter)[1].folder)
     return Found(checkpoint=checkpoint, running=running, unreadable=tuple(unreadable))
+
+
+def _newest(folder: Path) -> Path | None:
+    """The newest checkpoint of a run that is whole."""
+    from sdar.policy.checkpoint_file import damage  # slow to import, and most comparisons continue nothing
+
+    return next((file for file in checkpoints_of(folder) if damage(file) is None), None)
 
 
 def _is_shorter(settings: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     """Whether a run has fewer iterations than asked for, and is otherwise the same."""
     ours, theirs = settings["trainer"].get("max_epochs"), asked["trainer"].get("max_epochs")
-    if ours is None or theirs is None or not 0 <= ours < theirs:
+    if not (is_count(ours) and is_count(theirs) and ours < theirs):
         return False
     prolonged = {**settings, "trainer": {**settings["trainer"], "max_epochs": theirs}}
     return run_identity(prolonged) == run_identity(asked)
@@ -168,35 +198,39 @@ def _settings(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
         # Records of earlier versions have no hash of the skills.
         same_skills = record.get("skills_hash") in (None, skills_hash(settings))
         same = settings["train"] and config_hash(settings) == record["config_hash"] and same_skills
-    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError, AssertionError, yaml.YAMLError):
+    except _UNREADABLE:
         return None
     return settings if same else None
 
 
 def read_run(folder: Path, record: Mapping[str, Any]) -> FinishedRun | None:
-    """The finished run in a folder. None if its results cannot be read or lack what a comparison needs."""
+    """The finished run in a folder. None if its results or its ``record`` lack what a comparison needs."""
     results = read_record(folder / RESULTS_FILE)
-    if results is None:
+    if results is None or not (_RUN(record) and _RESULTS(results)):
         return None
+    rows, training = results["results"], results.get("training")
+    if any(row["successes"] > row["n"] for row in [*rows, *(results.get("evaluations") or ())]):
+        return None
+    played = {row["name"] for row in rows if row["n"] or row.get("errors")}
+    if not {BEFORE, AFTER} <= played:
+        return None
+    iterations = training["iterations"] if training else _iterations_asked(folder)
+    return FinishedRun(
+        folder=folder,
+        figures={row["name"]: Figure(row["successes"], row["n"]) for row in rows if row["n"]},
+        panel=results["panel"]["content_hash"],
+        warm_start=results["model"]["initial_weights"],
+        iterations=iterations,
+        training_tasks=None if training is None else (training["tasks"], training["content_hash"]),
+        record=record,
+        results=results,
+    )
+
+
+def _iterations_asked(folder: Path) -> int | None:
+    """Records of earlier versions have only the number of iterations that was asked for."""
     try:
-        figures = {
-            str(row["name"]): Figure(int(row["successes"]), int(row["n"])) for row in results["results"] if row["n"]
-        }
-        for figure in figures.values():
-            figure.interval  # noqa: B018 - raises ValueError for impossible counts
-        training = results.get("training")
-        # Records of earlier versions have only the number of iterations that was asked for.
-        iterations = training["iterations"] if training else read_config(folder)["trainer"].get("max_epochs")
-        run = FinishedRun(
-            folder=folder,
-            figures=figures,
-            panel=str(results["panel"]["content_hash"]),
-            warm_start=str(results["model"]["initial_weights"]),
-            iterations=None if iterations is None else int(iterations),
-            training_tasks=None if training is None else (int(training["tasks"]), str(training["content_hash"])),
-            record=record,
-            results=results,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError):
+        asked = read_config(folder)["trainer"].get("max_epochs")
+    except _UNREADABLE:
         return None
-    return run if {BEFORE, AFTER} <= {str(row["name"]) for row in results["results"]} else None
+    return asked if is_count(asked) else None

@@ -202,7 +202,7 @@ def as_record(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> dict[
 def _curve(run: FinishedRun) -> list[dict[str, Any]]:
     """The panel over the course of training. Empty in records of earlier versions."""
     kept = ("iterations", "seconds", "name", "n", "successes")
-    return [{name: row.get(name) for name in kept} for row in run.results.get("evaluations", [])]
+    return [{name: row.get(name) for name in kept} for row in run.results.get("evaluations") or ()]
 
 
 def _figure(figure: Figure) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def check_sound(runs: Mapping[str, FinishedRun]) -> None:
     """
     for label, run in runs.items():
         for row in run.results["results"]:
-            failed = int(row.get("errors", 0))
+            failed = int(row.get("errors") or 0)
             if failed and str(row["name"]).startswith((BEFORE, AFTER)):
                 raise UserError(
                     f"{label} ({run.folder}): {failed} of {int(row['n']) + failed} episodes of {row['name']!r} ended "
