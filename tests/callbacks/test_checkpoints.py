@@ -134,3 +134,25 @@ def test_a_run_that_is_stopped_between_two_saves_is_saved(tmp_path: Path) -> Non
 
     run(9, Act(1, stop), Checkpoints(tmp_path, every_n_iterations=5, best=None))
     assert finished(tmp_path / "last.ckpt") == 2
+
+
+def test_the_best_of_another_part_is_not_taken(tmp_path: Path) -> None:
+    """Neither one of later iterations than those that are continued, nor a damaged one."""
+    first = tmp_path / "first"
+    run(3, Checkpoints(first, best="given"), Report(0.1, 0.2, 0.9))
+    assert finished(first / "best.ckpt") == 3
+    second = tmp_path / "second"
+    run(2, Checkpoints(second, best="given"), Report(0, 0.05), ckpt_path=str(first / "iteration-0001.ckpt"))
+    assert finished(second / "best.ckpt") == 2
+
+
+def test_a_value_counts_once_and_for_the_iteration_that_had_it(tmp_path: Path) -> None:
+    class Once(Callback):
+        def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+            trainer.datamodule.bad_iterations = int(trainer.current_epoch == 1)
+            if trainer.current_epoch < 2:
+                trainer.callback_metrics["given"] = torch.tensor([0.1, 0.9][trainer.current_epoch])
+
+    run(3, Once(), Checkpoints(tmp_path, best="given"))
+    assert finished(tmp_path / "best.ckpt") == 1
+    assert finished(tmp_path / "last.ckpt") == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import signal
@@ -17,7 +18,8 @@ from sdar.callbacks.checkpoints import Checkpoints
 from sdar.compare.job import STATE_FOLDER
 from sdar.compare.launching import Progress
 from sdar.errors import Stopped
-from sdar.output.streams import LastingStream
+from sdar.learning.logs import tolerated
+from sdar.output.streams import LastingFile, LastingStream
 from sdar.run.folder import write_record
 from sdar.run.signals import StopSignals
 from sdar.run.stopping import StopOnSignal, continuing, how_to_continue, place, why_it_ended
@@ -200,3 +202,25 @@ def test_a_sweep_tells_runs_that_were_stopped_from_those_that_failed(
     assert "a: stopped by SIGTERM after" in shown
     assert "b: stopped by SIGKILL after" in shown
     assert "c: FAILED with exit code 1 after" in shown
+
+
+def test_a_log_on_a_full_disk_is_told_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+    file = LastingFile("/dev/full", delay=True)
+    for _ in range(3):
+        file.handle(logging.makeLogRecord({"msg": "a line", "levelno": logging.INFO}))
+    file.close()
+    assert capsys.readouterr().err == "WARNING: /dev/full cannot be written; the run goes on without it\n"
+
+
+def test_an_error_of_the_system_in_a_librarys_own_is_tolerated_and_others_are_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for _ in range(2):
+        with caplog.at_level(logging.WARNING, "sdar"), tolerated("this log"):
+            try:
+                raise OSError(28, "No space left on device")
+            except OSError as error:
+                raise ValueError("you tried to log something") from error
+    assert caplog.messages == ["this log cannot be written (No space left on device); training goes on without it"]
+    with pytest.raises(ValueError, match="a mistake"), tolerated("this log"):
+        raise ValueError("a mistake")

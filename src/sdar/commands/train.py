@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -311,6 +312,9 @@ def _lead(settings: RunSettings, started: datetime, arguments: Sequence[str], si
 
 def _quiet() -> None:
     """Keep remarks of libraries off the screen that a user of this program can do nothing about."""
+    before = threading.excepthook
+    # A thread that writes a log tells the one that gave it the words, too; see sdar.learning.logs.
+    threading.excepthook = lambda said: None if isinstance(said.exc_value, OSError) else before(said)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     for message in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -45,6 +46,26 @@ class LastingStream:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class LastingFile(logging.FileHandler):
+    """A log file that is told of once where it cannot be written, and costs nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the name is Python's
+        """Say so on the screen; nothing more is written to the file."""
+        if self.level <= logging.CRITICAL:
+            self.setLevel(logging.CRITICAL + 1)
+            print(f"WARNING: {self.baseFilename} cannot be written; the run goes on without it", file=sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record if that is still possible, also as the target of another handler."""
+        if record.levelno >= self.level:
+            super().emit(record)
+
+    def close(self) -> None:
+        """Write what is kept if that is still possible."""
+        with suppress(OSError):
+            super().close()
 
 
 def outlive_readers() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -23,6 +22,7 @@ from sdar.callbacks.skill_log import FILE_NAME as SKILLS_FILE
 from sdar.evaluation.report import check_errors, final_table
 from sdar.evaluation.result import EvaluationResult
 from sdar.output.printable import PrintableFormatter
+from sdar.output.streams import LastingFile
 from sdar.policy.checkpoint import load_student
 from sdar.policy.checkpoint_file import share_file
 from sdar.policy.trainable import trainable
@@ -183,7 +183,7 @@ class Session:
     def _open_log(self) -> None:
         """What was said while the objects were built goes to the run folder, and all that follows."""
         if self._log is not None:
-            file = _LogFile(self.folder / LOG_FILE, encoding="utf-8", delay=True)
+            file = LastingFile(self.folder / LOG_FILE, encoding="utf-8", delay=True)
             file.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
             self._log.setTarget(file)
             self._log.flush()
@@ -230,16 +230,6 @@ class Session:
             if (self.folder / path).exists():
                 say(f"  {what:<11} {words.format(self.folder / path)}")
         check_errors(results)
-
-
-class _LogFile(logging.FileHandler):
-    """A file that is told of once where it cannot be written, and costs nothing else."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - the name is Python's
-        """Warn on the screen; this file is not written any more."""
-        logging.getLogger("sdar").removeHandler(self)
-        self.setLevel(logging.CRITICAL + 1)
-        print(f"WARNING: {self.baseFilename} cannot be written; the run goes on without it", file=sys.stderr)
 
 
 def _early_log() -> MemoryHandler:
