@@ -6,27 +6,34 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra import compose, initialize
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sdar.compare.job import run_job
+from sdar.config.compose import parse
+from sdar.config.words import shown
 from sdar.errors import UserError
 
 CONFIG = "sdar_compare_job"
 LOG_FILE = "launcher.log"
 _EXTRAS = {"joblib": "compare", "submitit_slurm": "slurm", "submitit_local": "slurm"}
+_FROM_SHELL = re.compile(r"\$\{oc\.env:\w+(,[^${}:]*)?\}")
+"""The resolver whose value is always a text."""
 
 
 def register() -> None:
@@ -45,6 +52,8 @@ def register() -> None:
 def check_launcher(name: str, overrides: Sequence[str]) -> None:
     """Check that a launcher is installed and takes the settings.
 
+    Hydra builds the launcher with all objects that its settings describe, so they may describe none.
+
     UserError names the extra that brings the launcher, the known launchers, or the wrong setting.
     """
     Plugins.instance()  # imports what is installed; each registers its launcher
@@ -53,13 +62,46 @@ def check_launcher(name: str, overrides: Sequence[str]) -> None:
         if name in _EXTRAS:
             raise UserError(f"hydra/launcher={name} is not installed: pip install 'sdar[{_EXTRAS[name]}]'")
         raise UserError(f"hydra/launcher must be one of {', '.join(sorted({*known, *_EXTRAS}))}, got {name}")
+    parse(overrides)
     register()
+    chosen = [f"hydra/launcher={name}", *overrides, "folder=folder", "job=0"]
     try:
         with initialize(version_base="1.3", config_path=None):
-            compose(CONFIG, overrides=[f"hydra/launcher={name}", *overrides], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+            node = compose(CONFIG, overrides=chosen, return_hydra_config=True).hydra.launcher
+        _check_node(node, ConfigStore.instance().load(f"hydra/launcher/{name}.yaml").node, name)
+    except (HydraException, OmegaConfBaseException, RecursionError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"the settings {' '.join(overrides)} do not fit hydra/launcher={name}: {first}") from error
+
+
+def _check_node(node: DictConfig, registered: DictConfig, name: str) -> None:
+    """UserError: the launcher is another one, or a setting is unknown, describes an object or computes its value."""
+    texts = OmegaConf.to_container(node, resolve=False)
+    for key, value in _leaves(texts, "hydra.launcher"):
+        if isinstance(value, str) and ":" in _FROM_SHELL.sub("", value).partition("${")[2]:
+            raise UserError(f"{key} must be a value, ${{oc.env:NAME}} or ${{another.setting}}, got {shown(value)}")
+    for settings in (texts, OmegaConf.to_container(node, resolve=True)):
+        assert isinstance(settings, dict)
+        if settings.get("_target_") != registered["_target_"]:
+            raise UserError(f"hydra.launcher._target_ belongs to hydra/launcher={name} and cannot be set")
+        if unknown := sorted(str(key) for key in settings if key not in registered):
+            allowed = ", ".join(sorted(str(key) for key in registered if key != "_target_")) or "nothing"
+            raise UserError(
+                f"hydra.launcher.{unknown[0]}: there is no such setting; hydra/launcher={name} has {allowed}"
+            )
+        own = {key: value for key, value in settings.items() if key != "_target_"}
+        for key, _ in _leaves(own, "hydra.launcher"):
+            if re.search(r"\._\w*_(\.|$)", key):
+                raise UserError(f"{key}: a setting of a launcher must be a plain value, and describe no object")
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """What is in a value, containers that are empty among it, with its path."""
+    items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    if not items:
+        yield path, value
+    for key, item in items:
+        yield from _leaves(item, f"{path}.{key}")
 
 
 def start(folder: Path, numbers: Sequence[int], name: str, overrides: Sequence[str]) -> subprocess.Popen[bytes]:
