@@ -176,9 +176,30 @@ def parse_yaml(text: str, *, aliases: bool = False) -> Any:
 
     ValueError: it is none; the message is a clause with the reason.
     """
+    _check_events(text, aliases)
+    try:
+        return yaml.load(text, _YAML)
+    except Exception as error:  # besides its own, PyYAML lets through what a wrong date or !!int "" raises
+        raise ValueError(_clause(error)) from error
+
+
+def check_yaml(path: str | Path, most: int) -> None:
+    """Check that a YAML file of at most ``most`` bytes can be read in little time and memory, by whatever reads YAML.
+
+    FileError: see :func:`read_yaml`. Tags, and what values stand for, are left to the reader.
+    """
+    text = read_text(path, most)
+    try:
+        _check_events(text, aliases=False)
+    except ValueError as error:
+        raise FileError(path, f"must be plain YAML, got something else ({error})") from error
+
+
+def _check_events(text: str, aliases: bool) -> None:
+    """ValueError: the text is no YAML, or stands for more than its length suggests."""
     depth = 0
     try:
-        for event in yaml.parse(text, _YAML):  # type: ignore[no-untyped-call]
+        for event in yaml.parse(text, _YAML):
             if isinstance(event, yaml.AliasEvent) and not aliases:
                 raise yaml.YAMLError(f"it has the alias *{brief(event.anchor)[1:-1]}; write the value instead")
             if isinstance(event, yaml.ScalarEvent) and _LONG_NUMBER.fullmatch(event.value):
@@ -186,10 +207,13 @@ def parse_yaml(text: str, *, aliases: bool = False) -> Any:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > _DEEPEST:
                 raise yaml.YAMLError("it is nested too deeply")
-        return yaml.load(text, _YAML)
-    except Exception as error:  # besides its own, PyYAML lets through what a wrong date or !!int "" raises
-        said = re.sub(r"\s+", " ", str(error)) if isinstance(error, (yaml.YAMLError, ValueError)) else ""
-        raise ValueError(said[:_LONGEST] or "it has a value that does not fit its tag") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(_clause(error)) from error
+
+
+def _clause(error: Exception) -> str:
+    said = re.sub(r"\s+", " ", str(error)) if isinstance(error, (yaml.YAMLError, ValueError)) else ""
+    return said[:_LONGEST] or "it has a value that does not fit its tag"
 
 
 def packed(content: bytes) -> str:

@@ -96,3 +96,23 @@ def test_mistakes_are_told_in_one_sentence(arguments, message, capsys):
 
 def test_help_shows_how():
     assert "sdar skills show" in run()[1] == run("--help")[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("top_k: 2\n", "retrieval=a: retrieval"),
+        ("- a\n", "retrieval=a: retrieval must be an object"),
+        ("_target_: ${nowhere}\n", "retrieval=a: retrieval: a value cannot be resolved"),
+        ("_target_: [\n", "a.yaml must be plain YAML"),
+    ],
+)
+def test_a_broken_strategy_of_ones_own_is_told_in_one_sentence(tmp_path, capsys, content, said):
+    (tmp_path / "retrieval").mkdir()
+    (tmp_path / "retrieval" / "a.yaml").write_text(content)
+    code, _ = run("show", f"--config-dir={tmp_path}", "environment=alfworld", FEW, "task=put a hot mug in cabinet")
+    error = capsys.readouterr().err
+    assert code == 2
+    assert said in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1

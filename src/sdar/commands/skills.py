@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sdar.config.command_line import CommandLine, parse_command_line
 from sdar.config.plugins import allowing
@@ -75,11 +75,9 @@ def _show(overrides: Sequence[str], config_dir: str | None, own: Mapping[str, st
     """Show the chosen strategy with its settings, and all others with their defaults."""
     from pathlib import Path
 
-    from omegaconf import OmegaConf
-
     from sdar.config.build import build
     from sdar.config.sources import config_folder, groups
-    from sdar.run.parts import part
+    from sdar.run.parts import compose_parts, part
     from sdar.skills.retrieval import Draw
 
     if not own.get("task"):
@@ -92,9 +90,16 @@ def _show(overrides: Sequence[str], config_dir: str | None, own: Mapping[str, st
     task, origin = _task(environment, library, own)
     write(f"task: {task.description}\ntype: {task.task_type} ({origin})\nlibrary: {part(config, 'skills')}")
     folders = [config_folder(), *([] if config_dir is None else [Path(config_dir)])]
+    others = [text for text in overrides if not text.lstrip("+~").startswith("retrieval")]
     for name in groups(*folders)["retrieval"]:
-        file = next(file for one in folders if (file := one / "retrieval" / f"{name}.yaml").is_file())
-        settings: Any = OmegaConf.to_container(OmegaConf.load(file))
+        try:
+            if (config_folder() / "retrieval" / f"{name}.yaml").is_file():
+                composed = compose_parts([f"retrieval={name}"], _ALLOWED)
+            else:
+                composed = compose_parts([*others, f"retrieval={name}"], _ALLOWED, config_dir=config_dir)
+            settings = part(composed, "retrieval")
+        except UserError as error:
+            raise UserError(f"retrieval={name}: {error}") from error
         same = settings["_target_"] == chosen["_target_"]
         retrieval: Retrieval = build(chosen if same else settings, "retrieval")
         write(f"\nretrieval={name}")

@@ -20,9 +20,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sdar.config.paths import at_home, is_path, paths, quoted, written
-from sdar.config.sources import config_folder, groups
+from sdar.config.sources import config_folder, groups, yaml_files
 from sdar.config.words import shown
 from sdar.errors import UserError
+from sdar.files import MB, check_yaml
 
 _OPTIONAL_GROUPS = frozenset({"experiment"})
 _LONGEST_NAME = 200
@@ -61,6 +62,8 @@ def compose_config(
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir must be a folder of configuration files, got {config_dir}")
         folders.append(Path(config_dir).resolve())
+        for file in yaml_files(folders[1]):  # Hydra opens whatever is there, and takes aliases
+            check_yaml(file, MB)
         # Hydra looks for the first file in one folder, and for all others in the search path, too.
         folders.sort(key=lambda folder: not (folder / f"{config_name}.yaml").is_file())
     options = groups(*folders)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import sdar
@@ -28,7 +30,22 @@ def config_folder() -> Path:
 def groups(*folders: Path) -> dict[str, list[str]]:
     """The groups and their options: the folders and the YAML files in them, deeper ones as ``folder/name``, sorted."""
     found: dict[str, set[str]] = {}
-    for sub in (sub for folder in folders for sub in folder.iterdir() if sub.is_dir()):
-        files = (file for file in sub.rglob("*.yaml") if file.name[0] != "_")
-        found.setdefault(sub.name, set()).update(file.relative_to(sub).with_suffix("").as_posix() for file in files)
-    return {name: sorted(found[name]) for name in sorted(found) if found[name]}
+    for folder in folders:
+        for file in yaml_files(folder):
+            group, *option = file.relative_to(folder).with_suffix("").parts
+            if option and file.name[0] != "_":
+                found.setdefault(group, set()).add("/".join(option))
+    return {name: sorted(found[name]) for name in sorted(found)}
+
+
+def yaml_files(folder: Path) -> Iterator[Path]:
+    """The YAML files that Hydra finds in a folder and those below it, linked ones too, but none of them without end."""
+    followed = {folder.resolve(), *folder.resolve().parents}
+    for name, inner, files in os.walk(folder, followlinks=True):
+        place = Path(name)
+        for link in [one for one in inner if (place / one).is_symlink()]:
+            target = (place / link).resolve()
+            if target in followed:
+                inner.remove(link)
+            followed.add(target)
+        yield from (place / file for file in files if file.endswith(".yaml"))
