@@ -27,6 +27,7 @@ def main() -> None:
     given = dict(text.split("=", 1) for text in overrides)
     plain = [text for text in overrides if not text.startswith(COMPARISON)]
     settings = json.loads((where / "settings.json").read_text())[key_of(plain)] | {"run_dir": given["run_dir"]}
+    settings["callbacks"]["checkpoint"]["directory"] = f"{given['run_dir']}/checkpoints"
     with (where / "calls.jsonl").open("a") as calls:
         calls.write(json.dumps({"overrides": overrides, "threads": os.environ.get("OMP_NUM_THREADS")}) + "\n")
     behaviour = json.loads((where / "behaviour.json").read_text())
