@@ -29,6 +29,10 @@ def large(path: Path) -> None:
             lambda path: path.write_text("a: " + "[" * 5000),
             "must be plain YAML, got something else (it is nested too deeply)",
         ),
+        (
+            lambda path: path.write_text('defaults:\n  - "../\\x2e./elsewhere/bomb"\n'),
+            "must name files of the same --config-dir or ours in its defaults, got one with ..",
+        ),
         (large, "must have at most 1 MB, got 2 MB"),
         (os.mkfifo, "must be a regular file, got a named pipe"),
         (lambda path: path.symlink_to("/dev/zero"), "must be a regular file, got a device"),

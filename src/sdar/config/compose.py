@@ -23,7 +23,7 @@ from sdar.config.paths import at_home, is_path, paths, quoted, written
 from sdar.config.sources import config_folder, groups, yaml_files
 from sdar.config.words import shown
 from sdar.errors import UserError
-from sdar.files import MB, check_yaml
+from sdar.files import MB, FileError, check_yaml, read_yaml
 
 _OPTIONAL_GROUPS = frozenset({"experiment"})
 _LONGEST_NAME = 200
@@ -62,8 +62,8 @@ def compose_config(
         if not Path(config_dir).is_dir():
             raise UserError(f"--config-dir must be a folder of configuration files, got {config_dir}")
         folders.append(Path(config_dir).resolve())
-        for file in yaml_files(folders[1]):  # Hydra opens whatever is there, and takes aliases
-            check_yaml(file, MB)
+        for file in yaml_files(folders[1]):
+            _check_file(file)
         # Hydra looks for the first file in one folder, and for all others in the search path, too.
         folders.sort(key=lambda folder: not (folder / f"{config_name}.yaml").is_file())
     options = groups(*folders)
@@ -89,6 +89,17 @@ def compose_config(
         if path.startswith("~"):
             OmegaConf.update(config, name, at_home(path))
     return config
+
+
+def _check_file(file: Path) -> None:
+    """FileError: Hydra, which opens whatever is there and takes aliases, would not end, or read files unchecked."""
+    check_yaml(file, MB)
+    try:
+        content = read_yaml(file, MB)
+    except FileError:
+        return  # Hydra says so if it is of use
+    if isinstance(content, dict) and ".." in str(content.get("defaults")):
+        raise FileError(file, "must name files of the same --config-dir or ours in its defaults, got one with ..")
 
 
 @functools.lru_cache(maxsize=256)
