@@ -10,7 +10,6 @@ from forked import Strike, at_call, half_written
 import sdar.callbacks.checkpoints
 import sdar.callbacks.evaluation
 import sdar.learning.module
-import sdar.policy.checkpoint_file
 import sdar.run.session
 import sdar.run.state
 from sdar.learning.datamodule import RolloutDataModule
@@ -49,7 +48,7 @@ POINTS: Mapping[str, Strike] = {
     "before the metrics are logged": at_call(sdar.learning.module, "log_metrics", 2),
     "before the state file is written": at_call(sdar.run.state, "write_record", 2),
     "inside a checkpoint's write": half_written(2),
-    "before a checkpoint is renamed": at_call(sdar.policy.checkpoint_file.os, "fsync", 4),
+    "before a checkpoint is renamed": at_call(torch, "save", 2, after=True),
     "before last.ckpt is replaced": at_call(sdar.callbacks.checkpoints, "share_file", 2),
     "between checkpoint and panel": at_call(sdar.callbacks.evaluation, "evaluate", 3),
     "inside the write after the panel": half_written(3),
