@@ -4,6 +4,7 @@ import gc
 import os
 from typing import Any
 
+import hypothesis
 import pytest
 from jaxtyping import install_import_hook
 
@@ -19,6 +20,9 @@ SHAPED = (
 )
 install_import_hook([f"sdar.{name}" for name in SHAPED], "toys.shapes.checked")
 
+# On a busy machine, how long an example takes says nothing.
+hypothesis.settings.register_profile("sdar", deadline=None)
+hypothesis.settings.load_profile("sdar")
 # Two processes with several OpenMP threads each spin against one another; small tests gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test may depend on the network.
