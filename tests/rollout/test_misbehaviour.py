@@ -324,7 +324,7 @@ def test_closing_may_fail(caplog: pytest.LogCaptureFixture) -> None:
 
 # Deadlines ---------------------------------------------------------------------------------------------------------
 
-LATE_S = 0.05
+LATE_S = 0.15
 
 
 @pytest.fixture
