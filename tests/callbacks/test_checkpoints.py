@@ -146,6 +146,11 @@ def test_the_best_of_another_part_is_not_taken(tmp_path: Path) -> None:
     assert finished(second / "best.ckpt") == 2
 
 
+def test_an_iteration_that_was_not_saved_is_not_the_best(tmp_path: Path) -> None:
+    run(4, Checkpoints(tmp_path, every_n_iterations=2, best="given"), Report(0.9, 0.1, 0.5, 0.2))
+    assert finished(tmp_path / "best.ckpt") == 4
+
+
 def test_a_value_counts_once_and_for_the_iteration_that_had_it(tmp_path: Path) -> None:
     class Once(Callback):
         def on_train_batch_end(self, trainer: Any, *_: Any) -> None:

@@ -86,10 +86,8 @@ class Checkpoints(Checkpoint):
         due = learned % self.every_n_iterations == 0 or learned == trainer.max_epochs
         earlier = self._best
         better = self._improves(trainer, learned)
-        if not due and self.saved != learned:
-            return
-        if not self._write(trainer, learned):
-            self._best = earlier
+        if not ((due or self.saved == learned) and self._write(trainer, learned)):
+            self._best = earlier  # there is no checkpoint of it
         elif better and trainer.is_global_zero:
             share_file(self._path(trainer, learned), self._folder(trainer) / BEST)
 
@@ -120,7 +118,7 @@ class Checkpoints(Checkpoint):
     def _write(self, trainer: Trainer, learned: int) -> bool:
         """Save; gives False for an iteration that is to be repeated."""
         data = getattr(trainer, "datamodule", None)
-        if isinstance(data, RolloutDataModule) and int(getattr(data, "bad_iterations", 0)):
+        if isinstance(data, RolloutDataModule) and data.bad_iterations:
             return False
         if not Ranks.of(trainer.lightning_module).all(_is_finite(trainer)):
             raise RunFailed(
