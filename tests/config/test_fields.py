@@ -171,3 +171,10 @@ def test_a_constructor_is_checked_where_its_arguments_are_plain() -> None:
         Thing(0)
     with pytest.raises(UserError, match="share must be a number >= 0 and <= 1, got 2"):
         Thing(1, share=2)
+
+
+@pytest.mark.parametrize("bound", [Ge, Gt, Le, Lt])
+def test_a_limit_reads_the_same_whether_it_was_written_as_1_or_as_1_0(bound: type) -> None:
+    # typing caches Annotated by equality, and Gt(1) == Gt(1.0): which of them a field holds depends on imports.
+    assert describe(Annotated[float, bound(1.0)]) == describe(Annotated[float, bound(1)])
+    assert "1.0" not in describe(Annotated[float, bound(1.0)])

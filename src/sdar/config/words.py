@@ -34,10 +34,10 @@ def describe(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Annotated:
         known = [(_BOUNDS[type(extra)], extra) for extra in arguments[1:] if type(extra) in _BOUNDS]
-        bounds = [f"{sign} {getattr(extra, name)}" for (sign, name), extra in known]
-        limits = [getattr(extra, name) for (_, name), extra in known]
+        limits = [_plain(getattr(extra, name)) for (_, name), extra in known]
+        bounds = [f"{sign} {limit}" for ((sign, _), _), limit in zip(known, limits, strict=True)]
         if len(limits) == 2 and limits[0] == limits[1]:
-            return str(limits[0])
+            return limits[0]
         inner, null, _ = describe(arguments[0]).partition(" or null")
         return f"{inner} {' and '.join(bounds)}{null}" if bounds else f"{inner}{null}"
     if origin in (Union, types.UnionType):
@@ -60,6 +60,11 @@ def describe(hint: Any) -> str:
         return " or ".join(repr(member.value) for member in kind)
     mapping = isinstance(kind, Kind) and (source := find(kind.dotted)) is not None and source.is_settings
     return f"{'a mapping' if mapping else 'an object'} ({getattr(kind, '__name__', kind)})"
+
+
+def _plain(limit: Any) -> str:
+    """1.0 as 1: ``typing`` holds Gt(1) and Gt(1.0) for equal and hands out whichever was written first."""
+    return str(int(limit)) if isinstance(limit, float) and limit.is_integer() else str(limit)
 
 
 def shown(value: Any) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from sdar.episode import Task
+from sdar.evaluation.panel import content_hash
 from sdar.learning.logs import tolerated
+from sdar.skills.library import skills_hash
 
-SETTINGS_KEY, SAVED_KEY = "sdar_settings", "sdar_saved"
-"""Where the settings of its run lie in a checkpoint, and when it was made, in seconds since the epoch."""
+SETTINGS_KEY, CONTENTS_KEY, SAVED_KEY = "sdar_settings", "sdar_contents", "sdar_saved"
+"""Where a checkpoint has the settings of its run, their contents, and when it was made, in seconds since the epoch."""
 CURVES_FOLDER = "tensorboard"
 _OF_THE_RUN_ALONE = frozenset(
     {"ckpt_path", "run_dir", "logs_dir", "name", "threads", "rank_timeout_minutes"}
@@ -20,6 +23,7 @@ _OF_THE_RUN_ALONE = frozenset(
 )
 """Settings that say where a run writes and how it is watched, not what it learns."""
 _SHOWN_AT_MOST = 12
+_DIGITS = 12
 
 
 def differences(earlier: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -29,6 +33,17 @@ def differences(earlier: Mapping[str, Any], present: Mapping[str, Any]) -> dict[
     # A group of its own that another group holds, as algorithm.objective.gate, is named once.
     named = [name for name in found if not any(name.endswith(f".{other}") for other in found)]
     return {name: [was.get(name), now.get(name)] for name in named}
+
+
+def contents(settings: Mapping[str, Any], tasks: Sequence[Task]) -> dict[str, str]:
+    """What a run learns from that its settings only name, so that it may change in its place: name -> hash."""
+    hashes = {"skills (content hash)": skills_hash(settings), "training tasks (content hash)": content_hash(tasks)}
+    return {name: digest[:_DIGITS] for name, digest in hashes.items() if digest is not None}
+
+
+def other_contents(earlier: Mapping[str, Any], present: Mapping[str, str]) -> dict[str, list[Any]]:
+    """Contents that are not those of the continued run, as :func:`differences`, where both have some."""
+    return {name: [earlier[name], now] for name, now in present.items() if earlier.get(name, now) != now}
 
 
 def told(found: Mapping[str, list[Any]]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sdar.errors import UserError
 from sdar.learning.module import SDARModule
 from sdar.policy.checkpoint import check_origin, check_parameters, check_training_state, finished_iterations
 from sdar.policy.checkpoint_file import damage, read_checkpoint
-from sdar.run.continuing import SAVED_KEY, SETTINGS_KEY
+from sdar.run.continuing import CONTENTS_KEY, SAVED_KEY, SETTINGS_KEY
 from sdar.run.folder import (
     LAST,
     LAST_OR_NEW,
@@ -67,12 +68,14 @@ class Continued:
 
     ``iterations``  behind the checkpoint
     ``settings``    of its run; None: they are not known
+    ``contents``    hashes of what they name (:func:`sdar.run.continuing.contents`), as far as they are known
     ``saved``       when it was made, in seconds since the epoch
     """
 
     path: Path
     iterations: int = 0
     settings: Mapping[str, Any] | None = None
+    contents: Mapping[str, Any] = field(default_factory=dict)
     saved: float = 0.0
 
 
@@ -99,11 +102,21 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
             f"trainer.max_epochs must be > {finished}, the iterations behind the checkpoint {path}, got "
             f"{max_iterations}; or set train=false to evaluate it"
         )
-    settings = checkpoint.get(SETTINGS_KEY)
-    saved = checkpoint.get(SAVED_KEY)
+    settings, saved = _plain(checkpoint.get(SETTINGS_KEY)), checkpoint.get(SAVED_KEY)
     return Continued(
         path,
         finished,
-        settings if isinstance(settings, Mapping) else run_config(path),
+        run_config(path) if settings is None else settings,
+        _plain(checkpoint.get(CONTENTS_KEY)) or {},
         float(saved) if isinstance(saved, int | float) else path.stat().st_mtime,
     )
+
+
+def _plain(value: Any) -> dict[str, Any] | None:
+    """A mapping of plain values as it is; None for anything else, tensors among it."""
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    read = json.loads(text)
+    return read if isinstance(read, dict) else None

@@ -27,7 +27,7 @@ from sdar.policy.checkpoint import load_student
 from sdar.policy.checkpoint_file import share_file
 from sdar.policy.trainable import trainable
 from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluation
-from sdar.run.continuing import differences, take_curves, told
+from sdar.run.continuing import contents, differences, other_contents, take_curves, told
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE, checkpoint_folder, checkpoints_of
 from sdar.run.results import play_baselines, play_policy, write_results
 from sdar.run.resume import Continued, check_checkpoint, find_checkpoint
@@ -72,6 +72,7 @@ class Session:
         self.evaluation = panel_evaluation(self.assembly, settings)
         self.continued: Continued | None = None
         self.changed: dict[str, list[Any]] = {}
+        held = contents(settings.config, self.assembly.datamodule.train_tasks)
         if self.checkpoint is not None:
             self.continued = check_checkpoint(
                 self.checkpoint,
@@ -81,13 +82,14 @@ class Session:
             )
             if self.continued.settings is not None:
                 self.changed = differences(self.continued.settings, settings.config)
+            self.changed |= other_contents(self.continued.contents, held)
         if settings.train and leader:
             check_space(self.folder, self.assembly.module)
         self.stopping = StopOnSignal(self.signals, self.folder)
         self.stopping.watch(self.assembly.datamodule.collector, self.assembly.eval_collector)
         self.ranks = RankWatch(self.signals, 60.0 * settings.config["rank_timeout_minutes"], self.folder, self._ended)
         self.trainer = build_trainer(
-            settings.config, [self.ranks, self.stopping, self.evaluation, RunState(self.folder, settings.config)]
+            settings.config, [self.ranks, self.stopping, self.evaluation, RunState(self.folder, settings.config, held)]
         )
         write_profile_to(self.trainer, self.folder)
         self.signals.farewell = self._farewell if leader else lambda _: ""

@@ -13,7 +13,7 @@ from sdar.callbacks.base import IterationCallback
 from sdar.learning.datamodule import Iteration
 from sdar.learning.logs import tolerated
 from sdar.learning.module import SDARModule
-from sdar.run.continuing import SAVED_KEY, SETTINGS_KEY
+from sdar.run.continuing import CONTENTS_KEY, SAVED_KEY, SETTINGS_KEY
 from sdar.run.folder import STATE_FILE, write_record
 
 
@@ -23,15 +23,17 @@ class RunState(IterationCallback):
     Args:
         directory: folder of the file.
         settings: the run's, which go into its checkpoints: a run that continues from one tells what differs.
+        contents: hashes of what the settings name, for the same reason.
     """
 
-    def __init__(self, directory: str | Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, directory: str | Path, settings: Mapping[str, Any], contents: Mapping[str, str]) -> None:
         self.directory = Path(directory)
         self.settings = dict(settings)
+        self.contents = dict(contents)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:  # noqa: ARG002
-        """Put settings and time into the checkpoint."""
-        checkpoint[SETTINGS_KEY], checkpoint[SAVED_KEY] = self.settings, time.time()
+        """Put settings, contents and time into the checkpoint."""
+        checkpoint |= {SETTINGS_KEY: self.settings, CONTENTS_KEY: self.contents, SAVED_KEY: time.time()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """A run that early stopping had ended before it was stopped learns nothing more."""
