@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sdar.errors import UserError
 from sdar.learning.module import TEACHER_KEY
 from sdar.objective.divergence import Sampled, SampledReverseKL
-from sdar.objective.full_vocabulary import ForwardKL, JensenShannon, ReverseKL
-from sdar.objective.gate import EntropyGate, GapGate, NoGate, SoftOrGate
+from sdar.objective.full_vocabulary import ForwardKL, GatedExpected, JensenShannon, ReverseKL
+from sdar.objective.gate import CentredGate, EntropyGate, GapGate, NoGate, SoftOrGate
 from sdar.objective.schedule import Constant, Feedback, Schedules, WarmDown
 from sdar.teacher.weights import TeacherSource, same_tokenizer
 from toys.models import toy_tokenizer
@@ -26,6 +26,9 @@ METHODS = {
     "forward_kl": {"gate": GapGate(), "divergence": ForwardKL(), "source": "ema"},
     "jsd": {"gate": NoGate(), "divergence": JensenShannon(top_k=20), "source": "initial"},
     "kept": {"gate": NoGate(), "divergence": ReverseKL(), "source": "old", "keep_hidden": True},
+    "centred": {"gate": CentredGate(), "divergence": Sampled(importance_weighted=True), "source": "old"},
+    "step_mean": {"gate": CentredGate(baseline="step_mean"), "divergence": Sampled(), "source": "initial"},
+    "expected": {"gate": GapGate(), "divergence": GatedExpected(), "source": "initial"},
     "half_gate": {"gate": GapGate(beta=0.0), "divergence": Sampled(), "source": "old"},
 }
 
@@ -96,7 +99,7 @@ def test_with_an_empty_block_the_present_teacher_agrees_with_the_student_in_ever
 
 
 @both_contexts
-@pytest.mark.parametrize("method", ["opsd", "jsd", "kept", "soft_or"])
+@pytest.mark.parametrize("method", ["opsd", "jsd", "kept", "soft_or", "step_mean", "expected"])
 def test_the_cut_into_micro_batches_does_not_change_the_update(method, context):
     settings = {"distillation_coefficient": 0.5, "episodes_per_step": None, "context": context}
     first, one = run(method, max_tokens_per_micro_batch=200, **settings)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdar.errors import UserError
-from sdar.objective.schedule import Constant, Cosine, Feedback, Linear, WarmDown
+from sdar.objective.schedule import Constant, Cosine, Feedback, Linear, Schedules, Share, Step, WarmDown
 
 
 def test_golden_values_by_hand():
@@ -87,3 +87,50 @@ def test_a_controller_continues_from_its_state():
 def test_settings_without_meaning_are_refused(build, message):
     with pytest.raises(UserError, match=re.escape(message)):
         build()
+
+
+def test_a_step_has_two_values():
+    assert [Step(at=2).factor(i) for i in range(4)] == [0.0, 0.0, 1.0, 1.0]
+    assert [Step(at=1, before=1.0, after=0.0).factor(i) for i in range(3)] == [1.0, 0.0, 0.0]
+
+
+@given(
+    units=st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=20),
+    target=st.floats(0.01, 10),
+    decay=st.floats(0, 0.9),
+)
+def test_a_share_reaches_its_target_where_the_gradients_keep_their_proportion(units, target, decay):
+    schedule = Share(target=target, decay=decay, minimum=1e-9, maximum=1e9)
+    assert schedule.factor(0) == 1.0
+    for unit in units:  # what the share would be with a factor of 1
+        schedule.observe(distillation_share=unit * schedule.factor(0))
+        if decay == 0:
+            assert schedule.factor(1) * unit == pytest.approx(target)
+    for _ in range(400):
+        schedule.observe(distillation_share=units[-1] * schedule.factor(0))
+    assert schedule.factor(1) * units[-1] == pytest.approx(target, rel=1e-3)
+
+
+def test_a_share_keeps_to_its_bounds_and_takes_no_note_of_what_was_not_measured():
+    schedule = Share(target=1.0, decay=0.0, minimum=0.5, maximum=2.0)
+    for nothing in (None, 0.0):
+        schedule.observe(0.4, nothing)
+        assert schedule.factor(0) == 1.0
+    schedule.observe(distillation_share=100.0)
+    assert schedule.factor(0) == 0.5
+    schedule.observe(distillation_share=1e-6)
+    assert schedule.factor(0) == 2.0
+
+
+def test_all_schedules_of_a_method_continue_from_their_state_and_from_one_without_the_policys():
+    def made():
+        return Schedules(coefficient=Share(target=0.3), beta=Feedback())
+
+    first, second, third = made(), made(), made()
+    first.observe(0.7, 0.05)
+    second.load_state(first.state())
+    assert second.coefficient.factor(1) == first.coefficient.factor(1) != 1.0
+    assert second.beta.factor(1) == first.beta.factor(1) != 1.0
+    old = {name: state for name, state in first.state().items() if name != "policy"}
+    third.load_state(old)
+    assert third.state() == first.state()

@@ -64,7 +64,9 @@ def student_scores(
     parameter a gradient of 0. So a rank that has nothing to learn from takes part in what the ranks do together.
     """
     divergence = objective.divergence
-    full = divergence if isinstance(divergence, FullVocabularyDivergence) and teacher is not None else None
+    full = None
+    if isinstance(divergence, FullVocabularyDivergence) and teacher is not None:
+        full = divergence.under(objective.gate)
     if len(batch) == 0:
         nobody = TokenRows.nobody(batch.ids.device)
         if teacher is not None:

@@ -17,7 +17,7 @@ from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.supervision import Supervision
 from sdar.objective.estimator import AdvantageEstimator, GroupAdvantage
 from sdar.objective.objective import ObjectiveConfig
-from sdar.objective.schedule import Constant, Feedback, Schedules
+from sdar.objective.schedule import Constant, Feedback, Schedules, Share
 from sdar.objective.shaping import Shaping
 from sdar.rollout.settings import RolloutSettings
 from sdar.teacher.base import Teacher
@@ -96,7 +96,23 @@ class Method:
                 "algorithm.objective.policy_coefficient=0 learns from none; set algorithm.shaping=null, or a "
                 "policy_coefficient above 0"
             )
-        for name, scheduled in (("coefficient", schedules.coefficient), ("beta", schedules.beta)):
+        for name in ("beta", "policy"):
+            if isinstance(getattr(schedules, name), Share):
+                raise UserError(
+                    f"schedule.{name} must be another schedule than Share, which sets the distillation coefficient to "
+                    "a share of the policy gradient; use it for schedule.coefficient"
+                )
+        if isinstance(schedules.coefficient, Share) and self.objective.policy_coefficient == 0:
+            raise UserError(
+                "schedule.coefficient=Share is a share of the policy gradient, but "
+                "algorithm.objective.policy_coefficient=0 has none; set another schedule, or a policy_coefficient "
+                "above 0"
+            )
+        for name, scheduled in (
+            ("coefficient", schedules.coefficient),
+            ("beta", schedules.beta),
+            ("policy", schedules.policy),
+        ):
             if isinstance(scheduled, Feedback) and not gate.reads_gap:
                 raise UserError(
                     f"schedule.{name} follows the gate's activity, but gate={gate.name} ignores the teacher; set "
@@ -134,15 +150,21 @@ class Method:
         """The advantage with the group statistics of the aggregation."""
         return self.advantage.over_turn_rows() if self.aggregation.is_reference_code else self.advantage
 
-    def at(self, coefficient_factor: float, beta_factor: float) -> Method:
-        """The method of an iteration whose schedules multiply lambda, the shaping's weight and beta; factors >= 0."""
+    def at(self, coefficient_factor: float, beta_factor: float, policy_factor: float = 1.0) -> Method:
+        """The method of an iteration: factors >= 0 of lambda and the shaping's weight, of beta, of the policy term."""
         # Not through the constructor: a schedule may take out the last term.
         found = copy.copy(self)
         shaping = self.shaping and self.shaping.scaled(coefficient_factor)
-        object.__setattr__(found, "objective", self.objective.scheduled(coefficient_factor, beta_factor))
+        object.__setattr__(found, "objective", self.objective.scheduled(coefficient_factor, beta_factor, policy_factor))
         object.__setattr__(found, "shaping", None if shaping is None or shaping.weight == 0 else shaping)
         if self.supervision is not None and self.supervision.coefficient == 0:
             object.__setattr__(found, "supervision", None)
+        return found
+
+    def under(self, objective: ObjectiveConfig) -> Method:
+        """The method of an optimizer step with that objective."""
+        found = copy.copy(self)
+        object.__setattr__(found, "objective", objective)
         return found
 
     def check(
@@ -174,6 +196,7 @@ class Method:
                 "coefficient above 0"
             )
         self._check_teacher(teacher, sharded=sharded)
+        self._check_measured(optimizer, sharded=sharded)
         self.check_prompts(teacher)
         self._check_rollout(rollout, optimizer)
         self._check_shares(rollout, optimizer, processes)
@@ -191,6 +214,24 @@ class Method:
             check_needs(self.objective.divergence, weights.source, keep_hidden=weights.keep_hidden)
             if sharded:
                 check_sharding(self.objective.divergence, weights.source)
+
+    def _check_measured(self, optimizer: OptimizerSettings, *, sharded: bool) -> None:
+        every = optimizer.measure_terms_every_n_iterations
+        if every > 0 and sharded:
+            raise UserError(
+                f"optimizer.measure_terms_every_n_iterations={every} takes whole gradients, but trainer.strategy "
+                "shards them; set it to 0, or trainer=ddp"
+            )
+        if every == 0 and isinstance(self.schedules.coefficient, Share):
+            raise UserError(
+                "schedule.coefficient=Share follows the measured gradients, but "
+                "optimizer.measure_terms_every_n_iterations=0 measures none; set it to 1 or more"
+            )
+        if every > 0 and self.aggregation.is_reference_code:
+            # Its micro-batches have divisors of their own, so that the terms' shares would not add up to the step's.
+            raise UserError(
+                f"optimizer.measure_terms_every_n_iterations={every} needs loss_aggregation=token_mean; set it to 0"
+            )
 
     def check_prompts(self, teacher: Teacher | None) -> None:
         """UserError where the prompts are to hold a teacher's text that is not there before the episode."""

@@ -187,6 +187,8 @@ def add_update(sums: MetricSums, reports: Sequence[StepReport]) -> None:
             continue
         sums.maximum("train/learning_rate", report.learning_rate)
         sums.mean("train/grad_norm", report.grad_norm, 1)
+        for name, value in report.terms.items():
+            sums.maximum(name, value)
         for total, count in report.supervised:
             sums.mean("loss/supervised", total, count)
         for part in report.sums:

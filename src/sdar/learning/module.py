@@ -240,7 +240,8 @@ class SDARModule(LightningModule):
         self.model.train(False)
         started = time.perf_counter()
         schedules = self.schedules
-        method = self.method.at(schedules.coefficient.factor(iteration.index), schedules.beta.factor(iteration.index))
+        parts = (schedules.coefficient, schedules.beta, schedules.policy)
+        method = self.method.at(*(part.factor(iteration.index) for part in parts))
         ranks = Ranks.of(self)
         prepared, contexts = self._prepare(iteration.episodes, method, ranks)
         sums = MetricSums()
@@ -312,8 +313,9 @@ class SDARModule(LightningModule):
 
     def _finish(self, metrics: dict[str, float]) -> None:
         """Let schedules and teacher follow the iteration; the metrics are those of all ranks."""
-        if (activity := metrics.get("curriculum/strongly_gated_fraction")) is not None:
-            self.schedules.observe(activity)
+        activity = metrics.get("curriculum/strongly_gated_fraction")
+        share = metrics.get("objective/distillation_share")
+        self.schedules.observe(gate_activity=activity, distillation_share=share)
         if self._teacher_model is not None:
             self._teacher_model.follow()
 

@@ -36,6 +36,8 @@ class OptimizerSettings:
                            instead of ``episodes_per_step``; None: steps are counted in episodes
     ``max_tokens_per_micro_batch``  padded tokens; a longer row is a micro-batch by itself. With
                            ``loss_aggregation=reference_code`` it bounds the teacher's scoring alone
+    ``measure_terms_every_n_iterations``  >= 0; every so many iterations the first optimizer step also measures the
+                           gradient of each term by itself, which costs a backward pass per term; 0: never
     """
 
     learning_rate: Rate = 1e-6
@@ -48,6 +50,7 @@ class OptimizerSettings:
     episodes_per_step: AtLeastOne | None = None
     rows_per_step: AtLeastOne | None = None
     max_tokens_per_micro_batch: AtLeastOne = 16384
+    measure_terms_every_n_iterations: Count = 0
 
     def __post_init__(self) -> None:
         """Refuse steps that are counted twice."""

@@ -28,8 +28,11 @@ from sdar.learning.prepare import Prepared
 from sdar.learning.ranks import Ranks
 from sdar.learning.step_plan import OptimizerStep
 from sdar.learning.supervision import supervised_sum
+from sdar.learning.term_gradients import TermGradients
 from sdar.objective.chunked_head import TeacherStates
+from sdar.objective.gate import Gate
 from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
+from sdar.objective.tokens import DistillationTokens
 from sdar.policy.dropout import keyed_draws
 from sdar.policy.sharding import whole
 from sdar.policy.trainable import WeightProbe, trainable
@@ -60,6 +63,7 @@ class StepReport:
     ``grad_norm``      Euclidean norm of the gradient before it was clipped; the same on all ranks
     ``learning_rate``  that the step was taken with
     ``skipped``        on all ranks, because loss or gradient was not finite
+    ``terms``          what :class:`TermGradients` measured, over all ranks; empty where it was not asked to
     """
 
     sums: list[dict[str, float]] = field(default_factory=list)
@@ -68,6 +72,7 @@ class StepReport:
     grad_norm: float = 0.0
     learning_rate: float = 0.0
     skipped: bool = False
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 class UpdateLoop:
@@ -117,14 +122,25 @@ class UpdateLoop:
         if not has_terms and not any(supervised):
             return []  # a schedule has taken out the only term
         divisors = self._divisors(prepared, objective)
+        objectives = self._objectives(prepared, objective)
         parts = self._micro_batches(prepared.steps)
         reports = []
         for number, counts in enumerate(divisors):
             if (has_terms and any(counts.values())) or supervised[number]:
                 # Supervised rows leave it to the step's own to bring the ranks together, also where there are none.
                 own = (parts[number] if has_terms else []) or [[]]
-                reports.append(self._step(prepared, method, number, own, counts))
+                of_step = method.under(objectives[number])
+                reports.append(self._step(prepared, of_step, number, own, counts))
         return reports
+
+    def _objectives(self, prepared: Prepared, objective: ObjectiveConfig) -> list[ObjectiveConfig]:
+        """The objective of each step: a gate may be centred on all ranks' tokens of the step, scored by theta_old."""
+        gate, batch = objective.gate, prepared.batch
+        if not gate.centres_on_step or objective.distillation_coefficient == 0:
+            return [objective] * len(prepared.steps)
+        own = torch.tensor([_gate_sum(batch.select(step.rows), gate) for step in prepared.steps], dtype=torch.float64)
+        sums = self.ranks.reduce(own.reshape(-1, 2), "sum").tolist()
+        return [objective.under(gate.centred_on(total, int(count))) for total, count in sums]
 
     def _divisors(self, prepared: Prepared, objective: ObjectiveConfig) -> list[dict[str, float]]:
         """What each term is divided by in each step, over all ranks."""
@@ -163,6 +179,7 @@ class UpdateLoop:
         objective = method.objective
         torch.clear_autocast_cache()
         loss = self._supervised_loss(prepared, number, report)
+        measured = TermGradients(self.model.parameters()) if self._measures(number) else None
         for i, rows in enumerate(micro_batches):
             batch = prepared.batch.select(rows)
             divisors = _own_divisors(batch, method, self.settings) if method.aggregation.is_reference_code else counts
@@ -179,13 +196,21 @@ class UpdateLoop:
             has_terms = any(objective.coefficients().values())
             share = total_loss(losses, divisors, objective) if has_terms else scores.log_probs.sum()
             loss += share.detach()
+            if measured is not None and has_terms:
+                measured.add(losses, divisors, objective)
             self.ranks.backward(self.module, share, synchronize=i + 1 == len(micro_batches))
             figures = torch.stack([value.float() for value in losses.diagnostics.values()]).tolist()
             report.sums.append(dict(zip(losses.diagnostics, figures, strict=True)))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.max_grad_norm or math.inf)
         report.loss, report.grad_norm = float(loss), float(whole(norm))
+        if measured is not None:
+            report.terms = measured.figures(self.ranks)
         self._move(report, number, len(prepared.steps))
         return report
+
+    def _measures(self, number: int) -> bool:
+        every = self.settings.measure_terms_every_n_iterations
+        return every > 0 and number == 0 and self.module.current_epoch % every == 0
 
     def _move(self, report: StepReport, number: int, steps: int) -> None:
         """Step optimizer and schedule where loss and gradient are finite on all ranks; otherwise skip the step."""
@@ -194,7 +219,7 @@ class UpdateLoop:
         total = self.ranks.reduce_number(report.loss, "sum")
         if not self._usable(total, report.grad_norm):
             optimizer.zero_grad()
-            report.sums, report.supervised, report.skipped = [], [], True
+            report.sums, report.supervised, report.terms, report.skipped = [], [], {}, True
             self._skip(f"iteration {self.module.current_epoch}, optimizer step {number + 1} of {steps}", total, report)
             return
         self.bad_steps.in_a_row = 0
@@ -279,6 +304,20 @@ class UpdateLoop:
             hidden = torch.cat([kept.states[row] for row in rows]).to(self.module.device)
             states = TeacherStates(hidden, kept.head)
         return UpdateTeacher(kept.rows.select(rows).to(self.module.device), self.teacher, states)
+
+
+def _gate_sum(batch: TokenBatch, gate: Gate) -> tuple[float, int]:
+    """Sum of the gates of the rows' tokens, and their number."""
+    assert batch.old_log_probs is not None
+    assert batch.teacher_log_probs is not None
+    mask = batch.response_mask
+    tokens = DistillationTokens(
+        student=batch.old_log_probs[mask],
+        teacher=batch.teacher_log_probs[mask],
+        advantage=batch.advantage[mask],
+        turn=batch.turn_index[mask],
+    )
+    return float(gate.value(tokens).double().sum()), int(mask.sum())
 
 
 def _own_divisors(batch: TokenBatch, method: Method, settings: OptimizerSettings) -> dict[str, float]:

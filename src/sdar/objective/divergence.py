@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sdar.config.fields import settings
+from sdar.objective.gate import Gate
 from sdar.objective.policy_gradient import LOG_RATIO_LIMIT
 from sdar.objective.tokens import DistillationTokens, bounded_log_probs
 
@@ -26,6 +27,11 @@ class Divergence(ABC):
     """What it is called in ``configs/divergence``."""
     full_vocabulary: ClassVar[bool] = False
     """Whether whole distributions are compared, so that the teacher's logits must exist during the update."""
+    applies_gate: ClassVar[bool] = False
+    """Whether the gate is part of it, and its loss is not multiplied by the gate of the sampled token."""
+
+    def check_gate(self, gate: Gate) -> None:  # noqa: B027
+        """UserError for a gate that this form cannot be used with."""
 
     @abstractmethod
     def token_loss(self, tokens: DistillationTokens) -> Tensor:
@@ -38,13 +44,25 @@ class Sampled(Divergence):
 
     Its gradient is -grad log pi, whatever the teacher says: a likelihood of the student's own tokens. The teacher
     acts through the gate alone, so with a gate that is constant there is no distillation.
+
+    ``importance_weighted``  the gradient times r = pi / pi_old, which from the second optimizer step on keeps its mean
+                             for samples of the old policy; the paper has no such factor. In the first step r is 1
     """
 
+    importance_weighted: bool = False
     name: ClassVar[str] = "sampled"
 
     def token_loss(self, tokens: DistillationTokens) -> Tensor:
-        """Finite for every finite student, and for a teacher that rules the token out (-inf)."""
-        return bounded_log_probs(tokens.teacher.detach()) - bounded_log_probs(tokens.student)
+        """Finite for every finite student, and for a teacher that rules the token out (-inf).
+
+        ValueError without old log-probs, if they are needed.
+        """
+        student = bounded_log_probs(tokens.student)
+        loss = bounded_log_probs(tokens.teacher.detach()) - student
+        if not self.importance_weighted:
+            return loss
+        ratio = _ratio(tokens, "divergence.importance_weighted=true")
+        return loss.detach() + (ratio.detach() - ratio)
 
 
 @settings(frozen=True)
@@ -61,11 +79,7 @@ class SampledReverseKL(Divergence):
 
     def token_loss(self, tokens: DistillationTokens) -> Tensor:
         """Its value is a one-sample estimate of the reverse KL in nats. ValueError without old log-probs."""
-        if tokens.old is None:
-            raise ValueError("sampled_rkl weighs tokens by pi / pi_old and needs the old log-probs")
-        log_ratio = bounded_log_probs(tokens.student) - bounded_log_probs(tokens.old.detach())
-        ratio = log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
-        return -tokens.gap * ratio
+        return -tokens.gap * _ratio(tokens, self.name)
 
 
 @settings(frozen=True)
@@ -90,3 +104,11 @@ class ImportanceWeightedK3(Divergence):
         k3 = torch.exp((-log_ratio).clamp(max=20.0)) - 1.0 + log_ratio
         rho = torch.exp((student - bounded_log_probs(tokens.old.detach())).clamp(max=10.0))
         return rho * k3
+
+
+def _ratio(tokens: DistillationTokens, what: str) -> Tensor:
+    """The ratio pi / pi_old of each token, with gradient. ValueError without old log-probs."""
+    if tokens.old is None:
+        raise ValueError(f"{what} weighs tokens by pi / pi_old and needs the old log-probs")
+    log_ratio = bounded_log_probs(tokens.student) - bounded_log_probs(tokens.old.detach())
+    return log_ratio.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()

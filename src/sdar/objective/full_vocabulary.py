@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -20,7 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sdar.config.fields import AtLeastOne, settings
+from sdar.errors import UserError
 from sdar.objective.divergence import Divergence
+from sdar.objective.gate import GapGate, Gate
 from sdar.objective.tokens import LOG_PROB_FLOOR, DistillationTokens
 
 LogProbs = Float[Tensor, "*N V"]
@@ -72,6 +75,10 @@ class FullVocabularyDivergence(Divergence):
 
     top_k: AtLeastOne | None = None
     full_vocabulary: ClassVar[bool] = True
+
+    def under(self, gate: Gate) -> FullVocabularyDivergence:  # noqa: ARG002
+        """The form to be measured in an update with this gate; itself, unless the gate is part of it."""
+        return self
 
     def between(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Divergence [N] of bounded log-probs [N, V]; the gradient flows through ``student`` alone."""
@@ -148,6 +155,61 @@ class JensenShannon(FullVocabularyDivergence):
         """Closed form: p (log p - log m) / 2."""
         ratio = torch.logaddexp(student, teacher).sub_(math.log(2.0)).neg_().add_(student)
         return ratio.mul_(student.exp()).mul_(0.5)
+
+
+@settings(frozen=True)
+class GatedExpected(FullVocabularyDivergence):
+    """The expectation of the gated surrogate over the student's whole distribution: SDAR without sampling noise.
+
+    With p the student, q the teacher, Delta_v = log q_v - log p_v and g the gate, the loss of a token is
+    sum_v p_v (g(0) - g(Delta_v)), and the gradient sum_v (g(0) - g(Delta_v)) grad p_v, the gate detached. That is the
+    mean of the sampled surrogate's gradient over tokens drawn from p (constants drop out of it). For a sigmoid gate
+    of slope beta it is bounded by 1/2, tends to beta / 4 times the gradient of KL(student || teacher) as beta goes to
+    0, and to that of minus the probability that the student gives to endorsed tokens as beta goes to infinity.
+
+    At the present student, so there is no ratio to the old policy, however stale the samples are.
+    """
+
+    name: ClassVar[str] = "gated_expected"
+    applies_gate: ClassVar[bool] = True
+
+    def check_gate(self, gate: Gate) -> None:
+        """Of the gap alone: the expectation of a gate that does not read it has no gradient."""
+        if not gate.reads_gap or gate.needs_entropy or gate.centres_on_step:
+            raise UserError(
+                f"divergence={self.name} takes the gate's mean over the vocabulary and needs a gate of the gap alone, "
+                f"got gate={gate.name}; set gate=gap (a constant taken from the gate makes no difference here)"
+            )
+
+    def under(self, gate: Gate) -> FullVocabularyDivergence:
+        """With that gate."""
+        return _ExpectedGate(self.top_k, gate=gate)
+
+    def measure(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """With the paper's gate; an update measures :meth:`under` its own."""
+        return self.under(GapGate()).measure(student, teacher)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ExpectedGate(FullVocabularyDivergence):
+    """:class:`GatedExpected` with its gate."""
+
+    gate: Gate
+    name: ClassVar[str] = "gated_expected"
+    applies_gate: ClassVar[bool] = True
+
+    def measure(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return (student.exp() * self._cost(student, teacher)).sum(-1)
+
+    def measure_slope(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return self._cost(student, teacher).mul_(student.exp())
+
+    def _cost(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """g(0) - g of every token, detached, in the dtype of the log-probs."""
+        gates = self.gate.value(DistillationTokens(student=student.detach(), teacher=teacher))
+        nothing = student.new_zeros(1)
+        neutral = self.gate.value(DistillationTokens(student=nothing, teacher=nothing))
+        return (neutral - gates).to(student.dtype)
 
 
 def _derivative(function: Callable[[Tensor, Tensor], Tensor], student: Tensor, teacher: Tensor) -> Tensor:

@@ -4,13 +4,17 @@ Source: arXiv 2605.15155, sections 2.2-2.3. The gap is measured on the sampled t
 estimate of the reverse KL divergence. Gates are float32 and carry no gradient: with a gate that is not detached, the
 term's gradient could change its sign where the teacher disagrees (Proposition 5).
 
+On policy E[grad log pi] = 0, so a constant taken from every gate leaves the expected gradient of the sampled surrogate
+as it is: what is constant in a gate only adds noise, and where samples are stale it sharpens the policy towards them.
+:class:`CentredGate` is the paper's gate without that constant.
+
 A gate is a class with settings. Another one is a subclass of :class:`Gate` and a file in ``configs/gate``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -41,7 +45,16 @@ class Gate(ABC):
 
     @abstractmethod
     def value(self, tokens: DistillationTokens) -> Tensor:
-        """Gate of each token in [0, 1], detached float32, of the shape of ``tokens.gap``."""
+        """Gate of each token in [0, 1] ([-1, 1] where it is centred), detached float32, of the shape of the gap."""
+
+    @property
+    def centres_on_step(self) -> bool:
+        """Whether :meth:`centred_on` has to be told of every optimizer step."""
+        return False
+
+    def centred_on(self, total: float, count: int) -> Gate:  # noqa: ARG002
+        """The gate of an optimizer step of ``count`` tokens, over all ranks, whose gates add up to ``total``."""
+        return self
 
     def scaled(self, factor: float) -> Self:
         """The gate with its slope multiplied by ``factor`` >= 0; itself where it has no slope, or the factor is 1."""
@@ -68,6 +81,38 @@ class GapGate(_Sloped):
     def value(self, tokens: DistillationTokens) -> Tensor:
         """Non-decreasing in the gap, 0.5 where the gap is 0."""
         return torch.sigmoid(self.beta * tokens.gap)
+
+
+@settings(frozen=True)
+class CentredGate(_Sloped):
+    """sigmoid(beta * gap) minus a constant: endorsed tokens become likelier, rejected ones less likely.
+
+    On policy the expected gradient is that of :class:`GapGate`, with less variance where most gaps are small, as they
+    are between a student and itself. (Where a teacher rejects nearly everything, gates near 0 have little to take off.)
+
+    ``beta``      in 1/nats
+    ``baseline``  neutral: the constant is 1/2, the gate of a gap of 0; step_mean: the mean gate of the other tokens of
+                  the optimizer step (leave-one-out), so that what it endorses more than the rest is raised
+    """
+
+    threshold: Fraction = 0.0
+    baseline: Literal["neutral", "step_mean"] = "neutral"
+    name: ClassVar[str] = "centred"
+
+    def value(self, tokens: DistillationTokens) -> Tensor:
+        """In [-1/2, 1/2], non-decreasing in the gap, 0 where the gap is 0."""
+        return torch.sigmoid(self.beta * tokens.gap) - 0.5
+
+    @property
+    def centres_on_step(self) -> bool:
+        """Whether the baseline is the step's."""
+        return self.baseline == "step_mean"
+
+    def centred_on(self, total: float, count: int) -> Gate:
+        """In [-1, 1]; the gates of the step add up to 0. A step of one token has no others: its gate is 0."""
+        if not self.centres_on_step:
+            return self
+        return _CentredOnStep(self.threshold, gate=self, mean=total / max(count, 1), count=max(count, 2))
 
 
 @settings(frozen=True)
@@ -128,6 +173,20 @@ class NoGate(Gate):
     def value(self, tokens: DistillationTokens) -> Tensor:
         """1 everywhere."""
         return torch.ones_like(tokens.gap, dtype=torch.float32, requires_grad=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _CentredOnStep(Gate):
+    """What :meth:`CentredGate.centred_on` gives: g_i minus the mean of the others is n / (n - 1) times (g_i - mean)."""
+
+    gate: CentredGate
+    mean: float
+    count: int
+    name: ClassVar[str] = "centred"
+
+    def value(self, tokens: DistillationTokens) -> Tensor:
+        """Of each token, minus the others' mean."""
+        return (self.gate.value(tokens) - self.mean) * (self.count / (self.count - 1))
 
 
 def scaled_entropy(entropy: Tensor | None, max_entropy: float, scale: EntropyScale) -> Tensor:

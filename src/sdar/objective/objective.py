@@ -96,6 +96,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
+        self.divergence.check_gate(self.gate)
         if self.reward_kl_coefficient != 0 and self.policy_coefficient == 0:
             raise UserError(
                 f"algorithm.objective.kl_kind={self.kl_kind} charges rewards, but policy_coefficient=0 learns from "
@@ -116,12 +117,19 @@ class ObjectiveConfig:
         """Units of reward per nat of KL that rewards are charged; 0: the KL is a loss term, or left out."""
         return self.kl_coefficient if self.kl_kind == IN_REWARD else 0.0
 
-    def scheduled(self, coefficient_factor: float, beta_factor: float) -> ObjectiveConfig:
-        """The objective of an iteration whose schedules multiply distillation coefficient and beta; factors >= 0."""
+    def scheduled(self, coefficient_factor: float, beta_factor: float, policy_factor: float = 1.0) -> ObjectiveConfig:
+        """The objective of an iteration: factors >= 0 of the distillation coefficient, of beta, of the policy term."""
         # Not through the constructor, which refuses an objective without terms: a schedule may take out the last one.
         found = copy.copy(self)
         object.__setattr__(found, "distillation_coefficient", self.distillation_coefficient * coefficient_factor)
+        object.__setattr__(found, "policy_coefficient", self.policy_coefficient * policy_factor)
         object.__setattr__(found, "gate", self.gate.scaled(beta_factor))
+        return found
+
+    def under(self, gate: Gate) -> ObjectiveConfig:
+        """The objective of an optimizer step, with the gate of that step."""
+        found = copy.copy(self)
+        object.__setattr__(found, "gate", gate)
         return found
 
     @property
@@ -273,7 +281,9 @@ def _distillation(scores: TokenScores, batch: Tokens, config: ObjectiveConfig) -
         turn=batch.turn_index,
     )
     gate = config.gate.value(tokens)
-    loss = gate * config.divergence.token_loss(tokens)
+    loss = config.divergence.token_loss(tokens)
+    if not config.divergence.applies_gate:
+        loss = gate * loss
     return loss, {"objective/gate_mean": gate, "objective/gap_mean": tokens.gap}
 
 

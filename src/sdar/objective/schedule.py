@@ -9,8 +9,11 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import field
+from typing import Annotated
 
-from sdar.config.fields import AtLeastOne, BelowOne, Count, Fraction, NotNegative, settings
+from annotated_types import Gt, Le
+
+from sdar.config.fields import AtLeastOne, BelowOne, Count, Fraction, NotNegative, Positive, settings
 from sdar.errors import UserError
 
 
@@ -21,8 +24,16 @@ class Schedule(ABC):
     def factor(self, iteration: int) -> float:
         """The factor of this iteration, counted from 0."""
 
-    def observe(self, gate_activity: float) -> None:  # noqa: B027
-        """Take note of the share of strongly gated tokens of an iteration, in [0, 1]; called once, at its end."""
+    def observe(  # noqa: B027
+        self, gate_activity: float | None = None, distillation_share: float | None = None
+    ) -> None:
+        """Take note of an iteration; called once, at its end. None: it was not measured.
+
+        Args:
+            gate_activity: share of strongly gated tokens, in [0, 1].
+            distillation_share: norm of the distillation's gradient, its coefficient included, over that of the policy
+                gradient; at least 0.
+        """
 
     def state(self) -> dict[str, float]:
         """What :meth:`observe` has changed, for the checkpoint; empty for schedules of the iteration alone."""
@@ -80,6 +91,19 @@ class Cosine(Ramp):
 
 
 @settings(frozen=True)
+class Step(Schedule):
+    """``before`` up to iteration ``at``, ``after`` from it on. ``before``, ``after`` >= 0; ``at`` >= 1."""
+
+    at: AtLeastOne
+    before: NotNegative = 0.0
+    after: NotNegative = 1.0
+
+    def factor(self, iteration: int) -> float:
+        """One of the two, exactly."""
+        return self.before if iteration < self.at else self.after
+
+
+@settings(frozen=True)
 class WarmDown(Schedule):
     """1 up to iteration ``hold``, then in a straight line to 0, which it is at iteration ``zero_at`` and ever after.
 
@@ -131,8 +155,10 @@ class Feedback(Schedule):
         wanted = 1.0 if self.average is None else 1.0 + self.gain * (self.average - self.target)
         return min(max(wanted, self.minimum), self.maximum)
 
-    def observe(self, gate_activity: float) -> None:
+    def observe(self, gate_activity: float | None = None, distillation_share: float | None = None) -> None:  # noqa: ARG002
         """Move the average; the first observation is the average."""
+        if gate_activity is None:
+            return
         if self.average is None:
             self.average = gate_activity
         else:
@@ -147,30 +173,82 @@ class Feedback(Schedule):
         self.average = state.get("average")
 
 
+@settings
+class Share(Schedule):
+    """Whatever factor makes the distillation's gradient ``target`` times as long as the policy gradient.
+
+    So its strength no longer depends on the model, the environment or how rare rewards are. The factor is ``target``
+    over the geometric moving average of the measured share per unit of factor; it needs
+    ``optimizer.measure_terms_every_n_iterations``. Until the first measurement it is 1 (within the bounds).
+
+    ``target``              > 0, at most 1000
+    ``decay``               in [0, 1): weight of the past in the average; 0: the last measurement alone
+    ``minimum``, ``maximum``  bounds of the factor, 0 < minimum <= maximum
+    """
+
+    target: Annotated[float, Gt(0), Le(1000)] = 0.3
+    decay: BelowOne = 0.8
+    minimum: Positive = 0.001
+    maximum: Positive = 1000.0
+    log_unit_share: float | None = field(default=None, init=False)
+    """The moving average of log(share / factor); None before the first measurement."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        if self.minimum > self.maximum:
+            raise UserError(f"Share.minimum must be <= maximum={self.maximum}, got {self.minimum}")
+
+    def factor(self, iteration: int) -> float:  # noqa: ARG002
+        """The factor that the measurements so far call for."""
+        wanted = 1.0 if self.log_unit_share is None else math.exp(math.log(self.target) - self.log_unit_share)
+        return min(max(wanted, self.minimum), self.maximum)
+
+    def observe(self, gate_activity: float | None = None, distillation_share: float | None = None) -> None:  # noqa: ARG002
+        """Move the average. A share of 0 has no logarithm and is no measurement: nothing was distilled."""
+        if distillation_share is None or distillation_share == 0:
+            return
+        seen = math.log(distillation_share) - math.log(self.factor(0))
+        past = seen if self.log_unit_share is None else self.log_unit_share
+        self.log_unit_share = self.decay * past + (1.0 - self.decay) * seen
+
+    def state(self) -> dict[str, float]:
+        """The average, once there is one."""
+        return {} if self.log_unit_share is None else {"log_unit_share": self.log_unit_share}
+
+    def load_state(self, state: dict[str, float]) -> None:
+        """Continue from a saved average."""
+        self.log_unit_share = state.get("log_unit_share")
+
+
 @settings(frozen=True)
 class Schedules:
     """What is scheduled: group ``schedule``.
 
     ``coefficient``  of the distillation coefficient (lambda)
     ``beta``         of the gate's slope; of no effect on a gate without one
+    ``policy``       of the policy term's coefficient
     """
 
     coefficient: Schedule = field(default_factory=Constant)
     beta: Schedule = field(default_factory=Constant)
+    policy: Schedule = field(default_factory=Constant)
 
-    def observe(self, gate_activity: float) -> None:
-        """Tell both of an iteration's share of strongly gated tokens, in [0, 1]."""
-        self.coefficient.observe(gate_activity)
-        self.beta.observe(gate_activity)
+    def observe(self, gate_activity: float | None, distillation_share: float | None) -> None:
+        """Tell all of an iteration; see :meth:`Schedule.observe`."""
+        for schedule in self._named().values():
+            schedule.observe(gate_activity, distillation_share)
 
     def state(self) -> dict[str, dict[str, float]]:
         """For the checkpoint."""
-        return {"coefficient": self.coefficient.state(), "beta": self.beta.state()}
+        return {name: schedule.state() for name, schedule in self._named().items()}
 
     def load_state(self, state: dict[str, dict[str, float]]) -> None:
         """Continue from what :meth:`state` gave."""
-        self.coefficient.load_state(state["coefficient"])
-        self.beta.load_state(state["beta"])
+        for name, schedule in self._named().items():
+            schedule.load_state(state.get(name, {}))
+
+    def _named(self) -> dict[str, Schedule]:
+        return {"coefficient": self.coefficient, "beta": self.beta, "policy": self.policy}
 
 
 def _between(start: float, end: float, share: float) -> float:
