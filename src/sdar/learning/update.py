@@ -138,7 +138,7 @@ class UpdateLoop:
         gate, batch = objective.gate, prepared.batch
         if not gate.centres_on_step or objective.distillation_coefficient == 0:
             return [objective] * len(prepared.steps)
-        own = torch.tensor([_gate_sum(batch.select(step.rows), gate) for step in prepared.steps], dtype=torch.float64)
+        own = torch.tensor([gate_sum(batch.select(step.rows), gate) for step in prepared.steps], dtype=torch.float64)
         sums = self.ranks.reduce(own.reshape(-1, 2), "sum").tolist()
         return [objective.under(gate.centred_on(total, int(count))) for total, count in sums]
 
@@ -306,7 +306,7 @@ class UpdateLoop:
         return UpdateTeacher(kept.rows.select(rows).to(self.module.device), self.teacher, states)
 
 
-def _gate_sum(batch: TokenBatch, gate: Gate) -> tuple[float, int]:
+def gate_sum(batch: TokenBatch, gate: Gate) -> tuple[float, int]:
     """Sum of the gates of the rows' tokens, and their number."""
     assert batch.old_log_probs is not None
     assert batch.teacher_log_probs is not None
