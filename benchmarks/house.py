@@ -25,7 +25,7 @@ ANSWERS = {
     "train.py trainer.max_epoch=3": ["train.py", "trainer.max_epoch=3"],
     **{
         f"sdar {name} --help": ["-m", "sdar", name, "--help"]
-        for name in ("train", "play", "compare", "export", "skills", "check", "search-server")
+        for name in ("train", "play", "compare", "episodes", "report", "export", "skills", "check", "search-server")
     },
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ SOURCE = Path(sdar.__file__).parent
 
 FLOORS = (
     ("commands", "__main__"),
-    ("compare", "warm_start"),
+    ("compare", "warm_start", "look"),
     ("run",),
     ("callbacks",),
     ("learning",),
@@ -32,6 +33,7 @@ FLOORS = (
 LOOSE = {"episode", "errors", "files", "processes", "randomness"}
 
 
+@cache
 def modules() -> dict[str, ast.Module]:
     """Dotted name below ``sdar`` -> its syntax tree."""
     files = [file for file in SOURCE.rglob("*.py") if "aliases" not in file.parts and file.parent != SOURCE / "configs"]
@@ -50,21 +52,21 @@ def imported(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name.removeprefix("sdar.") for alias in node.names if alias.name.startswith("sdar."))
 
 
-MODULES = modules()
-
-
 def target(name: str) -> str:
     """The module that a dotted name lies in."""
-    while name not in MODULES and "." in name:
+    while name not in modules() and "." in name:
         name = name.rpartition(".")[0]
     return name
 
 
-EDGES = {
-    name: sorted({target(other) for other in imported(tree)} - {name, "__version__"})
-    for name, tree in MODULES.items()
-    if name != "__init__"  # what it offers is imported when it is asked for
-}
+@cache
+def edges() -> dict[str, list[str]]:
+    """Module -> the modules that it imports."""
+    return {
+        name: sorted({target(other) for other in imported(tree)} - {name, "__version__"})
+        for name, tree in modules().items()
+        if name != "__init__"  # what it offers is imported when it is asked for
+    }
 
 
 def floor(name: str) -> int:
@@ -73,7 +75,7 @@ def floor(name: str) -> int:
 
 
 def test_every_module_has_its_floor() -> None:
-    rooms = {name.split(".")[0] for name in MODULES} - {"__init__"}
+    rooms = {name.split(".")[0] for name in modules()} - {"__init__"}
     assert rooms == {room for rooms in FLOORS for room in rooms}
 
 
@@ -83,7 +85,7 @@ def test_few_modules_are_loose() -> None:
 
 def test_no_import_runs_upwards() -> None:
     upwards = [
-        f"{name} imports {other}" for name, others in EDGES.items() for other in others if floor(other) < floor(name)
+        f"{name} imports {other}" for name, others in edges().items() for other in others if floor(other) < floor(name)
     ]
     assert upwards == []
 
@@ -91,7 +93,7 @@ def test_no_import_runs_upwards() -> None:
 def test_rooms_on_the_same_floor_form_no_circle() -> None:
     across = {
         (name.split(".")[0], other.split(".")[0])
-        for name, others in EDGES.items()
+        for name, others in edges().items()
         for other in others
         if name.split(".")[0] != other.split(".")[0]
     }
@@ -107,19 +109,19 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         if name in done:
             return
         path.append(name)
-        for other in EDGES.get(name, ()):
+        for other in edges().get(name, ()):
             visit(other)
         path.pop()
         done.add(name)
 
-    for name in EDGES:
+    for name in edges():
         visit(name)
 
 
 @pytest.mark.parametrize("room", ["environments", "skills"])
 def test_environments_and_skills_know_no_torch(room: str) -> None:
     """Workers of environments start quickly, and so does what looks at skills; dense retrieval needs an encoder."""
-    for name, tree in MODULES.items():
+    for name, tree in modules().items():
         if name.split(".")[0] == room and name != "environments.search_qa.dense":
             names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
             names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

@@ -26,6 +26,7 @@ _LONGEST = 499
 _LONG_WORD = re.compile(r"(\S{100})\S{100,}(\S{50})")
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+_NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
 
 P = ParamSpec("P")
 
@@ -69,6 +70,26 @@ class Stopped(BaseException):
         self.code = 128 + number
 
 
+INTERRUPTS = (KeyboardInterrupt, Stopped)
+"""What is no fault of somebody's code, though it may come out of it."""
+
+
+def told(error: BaseException) -> str:
+    """An error's type and text; the type alone where the text cannot be had."""
+    text = words_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def words_of(error: BaseException) -> str:
+    """An error's text; empty where its own ``__str__`` fails, whatever that raises."""
+    try:
+        return str(error)
+    except INTERRUPTS:
+        raise
+    except BaseException:
+        return ""
+
+
 def system_reason(error: BaseException) -> str | None:
     """What the operating system says behind an error that may be wrapped in others; None: it says nothing."""
     seen: BaseException | None = error
@@ -96,6 +117,9 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
             _tell(stopped, "")
             return stopped.code
         except OSError as error:
+            if error.errno in _NO_PATH and error.filename:
+                _tell(UserError(f"{error.filename} must be the name of a file ({error.strerror})"))
+                return USER_ERROR
             if error.errno not in _NO_ROOM:
                 raise
             where = error.filename or "a file"

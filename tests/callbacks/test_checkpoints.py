@@ -16,6 +16,7 @@ from sdar.evaluation.panel import make_panel
 from sdar.policy.checkpoint import finished_iterations
 from sdar.policy.checkpoint_file import read_checkpoint
 from sdar.rollout.collector import Collector
+from sdar.run.state import RunState
 from toys.training import LettersEnvironment, toy_datamodule, toy_module, toy_policy, toy_rollout, train
 
 
@@ -161,3 +162,27 @@ def test_a_value_counts_once_and_for_the_iteration_that_had_it(tmp_path: Path) -
     run(3, Once(), Checkpoints(tmp_path, best="given"))
     assert finished(tmp_path / "best.ckpt") == 1
     assert finished(tmp_path / "last.ckpt") == 3
+
+
+def test_a_value_that_was_looked_at_is_not_that_of_the_iteration_a_run_continues_from(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    def value(trainer: Any, module: Any) -> None:
+        trainer.callback_metrics["given"] = torch.tensor(0.5)
+
+    run(2, Act(0, value), RunState(first, {}, {}), Checkpoints(first, best="given"))
+    assert finished(first / "best.ckpt") == 1
+    (first / "best.ckpt").unlink()
+    run(3, RunState(second, {}, {}), Checkpoints(second, best="given"), ckpt_path=str(first / "last.ckpt"))
+    assert not (second / "best.ckpt").exists()
+
+
+def test_a_run_that_chooses_by_another_metric_does_not_compare_with_the_one_before(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    run(2, Report(0.9, 0.8), Checkpoints(first, best="given"))
+
+    def value(trainer: Any, module: Any) -> None:
+        trainer.callback_metrics["other"] = torch.tensor(0.1)
+
+    run(3, Act(2, value), Checkpoints(second, best="other"), ckpt_path=str(first / "last.ckpt"))
+    assert finished(second / "best.ckpt") == 3

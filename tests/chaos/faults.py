@@ -87,7 +87,7 @@ def leave() -> None:
 
 def small_files() -> None:
     """As ``ulimit -f`` has it: a checkpoint does not fit, logs do."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4_000_000, 4_000_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
 
 
 def send(number: int, rank: int | None = None) -> Strike:
@@ -136,7 +136,7 @@ class Fault:
     ``after``      done to the run folder after the run, and before it is continued
     ``settings``   of the run beside those of all
     ``codes``      exit codes, or minus the signal, of every rank; None: any
-    ``says``       part of the last sentence; "" for a run that ends well
+    ``says``       part of the last sentence, in which {1} is the process of rank 1; "" for a run that ends well
     ``told``       part of what is said on the way
     ``continued``  part of what the continued run says; None: there is nothing to continue
     ``seconds``    within which the run ends
@@ -265,17 +265,19 @@ FAULTS: Mapping[str, Fault] = {
         "a process of several is killed",
         "the others end and name it",
         (1, -signal.SIGKILL),
-        says="error: rank 1 (process ",
+        says="error: rank 1 (process {1} on ",
         strike=send(signal.SIGKILL, rank=1),
         settings=tuple(TWO),
+        told=") was killed; the run ended after iteration ",
         seconds=60,
     ),
     "a rank stops": Fault(
         "a process of several is stopped (SIGSTOP)",
         "the others end after `rank_timeout_minutes` and name it",
         (1, None),
-        says="error: rank 1 (process ",
+        says="error: rank 1 (process {1} on ",
         strike=send(signal.SIGSTOP, rank=1),
+        told="no sign of life for rank_timeout_minutes=0.1; the run ended after iteration ",
         settings=(*TWO, "rank_timeout_minutes=0.1"),
         seconds=60,
     ),

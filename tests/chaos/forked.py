@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ import sdar.environments.alfworld.environment
 import sdar.policy.lora
 import sdar.policy.tiny
 import sdar.run.session  # noqa: F401 - imported once, for all forks
-from sdar.commands.train import main
+from sdar.commands.train import cli, main
 from sdar.run.validate import compose
 
 compose()  # what is made for the first configuration is there for all
 
 Strike = Callable[[], None]
 """Installed in the forked process before its run begins."""
+ROOT = Path(__file__).resolve().parents[2]
 TIMINGS = ("time/", "throughput/")
 DEFECT = 99
 """Exit code of a run that ended by an exception of its own."""
@@ -45,6 +46,35 @@ def start(
     arguments: Sequence[str], log: Path, strike: Strike | None = None, rank: int = 0, ranks: int = 1, port: int = 0
 ) -> int:
     """Fork one process of a run; what it says goes to the log."""
+
+    def run() -> int:
+        if ranks > 1:
+            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": str(port)}
+            number = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
+            os.environ |= where | {name: str(value) for name, value in number.items()}
+        if strike is not None:
+            strike()
+        return main(list(arguments))
+
+    return fork(run, log)
+
+
+def start_program(arguments: Sequence[str], folder: Path, environ: Mapping[str, str], out: Path, err: Path) -> int:
+    """Fork ``python train.py ...`` as it is called in a folder; the processes that it starts are new ones."""
+
+    def run() -> int:
+        os.chdir(folder)
+        os.environ |= environ
+        sys.argv = [str(ROOT / "train.py"), *arguments]
+        sys.modules["__main__"].__spec__ = None  # as of a script: how it is started again
+        cli()
+        return 0
+
+    return fork(run, out, err)
+
+
+def fork(act: Callable[[], int], out: Path, err: Path | None = None) -> int:
+    """Fork a process in a group of its own that ends with the code of ``act``; what it says goes to files."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -52,18 +82,11 @@ def start(
     code = DEFECT
     try:
         os.setsid()
-        opened = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(opened, 1)
-        os.dup2(opened, 2)
+        for number, file in ((1, out), (2, err or out)):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
         sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if ranks > 1:
-            where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": str(port)}
-            number = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "GROUP_RANK": 0}
-            os.environ |= where | {name: str(value) for name, value in number.items()}
-        if strike is not None:
-            strike()
-        code = main(list(arguments))
+        code = act()
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else DEFECT
     except BaseException:

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 from faults import FAULTS, is_whole
 from forked import fork_run, free_port, scalars, start, wait
-from points import SMALL
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_told_in_one_sentence_and_the_run_goes_on_when_it_is_continued(name: str, tmp_path: Path) -> None:
+def test_a_fault_is_told_in_one_sentence_and_the_run_goes_on_when_it_is_continued(
+    name: str, small: list[str], tmp_path: Path
+) -> None:
     fault = FAULTS[name]
-    arguments, log, folder = [*SMALL, *fault.settings, f"logs_dir={tmp_path}"], tmp_path / "log", tmp_path / "run"
+    arguments, log, folder = [*small, *fault.settings, f"logs_dir={tmp_path}"], tmp_path / "log", tmp_path / "run"
     if fault.before is not None:
         fault.before(folder)
     began, port = time.monotonic(), free_port()
@@ -36,7 +37,7 @@ def test_a_fault_is_told_in_one_sentence_and_the_run_goes_on_when_it_is_continue
     assert "Traceback" not in said
     assert fault.told in said
     if fault.says:
-        assert fault.says in said.strip().splitlines()[-1], said
+        assert fault.says.format(*children) in said.strip().splitlines()[-1], said
     assert is_whole(folder)
     assert not [file for file in (folder / "checkpoints").iterdir() if file.suffix not in (".ckpt",)]
     if fault.after is not None:

@@ -7,27 +7,27 @@ from pathlib import Path
 
 import pytest
 from forked import fork_run, same, scalars, state
-from points import POINTS, RUNS, SMALL
+from points import POINTS, RUNS
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def whole(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of runs that were not killed."""
     folders = {name: tmp_path_factory.mktemp("whole") / "run" for name in RUNS}
     for name, folder in folders.items():
         log = folder.parent / "log"
-        assert fork_run([*SMALL, *RUNS[name], f"run_dir={folder}"], log) == [0], log.read_text()
+        assert fork_run([*small, *RUNS[name], f"run_dir={folder}"], log) == [0], log.read_text()
     return folders
 
 
 @pytest.mark.parametrize("point", POINTS)
 @pytest.mark.parametrize("name", RUNS)
 def test_a_killed_run_ends_with_the_figures_of_one_that_was_not(
-    name: str, point: str, whole: dict[str, Path], tmp_path: Path
+    name: str, point: str, small: list[str], whole: dict[str, Path], tmp_path: Path
 ) -> None:
-    arguments, log = [*SMALL, *RUNS[name], f"logs_dir={tmp_path}"], tmp_path / "log"
+    arguments, log = [*small, *RUNS[name], f"logs_dir={tmp_path}"], tmp_path / "log"
     assert fork_run([*arguments, f"run_dir={tmp_path}/killed"], log, POINTS[point]) == [-signal.SIGKILL], (
         log.read_text()
     )

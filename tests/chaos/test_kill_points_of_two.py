@@ -7,24 +7,24 @@ from pathlib import Path
 
 import pytest
 from forked import fork_run, same, scalars, state
-from points import POINTS, SMALL, TWO
+from points import POINTS, TWO
 
 pytestmark = [pytest.mark.chaos, pytest.mark.e2e]
 
 
 @pytest.fixture(scope="module")
-def whole_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_of_two(small: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     log = folder.parent / "log"
-    assert fork_run([*SMALL, *TWO, f"run_dir={folder}"], log, ranks=2) == [0, 0], log.read_text()
+    assert fork_run([*small, *TWO, f"run_dir={folder}"], log, ranks=2) == [0, 0], log.read_text()
     return folder
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_two_ranks_that_are_killed_end_with_the_figures_of_two_that_were_not(
-    point: str, whole_of_two: Path, tmp_path: Path
+    point: str, small: list[str], whole_of_two: Path, tmp_path: Path
 ) -> None:
-    arguments, log = [*SMALL, *TWO, f"logs_dir={tmp_path}"], tmp_path / "log"
+    arguments, log = [*small, *TWO, f"logs_dir={tmp_path}"], tmp_path / "log"
     killed = fork_run([*arguments, f"run_dir={tmp_path}/killed"], log, POINTS[point], ranks=2)
     assert -signal.SIGKILL in killed, log.read_text()
     rest = tmp_path / "rest"

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import sdar
-from sdar.commands import train
+from sdar.commands import export, play, train
 from sdar.commands.front import COMMANDS, main
+from sdar.compare import pool
 from sdar.config.command_line import parse_command_line
 from sdar.errors import UserError, command
 from sdar.run.validate import compose
 
+LONG = "n" * 300
 ALIASES = ("app", "play", "export", "skills", "compare", "commands.train", "config.method_table")
 
 
@@ -72,6 +75,27 @@ def test_a_command_ends_with_a_sentence_and_a_code(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
+    ("main", "arguments"),
+    [
+        (play.main, ["--policy", LONG]),
+        (play.main, ["--policy", f"{LONG}/checkpoints/last.ckpt"]),
+        (play.main, ["--config-dir", LONG]),
+        (export.main, [f"ckpt_path={LONG}", "out=x"]),
+        (pool.main, [LONG]),
+    ],
+    ids=str,
+)
+def test_a_name_that_no_file_can_have_is_told_in_one_sentence(
+    main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ")
+    assert told.count("\n") == 1
+    assert len(told) < 510
+
+
+@pytest.mark.parametrize(
     ("arguments", "instead"),
     [
         (["hydra.run.dir=x"], "run_dir=FOLDER"),
@@ -88,7 +112,10 @@ def test_a_command_ends_with_a_sentence_and_a_code(capsys: pytest.CaptureFixture
         (["--run"], "the default"),
         (["--multirun", "hydra/sweeper=other", "seed=1,2"], "seed=1,2,3"),
         (["--config-dir", "no/such/folder"], "no/such/folder"),
+        (["--config-dir", LONG], "--config-dir must be a folder"),
         (["--config-name", "nothing"], "nothing"),
+        (["--config-name", LONG], "--config-name must be the name of a file"),
+        (["--config-name", ""], "--config-name must be the name of a file"),
     ],
 )
 def test_what_of_hydra_does_not_work_here_is_told_with_what_does(
@@ -127,7 +154,10 @@ def test_options_are_understood_in_their_short_forms() -> None:
     assert (line.config_dir, line.config_name, line.multirun, line.overrides) == ("folder", "mine", True, ("seed=1,2",))
 
 
-SMALL = ("experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "trainer.max_epochs=1")
+SMALL = (
+    *("experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "trainer.max_epochs=1"),
+    *("evaluation.panel_size=2", "evaluation.baselines=false", "threads=1"),
+)
 
 
 @pytest.mark.e2e
@@ -136,8 +166,8 @@ def test_a_sweep_goes_through_hydras_launchers(
 ) -> None:
     """``--multirun`` and ``sdar compare`` share one mechanism: states, logs, progress."""
     monkeypatch.chdir(tmp_path)
-    sweep = ["--multirun", *SMALL, "evaluation.baselines=false", "seed=1,2", "hydra/launcher=basic"]
-    sweep += ["run_dir=runs/seed${seed}", "threads=1"]
+    sweep = ["--multirun", *SMALL, "seed=1,2", "hydra/launcher=basic"]
+    sweep += ["run_dir=runs/seed${seed}"]
     assert train.main(sweep) == 0
     shown = capsys.readouterr().out
     assert "2 runs to make, 1 at a time" in shown

@@ -5,12 +5,15 @@ import sys
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from sdar.commands.play import main, play
 from sdar.commands.players import PolicyPlayer, load_policy
 from sdar.config.compose import compose_config
 from sdar.environments.alfworld.environment import AlfworldEnvironment
+from sdar.output.terminal import wrapped
 from sdar.policy.checkpoint import CHECKPOINT_KEY, origin
 from sdar.rollout.collector import Collector, EpisodeRequest
 from sdar.rollout.settings import RolloutSettings, SamplingConfig
@@ -207,6 +210,33 @@ def test_a_run_without_an_environment_is_told_in_one_sentence(tmp_path, capsys, 
     assert main(["--policy", str(tmp_path / "checkpoints" / "last.ckpt"), "--data-dir", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: environment must be the settings of an environment, got ")
+
+
+@given(text=st.text("ab -\n", max_size=300), columns=st.integers(1, 40))
+def test_wrapped_lines_fit_and_keep_their_words(text, columns):
+    found = wrapped(text, columns)
+    assert found.split() == text.split()
+    for line in found.split("\n"):
+        assert len(line) <= columns or len(line.split()) <= 1
+
+
+def test_what_fits_is_not_touched():
+    text = "one  line\n\n  - another one\n" + "x" * 100
+    assert wrapped(text, 80) == text
+    assert wrapped("- " + "word " * 4 + "end", 16) == "- word word word\n  word end"
+    assert wrapped("  " + "word " * 4 + "end", 16) == "  word word word\n    word end"
+
+
+def test_words_are_whole_in_a_terminal_and_lines_elsewhere(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    arguments = [*SMALL, "--expert", "environment.prompt_style=full"]
+    assert main(arguments) == 0
+    piped = capsys.readouterr().out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, piped.splitlines())) > 80 >= max(map(len, shown.splitlines()))
+    assert shown.split() == piped.split()
 
 
 @pytest.mark.e2e

@@ -25,6 +25,8 @@ def inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("name=..", "name must be a folder's name below logs_dir"),
         ("name=../../out", "name must be a folder's name below logs_dir"),
         ("name=" + "n" * 300, "name must be a folder's name below logs_dir"),
+        ("logger.tensorboard.name=../../out", "logger.tensorboard.name must be a folder's name below save_dir"),
+        ("logger.tensorboard.version=/out", "logger.tensorboard.version must be a folder's name below save_dir"),
         ("run_dir=", "run_dir must be a path, got ''"),
         ("logs_dir=''", "logs_dir must be a path, got ''"),
         ("logs_dir=" + "n" * 300, "logs_dir must be a path whose parts have at most 255 bytes"),

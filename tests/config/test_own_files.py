@@ -11,6 +11,7 @@ import pytest
 from sdar.config.compose import compose_config
 from sdar.config.sources import groups
 from sdar.errors import UserError
+from sdar.run.validate import compose
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b, *b]\n"
 
@@ -54,6 +55,14 @@ def test_files_that_would_hang_the_composition_are_named(
     with pytest.raises(UserError) as caught:
         compose_config(["gate=none"], config_dir=own)
     assert str(caught.value).startswith(f"{file} {said}")
+
+
+def test_what_an_environment_of_ones_own_leaves_open_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "environment").mkdir()
+    (tmp_path / "environment" / "mine.yaml").write_text("_target_: mypkg.Mine\n")
+    with pytest.raises(UserError) as caught:
+        compose(["environment=mine"], config_dir=tmp_path)
+    assert str(caught.value) == "domain is not set: give it as domain=VALUE"
 
 
 def test_links_that_lead_in_a_circle_are_followed_once(tmp_path: Path) -> None:

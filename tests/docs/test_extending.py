@@ -101,6 +101,8 @@ def test_the_guide_followed_to_the_letter_trains(tmp_path: Path, installed: str)
             tmp_path,
             f"run_dir=run{number}",
             "trainer.max_epochs=1",
+            "environment.max_turns=2",
+            "evaluation.panel_size=2",
             "evaluation.baselines=false",
             path=installed,
         )

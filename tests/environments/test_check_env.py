@@ -112,6 +112,22 @@ def test_episodes_that_share_their_state_are_found(toy: type[Environment]) -> No
     assert "different outcomes in another pool and order" in problems(broken_pool(toy, reset=reset))
 
 
+def test_a_pool_may_take_apart_what_it_is_given(toy: type[Environment]) -> None:
+    class Taking(type(toy().open_pool())):  # type: ignore[misc]
+        def reset(self, tasks: Any) -> Any:
+            starts = super().reset(tasks)
+            tasks.clear()
+            return starts
+
+        def step(self, actions: Any) -> Any:
+            outcomes = super().step(actions)
+            actions.clear()
+            return outcomes
+
+    taking = type("Toy", (toy,), {"open_pool": lambda self: Taking()})
+    assert check_env(taking()) == check_env(toy())
+
+
 def test_a_slot_that_goes_on_after_its_end_is_found(toy: type[Environment]) -> None:
     def answer(self: Any, slot: int, guess: str) -> StepOutcome:
         won = guess == self.numbers.get(slot)

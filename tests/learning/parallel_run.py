@@ -25,6 +25,7 @@ from sdar.learning.supervision import SolvedEpisodes
 from sdar.objective.estimator import AdvantageEstimator
 from sdar.objective.full_vocabulary import ReverseKL
 from sdar.objective.gate import NoGate
+from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
 from sdar.teacher.weights import TeacherSource
 from toys.methods import TRAINED, method_run
@@ -72,7 +73,7 @@ METHODS_TO_SHARE = {method: ("append", "window")[number % 2] for number, method 
 """Every method that is trained, and how it plays: the two ways in turn."""
 ANALYZED = ["teacher=hindsight_by_policy", "teacher.analyzer.max_tokens=6", "teacher.analyzer.instruction=why"]
 """A teacher that lets the policy write before it is scored, on each rank as often as it has episodes."""
-RECORDED = 3
+RECORDED = 2
 """Iterations of the recording."""
 
 Curve = dict[int, dict[str, float]]
@@ -82,7 +83,7 @@ class Replay(RolloutDataModule):
     """Hands out recorded episodes, whole groups in turn, as the real one deals out tasks."""
 
     def __init__(self, recorded: list[list[Any]]) -> None:
-        live = toy_datamodule(toy_policy())
+        live = toy_datamodule(two_layers())
         super().__init__(live.collector, live.environment, PLAIN_GRPO, live.rollout, live.seed)
         self.recorded = recorded
 
@@ -95,9 +96,14 @@ class Replay(RolloutDataModule):
         )
 
 
+def two_layers() -> LanguageModel:
+    """Weights are spread layer by layer."""
+    return toy_policy(layers=2)
+
+
 def record() -> list[list[Any]]:
     """Episodes of some iterations, all played with the initial weights."""
-    live = toy_datamodule(toy_policy())
+    live = toy_datamodule(two_layers())
     return [live.collect(iteration).episodes for iteration in range(RECORDED)]
 
 
@@ -138,7 +144,7 @@ def fit(
     if method is not None:
         module, data = method_run(method, *choices, context=context, learning_rate=1e-3, max_tokens_per_micro_batch=300)
         return _fit(module, data, iterations, save=save, ckpt_path=ckpt_path, **trainer)
-    policy = toy_policy()
+    policy = two_layers()
     source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT
     settings = SETTINGS | (steps or {}) | (TAUGHT[taught] if taught else {})
     module = toy_module(policy, HintTeacher(source=source), context=context, **settings)
@@ -204,10 +210,10 @@ def main(folder: Path) -> None:
             run("taught-whole", 2, broken=True, taught="whole")
         if name == "ddp":  # what methods do beyond these is the same whatever the strategy
             for method in METHODS_TO_SHARE:
-                run(f"method-{method}", 3, method=method, context=METHODS_TO_SHARE[method])
-        run("whole", 3, evaluate=True)
+                run(f"method-{method}", 2, method=method, context=METHODS_TO_SHARE[method])
+        run("whole", 2, evaluate=True)
         first = run("first", 1)
-        run("resumed", 3, ckpt_path=first)
+        run("resumed", 2, ckpt_path=first)
 
 
 if __name__ == "__main__":

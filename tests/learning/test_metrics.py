@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdar.learning.metrics import MetricSums
+from sdar.learning.metric_sums import MetricSums
 
 VALUES = st.lists(st.floats(-100, 100), min_size=1, max_size=30)
 

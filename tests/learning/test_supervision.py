@@ -90,6 +90,10 @@ def test_an_iteration_without_a_solved_attempt_has_no_supervised_rows(monkeypatc
     assert same_weights(weights(module), weights(run()[0]))
 
 
+EQUAL_GROUP = {"append": 1, "window": 4}
+"""Seeds of rollouts with a group that is left out, and a solved attempt in every step."""
+
+
 @both_contexts
 def test_supervised_rows_are_learned_in_steps_that_have_no_other(context):
     """Groups that are left out leave steps without a row of their own; what is dealt out to these counts the same."""
@@ -98,7 +102,7 @@ def test_supervised_rows_are_learned_in_steps_that_have_no_other(context):
     for keep in (True, False):
         policy = toy_policy()
         module = toy_module(policy, context=context, supervision=EverySolved(coefficient=1.0), **alone)
-        data = toy_datamodule(policy, context=context, keep_equal_groups=keep)
+        data = toy_datamodule(policy, context=context, seed=EQUAL_GROUP[context], keep_equal_groups=keep)
         curve = train(module, data, 1).curve()
         prepared = module.report.prepared
         idle = [not prepared.batch.response_mask[step.rows].any() for step in prepared.steps]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
+from itertools import count
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,9 @@ import pytest
 from sdar.environments.base import Projection
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task
 from sdar.errors import UserError
+from sdar.evaluation.agents import play_expert
 from sdar.output.printable import printable
+from sdar.rollout.guard import MOST_LATE
 from sdar.rollout.readiness import check_ready
 from toys.rollouts import CountingEnvironment, CountingPool, fake_collector, requests
 
@@ -38,9 +42,46 @@ class MuteError(Exception):
         raise RuntimeError("I cannot be told")
 
 
+class LeavingError(Exception):
+    def __str__(self) -> str:
+        raise SystemExit(0)
+
+
 class Unshowable:
     def __repr__(self) -> str:
         raise RuntimeError("I cannot be shown")
+
+
+class Leaving:
+    def __repr__(self) -> str:
+        raise SystemExit(0)
+
+
+class Wavering:
+    """The first time an attribute is asked for it is what it should be, later it is 3."""
+
+    def __getattribute__(self, name: str) -> Any:
+        asked = object.__getattribute__(self, "__dict__").setdefault("asked", set())
+        if name in asked:
+            return 3
+        if not name.startswith("_"):
+            asked.add(name)
+        return object.__getattribute__(self, name)
+
+
+class WaveringObservation(Wavering, Observation):
+    pass
+
+
+class WaveringOutcome(Wavering, StepOutcome):
+    pass
+
+
+class Endless(tuple[str, ...]):
+    """A tuple that says that it is longer than it is."""
+
+    def __len__(self) -> int:
+        return 99
 
 
 def outcome(**change: Any) -> StepOutcome:
@@ -71,6 +112,7 @@ OUTCOMES: dict[str, tuple[Any, str]] = {
     "reward: minus such": (outcome(reward=-1e308), REWARD + "-1e+308"),
     "reward: a float32 infinity": (outcome(reward=np.float32("inf")), REWARD),
     "reward: not to be shown": (outcome(reward=Unshowable()), REWARD + "<Unshowable instance"),
+    "reward: that exits when it is shown": (outcome(reward=Leaving()), REWARD + "an object of type Leaving"),
     "outcome: a mapping": ({"reward": 1.0}, "an outcome must be a StepOutcome, got {'reward': 1.0}"),
     "outcome: a tuple of gym": ((SEEN, 1.0, False, {}), "an outcome must be a StepOutcome, got (Observation("),
     "outcome: an observation": (SEEN, "an outcome must be a StepOutcome, got Observation("),
@@ -129,6 +171,9 @@ RAISED: dict[str, tuple[BaseException, str]] = {
     "sys.exit": (SystemExit(0), "SystemExit: 0"),
     "an exit of its own kind": (asyncio.CancelledError("stop"), "CancelledError: stop"),
     "an error that cannot be told": (MuteError(), "MuteError"),
+    "an error that exits when it is told": (LeavingError(), "LeavingError"),
+    "the end of a generator": (GeneratorExit(), "GeneratorExit"),
+    "several errors": (BaseExceptionGroup("two", [ValueError("v"), SystemExit(0)]), "BaseExceptionGroup: two"),
     "recursion": (RecursionError("deep"), "RecursionError: deep"),
     "no memory": (MemoryError("full"), "MemoryError: full"),
     "stop of an iteration": (StopIteration("over"), "StopIteration: over"),
@@ -316,6 +361,27 @@ def test_what_is_not_quite_plain_is_taken_as_what_it_is() -> None:
     assert [type(view.text), type(view.anchor), type(found.episode_return)] == [str, str, float]
 
 
+def test_objects_whose_attributes_change_are_read_once() -> None:
+    view = WaveringObservation("seen", Endless(("act",)), "a")
+    won = WaveringOutcome(view, 2.5, True, True, MappingProxyType({"em": 0.5}))
+    found = next(e for e in collect(CountingEnvironment(faults={VICTIM: (1, lambda: won)})) if e.task.task_id == VICTIM)
+    assert (found.end, found.episode_return, found.scores) == (EndReason.SUCCESS, 2.5, {"em": 0.5})
+    assert found.last_observation == Observation("seen", ("act",), "a")
+
+
+def emptied(old: Any, given: Any) -> Any:
+    answer = old(given)
+    given.clear()
+    return answer
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("method", ["reset", "step"])
+def test_what_a_pool_was_given_is_its_own(method: str, batched: bool) -> None:
+    """It may take the list of tasks, or the actions, apart."""
+    assert collect(Odd(changes={method: emptied}, batched=batched)) == SOUND
+
+
 def test_closing_may_fail(caplog: pytest.LogCaptureFixture) -> None:
     environment = Odd(changes={"close": lambda old: raising(SystemExit("\x1b[1mno"))()})
     assert collect(environment) == SOUND
@@ -356,6 +422,45 @@ def test_an_environment_that_never_starts_is_given_up_after_two_waves(released: 
     episodes = collect(Odd(changes={method: lambda *_: released.wait()}), concurrent=1, environment_timeout_s=LATE_S)
     assert {episode.error for episode in episodes} == {f"{method} did not answer within 0.15 s"}
     assert time.monotonic() - started < 8 * LATE_S  # and not a deadline for each of twelve waves
+
+
+@pytest.mark.parametrize("method", ["opening", "reply", "project", "window_prompt"])
+def test_a_text_that_never_comes_costs_its_wave(released: threading.Event, method: str) -> None:
+    context = "window" if method == "window_prompt" else "append"
+    environment = Odd(changes={method: lambda *_: released.wait()})
+    started = time.monotonic()
+    episodes = collect(environment, concurrent=3, context=context, environment_timeout_s=LATE_S)
+    assert {episode.error for episode in episodes} == {f"{method} did not answer within 0.15 s"}
+    assert time.monotonic() - started < 8 * LATE_S
+    assert len(environment.pools) == MOST_LATE
+
+
+def test_plans_that_never_come_are_given_up_after_two(released: threading.Event) -> None:
+    class Slow(CountingEnvironment):
+        def expert(self, task: Task) -> list[str] | None:
+            return super().expert(task) if task.task_id == "train-0" else released.wait()  # type: ignore[return-value]
+
+    environment = Slow()
+    started = time.monotonic()
+    first, *others = play_expert(environment, environment.tasks("train"), timeout_s=LATE_S) or []
+    assert first.success
+    assert {episode.error for episode in others} == {"a plan did not answer within 0.15 s"}
+    assert time.monotonic() - started < 8 * LATE_S
+
+
+def test_one_text_that_never_comes_leaves_those_before_it(released: threading.Event) -> None:
+    """Slots that were answered in time are not blamed, but their pool is gone with the thread it ran in."""
+
+    class Slow(CountingEnvironment):
+        def opening(self, task: Task, observation: Observation) -> str:
+            if task.task_id == VICTIM:
+                released.wait()
+            return super().opening(task, observation)
+
+    episodes = collect(Slow(), concurrent=4, environment_timeout_s=LATE_S)
+    assert episodes[:4] + episodes[8:] == SOUND[:4] + SOUND[8:]
+    assert {episode.error for episode in episodes[4:8]} == {"opening did not answer within 0.15 s"}
+    assert [episode.opening for episode in episodes[4:7]] == ["task 4: turn 0", "task 5: turn 0", ""]
 
 
 def test_many_slots_have_the_time_of_a_step_each() -> None:
@@ -476,6 +581,77 @@ def test_a_sound_environment_is_ready_and_one_that_hangs_is_not(released: thread
     check_ready(CountingEnvironment())
     with pytest.raises(UserError, match=r"reset did not answer within 0.15 s \(task 'train-0'\)"):
         check_ready(Odd(changes={"reset": lambda *_: released.wait()}), LATE_S)
+
+
+METHODS = ("check_ready", "splits", "training_split", "tasks", "baselines")
+
+
+def broken(method: str, fault: Any) -> CountingEnvironment:
+    return type("Broken", (CountingEnvironment,), {method: lambda self, *_: fault()})()
+
+
+@pytest.mark.parametrize("method", [*METHODS, "opening", "reply", "project"])
+def test_an_environment_that_does_not_answer_is_not_waited_for(released: threading.Event, method: str) -> None:
+    with pytest.raises(UserError, match=rf"^environment .* cannot be played: {method} did not answer within 0\.05 s"):
+        check_ready(broken(method, released.wait), 0.05)
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), OSError("\x1b[31mgone"), LeavingError()])
+@pytest.mark.parametrize("method", METHODS)
+def test_an_environment_that_raises_is_refused_in_one_sentence(method: str, error: BaseException) -> None:
+    told = rf"^environment .* cannot be played: {method} raises {type(error).__name__}"
+    with pytest.raises(UserError, match=told) as refused:
+        check_ready(broken(method, raising(error)))
+    assert printable(str(refused.value)) == str(refused.value)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_an_environment_says_is_wrong_is_told_in_its_own_words(method: str) -> None:
+    def refuse() -> None:
+        raise UserError("environment.data_dir must be set")
+
+    if method == "training_split":  # data for evaluation only
+        check_ready(broken(method, refuse))
+    else:
+        with pytest.raises(UserError, match=r"^environment\.data_dir must be set$"):
+            check_ready(broken(method, refuse))
+
+
+GROWING = count(3)
+ANSWERS: dict[str, tuple[str, Callable[[], Any], str]] = {
+    "no splits": ("splits", tuple, "splits must return a tuple of different names, got ()"),
+    "a text of splits": ("splits", lambda: "train", "splits must return a tuple of different names, got 'train'"),
+    "a split twice": ("splits", lambda: ("train", "train"), "splits must return a tuple of different names"),
+    "a split of escapes": ("splits", lambda: ("train", "\x1b"), "splits must return a tuple of different names"),
+    "another split": ("training_split", lambda: "test", "training_split must return one of the splits, got 'test'"),
+    "no training split": ("training_split", lambda: None, "training_split must return one of the splits, got None"),
+    "tasks without a number": (
+        "tasks",
+        lambda: iter(CountingEnvironment().tasks("train")),
+        "tasks raises TypeError: object of type 'list_iterator' has no len()",
+    ),
+    "other tasks every time": (
+        "tasks",
+        lambda: CountingEnvironment(num_tasks=next(GROWING)).tasks("train"),
+        "tasks must list the same tasks of split 'train' in the same order every time",
+    ),
+    "a task that cannot be shown": (
+        "tasks",
+        lambda: [Task("a", "b", Unshowable(), "train", "c")],  # type: ignore[arg-type]
+        "what it answers raises RuntimeError: I cannot be shown",
+    ),
+    "no players": ("baselines", lambda: None, "baselines must return functions by name, got None"),
+    "players in a list": ("baselines", lambda: [len], "baselines must return functions by name, got [<built-in"),
+    "no function": ("baselines", lambda: {"a": 3}, "baselines must return functions by name, got {'a': 3}"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_a_run_is_planned_with_is_checked(name: str) -> None:
+    method, answer, error = ANSWERS[name]
+    with pytest.raises(UserError) as refused:
+        check_ready(broken(method, answer))
+    assert error in str(refused.value)
 
 
 def test_what_an_environment_needs_is_its_own_to_say() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import operator
 import re
 import shlex
@@ -25,12 +26,16 @@ from sdar.run.rules.names import check_name
 from sdar.run.rules.renamed import RENAMED
 from sdar.run.validate import compose, validate
 
-CHOICES = [
-    (group, option)
-    for group, options in groups(config_folder()).items()
-    for option in options
-    if group != "experiment"  # the others have tests of their own
-]
+TOGETHER = ("callbacks", "environment", "evaluation", "logger", "model", "optimizer", "retrieval", "rollout", "trainer")
+"""Groups whose options have nothing to do with one another: they are composed one of each at a time."""
+
+
+def choices() -> list[tuple[tuple[str, str], ...]]:
+    """Groups and options to compose together, so that each is composed once."""
+    known = {group: [(group, option) for option in options] for group, options in groups(config_folder()).items()}
+    rows = itertools.zip_longest(*(known.pop(group) for group in TOGETHER))
+    del known["experiment"]  # those have tests of their own
+    return [*(tuple(filter(None, row)) for row in rows), *((choice,) for each in known.values() for choice in each)]
 
 
 def settings_of(*overrides: str) -> dict[str, Any]:
@@ -45,6 +50,7 @@ def needed_beside(group: str, option: str) -> list[str]:
         ("loss_aggregation", "reference_code"): ["rollout=window"],
         ("divergence", "skill_sd"): ["gate=none"],
         ("divergence", "reverse_kl"): ["teacher.source=current"],
+        ("divergence", "gated_expected"): ["teacher.source=current"],
         ("divergence", "forward_kl"): ["teacher.source=ema"],
         ("divergence", "jsd"): ["teacher.keep_hidden=true"],
         ("trainer", "gpu"): ["trainer.accelerator=auto"],
@@ -54,9 +60,9 @@ def needed_beside(group: str, option: str) -> list[str]:
     }.get((group, option), [])
 
 
-@pytest.mark.parametrize(("group", "option"), CHOICES)
-def test_smoke_composes_with_every_option_of_every_group(group: str, option: str) -> None:
-    overrides = [f"{group}={option}", *needed_beside(group, option)]
+@pytest.mark.parametrize("chosen", choices(), ids=lambda row: " ".join(f"{group}={option}" for group, option in row))
+def test_smoke_composes_with_every_option_of_every_group(chosen: tuple[tuple[str, str], ...]) -> None:
+    overrides = [word for group, option in chosen for word in (f"{group}={option}", *needed_beside(group, option))]
     settings = settings_of("experiment=smoke", *overrides)
     assert settings["trainer"]["max_epochs"] == 2
     assert settings["rollout"]["tasks_per_iteration"] == 2
@@ -200,7 +206,7 @@ def test_every_method_file_states_every_coefficient() -> None:
         assert set(node) - {"_target_"} == set(signature(source).parameters), (name, target)
 
     for name in groups(config_folder())["algorithm"]:
-        table = settings_of(f"algorithm={name}")["algorithm"]
+        table = settings_of("experiment=smoke", f"algorithm={name}")["algorithm"]
         assert_complete(table, "")
         assert_complete(table["objective"], "sdar.objective.objective.ObjectiveConfig")
         for part in filter(None, (table["advantage"], table["shaping"], table["supervision"])):

@@ -15,7 +15,7 @@ from sdar.errors import UserError
 from sdar.run.assembly import assemble
 from sdar.run.settings import RunSettings
 from sdar.run.validate import compose
-from toys.models import tiny_random_model, toy_tokenizer
+from toys.models import save_tiny
 
 MODELS = {
     "paper/alfworld_qwen2_5_3b": "Qwen/Qwen2.5-3B-Instruct",
@@ -118,14 +118,6 @@ def _data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBSHOP_DATA", "the/products")
 
 
-def save_tiny(folder: Path) -> Path:
-    tokenizer = toy_tokenizer()
-    model = tiny_random_model(vocab_size=len(tokenizer), hidden_size=16, num_layers=2, context_tokens=4096)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def test_there_is_an_experiment_for_every_model_of_the_paper() -> None:
     found = groups(config_folder())["experiment"]
     assert [name for name in found if name.startswith("paper/alfworld")] == sorted(MODELS)
@@ -178,7 +170,7 @@ def test_webshop_is_built_up_to_the_weights(tmp_path: Path) -> None:
             "experiment=paper/webshop_qwen2_5_3b",
             "trainer=cpu",
             "environment.data_dir=null",
-            f"model.name={save_tiny(tmp_path)}",
+            f"model.name={save_tiny(tmp_path, context_tokens=4096)}",
         )
     )
     assert (built.panel.split, len(built.panel.tasks)) == ("test", 128)
@@ -219,7 +211,7 @@ def test_everything_is_built_up_to_the_weights(experiment: str, aggregation: str
         f"loss_aggregation={aggregation}",
         "trainer=cpu",
         "environment.data_dir=null",
-        f"model.name={save_tiny(tmp_path)}",
+        f"model.name={save_tiny(tmp_path, context_tokens=4096)}",
     )
     built = assemble(settings)
     assert len(built.panel.tasks) == 128
@@ -241,7 +233,7 @@ def test_an_iteration_of_the_papers_run_with_a_tiny_model(
         f"loss_aggregation={aggregation}",
         "trainer=cpu",
         "environment.data_dir=null",
-        f"model.name={save_tiny(tmp_path / 'model')}",
+        f"model.name={save_tiny(tmp_path / 'model', context_tokens=4096)}",
         "environment.max_turns=4",
         "rollout.tasks_per_iteration=2",
         "rollout.group_size=3",
@@ -263,7 +255,7 @@ def test_gradient_checkpointing_changes_memory_and_not_the_result(tmp_path: Path
     from sdar.policy.language_model import hf_model
     from toys.training import HintTeacher, toy_datamodule, toy_module, train, weights
 
-    folder = save_tiny(tmp_path)
+    folder = save_tiny(tmp_path, context_tokens=4096)
     trained, passes = [], []
     for checkpointing in (False, True):
         policy = hf_model(str(folder), gradient_checkpointing=checkpointing)
@@ -289,4 +281,4 @@ def test_a_model_that_cannot_be_checkpointed_is_refused(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(Qwen3ForCausalLM, "supports_gradient_checkpointing", False)
     with pytest.raises(UserError, match=r"model\.gradient_checkpointing=true"):
-        hf_model(str(save_tiny(tmp_path)), gradient_checkpointing=True)
+        hf_model(str(save_tiny(tmp_path, context_tokens=4096)), gradient_checkpointing=True)

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import re
+import shutil
+import struct
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from torch.utils.tensorboard import SummaryWriter
 
+from sdar.episode import Task
 from sdar.errors import UserError
 from sdar.policy.checkpoint_file import share_file, write_checkpoint
-from sdar.run.continuing import differences, take_curves, told
+from sdar.run.continuing import contents, differences, other_contents, take_curves, told
 from sdar.run.folder import IDENTITY_VERSION, config_hash, occupied
 from sdar.run.resume import find_checkpoint
+from sdar.skills.library import SHIPPED
 from toys.runs import settings_of
 
 MakeRun = Callable[..., Path]
@@ -84,6 +93,14 @@ def test_a_run_that_is_still_running_is_not_continued(make_run: MakeRun, setting
     assert find_checkpoint(settings) == folder / "checkpoints" / "last.ckpt"
 
 
+@pytest.mark.parametrize("name", ["running.lock", "config.yaml", "results.json", "other/run.json"])
+def test_a_pipe_in_a_run_folder_is_not_waited_for(make_run: MakeRun, settings: dict[str, Any], name: str) -> None:
+    folder = make_run("2026", 1).parent
+    (folder / "other").mkdir()
+    os.mkfifo(folder / name)
+    assert find_checkpoint(settings) == folder / "checkpoints" / "last.ckpt"
+
+
 def test_what_differs_is_told_in_one_line_and_where_a_run_writes_does_not_count() -> None:
     was = settings_of() | {"run_dir": "a", "logs_dir": "b"}
     now = settings_of("optimizer.learning_rate=0.5", "gate.beta=3", "trainer.max_epochs=99", "gate=gap", "threads=1")
@@ -96,6 +113,52 @@ def test_what_differs_is_told_in_one_line_and_where_a_run_writes_does_not_count(
     many = told({f"name{number}": [None, "x" * 1000] for number in range(100)})
     assert many.endswith("and 88 more")
     assert len(many) < 1500
+
+
+def test_skills_and_tasks_that_changed_in_their_place_are_told(tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED / "alfworld", tmp_path / "skills")
+    settings = settings_of(f"skills={tmp_path / 'skills'}")
+    tasks = [Task(f"train/{number}", "pick", "put a mug in desk", "train", str(number)) for number in range(3)]
+    was = contents(settings, tasks)
+    assert other_contents(was, contents(settings, tasks[::-1])) == {}
+    skill = sorted((tmp_path / "skills").glob("*.md"))[0]
+    skill.write_text(skill.read_text(encoding="utf-8") + "\nOr do something else.\n", encoding="utf-8")
+    found = other_contents(was, contents(settings, tasks))
+    assert list(found) == ["skills (content hash)"]
+    assert re.search(r" skills \(content hash\) [0-9a-f]{12} -> [0-9a-f]{12}$", told(found))
+    tasks[0] = replace(tasks[0], content_hash="another")
+    assert len(other_contents(was, contents(settings, tasks))) == 2
+    assert other_contents({}, contents(settings, tasks)) == {}  # a checkpoint of an earlier version says nothing
+
+
+def damaged_record(file: Path, length: int, data: bytes) -> None:
+    """A TensorBoard file with one whole record, as far as its sums say."""
+    start = struct.pack("<Q", length)
+    sums = [struct.pack("<I", masked_crc32c(part)) for part in (start, data)]
+    file.write_bytes(start + sums[0] + data + sums[1])
+
+
+@pytest.mark.parametrize("damage", ["half", "no event", "too long", "pipe", "device"])
+def test_curves_that_cannot_be_read_end_no_run(tmp_path: Path, damage: str) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    with SummaryWriter(str(old / "tensorboard")) as writer:
+        for step in range(6):
+            writer.add_scalar("loss", step, step)
+    (whole,) = (old / "tensorboard").iterdir()
+    file = whole.with_name(f"{whole.name}.2")
+    if damage == "half":
+        file.write_bytes(whole.read_bytes()[:150])
+    elif damage == "no event":
+        damaged_record(file, 6, b"\xff\xff\xff\xff\x00x")
+    elif damage == "too long":
+        damaged_record(file, 2**62, b"x")
+    elif damage == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("/dev/zero")
+    take_curves(old / "checkpoints" / "last.ckpt", new, time.time())
+    events = EventAccumulator(str(new / "tensorboard")).Reload().Scalars("loss")
+    assert [event.step for event in events][:6] == list(range(6))
 
 
 def test_curves_go_on_where_the_checkpoint_was_made(tmp_path: Path) -> None:

@@ -7,7 +7,12 @@ import logging
 import os
 import re
 import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +28,7 @@ from sdar.output.streams import LastingFile, LastingStream
 from sdar.run.folder import write_record
 from sdar.run.signals import StopSignals
 from sdar.run.stopping import StopOnSignal, continuing, how_to_continue, place, why_it_ended
-from sdar.run.watch import Others, Sign
+from sdar.run.watch import Others, RankWatch, Sign
 from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, toy_trainer, weights
 
 
@@ -189,6 +194,66 @@ def test_a_stream_outlives_its_reader_and_letters_without_a_code() -> None:
     closed = LastingStream(io.StringIO())
     closed.close()
     print("x", file=closed, flush=True)
+
+
+def test_what_is_printed_never_lands_in_a_file_where_a_stream_was_closed(tmp_path: Path) -> None:
+    """A shell's ``2>&-``: the next file that is opened would get the number of the stream."""
+    program = (
+        "from sdar.output.streams import outlive_readers; from sdar.run.signals import StopSignals\n"
+        "outlive_readers(); file = open('a.ckpt', 'w'); print('said'); StopSignals().end(3, 'farewell')"
+    )
+    closing = ["sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, program]
+    assert subprocess.run(closing, cwd=tmp_path, check=False).returncode == 3
+    assert (tmp_path / "a.ckpt").read_text() == ""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_to_a_process_that_is_ending_has_nothing_more_to_say(name: str) -> None:
+    program = (
+        "import atexit, time; from sdar.errors import run_command\n"
+        "atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))\n"
+        "run_command(lambda arguments: 143)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ending\n"
+        process.send_signal(signal.Signals[name])
+        assert process.communicate(timeout=20) == ("", "")
+    assert process.returncode == 143
+
+
+@pytest.mark.parametrize(
+    ("program", "how", "code"),
+    [
+        ("kill -9 $$", "was killed before training began", 1),
+        ("kill -11 $$", "was killed by SIGSEGV before training began", 1),
+        ("kill -15 $$", "was stopped by SIGTERM before training began", 143),
+        ("exit 143", "was stopped by SIGTERM before training began", 143),
+        ("exit 255", "ended before training began", 255),
+    ],
+)
+def test_a_process_that_is_gone_before_training_is_named(program: str, how: str, code: int, tmp_path: Path) -> None:
+    ended = threading.Event()
+    said: list[tuple[int, str]] = []
+
+    class Recording(StopSignals):
+        def end(self, code: int, words: str) -> None:  # type: ignore[override]
+            said.append((code, words))
+            ended.set()
+
+    with subprocess.Popen(["sh", "-c", program]) as process:
+        launcher = SimpleNamespace(procs=[process])
+        trainer: Any = SimpleNamespace(
+            world_size=2,
+            global_rank=0,
+            node_rank=0,
+            num_devices=2,
+            loggers=[],
+            strategy=SimpleNamespace(launcher=launcher),
+        )
+        watch = RankWatch(Recording(), 60, tmp_path, lambda: "start again")
+        watch.fit(trainer, lambda: None if ended.wait(20) else pytest.fail("nobody noticed"))
+    assert said[0] == (code, f"error: rank 1 (process {process.pid}) {how}; start again")
 
 
 def test_a_sweep_tells_runs_that_were_stopped_from_those_that_failed(

@@ -9,10 +9,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+
+from chaos.forked import start_program
 
 pytestmark = pytest.mark.e2e
 
@@ -31,12 +33,12 @@ SLURM = {
 class Run:
     """A run in a process group of its own, whose output is read while it goes on."""
 
-    def __init__(self, folder: Path, name: str, command: Sequence[str], environ: dict[str, str]) -> None:
+    def __init__(self, folder: Path, name: str, overrides: Sequence[str], environ: Mapping[str, str]) -> None:
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
-        with self.out.open("w") as out, self.err.open("w") as err:
-            self.process = subprocess.Popen(
-                command, cwd=folder, env=os.environ | environ, stdout=out, stderr=err, start_new_session=True
-            )
+        for file in (self.out, self.err):
+            file.touch()
+        self.pid = start_program(overrides, folder, environ, self.out, self.err)
+        self.ended: int | None = None
 
     def wait_for(self, text: str) -> None:
         self.until(lambda: text in self.out.read_text())
@@ -44,12 +46,24 @@ class Run:
     def until(self, true: Callable[[], bool]) -> None:
         end = time.monotonic() + 200
         while not true():
-            assert self.process.poll() is None, self.out.read_text()[-2000:] + self.err.read_text()[-4000:]
+            assert self.poll() is None, self.out.read_text()[-2000:] + self.err.read_text()[-4000:]
             assert time.monotonic() < end, "nothing happened"
             time.sleep(0.05)
 
+    def poll(self) -> int | None:
+        """Its exit code, or minus the signal that ended it; None: it goes on."""
+        if self.ended is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            self.ended = os.waitstatus_to_exitcode(status) if done else None
+        return self.ended
+
     def code(self, seconds: float = 60) -> int:
-        return self.process.wait(timeout=seconds)
+        end = time.monotonic() + seconds
+        while self.poll() is None:
+            assert time.monotonic() < end, "the run does not end"
+            time.sleep(0.02)
+        assert self.ended is not None
+        return self.ended
 
     def sentence(self) -> str:
         """The one line on standard error, warnings aside."""
@@ -62,27 +76,23 @@ class Run:
 
     def other_rank(self) -> int:
         """The process that the trainer has started."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return next(int(pid) for pid in children if "train.py" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
-    # A process inherits ignored signals; a shell in the background ignores SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     runs: list[Run] = []
 
     def starting(*overrides: str, name: str = "run", **environ: str) -> Run:
-        command = [sys.executable, str(ROOT / "train.py"), *overrides]
-        runs.append(Run(tmp_path, name, command, {"OMP_NUM_THREADS": "1"} | environ))
+        runs.append(Run(tmp_path, name, overrides, environ))
         return runs[-1]
 
     yield starting
-    signal.signal(signal.SIGINT, before)
     for run in runs:
-        if run.process.poll() is None:
-            os.killpg(run.process.pid, signal.SIGKILL)
-            run.process.wait()
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            run.code()
 
 
 def only_run(folder: Path) -> Path:
@@ -96,7 +106,7 @@ def test_sigterm_stops_a_run_between_turns_and_slurm_starts_it_again_where_it_wa
     """A job that is requeued has the same command line: the first start has nothing to continue from."""
     run = start(*ALONE, "ckpt_path=last_or_new", **SLURM)
     run.wait_for("iteration   2/500")
-    run.process.send_signal(signal.SIGTERM)
+    os.kill(run.pid, signal.SIGTERM)
     assert run.code() == 143
     sentence = run.sentence()
     assert sentence.startswith("stopped by SIGTERM after iteration ")
@@ -115,7 +125,7 @@ def test_sigterm_stops_a_run_between_turns_and_slurm_starts_it_again_where_it_wa
 def test_ctrl_c_before_the_first_iteration_ends_at_once_and_leaves_no_lock(start: Callable[..., Run]) -> None:
     run = start(*ALONE, "run_dir=mine")
     run.wait_for("panel: ")
-    os.killpg(run.process.pid, signal.SIGINT)
+    os.killpg(run.pid, signal.SIGINT)
     assert run.code(20) == 130
     assert run.sentence().startswith("stopped by SIGINT before the first iteration was finished; start again with: ")
     assert "run_dir" not in run.sentence()
@@ -145,16 +155,6 @@ def test_a_process_that_is_killed_is_named_by_the_others(start: Callable[..., Ru
     assert sentence.endswith("ckpt_path=last")
 
 
-def test_a_process_that_is_held_is_named_after_the_limit(start: Callable[..., Run]) -> None:
-    run = start(*TWO, "rank_timeout_minutes=0.1")
-    run.wait_for("iteration   2/500")
-    other = run.other_rank()
-    os.kill(other, signal.SIGSTOP)
-    assert run.code() == 1
-    assert f"rank 1 (process {other} on " in run.sentence()
-    assert "no sign of life for rank_timeout_minutes=0.1; the run ended after iteration " in run.sentence()
-
-
 def test_all_processes_of_a_job_that_is_told_to_end_do_so_with_the_signals_code(
     start: Callable[..., Run], tmp_path: Path
 ) -> None:
@@ -169,7 +169,7 @@ def test_all_processes_of_a_job_that_is_told_to_end_do_so_with_the_signals_code(
     )
     first.wait_for("iteration   1/500")
     for run in (first, second):
-        run.process.send_signal(signal.SIGTERM)
+        os.kill(run.pid, signal.SIGTERM)
     assert [run.code() for run in (first, second)] == [143, 143]
     assert "continue with: srun ... python " in first.sentence()
     assert second.lines() == []

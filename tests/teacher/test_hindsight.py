@@ -142,9 +142,13 @@ def test_an_episode_that_is_too_long_is_told_from_its_later_turns_on(monkeypatch
     assert silent.lines([[long]]) == [[[]]]
 
 
+ROOM = "teacher.budget_tokens=100"
+"""For the lines about three actions."""
+
+
 @pytest.mark.parametrize("context", ["append", "window"])
 def test_teachers_score_each_episode_with_its_own_lines(context):
-    module, data = method_run("hindsight", context=context)
+    module, data = method_run("hindsight", ROOM, context=context)
     curve = train(module, data, 2).curve()
     assert curve[0]["curriculum/gap_std"] > 0
     assert curve[0]["teacher/hindsight_lines"] > 0
@@ -153,7 +157,7 @@ def test_teachers_score_each_episode_with_its_own_lines(context):
 
 def test_an_episode_about_which_there_is_nothing_to_say_has_a_gap_of_exactly_zero():
     """Also where its neighbours in the batch have longer rows."""
-    module, data = method_run("hindsight", max_tokens_per_micro_batch=100_000)
+    module, data = method_run("hindsight", ROOM, max_tokens_per_micro_batch=100_000)
     lines = RuleAnalyzer.lines
     module.teacher.analyzer.lines = lambda groups: [
         [found if n % 2 else [] for n, found in enumerate(group)] for group in lines(RuleAnalyzer(), groups)

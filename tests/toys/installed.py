@@ -18,7 +18,7 @@ def install(site: Path, project: str | None = None) -> None:
 
     ``SDAR_TEST_WHEEL`` names a folder into which a wheel of sdar was installed; without it the sources are laid out so.
     """
-    ignored = shutil.ignore_patterns("__pycache__", "*_seed*")
+    ignored = shutil.ignore_patterns("*_seed*")
     wheel = os.environ.get("SDAR_TEST_WHEEL")
     shutil.copytree(Path(wheel) / "sdar" if wheel else ROOT / "src" / "sdar", site / "sdar", ignore=ignored)
     if not wheel:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
@@ -57,3 +59,14 @@ def tiny_random_model(
         torch.manual_seed(seed)
         model = Qwen3ForCausalLM(config)
     return model.to(dtype).eval()
+
+
+def save_tiny(folder: Path, *, context_tokens: int = 2048, layers: int = 1) -> Path:
+    """A random model whose text is bytes, in a folder: runs with it play nonsense, but take a moment."""
+    tokenizer = toy_tokenizer()
+    model = tiny_random_model(
+        vocab_size=len(tokenizer), hidden_size=16, num_layers=layers, context_tokens=context_tokens
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

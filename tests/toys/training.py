@@ -96,10 +96,13 @@ class HintTeacher(Teacher):
 
 
 def toy_policy(
-    seed: int = 0, dtype: torch.dtype = torch.float32, lora: Mapping[str, Any] | None = None
+    seed: int = 0, dtype: torch.dtype = torch.float32, lora: Mapping[str, Any] | None = None, layers: int = 1
 ) -> LanguageModel:
+    """A policy of one layer: what layers do to one another is tested where the model is (``tests/policy``)."""
     tokenizer = toy_tokenizer()
-    model = tiny_random_model(vocab_size=len(tokenizer), hidden_size=16, context_tokens=256, seed=seed, dtype=dtype)
+    model = tiny_random_model(
+        vocab_size=len(tokenizer), hidden_size=16, num_layers=layers, context_tokens=256, seed=seed, dtype=dtype
+    )
     adapters = None if lora is None else LoraSettings(**lora)
     if adapters is not None:
         add_adapters(model, adapters, "toy")

@@ -57,20 +57,27 @@ class Checkpoints(Checkpoint):
         self._newest: list[Path] = []
         self._best: dict[str, Any] = {}
         self._seen: Any = None
+        self._seen_before: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint: value and iteration of the best one."""
-        return dict(self._best)
+        """For the checkpoint: metric, value and iteration of the best one, and the last value that was looked at."""
+        seen = None if self._seen is None else float(self._seen)
+        return {**self._best, "metric": self.best, "seen": seen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """A resumed run compares with the best of its earlier parts."""
-        self._best = {name: state_dict[name] for name in ("value", "iteration") if name in state_dict}
+        """A resumed run compares with the best of its earlier parts, if it is chosen by the same metric."""
+        if state_dict.get("metric", self.best) == self.best:
+            self._best = {name: state_dict[name] for name in ("value", "iteration") if name in state_dict}
+            self._seen_before = state_dict.get("seen")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Bring the best checkpoint of the earlier parts into this run's folder; it lies beside the one continued."""
         self.saved = learned = trainer.current_epoch
         if trainer.ckpt_path is None or not trainer.is_global_zero:
             return
+        value = trainer.callback_metrics.get(self.best or "")
+        if value is not None and float(value) == self._seen_before:
+            self._seen = value
         continued = Path(trainer.ckpt_path)
         best, target = continued.with_name(BEST), self._folder(trainer) / BEST
         if self._best and _iterations(best) != self._best.get("iteration"):

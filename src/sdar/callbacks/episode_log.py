@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning import Trainer
+from torch import Tensor
 
 from sdar.callbacks.base import IterationCallback, append_lines
 from sdar.config.fields import Count, checked
 from sdar.episode import Episode
 from sdar.evaluation.result import EvaluationResult
-from sdar.learning.batch import TokenBatch
 from sdar.learning.datamodule import Iteration
+from sdar.learning.metrics import IterationReport
 from sdar.learning.module import SDARModule
+from sdar.objective.gate import Gate
+from sdar.objective.tokens import DistillationTokens
 
 FILE_NAME = "episodes.jsonl"
 
+MOST_TOKENS = 4096
+"""Tokens of an episode whose figures are written: the first ones, of about 45 bytes each."""
+MOST_SIBLINGS, MOST_ACTIONS, LONGEST_ACTION = 15, 50, 120
+"""What is written of the rest of a group: so many members, so many actions of each, so many characters of an action."""
+
 
 class EpisodeLog(IterationCallback):
-    """Writes sampled training episodes of the first rank to ``episodes.jsonl``.
+    """Writes sampled training episodes of the first rank to ``episodes.jsonl``; ``sdar episodes RUN`` shows them.
 
     A line has: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``teacher_reads``
-    (null if no teacher was scored), ``end``, ``success``, ``return``, ``error``, ``turns`` and ``last_observation``. A
-    turn has ``text``, ``action``, ``valid``, ``truncated``, ``reward``, ``advantage`` and ``observation``, the text
-    before the response. With ``token_gaps`` it also has ``tokens`` and ``gaps`` (teacher minus student log-prob in
-    nats, theta_old): the data of a token heat map.
+    (null if no teacher was scored), ``end``, ``success``, ``return``, ``error``, ``turns``, ``last_observation`` and
+    ``group``. A turn has ``text``, ``action``, ``valid``, ``truncated``, ``reward``, ``advantage`` and ``observation``,
+    the text before the response.
+
+    With ``token_gaps``, and if a teacher was scored, a turn also has one entry for each sampled token in ``tokens``
+    (its text), ``student`` and ``teacher`` (log-probs at theta_old, nats, 3 decimals), ``gates`` (3 decimals, as in
+    ``curriculum/gate_mean``) and ``gaps`` (teacher minus student, nats, 4 decimals). A figure that is not finite is
+    null. That is 45 bytes a token; an episode has figures for its first 4,096 tokens (190 kB), later ones have none.
+
+    ``group`` are the other members that played the same task, as far as they fit: at most 15 of them, each with
+    ``member``, ``end``, ``success``, ``return``, ``advantage`` (mean over its turns) and ``actions``, at most 50 of
+    at most 120 characters (90 kB).
 
     A run that only evaluates (``train=false``) writes every episode of its table, with ``evaluation``, the agent's
     name, instead of what only training knows.
@@ -33,12 +52,12 @@ class EpisodeLog(IterationCallback):
     Args:
         directory: directory of the file; None: the trainer's ``default_root_dir``.
         episodes_per_iteration: number of episodes; they are spread over the groups and vary between iterations.
-        token_gaps: whether to write the gap of every token, if a teacher was scored.
+        token_gaps: whether to write the figures of the tokens, if a teacher was scored.
     """
 
     @checked
     def __init__(
-        self, directory: str | Path | None = None, episodes_per_iteration: Count = 2, token_gaps: bool = False
+        self, directory: str | Path | None = None, episodes_per_iteration: Count = 2, token_gaps: bool = True
     ) -> None:
         self.directory = directory
         self.episodes_per_iteration = episodes_per_iteration
@@ -48,7 +67,8 @@ class EpisodeLog(IterationCallback):
         """Append this iteration's episodes and close the file, so nothing is lost when the run is stopped."""
         if trainer.is_global_zero:
             positions = self._positions(iteration.index, len(iteration.episodes))
-            records = (self._record(module, iteration, position) for position in positions)
+            gate = _gate(module) if self.token_gaps else None
+            records = (_record(module, iteration, position, gate) for position in positions)
             append_lines(trainer, self.directory, FILE_NAME, records)
 
     def write_evaluation(self, trainer: Trainer, result: EvaluationResult) -> None:
@@ -61,19 +81,90 @@ class EpisodeLog(IterationCallback):
         count = min(self.episodes_per_iteration, available)
         return sorted({(iteration + i * available // count) % available for i in range(count)})
 
-    def _record(self, module: SDARModule, iteration: Iteration, position: int) -> dict[str, Any]:
-        episode: Episode = iteration.episodes[position]
-        report = module.report
-        assert report is not None
-        record = _played(episode)
-        for number, (turn, advantage) in enumerate(
-            zip(record["turns"], report.prepared.advantages[position], strict=True)
-        ):
-            turn["advantage"] = round(advantage, 4)
-            if self.token_gaps:
-                turn |= _gaps(module, report.prepared.batch, position, number)
-        read = report.contexts[position] if report.contexts is not None else None
-        return {"iteration": iteration.index, "teacher_reads": read, **record}
+
+def _record(module: SDARModule, iteration: Iteration, position: int, gate: Gate | None) -> dict[str, Any]:
+    """An episode of training; without a gate there are no figures of tokens."""
+    report = module.report
+    assert report is not None
+    record = _played(iteration.episodes[position])
+    advantages = report.prepared.advantages
+    for turn, advantage in zip(record["turns"], advantages[position], strict=True):
+        turn["advantage"] = round(advantage, 4)
+    if gate is not None:
+        figures = _token_figures(module, report, gate, position)
+        record["turns"] = [turn | figures.get(number, {}) for number, turn in enumerate(record["turns"])]
+    read = report.contexts[position] if report.contexts is not None else None
+    group = _group(iteration.episodes, advantages, position)
+    return {"iteration": iteration.index, "teacher_reads": read, **record, "group": group}
+
+
+def _group(episodes: Sequence[Episode], advantages: Sequence[Sequence[float]], position: int) -> list[dict[str, Any]]:
+    """The other members of an episode's group, which stand beside it."""
+    task = episodes[position].task.task_id
+    first, last = position, position + 1
+    while first > 0 and episodes[first - 1].task.task_id == task:
+        first -= 1
+    while last < len(episodes) and episodes[last].task.task_id == task:
+        last += 1
+    others = [number for number in range(first, last) if number != position]
+    return [
+        {
+            "member": episodes[number].member,
+            "end": episodes[number].end.value,
+            "success": episodes[number].success,
+            "return": episodes[number].episode_return,
+            "advantage": round(math.fsum(advantages[number]) / max(len(advantages[number]), 1), 4),
+            "actions": [turn.action[:LONGEST_ACTION] for turn in episodes[number].turns[:MOST_ACTIONS]],
+        }
+        for number in others[:MOST_SIBLINGS]
+    ]
+
+
+def _gate(module: SDARModule) -> Gate:
+    """The gate of the iteration, whose slope may be scheduled; a schedule has moved on by the time of a callback."""
+    gate = module.method.objective.gate
+    report = module.report
+    slope = None if report is None else report.metrics.get("objective/beta")
+    return gate if slope is None else replace(gate, beta=slope)  # type: ignore[call-arg]
+
+
+def _token_figures(module: SDARModule, report: IterationReport, gate: Gate, position: int) -> dict[int, dict[str, Any]]:
+    """Turn -> figures of its tokens, in their order; {} if no teacher was scored."""
+    prepared, batch = report.prepared, report.prepared.batch
+    if batch.teacher_log_probs is None or batch.old_log_probs is None:
+        return {}
+    rows = batch.episode_index == position
+    mask = batch.response_mask[rows]
+
+    def sampled(values: Tensor) -> Tensor:
+        return values[rows][mask][:MOST_TOKENS]
+
+    scores = DistillationTokens(
+        student=sampled(batch.old_log_probs),
+        teacher=sampled(batch.teacher_log_probs),
+        entropy=sampled(prepared.entropy),
+        max_entropy=prepared.max_entropy,
+        advantage=sampled(batch.advantage),
+        turn=sampled(batch.turn_index),
+    )
+    columns: dict[str, list[Any]] = {
+        "tokens": [module.policy.tokenizer.decode([token]) for token in sampled(batch.ids).tolist()],
+        "student": _rounded(scores.student, 3),
+        "teacher": _rounded(scores.teacher, 3),
+        "gates": _rounded(gate.value(scores), 3),
+        "gaps": _rounded(scores.gap, 4),
+    }
+    figures: dict[int, dict[str, Any]] = {}
+    for number, turn in enumerate(sampled(batch.turn_index).tolist()):
+        own = figures.setdefault(turn, {name: [] for name in columns})
+        for name, values in columns.items():
+            own[name].append(values[number])
+    return figures
+
+
+def _rounded(values: Tensor, decimals: int) -> list[float | None]:
+    """JSON knows no number that is not finite."""
+    return [round(value, decimals) if math.isfinite(value) else None for value in values.tolist()]
 
 
 def _played(episode: Episode) -> dict[str, Any]:
@@ -101,13 +192,3 @@ def _played(episode: Episode) -> dict[str, Any]:
         ],
         "last_observation": episode.last_observation.text if episode.last_observation is not None else None,
     }
-
-
-def _gaps(module: SDARModule, batch: TokenBatch, position: int, turn: int) -> dict[str, Any]:
-    """Tokens of one turn with their gaps; {} if no teacher was scored."""
-    if batch.teacher_log_probs is None or batch.old_log_probs is None:
-        return {}
-    here = (batch.episode_index == position)[:, None] & (batch.turn_index == turn) & batch.response_mask
-    gaps = (batch.teacher_log_probs - batch.old_log_probs)[here].tolist()
-    tokens = [module.policy.tokenizer.decode([token]) for token in batch.ids[here].tolist()]
-    return {"tokens": tokens, "gaps": [round(gap, 4) for gap in gaps]}

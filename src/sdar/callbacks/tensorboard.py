@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.summary_pb2 import Summary
 
-from sdar.learning.logs import tolerated
+from sdar.callbacks.board.glance import at_a_glance
+from sdar.callbacks.loggers.harmless import Harmless
+
+_MARK = "val/success_rate"
+"""The figure beside which the baselines are drawn."""
 
 
-class Curves(TensorBoardLogger):
+class Curves(Harmless, TensorBoardLogger):
     """Lightning's TensorBoard logger, whose failures end no training.
 
     Args:
         save_dir, name, version, default_hp_metric: as in Lightning's.
+
+    Attributes:
+        baselines: tag -> value, of agents that do not learn; they are logged with every panel, so that each is a line.
     """
+
+    label = "TensorBoard"
 
     def __init__(
         self,
@@ -25,23 +35,15 @@ class Curves(TensorBoardLogger):
         default_hp_metric: bool = False,
     ) -> None:
         super().__init__(save_dir, name, version, default_hp_metric=default_hp_metric)
+        self.baselines: dict[str, float] = {}
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append to the curves."""
-        with tolerated("the log of TensorBoard"):
-            super().log_metrics(metrics, step)
+        """Append to the curves, and what is shown first once more."""
+        lines = self.baselines if _MARK in metrics else {}
+        super().log_metrics({**metrics, **lines, **at_a_glance(metrics)}, step)
 
-    def save(self) -> None:
-        """Write the run's hyperparameters, if there are any."""
-        with tolerated("the log of TensorBoard"):
-            super().save()
-
-    def finalize(self, status: str) -> None:
-        """Flush and close."""
-        with tolerated("the log of TensorBoard"):
-            super().finalize(status)
-
-    def log_hyperparams(self, *arguments: Any, **more: Any) -> None:
-        """Write hyperparameters."""
-        with tolerated("the log of TensorBoard"):
-            super().log_hyperparams(*arguments, **more)
+    @rank_zero_only
+    def write(self, summary: Summary, step: int = 0) -> None:
+        """Write a summary of any kind: a text, a histogram, a layout."""
+        with self.guarded():
+            self.experiment._get_file_writer().add_summary(summary, step)

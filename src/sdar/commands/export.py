@@ -136,8 +136,8 @@ def _check(folder: Path, policy: Any, ids: Any, expected: Any) -> float:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder))
-    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=policy.model.dtype)
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=policy.model.dtype, trust_remote_code=False)
     with torch.no_grad():
         log_probs = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[:, :-1].float(), dim=-1)
     error = float((log_probs.gather(-1, ids[:, 1:, None]).squeeze(-1) - expected).abs().max())

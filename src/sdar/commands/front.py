@@ -11,6 +11,8 @@ COMMANDS = {
     "train": ("sdar.commands.train", "train an agent, evaluate it, and say where the results are"),
     "play": ("sdar.commands.play", "play a task in the terminal, or watch a model, and see what the model sees"),
     "compare": ("sdar.compare.app", "train methods over paired seeds and compare them pair by pair"),
+    "episodes": ("sdar.commands.episodes", "show recorded episodes token by token: a page, or in the terminal"),
+    "report": ("sdar.compare.reporting.app", "write runs as one page with curves, differences, costs and origin"),
     "export": ("sdar.commands.export", "write a checkpoint as a Hugging Face folder"),
     "skills": ("sdar.commands.skills", "show what every strategy retrieves for a task, and why"),
     "check": ("sdar.commands.check", "check that an environment keeps to the protocol"),

@@ -13,6 +13,7 @@ from sdar.config.plugins import allowing
 from sdar.config.words import shown
 from sdar.errors import UserError, command, run_command
 from sdar.output.printable import printable
+from sdar.output.terminal import show_wrapped
 
 if TYPE_CHECKING:
     from sdar.commands.players import Player, Read, Write
@@ -25,7 +26,7 @@ _ALLOWED = ("environment", "rollout", "teacher", "retrieval", "skills", "search_
 
 
 @command
-def main(arguments: Sequence[str], read: Read = input, write: Write = print) -> int:
+def main(arguments: Sequence[str], read: Read = input, write: Write = show_wrapped) -> int:
     """Run a command line and return the exit code."""
     options = _parser().parse_intermixed_args(list(arguments))
     with allowing(options.allow):

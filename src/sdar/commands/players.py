@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sdar.environments.base import Environment
 from sdar.episode import Observation, Task
 from sdar.errors import UserError
+from sdar.rollout.answers import AnswerError, checked_plan
 from sdar.rollout.conversation import AppendConversation, WindowConversation
 from sdar.rollout.sampling import turn_generator, turn_uniforms
 from sdar.rollout.settings import SamplingConfig
@@ -70,7 +71,10 @@ class Solution(Player):
     """Plays the environment's own solution. UserError if none is known."""
 
     def __init__(self, environment: Environment, task: Task) -> None:
-        actions = environment.expert(task)
+        try:
+            actions = checked_plan(environment.expert(task))
+        except AnswerError as error:
+            raise UserError(f"--expert: {error}") from error
         if actions is None:
             raise UserError(f"--expert: no solution of task {task.task_id} is known")
         self._remaining = iter(actions)

@@ -15,6 +15,7 @@ from sdar.errors import USER_ERROR, UserError, command
 from sdar.run.folder import git_revision, occupied, versions, write_record
 
 if TYPE_CHECKING:
+    from sdar.compare.comparison import Runs
     from sdar.compare.launching import Launcher
     from sdar.compare.records import FinishedRun, Found
 
@@ -165,3 +166,17 @@ def conclude(plan: Plan, finished: Mapping[Job, FinishedRun]) -> None:
     write_record(plan.folder / RECORD_FILE, record)
     (plan.folder / REPORT_FILE).write_text(f"# {' vs '.join(plan.methods)}\n\n{text}", encoding="utf-8")
     print(f"table: {plan.folder / REPORT_FILE}\nfigures: {plan.folder / RECORD_FILE}", flush=True)
+    page = _write_page(plan, runs)
+    print(f"report: {page}", flush=True)
+
+
+def _write_page(plan: Plan, runs: Runs) -> Path:
+    """The report that can be sent, beside the table."""
+    from sdar.compare.reporting.collection import Collection, group_of
+    from sdar.compare.reporting.contents import contents
+    from sdar.compare.reporting.drawing import can_draw
+    from sdar.compare.reporting.writing import write_report
+
+    collection = Collection((group_of(plan.methods, plan.seeds, runs),))
+    asked = ["sdar", "compare", *sys.argv[1:]]
+    return write_report(plan.folder, contents(collection, " vs ".join(plan.methods), command=asked, draw=can_draw()))

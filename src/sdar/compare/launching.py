@@ -16,7 +16,9 @@ from typing import Any
 from sdar.callbacks.duration import duration
 from sdar.compare import launcher
 from sdar.compare.job import PLAN_FILE, STATE_FOLDER
+from sdar.compare.shape import Shape, is_bool, is_code, is_count, is_number, is_path, maybe, record_of
 from sdar.errors import INTERRUPTED, UserError
+from sdar.files import GB, KB, FileError, opened
 from sdar.output.printable import printable
 from sdar.processes import cores
 from sdar.run.folder import STATE_FILE, read_record, write_record
@@ -28,6 +30,14 @@ _EVERY = 120.0
 """Seconds between two lines with the estimate."""
 
 States = Mapping[int, Mapping[str, Any]]
+
+_BEGUN: dict[str, Shape] = {"log": is_path, "started": is_number}
+_ENDED = record_of(**_BEGUN, ended=is_number, code=is_code)
+_STATES = {"running": record_of(**_BEGUN, run_dir=is_path, resumed=is_bool), "done": _ENDED, "failed": _ENDED}
+"""What is read of a job's state, as :func:`sdar.compare.job.run_job` writes it."""
+_ITERATIONS = record_of(iteration=is_count, of=maybe(is_count))
+_LOG, _END = 1_000 * GB, 64 * KB
+"""Bytes of the largest log, and how many of its end are read."""
 
 
 @dataclass(frozen=True)
@@ -206,9 +216,9 @@ class Progress:
         self._spoke = time.time()
 
     def states(self) -> dict[int, dict[str, Any]]:
-        """The state of every job that has begun."""
+        """The state of every job that has begun; a file of another shape says nothing."""
         files = [self.folder / STATE_FOLDER / f"{number}.json" for number in range(len(self.labels))]
-        return {number: state for number, file in enumerate(files) if (state := read_record(file)) is not None}
+        return {number: state for number, file in enumerate(files) if (state := _state(file)) is not None}
 
     def look(self) -> None:
         """Print what has changed since the last look, and from time to time what is left."""
@@ -225,7 +235,7 @@ class Progress:
         ended = sum(state["state"] != "running" for state in states.values())
         seconds = self.estimate(states)
         left = f", about {duration(seconds)} left" if seconds else ""
-        print(f"{text}; {ended} of {len(self.labels)} ended{left}", flush=True)
+        print(f"{printable(text)}; {ended} of {len(self.labels)} ended{left}", flush=True)
 
     def estimate(self, states: States) -> float | None:
         """Seconds until the last run ends, from the runs of this call so far. None if nothing is known yet."""
@@ -242,6 +252,14 @@ class Progress:
         rest: list[float] = [max(0.0, mean - (now - state["started"])) for state in running]
         work = sum(rest) + mean * (len(self.labels) - len(states))
         return max([work / self.at_a_time, *rest])
+
+
+def _state(file: Path) -> dict[str, Any] | None:
+    """The state of a job; None where there is none, or the file has another shape."""
+    state = read_record(file)
+    if state is None or not isinstance(name := state.get("state"), str) or name not in _STATES:
+        return None
+    return state if _STATES[name](state) else None
 
 
 def _event(label: str, state: Mapping[str, Any]) -> str:
@@ -264,10 +282,15 @@ def _failure(code: int) -> str:
 def _share_done(folder: Path) -> float:
     """The share of its iterations that a run has finished. 0 if it is unknown."""
     state = read_record(folder / STATE_FILE) or {}
-    return state["iteration"] / state["of"] if state.get("of") else 0.0
+    return state["iteration"] / state["of"] if _ITERATIONS(state) and state.get("of") else 0.0
 
 
 def last_line(log: Path) -> str:
     """The last line of a log, which is the reason of a failure. Empty if there is none."""
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+    try:
+        with opened(log, _LOG) as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _END))
+            text = file.read(_END).decode("utf-8", "replace")
+    except (FileError, OSError):
+        return ""
     return printable("".join(text.rstrip().splitlines()[-1:]).strip()[:300])

@@ -8,65 +8,87 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich import box
-from rich.table import Table
+from rich.cells import cell_len
 
 from sdar.compare.comparison import VIEWS, PairedSummary, Runs, Sample, summarise_methods, summarise_pairs
 from sdar.compare.records import AFTER, BEFORE, Figure, FinishedRun
-from sdar.evaluation.report import as_text
+from sdar.compare.reporting.blocks import Table
 from sdar.evaluation.statistics import FEW_RUNS, Estimate
 
 
 def report(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> str:
     """The tables and remarks in Markdown. Rates are in per cent, differences in points."""
-    first = next(iter(runs.values()))
-    summaries, pairs = summarise_methods(runs, methods, seeds), summarise_pairs(runs, methods, seeds)
-    per_run = markdown_table(
-        ["method"],
-        ["seed", *(f"{view}, %" for view in VIEWS), "n"],
-        ([method, str(seed), *_changes(runs.get((method, seed)))] for method in methods for seed in seeds),
-    )
-    per_method = markdown_table(
-        ["method", "played"],
-        ["seeds", "after", "t", "bootstrap", "rise", "t", "bootstrap"],
-        ([s.method, s.view, str(len(s.seeds)), *_mean(s.after), *_mean(s.rise, "+")] for s in summaries),
-    )
     parts = [
-        "Success on the panel, before -> after training, with the 95 % Wilson interval of each run (of its tasks, not "
-        f"of other seeds)\n\n{per_run}",
-        f"Over the seeds, in per cent: the mean and two 95 % intervals\n\n{per_method}",
+        f"{table.caption}\n\n{markdown_table(table.words, table.figures, table.rows)}"
+        for table in tables(runs, methods, seeds)
+    ]
+    parts += remarks(runs, methods, seeds)
+    return "\n".join(part if part.endswith("\n") else part + "\n" for part in parts)
+
+
+def tables(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> list[Table]:
+    """Every run; every method over its seeds; and every method minus the first, where there are pairs."""
+    summaries, pairs = summarise_methods(runs, methods, seeds), summarise_pairs(runs, methods, seeds)
+    found = [
+        Table(
+            ("method",),
+            ("seed", *(f"{view}, %" for view in VIEWS), "n"),
+            tuple((method, str(seed), *_changes(runs.get((method, seed)))) for method in methods for seed in seeds),
+            "Success on the panel, before -> after training, with the 95 % Wilson interval of each run (of its tasks, "
+            "not of other seeds)",
+        ),
+        Table(
+            ("method", "played"),
+            ("seeds", "after", "t", "bootstrap", "rise", "t", "bootstrap"),
+            tuple((s.method, s.view, str(len(s.seeds)), *_mean(s.after), *_mean(s.rise, "+")) for s in summaries),
+            "Over the seeds, in per cent: the mean and two 95 % intervals",
+        ),
     ]
     if pairs:
-        paired = markdown_table(
-            ["method", "played"],
-            ["pairs", "difference", "t", "bootstrap", "deviation", "detectable"],
-            ([pair.method, pair.view, str(len(pair.seeds)), *_difference(pair.differences)] for pair in pairs),
+        found.append(
+            Table(
+                ("method", "played"),
+                ("pairs", "difference", "t", "bootstrap", "deviation", "detectable"),
+                tuple((pair.method, pair.view, str(len(pair.seeds)), *_difference(pair.differences)) for pair in pairs),
+                f"After training, minus {methods[0]}, pair by pair (same seed: same tasks, same warm start), in "
+                "points; detectable: the true difference that this many pairs show with a probability of 80 % "
+                "(two-sided test at 5 %)",
+            )
         )
-        parts.append(
-            f"After training, minus {methods[0]}, pair by pair (same seed: same tasks, same warm start), in points; "
-            "detectable: the true difference that this many pairs show with a probability of 80 % (two-sided test at "
-            f"5 %)\n\n{paired}"
-        )
+    return found
+
+
+def remarks(runs: Runs, methods: Sequence[str], seeds: Sequence[int]) -> list[str]:
+    """How far the figures can be trusted, and what they are about, in sentences."""
+    first = next(iter(runs.values()))
+    summaries, pairs = summarise_methods(runs, methods, seeds), summarise_pairs(runs, methods, seeds)
     counts = [len(found.seeds) for found in summaries] + [len(found.seeds) for found in pairs]
-    parts += _remarks_on_figures(counts, pairs)
-    parts += _remarks_on_runs(runs, methods, seeds)
-    parts.append(
+    return [
+        *_remarks_on_figures(counts, pairs),
+        *_remarks_on_runs(runs, methods, seeds),
         f"Panel {first.panel[:12]}, warm start {first.warm_start[:12]}, {first.iterations} iterations, "
-        f"{len(runs)} of {len(methods) * len(seeds)} runs. The answer is about this panel and this warm start."
-    )
-    return "\n".join(part if part.endswith("\n") else part + "\n" for part in parts)
+        f"{len(runs)} of {len(methods) * len(seeds)} runs. The answer is about this panel and this warm start.",
+    ]
 
 
 def markdown_table(words: Sequence[str], figures: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table. Columns headed by ``words`` are aligned to the left, those of ``figures`` to the right."""
-    table = Table(box=box.MARKDOWN)
-    for heading in words:
-        table.add_column(heading, no_wrap=True)
-    for heading in figures:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return as_text(table)
+    cells = [[*words, *figures], *map(list, rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "".join(
+            f"| {_padded(cell, width, n >= len(words))} "
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    rule = "".join(f"|{'-' * (width + 1)}{':' if n >= len(words) else '-'}" for n, width in enumerate(widths))
+    return "".join(f"{line}|\n" for line in (lines[0], rule, *lines[1:]))
+
+
+def _padded(cell: str, width: int, right: bool) -> str:
+    room = " " * (width - cell_len(cell))
+    return room + cell if right else cell + room
 
 
 def _changes(run: FinishedRun | None) -> list[str]:

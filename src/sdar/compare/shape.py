@@ -26,6 +26,16 @@ def is_count(value: Any) -> bool:
     return isinstance(value, int) and is_number(value)
 
 
+def is_path(value: Any) -> bool:
+    """A path, which may have bytes that are no text."""
+    return isinstance(value, str) and value != "" and "\0" not in value
+
+
+def is_code(value: Any) -> bool:
+    """The exit code of a process."""
+    return isinstance(value, int) and not isinstance(value, bool) and is_number(abs(value))
+
+
 def is_bool(value: Any) -> bool:
     """True or false."""
     return isinstance(value, bool)

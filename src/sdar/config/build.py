@@ -11,7 +11,7 @@ from sdar.config.check import has_nodes, is_node, item_hint, kinds, plain_source
 from sdar.config.kinds import check_kind
 from sdar.config.signatures import Kind, Source, signature
 from sdar.config.targets import locate
-from sdar.errors import UserError
+from sdar.errors import INTERRUPTS, UserError, words_of
 
 
 def build(node: Mapping[str, Any], path: str, *, place: Any = Any, later: Collection[str] = (), **provided: Any) -> Any:
@@ -34,14 +34,16 @@ def build(node: Mapping[str, Any], path: str, *, place: Any = Any, later: Collec
         return function(**arguments, **provided)
     except UserError:
         raise
-    except (Exception, SystemExit) as error:
+    except INTERRUPTS:
+        raise
+    except BaseException as error:
         # Our own constructors say UserError where the user is wrong, so anything else from them is a defect of ours.
         if source.dotted.startswith("sdar."):
             raise
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, SystemExit):
-            reason = "its constructor calls sys.exit"
-        raise UserError(f"{path} cannot be built: {reason}") from error
+        reason = (
+            "its constructor calls sys.exit" if isinstance(error, SystemExit) else " ".join(words_of(error).split())
+        )
+        raise UserError(f"{path} cannot be built: {reason or type(error).__name__}") from error
 
 
 def build_settings(cls: type, settings: Mapping[str, Any], path: str) -> Any:

@@ -7,6 +7,7 @@ import difflib
 import functools
 import itertools
 import math
+import os
 import re
 import shlex
 from collections.abc import Sequence
@@ -26,6 +27,8 @@ from sdar.errors import UserError
 from sdar.files import MB, FileError, check_yaml, read_yaml
 
 _OPTIONAL_GROUPS = frozenset({"experiment"})
+_LISTS = frozenset({"logger"})
+"""Groups of which several files may be chosen at once, as in ``logger=[tensorboard,csv]``."""
 _LONGEST_NAME = 200
 _DEEPEST = 20
 _MOST_RUNS = 10_000
@@ -59,13 +62,18 @@ def compose_config(
     folders = [config_folder()]
     if config_dir is not None:
         config_dir = at_home(str(config_dir))
-        if not Path(config_dir).is_dir():
+        if not os.path.isdir(config_dir):  # noqa: PTH112 - also false for a name that is too long
             raise UserError(f"--config-dir must be a folder of configuration files, got {config_dir}")
         folders.append(Path(config_dir).resolve())
         for file in yaml_files(folders[1]):
             _check_file(file)
-        # Hydra looks for the first file in one folder, and for all others in the search path, too.
-        folders.sort(key=lambda folder: not (folder / f"{config_name}.yaml").is_file())
+    # Hydra looks for the first file in one folder, and for all others in the search path, too.
+    folders.sort(key=lambda folder: not _has(folder, config_name))
+    if not _has(folders[0], config_name):
+        where = "" if config_dir is None else f" or {config_dir}"
+        raise UserError(
+            f"--config-name must be the name of a file in {config_folder()}{where}, got {shown(config_name)}"
+        )
     options = groups(*folders)
     read = parse(overrides, several=False)
     prepared = [(override, text) for override in read if (text := _prepared(override, options)) is not None]
@@ -89,6 +97,11 @@ def compose_config(
         if path.startswith("~"):
             OmegaConf.update(config, name, at_home(path))
     return config
+
+
+def _has(folder: Path, name: str) -> bool:
+    """Whether a folder has a configuration file of that name; false for names that no file can have."""
+    return os.path.isfile(folder / f"{name}.yaml")  # noqa: PTH113
 
 
 def _check_file(file: Path) -> None:
@@ -196,6 +209,11 @@ def _prepared(override: Override, options: dict[str, list[str]]) -> str | None:
         value = override.value()
         if value is None and key in _OPTIONAL_GROUPS:
             return None  # no file chosen; Hydra has no word for it
+        if key in _LISTS and isinstance(value, list) and value:
+            wrong = [item for item in value if item not in options[key]]
+            if wrong:
+                raise UserError(_unknown_option(key, wrong[0], options[key]))
+            return f"{key}=[{','.join(value)}]"
         if not isinstance(value, str) or value not in options[key]:
             raise UserError(_unknown_option(key, value, options[key]))
         return f"{key}={value}"

@@ -7,15 +7,12 @@ from typing import Any, TypeVar, cast
 
 from sdar.environments.base import Environment
 from sdar.environments.worker import TooLateError, Worker
-from sdar.errors import RunFailed, Stopped, UserError
+from sdar.errors import INTERRUPTS, RunFailed, UserError, told
 
 T = TypeVar("T")
 
 ANSWER_S = 60.0
 """How long somebody at a terminal waits for one answer of an environment, in seconds."""
-
-INTERRUPTS = (KeyboardInterrupt, GeneratorExit, Stopped)
-"""What is no fault of an environment, though it may come out of one of its methods."""
 
 Ask = Callable[[str, Callable[[], Any]], Any]
 """Given a method's name and the call of it, returns what the call returns."""
@@ -49,14 +46,6 @@ class _Asked:
 def asked(environment: Environment, ask: Ask) -> Environment:
     """The environment, and with it its pools, whose methods are called by ``ask``."""
     return cast("Environment", _Asked(environment, ask))
-
-
-def told(error: BaseException) -> str:
-    """An error's type and text; the type alone where the text cannot be had."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # of the error's own __str__
-        return type(error).__name__
 
 
 def late(name: str, seconds: float | None) -> str:

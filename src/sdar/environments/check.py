@@ -14,11 +14,11 @@ from typing import TypeVar
 
 from sdar.config.fields import AtLeastOne, Positive, checked
 from sdar.environments import check_records as records
-from sdar.environments.asked import ANSWER_S, INTERRUPTS, asked, late, told
+from sdar.environments.asked import ANSWER_S, asked, late
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import Observation, StepOutcome, Task
-from sdar.errors import UserError
+from sdar.errors import INTERRUPTS, UserError, told
 from sdar.randomness import keyed_generator
 
 ODD_RESPONSES = (
@@ -255,7 +255,7 @@ class _Checker:
             self.expect(steps == other_steps, f"the same actions have different outcomes {where}")
 
     def reset(self, pool: EnvironmentPool, tasks: list[Task]) -> list[Start]:
-        starts = pool.reset(tasks)
+        starts = pool.reset(list(tasks))  # its own to change
         self.expect(len(starts) == len(tasks), f"reset() of {len(tasks)} tasks returns {len(starts)} slots")
         for start in starts:
             self.note(records.start_problems(start))
@@ -263,7 +263,7 @@ class _Checker:
 
     def step(self, pool: EnvironmentPool, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         try:
-            outcomes = pool.step(actions)
+            outcomes = pool.step(dict(actions))
         except INTERRUPTS:
             raise
         except BaseException as error:  # an action may be any text, and none may raise

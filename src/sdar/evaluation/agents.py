@@ -10,7 +10,7 @@ from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Tur
 from sdar.randomness import keyed_generator
 from sdar.rollout.answers import checked_plan
 from sdar.rollout.collector import waves
-from sdar.rollout.guard import GuardedPool, guarded
+from sdar.rollout.guard import GuardedPool, answers_in_time
 from sdar.rollout.live import LiveEpisode
 from sdar.rollout.settings import ENVIRONMENT_TIMEOUT_S
 
@@ -70,7 +70,8 @@ def play_plans(
 
     A task without a plan counts as a failure, and so does a plan that ends before the episode.
     """
-    plans = {task.task_id: guarded(partial(_plan, plan_of, task)) for task in tasks}
+    asked = {task.task_id: partial(_plan, plan_of, task) for task in tasks}
+    plans = answers_in_time("a plan", asked, timeout_s)
     if all(plan is None for plan in plans.values()):
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -13,39 +13,39 @@ from rich.table import Table
 from sdar.errors import RunFailed
 from sdar.evaluation.result import EvaluationResult
 from sdar.output.printable import printable
+from sdar.output.terminal import COLUMNS
 
 
 def final_table(results: Sequence[EvaluationResult], title: str = "Success on the panel") -> str:
-    """Two tables of the results, in the given order: the whole panel, and by task type.
+    """The results in the given order, for the whole panel and by task type.
 
     Success and named scores weigh every task equally; the mean over the types is a row of its own.
 
-    The tables are plain ASCII in Markdown format, so they print anywhere and can be pasted. Errors are counted and
-    excluded from n, and an agent that has any is marked and told of below the table: its figures are those of the
-    episodes that were left, which other agents' figures do not compare with. A type without an episode shows "-".
+    The tables are plain ASCII in Markdown format, so they print anywhere and can be pasted; columns that do not fit a
+    terminal of 80 go to a further table. Episodes that an error ended are excluded from n, and an agent that has any is
+    marked and told of below the table: its figures are those of the episodes that were left, which other agents'
+    figures do not compare with. A type without an episode shows "-".
     """
     scores = sorted({name for result in results for name in result.scores})
-    headings = ("success", "95 % interval", "solved", "n", "errors", "turns", *map(printable, scores))
-    whole = _table("agent", *headings)
-    for number, result in enumerate(results, start=1):
-        low, high = result.interval
-        interval = f"{100 * low:.1f} to {100 * high:.1f}" if result.n else "-"
-        counts = map(str, (result.successes, result.n, result.errors))
-        turns = f"{result.turns_mean:.1f}" if result.n else "-"
-        shown = (_percent(result.scores.get(name, math.nan)) for name in scores)
-        name = f"{number} {result.name}" + (ERROR_MARK if result.errors else "")
-        whole.add_row(name, _percent(result.success_rate), interval, *counts, turns, *shown)
-
-    types = sorted({name for result in results for name in result.by_type})
-    by_type = _table("task type", *(str(number) for number in range(1, len(results) + 1)))
-    for name in types:
-        by_type.add_row(printable(name), *(_share(result.by_type.get(name)) for result in results))
-    macro = (_percent(result.macro_success_rate) for result in results)
-    by_type.add_row("macro average (each type weighs the same)", *macro)
-    text = f"{title}\n\n{as_text(whole)}"
+    agents = [f"{number} {r.name}" + (ERROR_MARK if r.errors else "") for number, r in enumerate(results, start=1)]
+    columns = {
+        "success": [_percent(result.success_rate) for result in results],
+        "95 % interval": [_interval(result) for result in results],
+        "solved": [str(result.successes) for result in results],
+        "n": [str(result.n) for result in results],
+        "turns": [f"{result.turns_mean:.1f}" if result.n else "-" for result in results],
+        **{printable(name): [_percent(r.scores.get(name, math.nan)) for r in results] for name in scores},
+    }
+    text = f"{title}\n\n{_tables('agent', agents, columns)}"
     text += "".join(f"\n{note}\n" for result in results if (note := error_note(result)) is not None)
+    types = sorted({name for result in results for name in result.by_type})
     if len(types) > 1:
-        text += f"\nBy task type, solved/n of each agent\n\n{as_text(by_type)}"
+        by_type = {
+            str(number): [_share(result.by_type.get(name)) for name in types] + [_points(result.macro_success_rate)]
+            for number, result in enumerate(results, start=1)
+        }
+        text += "\nBy task type, solved/n of each agent; the macro average weighs types equally\n\n"
+        text += _tables("task type", [*map(printable, types), "macro average, %"], by_type)
     return text
 
 
@@ -58,9 +58,7 @@ def error_note(result: EvaluationResult) -> str | None:
     if not result.errors:
         return None
     total = len(result.records)
-    return (
-        f"(!) {result.name}: {result.errors} of {total} episodes ended by errors; its figures compare with no others."
-    )
+    return f"(!) {result.name}: {result.errors} of {total} episodes ended by errors: not comparable"
 
 
 def check_errors(results: Sequence[EvaluationResult]) -> None:
@@ -73,16 +71,50 @@ def check_errors(results: Sequence[EvaluationResult]) -> None:
             )
 
 
-def _table(first: str, *others: str) -> Table:
+_FRAME = 3
+"""Characters that a column of a table takes beside its text."""
+
+
+def _tables(first: str, names: Sequence[str], columns: Mapping[str, Sequence[str]]) -> str:
+    """The columns beside the names, in as many tables as it takes to fit ``COLUMNS``; each has one column at least."""
+    own = 1 + _width(first, names)
+    parts: list[list[str]] = [[]]
+    taken = own
+    for heading, cells in columns.items():
+        width = _width(heading, cells)
+        if parts[-1] and taken + width > COLUMNS:
+            parts.append([])
+            taken = own
+        parts[-1].append(heading)
+        taken += width
+    return "\n".join(_table(first, names, {heading: columns[heading] for heading in part}) for part in parts)
+
+
+def _width(heading: str, cells: Sequence[str]) -> int:
+    return max(map(len, (heading, *cells))) + _FRAME
+
+
+def _table(first: str, names: Sequence[str], columns: Mapping[str, Sequence[str]]) -> str:
     table = Table(box=box.MARKDOWN)
     table.add_column(first, no_wrap=True)
-    for heading in others:
+    for heading in columns:
         table.add_column(heading, justify="right", no_wrap=True)
-    return table
+    for row in zip(names, *columns.values(), strict=True):
+        table.add_row(*row)
+    return as_text(table)
+
+
+def _interval(result: EvaluationResult) -> str:
+    low, high = result.interval
+    return f"{100 * low:.1f} to {100 * high:.1f}" if result.n else "-"
 
 
 def _percent(fraction: float) -> str:
-    return "-" if math.isnan(fraction) else f"{100 * fraction:.1f} %"
+    return "-" if math.isnan(fraction) else f"{_points(fraction)} %"
+
+
+def _points(fraction: float) -> str:
+    return "-" if math.isnan(fraction) else f"{100 * fraction:.1f}"
 
 
 def _share(counts: tuple[int, int] | None) -> str:

@@ -6,96 +6,23 @@ Nothing here is a mean of batch means, and nothing is the value of the last micr
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-
 from sdar.episode import EndReason, Episode
+from sdar.learning.curriculum import BY_TURN, GAP_MARGIN_NATS, TURN_LABELS, SampledTokens, add_curriculum
+from sdar.learning.metric_sums import MetricSums
 from sdar.learning.prepare import Prepared
+from sdar.learning.token_table import TokenTable, token_table
 from sdar.learning.update import StepReport
 from sdar.objective.advantage import equal_groups
 from sdar.objective.gate import Gate
 from sdar.objective.tokens import DistillationTokens
 from sdar.rollout.dynamic import SampledGroups
 
-GAP_MARGIN_NATS = 0.01
-"""Gaps within this distance of 0 are neutral: most tokens of a response are forced and have a gap of nearly 0."""
-
 RESPONSE_TOKENS = "response_tokens"
 """Total of :class:`MetricSums` that :func:`iteration_metrics` needs: the sampled tokens that are learned from."""
-
-
-class MetricSums(Metric):
-    """Named sums that become means, standard deviations, totals and maxima when computed, over all ranks.
-
-    Every rank must add to the same names in the same order, with a count of 0 where it has nothing to count: the ranks'
-    sums are added row by row.
-    """
-
-    full_state_update = False
-    sums: Tensor
-    peaks: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("sums", torch.zeros(0, 3, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("peaks", torch.zeros(0, dtype=torch.float64), dist_reduce_fx="max")
-        self._sum_rows: dict[str, int] = {}
-        self._peak_rows: dict[str, int] = {}
-        self._totals: set[str] = set()
-        self._spreads: set[str] = set()
-
-    def mean(self, name: str, total: float, count: float) -> None:
-        """Add ``count`` observations whose sum is ``total`` to a mean."""
-        self.update(name, total, count)
-
-    def spread(self, name: str, squares: float) -> None:
-        """Add to the sum of squares of a mean ``.../x_mean``, which gives ``.../x_std`` (over all, divided by n)."""
-        self._spreads.add(name)
-        self.update(name, squares=squares)
-
-    def total(self, name: str, value: float) -> None:
-        """Add to a sum that is not divided by anything."""
-        self._totals.add(name)
-        self.update(name, value)
-
-    def maximum(self, name: str, value: float) -> None:
-        """Note a value of which the largest counts; -inf where there is none."""
-        self.update(name, peak=value)
-
-    def update(
-        self, name: str, total: float = 0.0, count: float = 0.0, squares: float = 0.0, peak: float | None = None
-    ) -> None:
-        """Add to the row of a name; see the methods above."""
-        if peak is not None:
-            row = self._peak_rows.setdefault(name, len(self._peak_rows))
-            if row == len(self.peaks):
-                self.peaks = torch.cat([self.peaks, self.peaks.new_full((1,), -math.inf)])
-            self.peaks[row] = max(float(self.peaks[row]), peak)
-            return
-        row = self._sum_rows.setdefault(name, len(self._sum_rows))
-        if row == len(self.sums):
-            self.sums = torch.cat([self.sums, self.sums.new_zeros(1, 3)])
-        self.sums[row] += torch.tensor([total, count, squares], dtype=torch.float64)
-
-    def compute(self) -> dict[str, float]:
-        """All metrics. A mean or a maximum of nothing is left out: it is not 0."""
-        sums, peaks = self.sums.tolist(), self.peaks.tolist()
-        metrics: dict[str, float] = {}
-        for name, row in self._sum_rows.items():
-            total, count, squares = sums[row]
-            if name in self._totals:
-                metrics[name] = total
-            elif count > 0:
-                metrics[name] = total / count
-                if name in self._spreads:
-                    variance = squares / count - metrics[name] ** 2
-                    metrics[name.removesuffix("_mean") + "_std"] = math.sqrt(max(variance, 0.0))
-        return metrics | {name: peaks[row] for name, row in self._peak_rows.items() if peaks[row] > -math.inf}
 
 
 def add_rollout(sums: MetricSums, episodes: Sequence[Episode]) -> None:
@@ -124,7 +51,7 @@ def add_sampling(sums: MetricSums, sampled: SampledGroups) -> None:
     sums.total("rollout/groups_skipped", sampled.skipped)
 
 
-def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate) -> None:
+def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate, text: Callable[[int], str]) -> TokenTable | None:
     """Add the figures of the rows and of theta_old's scores.
 
     ``rollout/context_tokens_max``, ``rollout/entropy`` and, where a teacher was scored, ``curriculum/*``; where it
@@ -134,6 +61,10 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate) -> None:
         sums: where to add.
         prepared: the iteration before its first update.
         gate: the iteration's gate; a token is strongly gated above its threshold (the paper's 0.5: gap > 0).
+        text: gives the text of a token's id.
+
+    Returns:
+        This rank's most endorsed and most rejected tokens; None: no teacher was scored.
     """
     batch = prepared.batch
     mask = batch.response_mask
@@ -143,7 +74,7 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate) -> None:
     if prepared.kl_charges is not None:
         sums.mean("rollout/kl_charge_mean", math.fsum(prepared.kl_charges), len(prepared.kl_charges))
     if prepared.teacher is None or batch.teacher_log_probs is None or batch.old_log_probs is None:
-        return
+        return None
     tokens = DistillationTokens(
         student=batch.old_log_probs[mask],
         teacher=batch.teacher_log_probs[mask],
@@ -155,7 +86,8 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate) -> None:
     gaps, gates = tokens.gap, gate.value(tokens)
     endorsed = int((gaps > GAP_MARGIN_NATS).sum())
     rejected = int((gaps < -GAP_MARGIN_NATS).sum())
-    sums.mean("curriculum/strongly_gated_fraction", int((gates > gate.threshold).sum()), count)
+    strong = gates > gate.threshold
+    sums.mean("curriculum/strongly_gated_fraction", int(strong.sum()), count)
     sums.mean("curriculum/endorsed_fraction", endorsed, count)
     sums.mean("curriculum/rejected_fraction", rejected, count)
     sums.mean("curriculum/neutral_fraction", count - endorsed - rejected, count)
@@ -172,6 +104,12 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate) -> None:
     blocks = [n for n, length in zip(prepared.teacher.privileged_tokens, lengths, strict=True) if length > 0]
     sums.mean("curriculum/teacher_context_tokens", sum(blocks), len(blocks))
     sums.mean("curriculum/teacher_context_fraction", sum(blocks), sum(lengths))
+    ids, turn = batch.ids[mask], batch.turn_index[mask]
+    # Rows and the turns of a row are in order, so a response ends where either changes.
+    response = mask.nonzero()[:, 0] * (1 + max(turn.tolist(), default=0)) + turn
+    sizes = response.unique_consecutive(return_counts=True)[1].tolist()
+    add_curriculum(sums, SampledTokens(ids, gaps, strong, batch.advantage[mask], turn, sizes), text)
+    return token_table(ids, gaps, text, margin=GAP_MARGIN_NATS)
 
 
 def add_update(sums: MetricSums, reports: Sequence[StepReport]) -> None:
@@ -217,7 +155,8 @@ class IterationReport:
     """What callbacks may read after an iteration.
 
     ``metrics`` are those that were logged, over all ranks; ``prepared`` is this rank's, and so are ``contexts``, what
-    the teacher read of each episode (None: no teacher was scored). ``record`` is the teacher's own, over all ranks.
+    the teacher read of each episode, and ``token_table``, its most endorsed and most rejected tokens (None: no teacher
+    was scored). ``record`` is the teacher's own, over all ranks.
     """
 
     index: int
@@ -225,3 +164,15 @@ class IterationReport:
     prepared: Prepared
     contexts: list[str] | None = None
     record: dict[str, Any] = field(default_factory=dict)
+    token_table: TokenTable | None = None
+
+    @property
+    def by_turn(self) -> dict[str, list[float | None]]:
+        """The gap of each turn, over all ranks: a column of a heat map of iterations and turns.
+
+        By name (``gap_mean`` in nats, ``strongly_gated_of_open`` in [0, 1]) one number per turn of
+        :data:`~sdar.learning.curriculum.TURN_LABELS`; None: there was no such token.
+        """
+        return {
+            name: [self.metrics.get(f"curriculum/by_turn/{name}/{turn}") for turn in TURN_LABELS] for name in BY_TURN
+        }

@@ -24,10 +24,10 @@ from sdar.errors import UserError
 from sdar.learning.datamodule import Iteration
 from sdar.learning.logs import log_metrics
 from sdar.learning.method import Method
+from sdar.learning.metric_sums import MetricSums
 from sdar.learning.metrics import (
     RESPONSE_TOKENS,
     IterationReport,
-    MetricSums,
     add_rollout,
     add_sampling,
     add_scores,
@@ -38,6 +38,7 @@ from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.outcomes import task_outcomes
 from sdar.learning.prepare import Prepared, prepare
 from sdar.learning.ranks import Ranks
+from sdar.learning.response_parts import TokenTexts
 from sdar.learning.update import BadSteps, UpdateLoop
 from sdar.policy.checkpoint import CHECKPOINT_KEY, check_origin, check_parameters, keep_trained, origin
 from sdar.policy.dropout import update_mode
@@ -111,6 +112,7 @@ class SDARModule(LightningModule):
             self._reference.append(copy.deepcopy(self.model).requires_grad_(False).train(False))
         self._teacher_model = None if weights is None else TeacherModel(weights, policy, self.initial)
         self._update_loop: UpdateLoop | None = None
+        self._token_texts = TokenTexts(policy.tokenizer)
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:  # noqa: ARG003
@@ -250,7 +252,7 @@ class SDARModule(LightningModule):
             add_sampling(sums, iteration.sampled)
         for name, (total, count) in sorted(method.estimator.metrics(iteration.episodes).items()):
             sums.mean(name, total, count)
-        add_scores(sums, prepared, method.objective.gate)
+        table = add_scores(sums, prepared, method.objective.gate, self._token_texts)
         sums.total(RESPONSE_TOKENS, int(prepared.batch.response_mask.sum()))
         scored = time.perf_counter()
         update_mode(self.model)
@@ -263,7 +265,7 @@ class SDARModule(LightningModule):
         self._finish(metrics)
         self._log(metrics, iteration.index)
         record = {} if self.teacher is None else self.teacher.record()
-        self.report = IterationReport(iteration.index, metrics, prepared, contexts, record)
+        self.report = IterationReport(iteration.index, metrics, prepared, contexts, record, table)
 
     def _prepare(self, episodes: Sequence[Episode], method: Method, ranks: Ranks) -> tuple[Prepared, list[str] | None]:
         """PREPARE, and what the teacher reads of each episode; None: it is not scored."""

@@ -69,7 +69,13 @@ class LastingFile(logging.FileHandler):
 
 
 def outlive_readers() -> None:
-    """From now on nothing printed by this process can end it: a closed pipe, a full disk, a letter without a code."""
+    """From now on nothing printed by this process can end it: a closed pipe, a full disk, a letter without a code.
+
+    Where it was started without one of the three streams, its number is taken: a file that got it would be printed to.
+    """
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, LastingStream):

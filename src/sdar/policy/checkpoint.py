@@ -113,7 +113,7 @@ def finished_iterations(checkpoint: Mapping[str, Any]) -> int:
         if finished < 0:
             raise ValueError(finished)
         return finished
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise UserError(
             "ckpt_path names a checkpoint without a trainer's progress; set train=false to evaluate its weights"
         ) from error
@@ -129,7 +129,7 @@ def check_training_state(checkpoint: Mapping[str, Any], module: nn.Module) -> No
         shapes = [tuple(state["exp_avg"].shape) if "exp_avg" in state else None for state in moments]
         whole = "pytorch-lightning_version" in checkpoint and "callbacks" in checkpoint
         whole = whole and isinstance(schedule["last_epoch"], int)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (LookupError, TypeError, ValueError, AttributeError):
         whole, shapes = False, []
     own = [tuple(parameter.shape) for parameter in trained]
     fits = len(shapes) == len(own) and all(mine in (None, ours) for mine, ours in zip(shapes, own, strict=True))

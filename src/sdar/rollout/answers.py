@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields
 from numbers import Real
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from sdar.environments.base import Projection
 from sdar.environments.check_records import LARGEST_REWARD
 from sdar.episode import EndReason, Observation, StepOutcome
+from sdar.errors import INTERRUPTS
+
+T = TypeVar("T")
 
 
 class AnswerError(ValueError):
@@ -33,7 +36,9 @@ def got(value: Any) -> str:
     """A value of any kind in a few words."""
     try:
         return _REPR.repr(value)
-    except Exception:  # such as an integer of thousands of digits
+    except INTERRUPTS:
+        raise
+    except BaseException:  # such as an integer of thousands of digits
         return f"an object of type {type(value).__name__}"
 
 
@@ -82,30 +87,39 @@ def checked_actions(value: Any) -> tuple[str, ...] | None:
     if not isinstance(value, tuple):
         raise AnswerError(f"the actions of an observation must be a tuple of texts or None, got {got(value)}")
     # As fast as it can be told: there may be dozens of actions in each of a hundred thousand steps.
-    if {*map(type, value)} <= {str} and "".join(value).isascii():
+    if type(value) is tuple and {*map(type, value)} <= {str} and "".join(value).isascii():
         return value
     return tuple(checked_text(action, "an action of an observation") for action in value)
+
+
+def plain(value: T, kind: type[T]) -> T:
+    """An object of exactly this dataclass: attributes of one of a subclass, which may change, are read once."""
+    if type(value) is kind:
+        return value
+    return kind(**{field.name: getattr(value, field.name) for field in fields(kind)})  # type: ignore[arg-type]
 
 
 def checked_observation(value: Any, what: str = "an observation") -> Observation:
     """An observation."""
     if not isinstance(value, Observation):
         raise AnswerError(f"{what} must be an Observation, got {got(value)}")
-    text = checked_text(value.text, "the text of an observation")
-    anchor = checked_text(value.anchor, "the anchor of an observation")
-    actions = checked_actions(value.actions)
-    refused = checked_flag(value.refused, "refused of an observation")
-    if text is value.text and anchor is value.anchor and actions is value.actions and refused is value.refused:
-        return value
-    return replace(value, text=text, anchor=anchor, actions=actions, refused=refused)
+    seen = plain(value, Observation)
+    text = checked_text(seen.text, "the text of an observation")
+    anchor = checked_text(seen.anchor, "the anchor of an observation")
+    actions = checked_actions(seen.actions)
+    refused = checked_flag(seen.refused, "refused of an observation")
+    if text is seen.text and anchor is seen.anchor and actions is seen.actions and refused is seen.refused:
+        return seen
+    return Observation(text, actions, anchor, refused)
 
 
 def checked_outcome(value: Any) -> StepOutcome:
     """An outcome without an error, with its end reason where it is done."""
     if not isinstance(value, StepOutcome):
         raise AnswerError(f"an outcome must be a StepOutcome, got {got(value)}")
-    done, success = checked_flag(value.done, "done"), checked_flag(value.success, "success")
-    end = value.end
+    outcome = plain(value, StepOutcome)
+    done, success = checked_flag(outcome.done, "done"), checked_flag(outcome.success, "success")
+    end = outcome.end
     if end is not None and not isinstance(end, EndReason):
         raise AnswerError(f"the end must be an EndReason or None, got {got(end)}")
     if end is EndReason.CONTEXT_FULL:
@@ -115,12 +129,12 @@ def checked_outcome(value: Any) -> StepOutcome:
     if done != (end is not None) or success != (end is EndReason.SUCCESS):
         given = f"done={done}, success={success}, end={None if end is None else end.name}"
         raise AnswerError(f"done, success and end must agree, got {given}")
-    view = checked_observation(value.observation, "the observation of an outcome")
-    reward = checked_number(value.reward, "the reward", -LARGEST_REWARD, LARGEST_REWARD)
-    scores = checked_scores(value.scores)
-    same = view is value.observation and reward is value.reward and scores is value.scores and end is value.end
-    if same and done is value.done and success is value.success:
-        return value
+    view = checked_observation(outcome.observation, "the observation of an outcome")
+    reward = checked_number(outcome.reward, "the reward", -LARGEST_REWARD, LARGEST_REWARD)
+    scores = checked_scores(outcome.scores)
+    same = view is outcome.observation and reward is outcome.reward and scores is outcome.scores and end is outcome.end
+    if same and done is outcome.done and success is outcome.success:
+        return outcome
     return StepOutcome(view, reward, done, success, scores, end)
 
 
@@ -128,7 +142,7 @@ def checked_scores(value: Any) -> Mapping[str, float]:
     """Named scores in [0, 1]."""
     if not isinstance(value, Mapping):
         raise AnswerError(f"the scores must be a mapping of names to numbers, got {got(value)}")
-    if all(
+    if type(value) is dict and all(
         type(name) is str and name.isascii() and type(score) is float and 0 <= score <= 1
         for name, score in value.items()
     ):
@@ -139,12 +153,18 @@ def checked_scores(value: Any) -> Mapping[str, float]:
     }
 
 
+def checked_prompt(write: Callable[..., str], *arguments: Any) -> str:
+    """The text of a user message, written by a method of the environment."""
+    return checked_text(write(*arguments), "a prompt")
+
+
 def checked_projection(value: Any) -> Projection:
     """What a response was projected to."""
     if not isinstance(value, Projection):
         raise AnswerError(f"project must return a Projection, got {got(value)}")
-    action = checked_text(value.action, "the action of a projection")
-    return Projection(action, checked_flag(value.valid, "valid of a projection"))
+    projection = plain(value, Projection)
+    action = checked_text(projection.action, "the action of a projection")
+    return Projection(action, checked_flag(projection.valid, "valid of a projection"))
 
 
 def checked_plan(value: Any) -> list[str] | None:

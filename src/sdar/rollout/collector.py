@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from sdar.environments.base import Environment, PastTurn
+from sdar.environments.base import Environment, PastTurn, Projection
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.errors import UserError
 from sdar.output.printable import printable
-from sdar.rollout.answers import checked_projection, checked_text
+from sdar.rollout.answers import checked_projection, checked_prompt
 from sdar.rollout.conversation import AppendConversation, Prompt, WindowConversation
-from sdar.rollout.guard import GuardedPool, guarded
+from sdar.rollout.guard import GuardedPool
 from sdar.rollout.live import LiveEpisode
 from sdar.rollout.sampling import GeneratorFactory, ResponseGenerator, turn_generator, turn_uniforms
 from sdar.rollout.settings import RolloutSettings
@@ -182,6 +182,7 @@ class _Rollout:
         with self.clock("environment_s"):
             starts = pool.reset([request.task for request in requests])
             attempts = [self._open(request, start) for request, start in zip(requests, starts, strict=True)]
+            self._prepare({slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}, pool)
         generator.start(len(attempts))
         live = self._live(attempts)
         while live:
@@ -207,38 +208,48 @@ class _Rollout:
         return live
 
     def _open(self, request: EpisodeRequest, start: Observation | StepOutcome) -> _RolloutState:
-        """The attempt with its first prompt; it has already ended if it could not start."""
+        """The attempt without a prompt; it has already ended if it could not start."""
         attempt = _RolloutState(request.task, request.member, start)
         privileged = self.privileged(request.task, request.member) if self.privileged is not None else None
         kind = WindowConversation if self.window else AppendConversation
         attempt.conversation = kind(self.policy.chat, privileged)
-        if attempt.live:
-            self._prepare(attempt)
         return attempt
 
-    def _prepare(self, attempt: _RolloutState) -> None:
-        """Set the next prompt, the longest that fits; end the episode if none fits."""
-        for dropped, write in enumerate(self._texts(attempt)):
-            text = guarded(lambda: checked_text(write(), "a prompt"))  # noqa: B023 - it is called at once
-            if isinstance(text, StepOutcome):
-                attempt.finish(EndReason.ERROR_ENVIRONMENT, text)
-                return
-            if not attempt.episode.turns:
-                attempt.episode.opening = text
-            if len(text) > self.policy.context_tokens and len(text) > self.collector.most_characters:
-                continue  # tokenizing it would take a second and 180 MB per million characters
-            prompt = attempt.conversation.prompt(text)
-            if self._fits(attempt, prompt):
-                attempt.prompt, attempt.dropped_turns = prompt, dropped
-                return
-        attempt.finish(EndReason.CONTEXT_FULL)
+    def _prepare(self, attempts: Mapping[int, _RolloutState], pool: GuardedPool) -> None:
+        """Set the next prompts, each the longest that fits; end the episodes for which none fits."""
+        waiting = {slot: self._texts(attempt) for slot, attempt in attempts.items()}
+        begun = any(attempt.episode.turns for attempt in attempts.values())
+        method = "window_prompt" if self.window else "reply" if begun else "opening"
+        for dropped in range(max(map(len, waiting.values()), default=0)):
+            writes = {slot: texts[dropped] for slot, texts in waiting.items() if dropped < len(texts)}
+            asked = {slot: partial(checked_prompt, write) for slot, write in writes.items()}
+            for slot, text in pool.ask(method, asked).items():
+                if self._take(attempts[slot], text, dropped):
+                    del waiting[slot]
+        for slot in waiting:
+            attempts[slot].finish(EndReason.CONTEXT_FULL)
+
+    def _take(self, attempt: _RolloutState, text: str | StepOutcome, dropped: int) -> bool:
+        """Whether this settles the attempt: the text becomes its prompt, or is an error that ends it."""
+        if isinstance(text, StepOutcome):
+            attempt.finish(EndReason.ERROR_ENVIRONMENT, text)
+            return True
+        if not attempt.episode.turns:
+            attempt.episode.opening = text
+        if len(text) > self.policy.context_tokens and len(text) > self.collector.most_characters:
+            return False  # tokenizing it would take a second and 180 MB per million characters
+        prompt = attempt.conversation.prompt(text)
+        if not self._fits(attempt, prompt):
+            return False
+        attempt.prompt, attempt.dropped_turns = prompt, dropped
+        return True
 
     def _texts(self, attempt: _RolloutState) -> list[Callable[[], str]]:
         """Ways to write the next user message, the preferred one first; in window mode each shows one turn less."""
         environment, task, seen = self.environment, attempt.episode.task, attempt.observation
         step = len(attempt.episode.turns)
         if not self.window:
-            return [lambda: environment.reply(seen) if step else environment.opening(task, seen)]
+            return [partial(environment.reply, seen) if step else partial(environment.opening, task, seen)]
         past = last_turns(attempt.episode.turns, self.settings.history_turns)
         return [partial(environment.window_prompt, task, past[n:], seen, step) for n in range(len(past) + 1)]
 
@@ -264,17 +275,25 @@ class _Rollout:
 
     def _act(self, live: dict[int, _RolloutState], responses: dict[int, list[int]], pool: GuardedPool) -> None:
         """Turn responses into actions, step the environment, and prepare the next prompts."""
-        recorded = {slot: self._record(attempt, responses[slot]) for slot, attempt in live.items()}
-        actions = {slot: action for slot, action in recorded.items() if action is not None}
-        for slot, outcome in pool.step(actions).items():
+        turns = {slot: self._record(attempt, responses[slot]) for slot, attempt in live.items()}
+        asked = {slot: partial(self._projected, turn.response_text) for slot, turn in turns.items()}
+        for slot, projection in pool.ask("project", asked).items():
+            if isinstance(projection, StepOutcome):
+                live[slot].finish(EndReason.ERROR_ENVIRONMENT, projection)
+            else:
+                turns[slot].action, turns[slot].valid = projection.action, projection.valid
+        for slot, outcome in pool.step({s: turn.action for s, turn in turns.items() if live[s].live}).items():
             attempt = live[slot]
             attempt.take(outcome, self.environment.max_turns)
             if attempt.live:
                 attempt.episode.scores = dict(outcome.scores)
-                self._prepare(attempt)
+        self._prepare({slot: attempt for slot, attempt in live.items() if attempt.live}, pool)
 
-    def _record(self, attempt: _RolloutState, response_ids: list[int]) -> str | None:
-        """Append the turn; returns its action, or None if the projection raised an error."""
+    def _projected(self, response: str) -> Projection:
+        return checked_projection(self.environment.project(response))
+
+    def _record(self, attempt: _RolloutState, response_ids: list[int]) -> Turn:
+        """Append the turn, still without its action."""
         prompt = attempt.prompt
         text, truncated = attempt.conversation.record(prompt, response_ids)
         turn = Turn(
@@ -289,12 +308,7 @@ class _Rollout:
             dropped_turns=attempt.dropped_turns,
         )
         attempt.episode.turns.append(turn)
-        projection = guarded(lambda: checked_projection(self.environment.project(text)))
-        if isinstance(projection, StepOutcome):
-            attempt.finish(EndReason.ERROR_ENVIRONMENT, projection)
-            return None
-        turn.action, turn.valid = projection.action, projection.valid
-        return turn.action
+        return turn
 
 
 def last_turns(turns: Sequence[Turn], count: int) -> list[PastTurn]:

@@ -13,16 +13,18 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
+from sdar.environments.asked import late
 from sdar.environments.base import Environment, EnvironmentPool
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import EndReason, Observation, StepOutcome, Task
-from sdar.errors import UserError
+from sdar.errors import INTERRUPTS, UserError, told
 from sdar.output.printable import printable
-from sdar.rollout.answers import AnswerError, checked_observation, checked_outcome, got
+from sdar.rollout.answers import AnswerError, checked_observation, checked_outcome, got, plain
 from sdar.rollout.settings import ENVIRONMENT_TIMEOUT_S
 
 log = logging.getLogger(__name__)
 
+K = TypeVar("K")
 T = TypeVar("T")
 NOTHING = Observation(text="", actions=None, anchor="")
 
@@ -44,18 +46,12 @@ def error_outcome(
     kind: type[StepOutcome] = StepOutcome,
 ) -> StepOutcome:
     """A done outcome without reward that carries an error, as one line that any terminal may show."""
-    text = error if isinstance(error, str) else _told(error)
-    text = printable(" ".join(text.split()))
+    if isinstance(error, BaseException):
+        error = str(error) if isinstance(error, AnswerError) else told(error)
+    text = printable(" ".join(error.split()))
     if len(text) > _LONGEST_ERROR:
         text = text[: _LONGEST_ERROR - 3] + "..."
     return kind(NOTHING, reward=0.0, done=True, success=False, end=end, error=text)
-
-
-def _told(error: BaseException) -> str:
-    try:
-        return str(error) if isinstance(error, AnswerError) else f"{type(error).__name__}: {error}"
-    except Exception:  # of the error's own __str__
-        return type(error).__name__
 
 
 def guarded(call: Callable[[], T]) -> T | StepOutcome:
@@ -65,11 +61,30 @@ def guarded(call: Callable[[], T]) -> T | StepOutcome:
     """
     try:
         return call()
-    except (UserError, KeyboardInterrupt, GeneratorExit):
+    except (UserError, *INTERRUPTS):
         raise
     except BaseException as error:  # an environment may raise anything; the episode's end reason records it
         log.debug("the environment raised an error", exc_info=True)
         return error_outcome(error, kind=Misbehaviour)
+
+
+def answers_in_time(name: str, calls: Mapping[K, Callable[[], T]], timeout_s: float | None) -> dict[K, T | StepOutcome]:
+    """What calls of a method that needs no pool answer, one after the other, or their error outcomes.
+
+    ``timeout_s``: longest time in seconds for each; after ``MOST_LATE`` late ones no other is tried. None: no limit.
+    """
+    worker, times_late = Worker(timeout_s), 0
+    answers: dict[K, T | StepOutcome] = {}
+    too_late = error_outcome(late(name, timeout_s or 0), kind=Misbehaviour)
+    for key, call in calls.items():
+        answers[key] = too_late
+        if times_late < MOST_LATE:
+            try:
+                answers[key] = worker.call(partial(guarded, call))
+            except TooLateError:
+                times_late += 1
+    worker.close()
+    return answers
 
 
 class GuardedPool(AbstractContextManager["GuardedPool"]):
@@ -79,9 +94,9 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
 
     Args:
         environment: whose pool is opened, in the first ``reset``.
-        timeout_s: longest time in seconds that the environment may take to open a pool, to reset it, and for a step
-            (of all slots together where the pool is batched). The episodes of a pool that is late end by an error, and
-            the next ``reset`` opens another one. None: no limit.
+        timeout_s: longest time in seconds that the environment may take to open a pool, to reset it, for a step (of all
+            slots together where the pool is batched), and for a text or a projection. The episodes of a pool that is
+            late end by an error, and the next ``reset`` opens another one. None: no limit.
     """
 
     def __init__(self, environment: Environment, timeout_s: float | None = ENVIRONMENT_TIMEOUT_S) -> None:
@@ -117,10 +132,32 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
         pool = self._pool
         if pool is None:
             return dict.fromkeys(actions, self._given_up)
-        outcomes: dict[int, StepOutcome] = {}
-        late = self._call("step", lambda: pool.step(actions, outcomes))
-        found = dict(outcomes)  # a thread that was given up may still come back
-        return found if late is None else {position: found.get(position, late) for position in actions}
+        return self._each("step", actions, lambda outcomes: pool.step(actions, outcomes))
+
+    def ask(self, name: str, calls: Mapping[int, Callable[[], T]]) -> dict[int, T | StepOutcome]:
+        """What a method of the environment answers for each slot, or the error outcome that ends its episode.
+
+        All calls are handed over together: one of them alone would cost more than a text or a projection does.
+        """
+        if self._pool is None:
+            return dict.fromkeys(calls, self._given_up)
+        alive = self._worker.alive
+
+        def answer(answers: dict[int, T | StepOutcome]) -> None:
+            for slot, call in calls.items():
+                alive()
+                answers[slot] = guarded(call)
+
+        return self._each(name, calls, answer)
+
+    def _each(
+        self, name: str, slots: Iterable[int], fill: Callable[[dict[int, T | StepOutcome]], None]
+    ) -> dict[int, T | StepOutcome]:
+        """What ``fill`` enters for the slots one after the other; those that it was too late for have an error."""
+        answers: dict[int, T | StepOutcome] = {}
+        too_late = self._call(name, lambda: fill(answers))
+        found = dict(answers)  # a thread that was given up may still come back
+        return found if too_late is None else {slot: found.get(slot, too_late) for slot in slots}
 
     def _opened(self) -> _CheckedPool:
         pool: Any = self._environment.open_pool()
@@ -134,7 +171,7 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
             return self._worker.call(call)
         except TooLateError:
             self._late += 1
-            self._given_up = error_outcome(f"{name} did not answer within {self._timeout_s:g} s", kind=Misbehaviour)
+            self._given_up = error_outcome(late(name, self._timeout_s), kind=Misbehaviour)
             pool, self._pool, self._worker = self._pool, None, Worker(self._timeout_s)
             if pool is not None:
                 _close(pool.pool, self._worker, _RELEASE_S)
@@ -179,7 +216,7 @@ class _CheckedPool:
 
     def _started(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         self._alive()
-        given: Any = self.pool.reset(tasks)
+        given: Any = self.pool.reset(list(tasks))  # a list that is its own: it may change it
         if not isinstance(given, Iterable):
             raise AnswerError(f"reset must return one observation per task, got {got(given)}")
         answers = list(islice(given, len(tasks) + 1))
@@ -200,10 +237,10 @@ class _CheckedPool:
         return answers
 
     def _stepped(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        given: Any = self.pool.step(actions)
+        given: Any = self.pool.step(dict(actions))
         if not isinstance(given, Mapping):
             raise AnswerError(f"step must return outcomes by slot, got {got(given)}")
-        found = dict(given)
+        found = dict(islice(given.items(), len(actions) + 1))
         if others := found.keys() - actions.keys():
             raise AnswerError(f"step must return the slots it was given, got {got(sorted(others, key=str))}, too")
         return {slot: guarded(partial(_outcome, found.get(slot))) for slot in actions}
@@ -224,6 +261,7 @@ def _outcome(answer: Any) -> StepOutcome:
     if answer is None:
         raise AnswerError("step must return an outcome for this slot, got None")
     if isinstance(answer, StepOutcome):
+        answer = plain(answer, StepOutcome)
         failed = isinstance(answer.end, EndReason) and answer.end.is_error
         if failed or answer.error is not None:
             end = answer.end if failed and answer.end is not None else EndReason.ERROR_ENVIRONMENT

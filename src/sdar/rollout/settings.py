@@ -46,8 +46,8 @@ class RolloutSettings:
     ``keep_equal_groups``        whether to learn from groups whose returns are still equal in the end
     ``sampling``                 temperature, filters and length of a response
     ``environment_timeout_s``    longest time in seconds that the environment may take to reset its episodes, and for a
-                                 step; episodes that wait longer end as ``error_environment``. None: no limit, and the
-                                 environment runs in the main thread
+                                 step, a text or a projection; episodes that wait longer end as ``error_environment``.
+                                 None: no limit, and the environment runs in the main thread
     ``max_error_fraction``       an iteration is bad where a larger share of its episodes ended by errors
     ``max_bad_iterations``       training stops at so many bad iterations in a row; None: never
     """

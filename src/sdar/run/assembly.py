@@ -17,6 +17,7 @@ from sdar.episode import Task
 from sdar.evaluation.panel import Panel, assert_disjoint, make_panel
 from sdar.learning.datamodule import RolloutDataModule, check_task_count
 from sdar.learning.module import SDARModule
+from sdar.learning.strategies import WAITING_S, data_parallel
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
 from sdar.rollout.readiness import check_ready
@@ -104,9 +105,12 @@ def build_trainer(config: Mapping[str, Any], first: list[L.Callback]) -> L.Train
     plugins.append(CheckpointFiles())
     # Where no callback saves, Lightning would save by itself, to a place that nobody looks at.
     trainer.setdefault("enable_checkpointing", any(isinstance(callback, Checkpoint) for callback in callbacks))
-    built: L.Trainer = build(
-        trainer, "trainer", callbacks=[*first, *callbacks], logger=loggers or False, plugins=plugins
-    )
+    objects: dict[str, Any] = {"callbacks": [*first, *callbacks], "logger": loggers or False, "plugins": plugins}
+    if trainer.get("strategy") == "ddp":
+        del trainer["strategy"]
+        # Processes that are alive are waited for at least as long as those that give no sign of life.
+        objects["strategy"] = data_parallel(max(WAITING_S, 60.0 * config["rank_timeout_minutes"]))
+    built: L.Trainer = build(trainer, "trainer", **objects)
     return built
 
 

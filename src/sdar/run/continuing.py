@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from sdar.episode import Task
 from sdar.evaluation.panel import content_hash
+from sdar.files import GB, FileError, check_regular
 from sdar.learning.logs import tolerated
 from sdar.skills.library import skills_hash
+
+log = logging.getLogger(__name__)
 
 SETTINGS_KEY, CONTENTS_KEY, SAVED_KEY = "sdar_settings", "sdar_contents", "sdar_saved"
 """Where a checkpoint has the settings of its run, their contents, and when it was made, in seconds since the epoch."""
 CURVES_FOLDER = "tensorboard"
+_LARGEST = 10 * GB
 _OF_THE_RUN_ALONE = frozenset(
     {"ckpt_path", "run_dir", "logs_dir", "name", "threads", "rank_timeout_minutes"}
     | {"callbacks", "logger", "train", "evaluation"}
@@ -68,10 +73,20 @@ def take_curves(checkpoint: Path, folder: Path, saved: float) -> None:
         target.mkdir(parents=True, exist_ok=True)
         writer = EventFileWriter(str(target))
         for file in files:
-            for event in LegacyEventFileLoader(str(file)).Load():
+            for event in _events(file):
                 if event.wall_time <= saved and event.HasField("summary"):
                     writer.add_event(event)
         writer.close()
+
+
+def _events(file: Path) -> Iterator[Any]:
+    """The events of a file, up to where it is damaged."""
+    try:
+        check_regular(file, _LARGEST)
+        yield from LegacyEventFileLoader(str(file)).Load()
+    except Exception as error:  # whatever changed bytes lead to: a run needs its curves least of all
+        reason = error.reason if isinstance(error, FileError) else f"is damaged ({type(error).__name__})"
+        log.warning("%s %s; what was read of its curves is taken over", file, reason)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ A run folder holds ``config.yaml`` (resolved), ``run.json`` (versions, git revis
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -254,6 +255,8 @@ def occupied(folder: Path) -> Iterator[bool]:
 def is_occupied(folder: Path) -> bool:
     """Whether a process holds the folder now, see :func:`occupied`."""
     file = folder / LOCK_FILE
+    if not file.is_file():  # a pipe would block
+        return False
     try:
         import fcntl
 
@@ -330,6 +333,7 @@ def run_config(policy: str | Path) -> dict[str, Any] | None:
     return read_config(folder) if Path(policy).is_file() and (folder / CONFIG_FILE).is_file() else None
 
 
+@functools.cache
 def versions() -> dict[str, str | None]:
     """Installed versions of this package and of all that it names, extras included; None: not installed."""
     from importlib.metadata import PackageNotFoundError, requires, version  # slow, and a refused setting needs none

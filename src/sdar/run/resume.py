@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
     finished = finished_iterations(checkpoint)
     check_training_state(checkpoint, module)
     # The trainer does the same, but only after the panel has been played.
-    module.on_load_checkpoint(dict(checkpoint))
+    with restoring(path):
+        module.on_load_checkpoint(dict(checkpoint))
     concluded = read_record(path.parent.parent / RESULTS_FILE) is not None
     if max_iterations is not None and 0 <= max_iterations < finished + concluded:
         raise UserError(
@@ -110,6 +112,26 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
         _plain(checkpoint.get(CONTENTS_KEY)) or {},
         float(saved) if isinstance(saved, int | float) else path.stat().st_mtime,
     )
+
+
+@contextmanager
+def restoring(path: Path | None, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Tell in a sentence of a checkpoint with a part of another shape: trainer and callbacks take theirs as it is.
+
+    ``begun``: whether everything has been restored, so that an error has another reason. ``path`` None: nothing is.
+
+    Raises:
+        UserError: a part cannot be restored.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError) as error:
+        if path is None or begun():
+            raise
+        raise UserError(
+            f"ckpt_path={path} has a part of another shape, so that training cannot continue from it "
+            f"({type(error).__name__}: {str(error)[:120]}); set train=false to evaluate its weights"
+        ) from error
 
 
 def _plain(value: Any) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 from sdar.config.fields import AtLeastOne
 
@@ -54,7 +54,7 @@ class Configuration:
     skills: str
     run_dir: str | None
     threads: AtLeastOne | None
-    rank_timeout_minutes: Annotated[float, Gt(0), Le(1440)]
+    rank_timeout_minutes: Annotated[float, Ge(0.05), Le(1440)]
     trainer: Trainer
     gate: Gate
     divergence: Divergence

@@ -15,6 +15,7 @@ import torch
 import transformers
 
 from sdar.callbacks.base import say
+from sdar.callbacks.board.baselines import tell_baselines
 from sdar.callbacks.checkpoints import BEST, LAST
 from sdar.callbacks.episode_log import FILE_NAME as EPISODES_FILE
 from sdar.callbacks.episode_log import EpisodeLog
@@ -30,7 +31,7 @@ from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluatio
 from sdar.run.continuing import contents, differences, other_contents, take_curves, told
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE, checkpoint_folder, checkpoints_of
 from sdar.run.results import play_baselines, play_policy, write_results
-from sdar.run.resume import Continued, check_checkpoint, find_checkpoint
+from sdar.run.resume import Continued, check_checkpoint, find_checkpoint, restoring
 from sdar.run.saving import check_space
 from sdar.run.settings import RunSettings
 from sdar.run.signals import StopSignals
@@ -72,7 +73,7 @@ class Session:
         self.evaluation = panel_evaluation(self.assembly, settings)
         self.continued: Continued | None = None
         self.changed: dict[str, list[Any]] = {}
-        held = contents(settings.config, self.assembly.datamodule.train_tasks)
+        held = contents(settings.config, self.assembly.datamodule.train_tasks) if settings.train else {}
         if self.checkpoint is not None:
             self.continued = check_checkpoint(
                 self.checkpoint,
@@ -88,9 +89,8 @@ class Session:
         self.stopping = StopOnSignal(self.signals, self.folder)
         self.stopping.watch(self.assembly.datamodule.collector, self.assembly.eval_collector)
         self.ranks = RankWatch(self.signals, 60.0 * settings.config["rank_timeout_minutes"], self.folder, self._ended)
-        self.trainer = build_trainer(
-            settings.config, [self.ranks, self.stopping, self.evaluation, RunState(self.folder, settings.config, held)]
-        )
+        self.state = RunState(self.folder, settings.config, held)
+        self.trainer = build_trainer(settings.config, [self.ranks, self.stopping, self.evaluation, self.state])
         write_profile_to(self.trainer, self.folder)
         self.signals.farewell = self._farewell if leader else lambda _: ""
 
@@ -110,6 +110,7 @@ class Session:
                 take_curves(self.continued.path, self.folder, self.continued.saved)
             # A resumed run does not see its initial weights again, and the callback plays them only at the start.
             before = None if self.checkpoint is None else self._play()
+            tell_baselines(self.trainer.loggers, results)
             self._fit()
             if not self.trainer.is_global_zero:
                 return
@@ -155,12 +156,13 @@ class Session:
                 share_file(file, target)
 
     def _fit(self) -> None:
-        self.ranks.fit(
-            self.trainer,
-            lambda: self.trainer.fit(
-                self.assembly.module, datamodule=self.assembly.datamodule, ckpt_path=self.checkpoint, weights_only=True
-            ),
-        )
+        module, data = self.assembly.module, self.assembly.datamodule
+
+        def fit() -> None:
+            with restoring(self.checkpoint, lambda: self.state.begun):
+                self.trainer.fit(module, datamodule=data, ckpt_path=self.checkpoint, weights_only=True)
+
+        self.ranks.fit(self.trainer, fit)
 
     @property
     def _iterations(self) -> int | None:

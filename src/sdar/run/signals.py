@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 from sdar.errors import Stopped
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+STOPPING = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that ask a process to end."""
 _SLURM = "SIGUSR1"
 """What jobs of Slurm are often warned with."""
 
@@ -75,7 +76,7 @@ class StopSignals:
 
         Only the main thread can; anywhere else signals stay as they are.
         """
-        names = [*_NAMES, *([_SLURM] if "SLURM_JOB_ID" in os.environ else [])]
+        names = [*STOPPING, *([_SLURM] if "SLURM_JOB_ID" in os.environ else [])]
         numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
         numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
         if threading.current_thread() is not threading.main_thread():

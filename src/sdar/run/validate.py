@@ -30,6 +30,9 @@ UNSET = "unset"
 _NOT_FOUND = re.compile(r"Environment variable '(\w+)' not found")
 """What OmegaConf says of ``${oc.env:NAME}``."""
 
+_MISSING = re.compile(r"Missing mandatory value: (\S+)")
+"""What OmegaConf says of ``${name}`` where ``name`` is ``???``."""
+
 
 def compose(
     overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, config_name: str = "train"
@@ -87,6 +90,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
             raise UserError(
                 f"{error.full_key} is not set: give {error.full_key}=VALUE, or {variable[1]}=VALUE in the shell"
             ) from error
+        if unset := _MISSING.search(str(error)):
+            raise UserError(f"{unset[1]} is not set: give it as {unset[1]}=VALUE") from error
         where = f"{error.full_key}: " if error.full_key else ""
         raise UserError(f"{where}the value cannot be resolved: {str(error).splitlines()[0]}") from error
     return cast("dict[str, Any]", settings)

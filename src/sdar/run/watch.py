@@ -24,7 +24,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from sdar.errors import FAILED, RunFailed, Stopped, UserError
 from sdar.run.folder import is_occupied, occupied, read_record, write_record
-from sdar.run.signals import StopSignals
+from sdar.run.signals import STOPPING, StopSignals
 
 FOLDER = ".ranks"
 _SIGN = "sign.json"
@@ -210,8 +210,8 @@ class RankWatch(Callback):
         """While nobody gives signs yet."""
         for rank, child in enumerate(self._children, trainer.node_rank * trainer.num_devices + 1):
             if code := child.poll():
-                how = f"was stopped by {signal.Signals(code - 128).name}" if code > 128 else "ended"
-                self._lose([f"rank {rank} (process {child.pid}) {how} before training began"], max(code, 1))
+                how, own = _how_it_ended(code)
+                self._lose([f"rank {rank} (process {child.pid}) {how} before training began"], own)
 
     def _look(self) -> None:
         files = {int(file.parent.name): file for file in self._place.parent.glob(f"*/{_SIGN}")}
@@ -247,6 +247,17 @@ class RankWatch(Callback):
                 child.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+
+def _how_it_ended(code: int) -> tuple[str, int]:
+    """In words, from an exit code or minus a signal, and the exit code of those who end because of it."""
+    number = -code if code < 0 else code - 128
+    name = next((known.name for known in signal.Signals if known == number), None)
+    if name is None:
+        return "ended", max(code, FAILED)
+    if name in STOPPING:
+        return f"was stopped by {name}", 128 + number
+    return "was killed" if name == "SIGKILL" else f"was killed by {name}", FAILED
 
 
 def _is_of_connection(error: BaseException) -> bool:

@@ -265,6 +265,16 @@ def test_passages_beside_the_questions_are_no_split(tmp_path: Path, name: str) -
     assert default_split(SearchQAEnvironment(data_dir=tmp_path, search_engine=Nothing())) == "test"
 
 
+@pytest.mark.parametrize("fields", [["id", "contents"], ["title", "text"], ["question", "contents"]], ids=" ".join)
+def test_passages_in_parquet_are_known_by_their_columns(tmp_path: Path, fields: list[str]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    jsonl(tmp_path / "dev.jsonl", ROW)
+    parquet.write_table(pyarrow.table({name: ["x"] for name in fields}), tmp_path / "wiki-18.parquet")
+    assert QuestionFiles(tmp_path).splits == (("dev",) if "question" not in fields else ("dev", "wiki-18"))
+
+
 def test_questions_for_evaluation_alone_are_not_trained_on(tmp_path: Path) -> None:
     environment = SearchQAEnvironment(data_dir=jsonl(tmp_path / "test.jsonl", ROW), search_engine=Nothing())
     assert environment.splits() == ("test",)

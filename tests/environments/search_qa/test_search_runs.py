@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos.forked import fork_run
 from sdar.commands.train import main
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.server import RetrievalServer
 from sdar.environments.search_qa.world import World, WorldSettings
-from toys.models import tiny_random_model, toy_tokenizer
+from toys.models import save_tiny
 
 pytestmark = pytest.mark.e2e
 
@@ -38,12 +36,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random byte-level model: it never searches, and learns from penalties only."""
-    folder = tmp_path_factory.mktemp("tiny")
-    tokenizer = toy_tokenizer()
-    model = tiny_random_model(vocab_size=len(tokenizer), hidden_size=16, num_layers=1, context_tokens=4096)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return save_tiny(tmp_path_factory.mktemp("tiny"), context_tokens=4096)
 
 
 def results(folder: str) -> dict[str, Any]:
@@ -52,7 +45,9 @@ def results(folder: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rollout", ["append", "window"])
-def test_one_process_and_two_play_and_train_alike(tiny: Path, rollout: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_process_and_two_play_and_train_alike(
+    tiny: Path, rollout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = [*SMALL, f"model.path={tiny}", f"rollout={rollout}"]
     assert main([*base, "run_dir=one"]) == 0
     shown = capsys.readouterr().out
@@ -62,9 +57,8 @@ def test_one_process_and_two_play_and_train_alike(tiny: Path, rollout: str, caps
     assert rows["expert"]["success_rate"] == rows["expert"]["scores"]["f1"] == 1.0
     assert rows["closed book (no search)"]["success_rate"] < 0.3
 
-    two = [sys.executable, "-m", "sdar.commands.train", *base, "run_dir=two", "trainer=ddp", "trainer.accelerator=cpu"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    subprocess.run(two, check=True, env=environment, capture_output=True, timeout=300)
+    two = [*base, "run_dir=two", "trainer=ddp", "trainer.accelerator=cpu"]
+    assert fork_run(two, tmp_path / "log", ranks=2) == [0, 0], (tmp_path / "log").read_text()
     for mine, other in zip(results("one")["results"], results("two")["results"], strict=True):
         assert (mine["name"], mine["tasks"], mine["task_turns"]) == (other["name"], other["tasks"], other["task_turns"])
 

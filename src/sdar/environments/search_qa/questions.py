@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -187,6 +188,19 @@ def read_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
     UserError: without the extra, for any other file, and for values that Python does not have, naming their column.
     """
+    with _parquet(path) as file:
+        rows = file.metadata.num_rows
+        if rows > MAX_ROWS:
+            raise FileError(path, f"must have at most {MAX_ROWS:,} rows, got {rows:,}")
+        columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
+        for batch in file.iter_batches(batch_size=4096, columns=columns):
+            values = [_column(path, name, batch.column(name)) for name in columns]
+            yield from (dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True))
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """An open parquet file. UserError: without the extra, for any other file, and for damage found in it later."""
     check_regular(path, MAX_BYTES)
     try:
         import pyarrow.parquet as parquet
@@ -198,16 +212,15 @@ def read_parquet(path: Path) -> Iterator[Mapping[str, Any]]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            rows = file.metadata.num_rows
-            if rows > MAX_ROWS:
-                raise FileError(path, f"must have at most {MAX_ROWS:,} rows, got {rows:,}")
-            columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
-            for batch in file.iter_batches(batch_size=4096, columns=columns):
-                values = [_column(path, name, batch.column(name)) for name in columns]
-                yield from (dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True))
+            yield file
     except (ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} cannot be read as parquet: {reason}") from error
+
+
+def _columns_of(path: Path) -> set[str]:
+    with _parquet(path) as file:
+        return set(file.schema_arrow.names)
 
 
 def _column(path: Path, name: str, column: Any) -> list[Any]:
@@ -222,17 +235,15 @@ def _column(path: Path, name: str, column: Any) -> list[Any]:
 
 
 def _is_corpus(path: Path) -> bool:
-    """Whether a file has passages: by its name, or by the first line of a jsonl file."""
+    """Whether a file has passages: by its name, or by the fields of its rows."""
     if path.stem == "corpus":
         return True
-    if path.suffix != ".jsonl":
-        return False
     try:
-        row = next(read_jsonl(path), {})
+        fields = set(next(read_jsonl(path), {})) if path.suffix == ".jsonl" else _columns_of(path)
     except UserError:
         return False  # asked for as a split, it says what is wrong
-    passage = "contents" in row or {"title", "text"} <= row.keys()
-    return passage and row.keys().isdisjoint(_COLUMNS - {"id"})
+    passage = "contents" in fields or {"title", "text"} <= fields
+    return passage and fields.isdisjoint(_COLUMNS - {"id"})
 
 
 def question_of(row: Mapping[str, Any], default_id: str) -> Question:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,16 +15,21 @@ _LONGEST = 200
 
 
 def check_logger(name: str, node: Mapping[str, Any]) -> None:
-    """Refuse what a logger of Lightning would make a folder's name of and no folder can have.
+    """Refuse what a logger of Lightning would make a folder's name of that no folder below ``save_dir`` has.
 
     Raises:
-        UserError: ``name`` or ``version`` has a part that is too long.
+        UserError: ``name`` or ``version`` is absolute, has ``..`` in it, or a part that is too long.
     """
     for setting in ("name", "version"):
         value = node.get(setting)
-        if isinstance(value, str) and any(len(part.encode()) > _LONGEST for part in value.split("/")):
+        if not isinstance(value, str):
+            continue
+        parts = value.split("/")
+        outside = PurePosixPath(value).is_absolute() or ".." in parts
+        if outside or any(len(os.fsencode(part)) > _LONGEST for part in parts):
             raise UserError(
-                f"logger.{name}.{setting} must be a folder's name of at most {_LONGEST} bytes, got {shown(value)}"
+                f"logger.{name}.{setting} must be a folder's name below save_dir, of at most {_LONGEST} bytes and "
+                f"without '..', got {shown(value)}"
             )
 
 

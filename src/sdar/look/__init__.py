@@ -1,0 +1,1 @@
+"""Looking at runs: what they recorded, as pages that need no network and as text for a terminal."""
