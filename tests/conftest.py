@@ -41,6 +41,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with whole runs come first: the last minutes of several processes are for files that are quickly done."""
+    moving = [item.nodeid for item in items if " at 0x" in item.nodeid]
+    if moving:  # several processes would collect different tests, and pytest-xdist refuses that
+        raise pytest.UsageError(f"tests must have the same name in every process, give ids=: {moving[0][:200]}")
     long = {item.path for item in items if item.get_closest_marker("e2e")}
     items.sort(key=lambda item: item.path not in long)
 

@@ -83,7 +83,7 @@ def test_a_command_ends_with_a_sentence_and_a_code(capsys: pytest.CaptureFixture
         (export.main, [f"ckpt_path={LONG}", "out=x"]),
         (pool.main, [LONG]),
     ],
-    ids=str,
+    ids=["a policy", "a checkpoint", "a folder of configuration", "a checkpoint to export", "a comparison"],
 )
 def test_a_name_that_no_file_can_have_is_told_in_one_sentence(
     main: Callable[[list[str]], int], arguments: list[str], capsys: pytest.CaptureFixture[str]
