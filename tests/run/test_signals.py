@@ -35,15 +35,19 @@ from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module,
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_ends_at_once_until_the_run_has_something_to_lose(name: str) -> None:
     number = signal.Signals[name]
-    with StopSignals().held() as signals, pytest.raises(Stopped, match=f"stopped by {name}") as stopped:
-        signal.raise_signal(number)
-    assert stopped.value.code == 128 + number
-    with StopSignals().held() as signals:
-        signals.patient = True
-        signal.raise_signal(number)
-        assert signals.number == number
-        with pytest.raises(Stopped):
-            signals.at_once()
+    before = signal.signal(number, signal.default_int_handler)  # nohup, for one, starts programs that ignore SIGHUP
+    try:
+        with StopSignals().held() as signals, pytest.raises(Stopped, match=f"stopped by {name}") as stopped:
+            signal.raise_signal(number)
+        assert stopped.value.code == 128 + number
+        with StopSignals().held() as signals:
+            signals.patient = True
+            signal.raise_signal(number)
+            assert signals.number == number
+            with pytest.raises(Stopped):
+                signals.at_once()
+    finally:
+        signal.signal(number, before)
 
 
 def test_handlers_are_given_back_and_ignored_signals_stay_ignored() -> None:
