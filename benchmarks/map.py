@@ -254,7 +254,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
             difference = ["", ""]
             if row.difference is not None:
                 low, high = row.difference.interval
-                difference = [f"{row.difference.mean:+.1f}", f"{low:+.1f} to {high:+.1f}"]
+                span = f"{low:+.1f} to {high:+.1f}" if row.difference.n > 1 else "one pair"
+                difference = [f"{row.difference.mean:+.1f}", span]
             words = [row.method, strength, str(row.after.n), f"{row.after.mean:.1f}", with_skills, *difference]
             parts.append(f"| {' | '.join(words)} |")
         parts.append("")

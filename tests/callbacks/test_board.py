@@ -5,25 +5,25 @@ from __future__ import annotations
 import logging
 import math
 import re
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata as hparams
 
 from sdar.callbacks.board.baselines import tell_baselines
 from sdar.callbacks.board.board import Board
 from sdar.callbacks.board.card import run_card
+from sdar.callbacks.board.heat_map import GAP, STRONG
 from sdar.callbacks.board.histograms import histograms
 from sdar.callbacks.board.hparams import METRICS
 from sdar.callbacks.board.layout import layout
 from sdar.callbacks.board.record import RunRecord
 from sdar.callbacks.board.text import LONGEST
-from sdar.callbacks.checkpoints import Checkpoints
 from sdar.callbacks.tensorboard import Curves
 from sdar.episode import EndReason
 from sdar.errors import UserError
@@ -31,45 +31,11 @@ from sdar.evaluation.result import EvaluationResult, TaskRecord
 from sdar.objective.gate import GapGate
 from sdar.objective.tokens import DistillationTokens
 from sdar.run.continuing import take_curves
-from sdar.run.folder import write_run_folder
+from toys.boards import read, text, trained
 from toys.runs import settings_of
-from toys.training import HintTeacher, Memory, toy_datamodule, toy_module, toy_policy, toy_trainer
+from toys.training import Memory
 
-COMMAND = ["sdar", "train", "algorithm=sdar", "seed=3", "gate.beta=7", "threads=1", "logger.tensorboard.name=x"]
 METRICS_PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
-
-
-def trained(folder: Path, iterations: int, *, teacher: bool = True, ckpt_path: Path | None = None) -> Memory:
-    """Train in a folder that a run wrote; its metrics are also kept in memory."""
-    settings = settings_of("gate.beta=7", "seed=3") | {"run_dir": str(folder)}
-    write_run_folder(folder, settings, started=datetime(2026, 1, 1), command=COMMAND, resumed_from=ckpt_path)
-    memory, policy = Memory(), toy_policy()
-    reader = HintTeacher() if teacher else None
-    objective: dict[str, Any] = {"gate": GapGate(beta=7.0)} if teacher else {"distillation_coefficient": 0.0}
-    trainer = toy_trainer(
-        iterations,
-        logger=[memory, Curves(str(folder), version="tensorboard")],
-        callbacks=[Board(2, 2), Checkpoints(folder / "checkpoints", best=None)],
-        enable_checkpointing=True,
-        default_root_dir=str(folder),
-    )
-    trainer.fit(
-        toy_module(policy, reader, **objective),
-        datamodule=toy_datamodule(policy, teacher=reader),
-        ckpt_path=ckpt_path,
-        weights_only=True,
-    )
-    return memory
-
-
-def read(folder: Path) -> Any:
-    return EventAccumulator(
-        str(folder / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0, "histograms": 0}
-    ).Reload()
-
-
-def text(events: Any, tag: str, number: int = 0) -> str:
-    return str(events.Tensors(tag)[number].tensor_proto.string_val[0].decode())
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +85,27 @@ def test_texts_histograms_layout_and_table_are_there(run: tuple[Path, Memory, An
     assert hparams.parse_session_end_info_plugin_data(content).status == 1  # STATUS_SUCCESS
 
 
+def test_pictures_and_lists_of_tokens_are_there_when_they_are_due(run: tuple[Path, Memory, Any]) -> None:
+    events = run[2]
+    shown = [tag for tag in events.Tags()["images"] if "tokens" in tag]
+    assert set(events.Tags()["images"]) == {GAP, STRONG, *shown}
+    assert shown
+    for tag in (GAP, STRONG):
+        assert [event.step for event in events.Images(tag)] == [0, 2]
+    assert {event.step for tag in shown for event in events.Images(tag)} == {0, 2}
+    assert [event.step for event in events.Tensors("curriculum/tokens")] == [0, 1, 2]
+    assert text(events, "curriculum/tokens", 1).startswith("**Iteration 1: ")
+
+
+def test_the_last_picture_of_turns_has_all_iterations(tmp_path: Path) -> None:
+    trained(tmp_path, 2, board=Board(0, 0, 5, 0))
+    events = read(tmp_path)
+    assert [event.step for event in events.Images(GAP)] == [0, 1]
+    assert {event.step for tag in events.Tags()["images"] if "tokens" in tag for event in events.Images(tag)} == {0}
+    assert "curriculum/tokens" not in events.Tags()["tensors"]
+    assert events.Tags()["histograms"] == []
+
+
 def test_histograms_hold_the_tokens_of_which_the_teacher_has_an_opinion(run: tuple[Path, Memory, Any]) -> None:
     _, memory, events = run
     found = {event.step: event.histogram_value for event in events.Histograms("curriculum/open_gap")}
@@ -165,12 +152,13 @@ def test_a_card_is_bounded_whatever_the_settings_hold(tmp_path: Path) -> None:
 def test_without_a_teacher_there_is_nothing_of_it(tmp_path: Path) -> None:
     trained(tmp_path, 1, teacher=False)
     events = read(tmp_path)
-    assert events.Tags()["histograms"] == []
+    assert events.Tags()["histograms"] == events.Tags()["images"] == []
+    assert "curriculum/tokens" not in events.Tags()["tensors"]
     page = Layout.FromString(events.Tensors("custom_scalars__config__")[0].tensor_proto.string_val[0])
     assert [category.title for category in page.category] == ["success", "health", "cost"]
 
 
-def test_a_continued_run_has_the_texts_and_histograms_of_both_parts(
+def test_a_continued_run_has_the_texts_histograms_and_pictures_of_both_parts(
     run: tuple[Path, Memory, Any], tmp_path: Path
 ) -> None:
     whole = run[2]
@@ -184,7 +172,11 @@ def test_a_continued_run_has_the_texts_and_histograms_of_both_parts(
         assert [(e.step, list(e.histogram_value.bucket)) for e in events.Histograms(tag)] == [
             (e.step, list(e.histogram_value.bucket)) for e in whole.Histograms(tag)
         ]
-    for tag in (tag for tag in whole.Tags()["tensors"] if tag.startswith("episodes/")):
+    for tag in whole.Tags()["images"]:
+        assert [(e.step, e.encoded_image_string) for e in events.Images(tag)] == [
+            (e.step, e.encoded_image_string) for e in whole.Images(tag)
+        ]
+    for tag in (tag for tag in whole.Tags()["tensors"] if tag.startswith(("episodes/", "curriculum/"))):
         assert [(e.step, e.tensor_proto.string_val) for e in events.Tensors(tag)] == [
             (e.step, e.tensor_proto.string_val) for e in whole.Tensors(tag)
         ]
@@ -201,17 +193,33 @@ def test_what_cannot_be_written_ends_no_training(tmp_path: Path, caplog: pytest.
     assert caplog.text.count("the log of TensorBoard cannot be written") == 1
 
 
+@pytest.mark.parametrize("name", ["histograms", "heat_maps", "token_picture"])
 def test_a_defect_of_a_picture_ends_no_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
         raise ZeroDivisionError("in a picture")
 
-    monkeypatch.setattr("sdar.callbacks.board.board.histograms", broken)
+    monkeypatch.setattr(f"sdar.callbacks.board.board.{name}", broken)
     with caplog.at_level(logging.WARNING, "sdar"):
         memory = trained(tmp_path, 3)
     assert sorted(memory.steps) == [0, 1, 2]
     assert caplog.text.count("ZeroDivisionError: in a picture") == 1
+    events = read(tmp_path)
+    assert bool(events.Tags()["histograms"]) == (name != "histograms")
+    assert (GAP in events.Tags()["images"]) == (name != "heat_maps")
+
+
+def test_without_pillow_there_are_no_pictures_and_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with caplog.at_level(logging.WARNING, "sdar"):
+        trained(tmp_path, 3)
+    assert caplog.text.count("TensorBoard shows no pictures: they need the package pillow") == 1
+    events = read(tmp_path)
+    assert events.Tags()["images"] == []
+    assert events.Tags()["histograms"]
 
 
 @pytest.mark.parametrize("teacher", [True, False])
