@@ -1,0 +1,164 @@
+"""The pictures of the documentation are what their scripts write, and hold nothing but text and shapes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from sdar.errors import USER_ERROR
+from toys.episodes import line, write_episodes
+
+ROOT = Path(__file__).parents[2]
+IMAGES = ROOT / "docs" / "images"
+HOSTILE = '"/></text><script>alert(1)</script><!-- --><image href="https://x.org"/>&lt;\x1b[2J\u202eevil\ud800\ufffe\0'
+NAMESPACE = "http://www.w3.org/2000/svg"
+SHAPES = {"svg", "title", "desc", "metadata", "style", "rect", "path", "text", "tspan"}
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"script_{name}", ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def response() -> ModuleType:
+    return script("picture_response")
+
+
+def parsed(file: Path) -> ElementTree.Element:
+    """The root of a picture that is SVG of plain shapes and refers to nothing."""
+    text = file.read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text)
+    elements = list(root.iter())
+    assert {element.tag for element in elements} <= {f"{{{NAMESPACE}}}{name}" for name in SHAPES}
+    names = {name for element in elements for name in element.attrib}
+    assert not [name for name in names if name.endswith(("href", "src", "style")) or name.startswith("on")]
+    styles = "".join(element.text or "" for element in elements if element.tag.endswith("style"))
+    assert not re.search(r"url|@import|@font-face|https?:", styles)
+    assert "prefers-color-scheme: dark" in styles
+    return root
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    return ["".join(element.itertext()) for element in root.iter(f"{{{NAMESPACE}}}text")]
+
+
+def drawn(response: ModuleType, folder: Path, lines: list[dict[str, Any]], *options: str) -> ElementTree.Element:
+    out = folder / "out.svg"
+    assert response.main([str(write_episodes(folder, lines)), str(out), *options]) == 0
+    return parsed(out)
+
+
+@pytest.mark.parametrize("file", sorted(IMAGES.glob("*.svg")), ids=lambda file: file.name)
+def test_a_picture_fits_the_page_and_is_legible_on_a_phone(file: Path) -> None:
+    root = parsed(file)
+    assert float(root.attrib["width"]) <= 880
+    sizes = [float(element.get("font-size", 15)) for element in root.iter(f"{{{NAMESPACE}}}text")]
+    on_a_phone = 340 / float(root.attrib["width"])
+    assert min(sizes) * on_a_phone > 7.5
+
+
+def test_the_diagram_is_what_its_script_writes(tmp_path: Path) -> None:
+    out = tmp_path / "iteration.svg"
+    assert script("draw_iteration").main([str(out)]) == 0
+    assert out.read_text(encoding="utf-8") == (IMAGES / "iteration.svg").read_text(encoding="utf-8")
+
+
+def test_every_token_of_a_response_is_there_with_its_loud_gaps(response: ModuleType, tmp_path: Path) -> None:
+    one = line(3)
+    turn = one["turns"][1]
+    turn |= {"student": [-3.0] * 20, "teacher": [-3.0] * 20}
+    turn["teacher"][4], turn["teacher"][9] = -1.75, -3.5
+    root = drawn(response, tmp_path, [line(0), one], "--episode", "2", "--turn", "2")
+    told = texts(root)
+    for token in turn["tokens"]:
+        assert token.strip() in told
+    assert [text for text in told if re.fullmatch(r"[+−]\d\.\d\d", text) and text not in ("+0.01", "−0.01")] == [
+        "+1.25",
+        "−0.50",
+    ]
+    assert any(one["description"] in text for text in told)
+    fills = [element.get("class") for element in root.iter(f"{{{NAMESPACE}}}rect")]
+    # Each colour once in the legend, and those of the two tokens once more.
+    assert (fills.count("f-p3"), fills.count("f-n3"), fills.count("f-p4"), fills.count("f-n4")) == (2, 2, 1, 1)
+
+
+def test_without_a_choice_it_is_the_most_coloured_response(response: ModuleType, tmp_path: Path) -> None:
+    lines = [line(number, turns=2) for number in range(4)]
+    for each in lines:
+        for turn in each["turns"]:
+            turn["teacher"] = list(turn["student"])
+    lines[2]["turns"][1]["teacher"][5] -= 1.5
+    told = texts(drawn(response, tmp_path, lines))
+    assert any(text.startswith("turn 2 of 2") for text in told)
+    assert lines[2]["description"] in told
+
+
+def test_several_turns_and_a_quotation_can_be_shown(response: ModuleType, tmp_path: Path) -> None:
+    options = ("--episode", "1", "--turn", "1", "3", "--reads", "usual places")
+    told = texts(drawn(response, tmp_path, [line()], *options))
+    assert [text[:6] for text in told if re.match(r"turn \d of 3", text)] == ["turn 1", "turn 3"]
+    assert "... usual places ..." in told
+
+
+def test_hostile_texts_are_text(response: ModuleType, tmp_path: Path) -> None:
+    hostile = line() | dict.fromkeys(("task", "description", "teacher_reads", "end"), HOSTILE)
+    for turn in hostile["turns"]:
+        turn |= dict.fromkeys(("observation", "text", "action"), HOSTILE) | {"tokens": [HOSTILE] * 20}
+    root = drawn(response, tmp_path, [hostile], "--reads", "alert(1)")
+    told = "".join(texts(root))
+    assert "<script>" in told
+    assert "\\u202eevil" in told or "u202eevil" in told
+    assert not set((tmp_path / "out.svg").read_text(encoding="utf-8")) & set("\x1b\u202e\ufffe\0")
+
+
+def test_a_long_response_is_bounded(response: ModuleType, tmp_path: Path) -> None:
+    one = line(turns=1, tokens=20)
+    turn = one["turns"][0]
+    for name in ("tokens", "student", "teacher", "gates", "gaps"):
+        turn[name] = turn[name] * 150
+    turn["tokens"][0], turn["tokens"][1], turn["tokens"][2] = "x" * 150, "\n\n", "漢字" * 20
+    root = drawn(response, tmp_path, [one])
+    assert float(root.attrib["height"]) < 2000
+    assert any(text.endswith("more lines") for text in texts(root))
+    for element in root.iter(f"{{{NAMESPACE}}}rect"):
+        assert float(element.attrib["x"]) >= 0
+        assert float(element.attrib["x"]) + float(element.attrib["width"]) <= 560
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--episode", "9"), "--episode"),
+        (("--episode", "1", "--turn", "7"), "--episode 1 --turn 7"),
+        (("--episode", "1", "--turn", "1", "7"), "--turn"),
+        (("--reads", "what nobody wrote"), "--reads"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    response: ModuleType, options: tuple[str, ...], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.svg"
+    assert response.main([str(write_episodes(tmp_path, [line()])), str(out), *options]) == USER_ERROR
+    assert word in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_run_without_gaps_is_said(response: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = json.loads(json.dumps(line()))
+    for turn in one["turns"]:
+        for name in ("tokens", "student", "teacher", "gates", "gaps"):
+            del turn[name]
+    assert response.main([str(write_episodes(tmp_path, [one])), str(tmp_path / "out.svg")]) == USER_ERROR
+    assert "recorded gaps" in capsys.readouterr().err
