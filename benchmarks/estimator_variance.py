@@ -136,7 +136,7 @@ def _gradient(
     total = torch.zeros(sum(weight.numel() for weight in parameters))
     count = int(prepared.batch.response_mask.sum())
     if form.gate.centres_on_step:
-        form = form.under(form.gate.centred_on(*gate_sum(prepared.batch, form.gate)))
+        form = form.under(form.gate.centred_on(*gate_sum(prepared, form.gate, range(len(prepared.batch)))))
     assert prepared.teacher is not None
     for step in prepared.steps:
         for rows in step.micro_batches:

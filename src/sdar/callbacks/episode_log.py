@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from sdar.evaluation.result import EvaluationResult
 from sdar.learning.datamodule import Iteration
 from sdar.learning.metrics import IterationReport
 from sdar.learning.module import SDARModule
-from sdar.objective.gate import Gate
-from sdar.objective.tokens import DistillationTokens
 
 FILE_NAME = "episodes.jsonl"
 
@@ -67,8 +64,7 @@ class EpisodeLog(IterationCallback):
         """Append this iteration's episodes and close the file, so nothing is lost when the run is stopped."""
         if trainer.is_global_zero:
             positions = self._positions(iteration.index, len(iteration.episodes))
-            gate = _gate(module) if self.token_gaps else None
-            records = (_record(module, iteration, position, gate) for position in positions)
+            records = (_record(module, iteration, position, figures=self.token_gaps) for position in positions)
             append_lines(trainer, self.directory, FILE_NAME, records)
 
     def write_evaluation(self, trainer: Trainer, result: EvaluationResult) -> None:
@@ -82,17 +78,17 @@ class EpisodeLog(IterationCallback):
         return sorted({(iteration + i * available // count) % available for i in range(count)})
 
 
-def _record(module: SDARModule, iteration: Iteration, position: int, gate: Gate | None) -> dict[str, Any]:
-    """An episode of training; without a gate there are no figures of tokens."""
+def _record(module: SDARModule, iteration: Iteration, position: int, *, figures: bool) -> dict[str, Any]:
+    """An episode of training, with or without the figures of its tokens."""
     report = module.report
     assert report is not None
     record = _played(iteration.episodes[position])
     advantages = report.prepared.advantages
     for turn, advantage in zip(record["turns"], advantages[position], strict=True):
         turn["advantage"] = round(advantage, 4)
-    if gate is not None:
-        figures = _token_figures(module, report, gate, position)
-        record["turns"] = [turn | figures.get(number, {}) for number, turn in enumerate(record["turns"])]
+    if figures:
+        by_turn = _token_figures(module, report, position)
+        record["turns"] = [turn | by_turn.get(number, {}) for number, turn in enumerate(record["turns"])]
     read = report.contexts[position] if report.contexts is not None else None
     group = _group(iteration.episodes, advantages, position)
     return {"iteration": iteration.index, "teacher_reads": read, **record, "group": group}
@@ -120,42 +116,23 @@ def _group(episodes: Sequence[Episode], advantages: Sequence[Sequence[float]], p
     ]
 
 
-def _gate(module: SDARModule) -> Gate:
-    """The gate of the iteration, whose slope may be scheduled; a schedule has moved on by the time of a callback."""
-    gate = module.method.objective.gate
-    report = module.report
-    slope = None if report is None else report.metrics.get("objective/beta")
-    return gate if slope is None else replace(gate, beta=slope)  # type: ignore[call-arg]
-
-
-def _token_figures(module: SDARModule, report: IterationReport, gate: Gate, position: int) -> dict[int, dict[str, Any]]:
+def _token_figures(module: SDARModule, report: IterationReport, position: int) -> dict[int, dict[str, Any]]:
     """Turn -> figures of its tokens, in their order; {} if no teacher was scored."""
-    prepared, batch = report.prepared, report.prepared.batch
-    if batch.teacher_log_probs is None or batch.old_log_probs is None:
+    batch = report.prepared.batch
+    where = batch.response_mask & (batch.episode_index == position)[:, None]
+    scores = report.prepared.scored(where)
+    if scores is None:
         return {}
-    rows = batch.episode_index == position
-    mask = batch.response_mask[rows]
-
-    def sampled(values: Tensor) -> Tensor:
-        return values[rows][mask][:MOST_TOKENS]
-
-    scores = DistillationTokens(
-        student=sampled(batch.old_log_probs),
-        teacher=sampled(batch.teacher_log_probs),
-        entropy=sampled(prepared.entropy),
-        max_entropy=prepared.max_entropy,
-        advantage=sampled(batch.advantage),
-        turn=sampled(batch.turn_index),
-    )
+    first = slice(MOST_TOKENS)
     columns: dict[str, list[Any]] = {
-        "tokens": [module.policy.tokenizer.decode([token]) for token in sampled(batch.ids).tolist()],
-        "student": _rounded(scores.student, 3),
-        "teacher": _rounded(scores.teacher, 3),
-        "gates": _rounded(gate.value(scores), 3),
-        "gaps": _rounded(scores.gap, 4),
+        "tokens": [module.policy.tokenizer.decode([token]) for token in batch.ids[where][first].tolist()],
+        "student": _rounded(scores.student[first], 3),
+        "teacher": _rounded(scores.teacher[first], 3),
+        "gates": _rounded(report.gate.value(scores)[first], 3),
+        "gaps": _rounded(scores.gap[first], 4),
     }
     figures: dict[int, dict[str, Any]] = {}
-    for number, turn in enumerate(sampled(batch.turn_index).tolist()):
+    for number, turn in enumerate(batch.turn_index[where][first].tolist()):
         own = figures.setdefault(turn, {name: [] for name in columns})
         for name, values in columns.items():
             own[name].append(values[number])

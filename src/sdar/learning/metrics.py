@@ -18,7 +18,6 @@ from sdar.learning.token_table import TokenTable, token_table
 from sdar.learning.update import StepReport
 from sdar.objective.advantage import equal_groups
 from sdar.objective.gate import Gate
-from sdar.objective.tokens import DistillationTokens
 from sdar.rollout.dynamic import SampledGroups
 
 RESPONSE_TOKENS = "response_tokens"
@@ -73,16 +72,9 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate, text: Callable[
     sums.mean("rollout/entropy", float(prepared.entropy[mask].double().sum()), count)
     if prepared.kl_charges is not None:
         sums.mean("rollout/kl_charge_mean", math.fsum(prepared.kl_charges), len(prepared.kl_charges))
-    if prepared.teacher is None or batch.teacher_log_probs is None or batch.old_log_probs is None:
+    tokens = prepared.scored()
+    if tokens is None or prepared.teacher is None:
         return None
-    tokens = DistillationTokens(
-        student=batch.old_log_probs[mask],
-        teacher=batch.teacher_log_probs[mask],
-        entropy=prepared.entropy[mask],
-        max_entropy=prepared.max_entropy,
-        advantage=batch.advantage[mask],
-        turn=batch.turn_index[mask],
-    )
     gaps, gates = tokens.gap, gate.value(tokens)
     endorsed = int((gaps > GAP_MARGIN_NATS).sum())
     rejected = int((gaps < -GAP_MARGIN_NATS).sum())
@@ -156,12 +148,14 @@ class IterationReport:
 
     ``metrics`` are those that were logged, over all ranks; ``prepared`` is this rank's, and so are ``contexts``, what
     the teacher read of each episode, and ``token_table``, its most endorsed and most rejected tokens (None: no teacher
-    was scored). ``record`` is the teacher's own, over all ranks.
+    was scored). ``gate`` is the iteration's: by now its schedule has moved on. ``record`` is the teacher's own, over all
+    ranks.
     """
 
     index: int
     metrics: dict[str, float]
     prepared: Prepared
+    gate: Gate
     contexts: list[str] | None = None
     record: dict[str, Any] = field(default_factory=dict)
     token_table: TokenTable | None = None

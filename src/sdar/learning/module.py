@@ -265,7 +265,8 @@ class SDARModule(LightningModule):
         self._finish(metrics)
         self._log(metrics, iteration.index)
         record = {} if self.teacher is None else self.teacher.record()
-        self.report = IterationReport(iteration.index, metrics, prepared, contexts, record, table)
+        gate = method.objective.gate
+        self.report = IterationReport(iteration.index, metrics, prepared, gate, contexts, record, table)
 
     def _prepare(self, episodes: Sequence[Episode], method: Method, ranks: Ranks) -> tuple[Prepared, list[str] | None]:
         """PREPARE, and what the teacher reads of each episode; None: it is not scored."""

@@ -27,7 +27,7 @@ from sdar.objective.chunked_head import OutputHead
 from sdar.objective.kl import k1_estimate
 from sdar.objective.kl_reward import charge_rewards
 from sdar.objective.shaping import ScoredTokens, Shaping
-from sdar.objective.tokens import TokenScores, gap
+from sdar.objective.tokens import DistillationTokens, TokenScores, gap
 from sdar.policy.forward import vocabulary_size
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.log_probs import kept_head, score_tokens
@@ -62,6 +62,24 @@ class Prepared:
     unshaped: Tensor | None = None
     supervised: SupervisedSteps | None = None
     teacher: PreparedTeacher | None = None
+
+    def scored(self, where: Tensor | None = None) -> DistillationTokens | None:
+        """Sampled tokens as a gate sees them at theta_old, row by row; None: no teacher was scored.
+
+        ``where`` [B, T] bool: which of the response tokens; None: all.
+        """
+        batch = self.batch
+        if self.teacher is None or batch.teacher_log_probs is None or batch.old_log_probs is None:
+            return None
+        where = batch.response_mask if where is None else where
+        return DistillationTokens(
+            student=batch.old_log_probs[where],
+            teacher=batch.teacher_log_probs[where],
+            entropy=self.entropy[where],
+            max_entropy=self.max_entropy,
+            advantage=batch.advantage[where],
+            turn=batch.turn_index[where],
+        )
 
 
 @dataclass(frozen=True)

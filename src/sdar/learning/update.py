@@ -32,7 +32,6 @@ from sdar.learning.term_gradients import TermGradients
 from sdar.objective.chunked_head import TeacherStates
 from sdar.objective.gate import Gate
 from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
-from sdar.objective.tokens import DistillationTokens
 from sdar.policy.dropout import keyed_draws
 from sdar.policy.sharding import whole
 from sdar.policy.trainable import WeightProbe, trainable
@@ -135,10 +134,10 @@ class UpdateLoop:
 
     def _objectives(self, prepared: Prepared, objective: ObjectiveConfig) -> list[ObjectiveConfig]:
         """The objective of each step: a gate may be centred on all ranks' tokens of the step, scored by theta_old."""
-        gate, batch = objective.gate, prepared.batch
+        gate = objective.gate
         if not gate.centres_on_step or objective.distillation_coefficient == 0:
             return [objective] * len(prepared.steps)
-        own = torch.tensor([gate_sum(batch.select(step.rows), gate) for step in prepared.steps], dtype=torch.float64)
+        own = torch.tensor([gate_sum(prepared, gate, step.rows) for step in prepared.steps], dtype=torch.float64)
         sums = self.ranks.reduce(own.reshape(-1, 2), "sum").tolist()
         return [objective.under(gate.centred_on(total, int(count))) for total, count in sums]
 
@@ -306,18 +305,13 @@ class UpdateLoop:
         return UpdateTeacher(kept.rows.select(rows).to(self.module.device), self.teacher, states)
 
 
-def gate_sum(batch: TokenBatch, gate: Gate) -> tuple[float, int]:
+def gate_sum(prepared: Prepared, gate: Gate, rows: Sequence[int]) -> tuple[float, int]:
     """Sum of the gates of the rows' tokens, and their number."""
-    assert batch.old_log_probs is not None
-    assert batch.teacher_log_probs is not None
-    mask = batch.response_mask
-    tokens = DistillationTokens(
-        student=batch.old_log_probs[mask],
-        teacher=batch.teacher_log_probs[mask],
-        advantage=batch.advantage[mask],
-        turn=batch.turn_index[mask],
-    )
-    return float(gate.value(tokens).double().sum()), int(mask.sum())
+    where = torch.zeros_like(prepared.batch.response_mask)
+    where[list(rows)] = prepared.batch.response_mask[list(rows)]
+    tokens = prepared.scored(where)
+    assert tokens is not None
+    return float(gate.value(tokens).double().sum()), int(where.sum())
 
 
 def _own_divisors(batch: TokenBatch, method: Method, settings: OptimizerSettings) -> dict[str, float]:

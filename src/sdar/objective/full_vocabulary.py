@@ -23,7 +23,7 @@ from torch import Tensor
 from sdar.config.fields import AtLeastOne, settings
 from sdar.errors import UserError
 from sdar.objective.divergence import Divergence
-from sdar.objective.gate import GapGate, Gate
+from sdar.objective.gate import Gate
 from sdar.objective.tokens import LOG_PROB_FLOOR, DistillationTokens
 
 LogProbs = Float[Tensor, "*N V"]
@@ -185,9 +185,9 @@ class GatedExpected(FullVocabularyDivergence):
         """With that gate."""
         return _ExpectedGate(self.top_k, gate=gate)
 
-    def measure(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """With the paper's gate; an update measures :meth:`under` its own."""
-        return self.under(GapGate()).measure(student, teacher)
+    def measure(self, student: Tensor, teacher: Tensor) -> Tensor:  # noqa: ARG002
+        """ValueError: it has no gate of its own, and is measured :meth:`under` one."""
+        raise ValueError(f"divergence={self.name} is measured under a gate; call under(gate) first")
 
 
 @dataclass(frozen=True, kw_only=True)

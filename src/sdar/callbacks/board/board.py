@@ -17,7 +17,7 @@ from sdar.callbacks.board.canvas import can_draw
 from sdar.callbacks.board.card import TAG, run_card
 from sdar.callbacks.board.episodes import SOLVED, UNSOLVED, chosen, episode_page
 from sdar.callbacks.board.heat_map import heat_maps
-from sdar.callbacks.board.histograms import histograms, scored_tokens
+from sdar.callbacks.board.histograms import histograms
 from sdar.callbacks.board.hparams import session_end, session_start
 from sdar.callbacks.board.layout import layout, layout_summary
 from sdar.callbacks.board.record import RunRecord, flat
@@ -183,14 +183,10 @@ def _show_episodes(trainer: Trainer, module: SDARModule, iteration: Iteration) -
 def _show_histograms(trainer: Trainer, module: SDARModule, index: int) -> None:
     report = module.report
     assert report is not None
-    tokens = scored_tokens(report.prepared)
+    tokens = report.prepared.scored()
     if tokens is None:
         return
-    gate = module.method.objective.gate
-    beta, now = getattr(gate, "beta", None), report.metrics.get("objective/beta")
-    if beta and now is not None:
-        gate = gate.scaled(now / beta)
-    for summary in histograms(tokens, gate):
+    for summary in histograms(tokens, report.gate):
         _write(trainer, summary, index)
 
 

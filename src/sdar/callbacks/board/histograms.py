@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.tensorboard.summary import histogram_raw
 
 from sdar.learning.curriculum import GAP_MARGIN_NATS
-from sdar.learning.prepare import Prepared
 from sdar.objective.gate import Gate
 from sdar.objective.tokens import DistillationTokens
 
@@ -19,22 +18,6 @@ GAP, GATE = "curriculum/open_gap", "curriculum/open_gate"
 OUTERMOST = 2.0
 """Nats. What lies further out is counted in the first and last bin: a picture of [-20, 20] shows one bar."""
 _BINS = 80
-
-
-def scored_tokens(prepared: Prepared) -> DistillationTokens | None:
-    """The response tokens of an iteration as the gate sees them at theta_old; None: no teacher was scored."""
-    batch = prepared.batch
-    if prepared.teacher is None or batch.teacher_log_probs is None or batch.old_log_probs is None:
-        return None
-    mask = batch.response_mask
-    return DistillationTokens(
-        student=batch.old_log_probs[mask],
-        teacher=batch.teacher_log_probs[mask],
-        entropy=prepared.entropy[mask],
-        max_entropy=prepared.max_entropy,
-        advantage=batch.advantage[mask],
-        turn=batch.turn_index[mask],
-    )
 
 
 def histograms(tokens: DistillationTokens, gate: Gate) -> list[Summary]:
