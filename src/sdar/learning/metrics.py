@@ -148,8 +148,8 @@ class IterationReport:
 
     ``metrics`` are those that were logged, over all ranks; ``prepared`` is this rank's, and so are ``contexts``, what
     the teacher read of each episode, and ``token_table``, its most endorsed and most rejected tokens (None: no teacher
-    was scored). ``gate`` is the iteration's: by now its schedule has moved on. ``record`` is the teacher's own, over all
-    ranks.
+    was scored). ``gate`` is the iteration's: by now its schedule has moved on. ``record`` is the teacher's own, over
+    all ranks.
     """
 
     index: int
