@@ -20,18 +20,31 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from sdar.evaluation.statistics import Estimate, mean_over_runs
+from sdar.evaluation.statistics import Estimate, bootstrap_mean, holm, mean_over_runs, p_value
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "data"
 PLAN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 BASELINE = "grpo"
+COST = "cpu_seconds.txt"
+SPAN = 10
+"""Iterations at the beginning and at the end of a run over which a curve is averaged."""
+CURVES = (
+    "rollout/success_rate",
+    "rollout/entropy",
+    "train/grad_norm",
+    "curriculum/strongly_gated_fraction",
+    "curriculum/endorsed_of_open",
+    "curriculum/gap_mean",
+)
+"""What is kept of a run's curves: the mean of its first and of its last iterations, and the best of any between."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +98,7 @@ def main() -> None:
         collect(wanted, arguments.out, arguments.series)
     elif arguments.what == "table":
         records = read(arguments.series)
-        print(table(records))
+        print(claims(records) if PLAN["series"][arguments.series].get("claims") else table(records))
         draw(records, ROOT / "docs" / "images" / f"map_{arguments.series}.png")
     else:
         print("\n".join(f"python train.py {' '.join(cell.overrides)}" for cell in wanted))
@@ -116,13 +129,24 @@ def _play(cell: Cell, out: Path) -> tuple[Cell, int, float]:
     # The code of this clone, whatever is installed: a series is played from one revision.
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     with (folder / "output.log").open("a") as log:
-        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=False)
-    return cell, done.returncode, time.monotonic() - started
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+    with (folder / COST).open("a") as file:
+        file.write(f"{usage.ru_utime + usage.ru_stime:.1f}\n")  # a line for every time that the run was continued
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return cell, process.returncode, time.monotonic() - started
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a cell. Success rates in [0, 1] over the panel of ``n`` tasks; ``seconds`` of training."""
+    """What became of a cell. Success rates in [0, 1] over the panel of ``n`` tasks.
+
+    ``seconds`` are those of training, and mean little where other work went on; ``cpu_seconds`` are those of the whole
+    run, panels included, 0 where they were not counted.
+
+    ``curves`` has the first, the last and the highest mean over :data:`SPAN` iterations of each of :data:`CURVES` that
+    the run has.
+    """
 
     cell: Cell
     before: float
@@ -132,6 +156,8 @@ class Outcome:
     n: int
     revision: str
     seconds: float
+    cpu_seconds: float = 0.0
+    curves: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -177,7 +203,30 @@ def _outcome(cell: Cell, folder: Path) -> Outcome | None:
         n=rows["trained"]["n"],
         revision=str(json.loads(record.read_text(encoding="utf-8"))["git"]["revision"])[:7],
         seconds=figures["training"]["seconds"],
+        cpu_seconds=_cpu_seconds(folder),
+        curves=_curves(folder),
     )
+
+
+def _cpu_seconds(folder: Path) -> float:
+    file = folder / COST
+    return sum(map(float, file.read_text().split())) if file.exists() else 0.0
+
+
+def _curves(folder: Path) -> dict[str, list[float]]:
+    values: dict[str, dict[int, float]] = {}
+    for file in sorted(folder.rglob("events.out.tfevents.*")):  # one for every time that the run was continued
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
+        for tag in set(CURVES) & set(events.Tags()["scalars"]):
+            values.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})
+    return {tag: ends([value for _, value in sorted(values[tag].items())]) for tag in CURVES if tag in values}
+
+
+def ends(values: Sequence[float]) -> list[float]:
+    """The first, the last and the highest mean over :data:`SPAN` neighbouring values, of which there may be fewer."""
+    span = min(SPAN, len(values))
+    means = [sum(values[i : i + span]) / span for i in range(len(values) - span + 1)]
+    return [round(value, 5) for value in (means[0], means[-1], max(means))]
 
 
 def _file(series: str) -> Path:
@@ -212,6 +261,7 @@ class Row:
     after: Estimate
     with_skills: float | None
     difference: Estimate | None
+    pairs: list[float] = field(default_factory=list)
 
 
 def rows(outcomes: Sequence[Outcome]) -> list[Row]:
@@ -233,6 +283,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[Row]:
                 after=mean_over_runs([100 * o.after for o in by_seed.values()]),
                 with_skills=sum(skilled) / len(skilled) if skilled else None,
                 difference=mean_over_runs(pairs) if pairs and method != BASELINE else None,
+                pairs=pairs,
             )
         )
     return found
@@ -260,6 +311,25 @@ def table(outcomes: Sequence[Outcome]) -> str:
             parts.append(f"| {' | '.join(words)} |")
         parts.append("")
     return "\n".join(parts)
+
+
+def claims(outcomes: Sequence[Outcome]) -> str:
+    """Markdown: every difference to GRPO with both intervals, and Holm's correction over all of them."""
+    found = [row for row in rows(outcomes) if row.difference is not None]
+    corrected = holm([p_value(row.pairs) for row in found])
+    lines = [
+        "| regime | method | coefficient | pairs | alone, % | minus GRPO, points | 95 %, Student's t | 95 %, bootstrap "
+        "| p, Holm over the table |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row, p in zip(found, corrected, strict=True):
+        assert row.difference is not None
+        spans = [estimate.interval for estimate in (row.difference, bootstrap_mean(row.pairs))]
+        strength = "" if row.coefficient is None else f"{row.coefficient:g}"
+        words = [row.regime, row.method, strength, str(row.difference.n), f"{row.after.mean:.1f}"]
+        words += [f"{row.difference.mean:+.1f}", *(f"{low:+.1f} to {high:+.1f}" for low, high in spans), f"{p:.2g}"]
+        lines.append(f"| {' | '.join(words)} |")
+    return "\n".join(lines)
 
 
 def draw(outcomes: Sequence[Outcome], path: Path) -> None:

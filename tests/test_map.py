@@ -65,6 +65,24 @@ def test_differences_are_taken_pair_by_pair(the_map: ModuleType) -> None:
     assert "| sdar | 0.1 | 3 | 56.7 |  | +10.0 | +10.0 to +10.0 |" in the_map.table([*grpo, *sdar])
 
 
+def test_claims_are_corrected_for_their_number(the_map: ModuleType) -> None:
+    def outcomes(method: str, *after: float):
+        cells = [the_map.Cell("turns8", method, None, seed) for seed in range(len(after))]
+        return [the_map.Outcome(cell, 0.1, 0.4, rate, None, 120, "abc", 1.0) for cell, rate in zip(cells, after)]
+
+    grpo = outcomes("grpo", 0.30, 0.33, 0.36, 0.39)
+    better, same = outcomes("sdar", 0.40, 0.44, 0.45, 0.50), outcomes("centred", 0.31, 0.31, 0.37, 0.38)
+    alone, both = the_map.claims([*grpo, *better]), the_map.claims([*grpo, *better, *same])
+    plain, corrected = (float(table.splitlines()[2].split("|")[-2]) for table in (alone, both))
+    assert corrected == pytest.approx(2 * plain, rel=0.05)
+    assert "| turns8 | sdar |  | 4 | 44.8 | +10.2 |" in both
+
+
+def test_a_runs_curves_are_kept_by_their_ends_and_best(the_map: ModuleType) -> None:
+    assert the_map.ends([0.0] * 10 + [1.0] * 10 + [0.5] * 10) == [0.0, 0.5, 1.0]
+    assert the_map.ends([0.2, 0.4]) == [0.3, 0.3, 0.3]
+
+
 def test_collected_cells_are_read_back_and_none_is_lost(the_map: ModuleType, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(the_map, "DATA", tmp_path)
     monkeypatch.setattr(the_map, "ROOT", tmp_path)

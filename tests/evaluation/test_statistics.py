@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from sdar.evaluation.statistics import (
     bootstrap_mean,
     detectable_difference,
+    holm,
     mean_over_runs,
+    p_value,
     paired_difference,
     standard_deviation,
     wilson_interval,
@@ -106,6 +108,32 @@ def test_the_bootstrap_of_few_values_is_narrower_than_students_interval() -> Non
 def test_the_bootstrap_of_equal_values_is_a_point_and_of_one_value_unbounded() -> None:
     assert bootstrap_mean([0.25] * 4).interval == (0.25, 0.25)
     assert bootstrap_mean([0.25]).interval == (-math.inf, math.inf)
+
+
+def test_p_values_agree_with_students_interval_and_are_1_where_nothing_is_known() -> None:
+    values = [1.2, -0.3, 2.2, 0.7, 1.9]
+    # t = mean / (sd / sqrt n) = 1.14 / 0.44565 = 2.5581; with 4 degrees of freedom the two tails have in closed form
+    # 1 - x (3 - x^2) / 2 with x = t / sqrt(4 + t^2)
+    x = 2.5581 / math.sqrt(4 + 2.5581**2)
+    assert p_value(values) == pytest.approx(1 - x * (3 - x**2) / 2, abs=1e-5)
+    low, _ = mean_over_runs(values, 1 - p_value(values)).interval
+    assert low == pytest.approx(0.0, abs=1e-9)
+    assert p_value([3.0]) == p_value([]) == p_value([0.0, 0.0]) == 1.0
+    assert p_value([2.0, 2.0]) == 0.0
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_is_between_the_plain_p_and_bonferronis(values: list[float]) -> None:
+    corrected = holm(values)
+    assert len(corrected) == len(values)
+    for plain, adjusted in zip(values, corrected, strict=True):
+        assert plain <= adjusted <= min(1.0, len(values) * plain) or adjusted == max(corrected)
+    assert sorted(corrected) == [corrected[i] for i in sorted(range(len(values)), key=lambda i: values[i])]
+
+
+def test_holm_of_a_known_case() -> None:
+    # statsmodels 0.14: multipletests([0.01, 0.04, 0.03, 0.005], method="holm")
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
 
 
 def test_the_standard_deviation_divides_by_one_less() -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import binomtest, bootstrap, nct, t
+from scipy.stats import binomtest, bootstrap, nct, t, ttest_1samp
 
 CONFIDENCE = 0.95
 """Default confidence level of all intervals."""
@@ -101,6 +101,33 @@ def bootstrap_mean(values: Sequence[float], confidence: float = CONFIDENCE, *, s
         (list(values),), np.mean, confidence_level=confidence, method="BCa", random_state=np.random.default_rng(seed)
     ).confidence_interval
     return Estimate(students.mean, Interval(float(found.low), float(found.high)), students.n)
+
+
+def p_value(differences: Sequence[float]) -> float:
+    """Two-sided p of Student's t test that paired differences have mean 0; 1 for fewer than two of them.
+
+    Where all are equal it is 1 if they are 0, and 0 otherwise.
+    """
+    if len(differences) < 2:
+        return 1.0
+    if len(set(differences)) == 1:
+        return float(differences[0] == 0)
+    return float(ttest_1samp(list(differences), 0.0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values corrected for testing all of them at once (Holm 1979): each in [0, 1] and never below its own.
+
+    Rejecting those below alpha keeps the probability of any false rejection below alpha, however the tests depend on
+    each other.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    corrected = [0.0] * len(p_values)
+    highest = 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        corrected[i] = highest
+    return corrected
 
 
 def standard_deviation(values: Sequence[float]) -> float:
