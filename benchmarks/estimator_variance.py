@@ -113,7 +113,7 @@ def _round(
     assert assembly.teacher is not None
     policy = assembly.policy
     blocks = [list(policy.chat.privileged(text)) for text in assembly.teacher.contexts(episodes)]
-    optimizer = replace(settings.optimizer, max_tokens_per_micro_batch=8192)
+    optimizer = replace(settings.optimizer, max_tokens_per_micro_batch=8192, reuse_scores=False)
     prepared = prepare(
         episodes,
         settings.method,

@@ -68,7 +68,8 @@ def test_differences_are_taken_pair_by_pair(the_map: ModuleType) -> None:
 def test_claims_are_corrected_for_their_number(the_map: ModuleType) -> None:
     def outcomes(method: str, *after: float):
         cells = [the_map.Cell("turns8", method, None, seed) for seed in range(len(after))]
-        return [the_map.Outcome(cell, 0.1, 0.4, rate, None, 120, "abc", 1.0) for cell, rate in zip(cells, after)]
+        rates = zip(cells, after, strict=True)
+        return [the_map.Outcome(cell, 0.1, 0.4, rate, None, 120, "abc", 1.0) for cell, rate in rates]
 
     grpo = outcomes("grpo", 0.30, 0.33, 0.36, 0.39)
     better, same = outcomes("sdar", 0.40, 0.44, 0.45, 0.50), outcomes("centred", 0.31, 0.31, 0.37, 0.38)

@@ -52,6 +52,7 @@ def test_the_first_ratio_is_exactly_one_with_adapters(precision):
         iterations=1,
         policy=adapters(),
         episodes_per_step=None,
+        reuse_scores=False,
         max_tokens_per_micro_batch=150,
         trainer={"precision": precision},
         **GRPO,
@@ -60,7 +61,7 @@ def test_the_first_ratio_is_exactly_one_with_adapters(precision):
 
 
 def test_dropout_of_adapters_acts_in_the_update_alone():
-    settings = {"episodes_per_step": None, "iterations": 2, **GRPO}
+    settings = {"episodes_per_step": None, "reuse_scores": False, "iterations": 2, **GRPO}
     _, with_dropout = run(policy=adapters(dropout=0.5), **settings)
     _, without = run(policy=adapters(), **settings)
     assert without[1]["train/approx_kl"] == 0

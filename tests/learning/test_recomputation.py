@@ -56,7 +56,7 @@ def saved(kind: str, folder: Path) -> Path:
 
 def figures(folder: Path, **settings: Any) -> dict[str, float]:
     policy = hf_model(str(folder), **settings)
-    module = toy_module(policy, distillation_coefficient=0.0, episodes_per_step=None)
+    module = toy_module(policy, distillation_coefficient=0.0, episodes_per_step=None, reuse_scores=False)
     return train(module, toy_datamodule(policy, tasks=2), 1).curve()[0]
 
 

@@ -191,6 +191,11 @@ class Memory(DummyLogger):
         return {s: {k: v for k, v in metrics.items() if not k.startswith(clock)} for s, metrics in self.steps.items()}
 
 
+def learned(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures without those of what was computed for them, which differs where a teacher is only looked at."""
+    return {tag: value for tag, value in figures.items() if not tag.startswith("cost/")}
+
+
 def toy_trainer(iterations: int, *, logger: Any = None, callbacks: Sequence[Callback] = (), **settings: Any) -> Trainer:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -64,6 +64,8 @@ def student_scores(
     parameter a gradient of 0. So a rank that has nothing to learn from takes part in what the ranks do together.
     """
     divergence = objective.divergence
+    # Log-probs that are not known beforehand are to be kept, and the entropy with them.
+    entropy = objective.wants_entropy or batch.old_log_probs is None
     full = None
     if isinstance(divergence, FullVocabularyDivergence) and teacher is not None:
         full = divergence.under(objective.gate)
@@ -72,7 +74,7 @@ def student_scores(
         if teacher is not None:
             replace(teacher, rows=nobody).log_probs(nobody.response_mask, temperature)
         empty = score_tokens(model, *nobody).log_probs.sum().expand(batch.ids.shape)
-        return TokenScores(empty, empty if objective.wants_entropy else None, None if full is None else empty), batch
+        return TokenScores(empty, empty if entropy else None, None if full is None else empty), batch
     states = None
     if teacher is not None and full is not None:
         states = teacher.states(temperature)
@@ -82,7 +84,7 @@ def student_scores(
         model,
         *batch.rows,
         temperature=temperature,
-        entropy=objective.wants_entropy,
+        entropy=entropy,
         teacher=states,
         divergence=full,
     )

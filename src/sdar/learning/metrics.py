@@ -58,7 +58,7 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate, text: Callable[
 
     Args:
         sums: where to add.
-        prepared: the iteration before its first update.
+        prepared: the iteration as theta_old sees it.
         gate: the iteration's gate; a token is strongly gated above its threshold (the paper's 0.5: gap > 0).
         text: gives the text of a token's id.
 
@@ -68,6 +68,7 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate, text: Callable[
     batch = prepared.batch
     mask = batch.response_mask
     count = int(mask.sum())
+    assert prepared.entropy is not None
     sums.maximum("rollout/context_tokens_max", max((n for n in batch.lengths() if n), default=-math.inf))
     sums.mean("rollout/entropy", float(prepared.entropy[mask].double().sum()), count)
     if prepared.kl_charges is not None:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 from sdar.episode import Episode
 from sdar.errors import UserError
+from sdar.learning.costs import FedTokens, ModelSizes, add_costs, fed_tokens
 from sdar.learning.datamodule import Iteration
 from sdar.learning.logs import log_metrics
 from sdar.learning.method import Method
@@ -252,11 +253,13 @@ class SDARModule(LightningModule):
             add_sampling(sums, iteration.sampled)
         for name, (total, count) in sorted(method.estimator.metrics(iteration.episodes).items()):
             sums.mean(name, total, count)
-        table = add_scores(sums, prepared, method.objective.gate, self._token_texts)
         sums.total(RESPONSE_TOKENS, int(prepared.batch.response_mask.sum()))
+        add_costs(sums, self._fed_tokens(iteration, prepared, method), self._sizes())
         scored = time.perf_counter()
         update_mode(self.model)
-        add_update(sums, self._update_loop.run(prepared, method))
+        reports, prepared = self._update_loop.run(prepared, method)
+        add_update(sums, reports)
+        table = add_scores(sums, prepared, method.objective.gate, self._token_texts)
         seconds = {**iteration.timings, "score_s": scored - started, "update_s": time.perf_counter() - scored}
         for name, value in seconds.items():
             sums.maximum(f"time/{name}", value)
@@ -292,6 +295,15 @@ class SDARModule(LightningModule):
                 ranks=ranks,
             )
         return prepared, contexts
+
+    def _fed_tokens(self, iteration: Iteration, prepared: Prepared, method: Method) -> FedTokens:
+        moves = self._teacher_model is not None and self._teacher_model.moves_during_update
+        played = [*iteration.episodes, *iteration.replaced]
+        return fed_tokens(played, prepared, method.objective, teacher_moves=moves)
+
+    def _sizes(self) -> ModelSizes:
+        copies = [] if self._teacher_model is None else self._teacher_model.copies
+        return ModelSizes.of(self.model, next(iter(copies), None))
 
     def _schedule_metrics(self, method: Method) -> dict[str, float]:
         """What the schedules made of lambda, shaping and beta; nothing where no teacher is scored."""

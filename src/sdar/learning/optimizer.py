@@ -36,6 +36,9 @@ class OptimizerSettings:
                            instead of ``episodes_per_step``; None: steps are counted in episodes
     ``max_tokens_per_micro_batch``  padded tokens; a longer row is a micro-batch by itself. With
                            ``loss_aggregation=reference_code`` it bounds the teacher's scoring alone
+    ``reuse_scores``       take the old log-probs of an iteration with one optimizer step from that step's own forward
+                           pass, where nothing needs them before; the same numbers, one pass less. False: always score
+                           them apart
     ``measure_terms_every_n_iterations``  >= 0; every so many iterations the first optimizer step also measures the
                            gradient of each term by itself, which costs a backward pass per term; 0: never
     """
@@ -50,6 +53,7 @@ class OptimizerSettings:
     episodes_per_step: AtLeastOne | None = None
     rows_per_step: AtLeastOne | None = None
     max_tokens_per_micro_batch: AtLeastOne = 16384
+    reuse_scores: bool = True
     measure_terms_every_n_iterations: Count = 0
 
     def __post_init__(self) -> None:

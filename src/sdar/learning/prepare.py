@@ -39,12 +39,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """The input of UPDATE, on the CPU, complete when it is made.
+    """The input of UPDATE, on the CPU.
 
-    ``batch``        all rows of this rank, with old (and teacher, reference) log-probs
+    ``batch``        all rows of this rank, with old (and teacher, reference) log-probs; those are None that the
+                     update's own passes give (:func:`left_to_update`)
     ``advantages``   one number per turn of each episode
     ``steps``        rows of every micro-batch of every optimizer step
-    ``entropy``      [B, T] float32 nats, of theta_old at the sampled positions, 0 elsewhere
+    ``entropy``      [B, T] float32 nats, of theta_old at the sampled positions, 0 elsewhere; None as the old log-probs
     ``max_entropy``  log V, the entropy of the uniform distribution, nats
     ``kl_charges``   what the return of each episode without error was charged for its KL to the reference; None:
                      nothing was charged
@@ -56,12 +57,18 @@ class Prepared:
     batch: TokenBatch
     advantages: list[list[float]]
     steps: list[OptimizerStep]
-    entropy: Tensor
+    entropy: Tensor | None
     max_entropy: float = math.inf
     kl_charges: list[float] | None = None
     unshaped: Tensor | None = None
     supervised: SupervisedSteps | None = None
     teacher: PreparedTeacher | None = None
+
+    def completed(self, old: TokenScores) -> Prepared:
+        """With the scores [B, T] that were left to the update."""
+        teacher = self.batch.teacher_log_probs if old.teacher_log_probs is None else old.teacher_log_probs
+        batch = replace(self.batch, old_log_probs=old.log_probs, teacher_log_probs=teacher)
+        return replace(self, batch=batch, entropy=old.entropy)
 
     def scored(self, where: Tensor | None = None) -> DistillationTokens | None:
         """Sampled tokens as a gate sees them at theta_old, row by row; None: no teacher was scored.
@@ -75,7 +82,7 @@ class Prepared:
         return DistillationTokens(
             student=batch.old_log_probs[where],
             teacher=batch.teacher_log_probs[where],
-            entropy=self.entropy[where],
+            entropy=None if self.entropy is None else self.entropy[where],
             max_entropy=self.max_entropy,
             advantage=batch.advantage[where],
             turn=batch.turn_index[where],
@@ -115,8 +122,9 @@ def prepare(
     """Advantages, rows, plan and the log-probs that stay fixed during the update.
 
     Old and reference log-probs are scored in the very micro-batches of the update: the ratio of the first optimizer
-    step is exactly 1 (rows padded to another width would differ in the last bits). Teacher rows never enter those
-    batches, so scoring a teacher changes nothing for the others.
+    step is exactly 1 (rows padded to another width would differ in the last bits). Where that step is the only one, the
+    old ones are left to it (:func:`left_to_update`). Teacher rows never enter those batches, so scoring a teacher
+    changes nothing for the others.
 
     Args:
         episodes: this rank's episodes, whole groups.
@@ -140,9 +148,14 @@ def prepare(
     batch = pack(episodes, advantages, policy.pad_id, context)
     steps = _plan(batch, method, optimizer, ranks)
     micro_batches = [rows for step in steps for rows in step.micro_batches]
-    old = _score(policy.model, batch.rows, micro_batches, temperature, device, entropy=True)
-    assert old.entropy is not None
-    batch = replace(batch, old_log_probs=old.log_probs)
+    old = None
+    dropout = policy.lora is not None and policy.lora.dropout > 0
+    left = optimizer.reuse_scores and not dropout and left_to_update(method, len(steps), privileged)
+    # To ask a teacher can be a thing that all ranks do together.
+    left = ranks.all(left)
+    if not left:
+        old = _score(policy.model, batch.rows, micro_batches, temperature, device, entropy=True)
+        batch = replace(batch, old_log_probs=old.log_probs)
     with reference() as frozen:
         if frozen is not None:
             scores = _score(frozen, batch.rows, micro_batches, temperature, device)
@@ -161,10 +174,12 @@ def prepare(
     if privileged is not None:
         assert teacher is not None
         rows = pack_teacher(episodes, privileged, policy.pad_id, policy.context_tokens, context)
-        informed, log_probs = _informed(
-            batch, rows, privileged, micro_batches, teacher, temperature, optimizer.max_tokens_per_micro_batch, device
-        )
-        batch = replace(batch, teacher_log_probs=log_probs)
+        blocks = [len(privileged[i]) for i in batch.episode_index.tolist()]
+        informed = PreparedTeacher(rows, blocks)
+        if not (left and asked_again(method, teacher)):
+            cut = _teacher_micro_batches(micro_batches, rows.lengths(), optimizer.max_tokens_per_micro_batch)
+            informed, log_probs = _taught(batch, informed, cut, teacher, temperature, device)
+            batch = replace(batch, teacher_log_probs=log_probs)
         if method.shaping is not None:
             unshaped = batch.advantage
             batch = _shaped(batch, episodes, method.shaping)
@@ -183,7 +198,7 @@ def prepare(
         batch=batch,
         advantages=advantages,
         steps=steps,
-        entropy=old.entropy,
+        entropy=None if old is None else old.entropy,
         max_entropy=math.log(vocabulary_size(policy.model)),
         kl_charges=charges,
         unshaped=unshaped,
@@ -192,31 +207,50 @@ def prepare(
     )
 
 
-def _informed(
+def left_to_update(method: Method, steps: int, privileged: Sequence[Sequence[int]] | None = None) -> bool:
+    """Whether the only optimizer step scores the sampled tokens itself before it moves the weights.
+
+    Not where something needs these scores earlier: a KL charged to the rewards, shaped advantages, a gate that is
+    centred on the step, or a teacher without privileged text, whose log-probs are the student's own.
+    """
+    objective = method.objective
+    needed = (
+        objective.reward_kl_coefficient != 0
+        or method.shaping is not None
+        or (objective.gate.centres_on_step and objective.distillation_coefficient != 0)
+        or not all(privileged or ())
+    )
+    return steps == 1 and not needed and any(objective.coefficients().values())
+
+
+def asked_again(method: Method, teacher: TeacherModel) -> bool:
+    """Whether the first optimizer step asks the teacher again, for its whole distributions."""
+    objective = method.objective
+    wanted = objective.divergence.full_vocabulary and objective.distillation_coefficient != 0
+    return wanted and not teacher.settings.keep_hidden
+
+
+def _taught(
     batch: TokenBatch,
-    rows: TokenRows,
-    privileged: Sequence[Sequence[int]],
+    informed: PreparedTeacher,
     micro_batches: Sequence[Sequence[int]],
     teacher: TeacherModel,
     temperature: float,
-    max_tokens: int,
     device: torch.device | str,
 ) -> tuple[PreparedTeacher, Tensor]:
-    """The teacher's side of the rows, and its log-probs [B, T] at the student's positions."""
-    cut = _teacher_micro_batches(micro_batches, rows.lengths(), max_tokens)
+    """The teacher's side with what is kept of it, and its log-probs [B, T] at the student's positions."""
+    rows = informed.rows
     kept: dict[int, Tensor] | None = {} if teacher.settings.keep_hidden else None
     with teacher.model() as model:
-        scores = _score(model, rows, cut, temperature, device, states=kept)
+        scores = _score(model, rows, micro_batches, temperature, device, states=kept)
         head = None if kept is None else kept_head(model, temperature)
     aligned = align(scores.log_probs, rows.response_mask, batch.response_mask)
-    if teacher.is_student:
-        assert batch.old_log_probs is not None
+    if teacher.is_student and batch.old_log_probs is not None:  # left to the update: no block is empty
         # Beside longer rows an empty block's row is padded further, and the last bits would make its gap a sign.
-        bare = torch.tensor([not privileged[i] for i in batch.episode_index.tolist()], dtype=torch.bool)
+        bare = torch.tensor([not tokens for tokens in informed.privileged_tokens], dtype=torch.bool)
         aligned = torch.where(bare[:, None], batch.old_log_probs, aligned)
     states = None if kept is None else [kept.get(row, torch.empty(0)) for row in range(len(batch))]
-    blocks = [len(privileged[i]) for i in batch.episode_index.tolist()]
-    return PreparedTeacher(rows, blocks, states, head), aligned
+    return replace(informed, states=states, head=head), aligned
 
 
 def _charged(episodes: Sequence[Episode], batch: TokenBatch, coefficient: float) -> list[Episode]:

@@ -10,7 +10,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -32,6 +32,7 @@ from sdar.learning.term_gradients import TermGradients
 from sdar.objective.chunked_head import TeacherStates
 from sdar.objective.gate import Gate
 from sdar.objective.objective import ObjectiveConfig, denominators, token_losses, total_loss
+from sdar.objective.tokens import TokenScores
 from sdar.policy.dropout import keyed_draws
 from sdar.policy.sharding import whole
 from sdar.policy.trainable import WeightProbe, trainable
@@ -107,10 +108,15 @@ class UpdateLoop:
         self.ranks = Ranks.of(module)
         self._moves = False
 
-    def run(self, prepared: Prepared, method: Method) -> list[StepReport]:
+    def run(self, prepared: Prepared, method: Method) -> tuple[list[StepReport], Prepared]:
         """Take the planned steps; denominators count each whole step over all ranks, beforehand.
 
-        ``method`` is that of the iteration, its schedules applied.
+        Args:
+            prepared: the iteration's input.
+            method: that of the iteration, its schedules applied.
+
+        Returns:
+            What the steps did, and the input with the scores that were left to the update.
 
         Raises:
             RunFailed: loss or gradient was not finite in too many steps in a row.
@@ -119,18 +125,19 @@ class UpdateLoop:
         supervised = [0.0] * len(prepared.steps) if prepared.supervised is None else prepared.supervised.counts
         has_terms = any(objective.coefficients().values())
         if not has_terms and not any(supervised):
-            return []  # a schedule has taken out the only term
+            return [], prepared  # a schedule has taken out the only term
         divisors = self._divisors(prepared, objective)
         objectives = self._objectives(prepared, objective)
         parts = self._micro_batches(prepared.steps)
         reports = []
+        old = None if prepared.batch.old_log_probs is not None else _unscored(prepared)
         for number, counts in enumerate(divisors):
             if (has_terms and any(counts.values())) or supervised[number]:
                 # Supervised rows leave it to the step's own to bring the ranks together, also where there are none.
                 own = (parts[number] if has_terms else []) or [[]]
                 of_step = method.under(objectives[number])
-                reports.append(self._step(prepared, of_step, number, own, counts))
-        return reports
+                reports.append(self._step(prepared, of_step, number, own, counts, old))
+        return reports, prepared if old is None else prepared.completed(old)
 
     def _objectives(self, prepared: Prepared, objective: ObjectiveConfig) -> list[ObjectiveConfig]:
         """The objective of each step: a gate may be centred on all ranks' tokens of the step, scored by theta_old."""
@@ -172,8 +179,12 @@ class UpdateLoop:
         number: int,
         micro_batches: Sequence[Sequence[int]],
         counts: dict[str, float],
+        old: TokenScores | None,
     ) -> StepReport:
-        """One optimizer step, the backward of every micro-batch included."""
+        """One optimizer step, the backward of every micro-batch included.
+
+        ``old``: where to put the scores before the step; None: they are known.
+        """
         report = StepReport()
         objective = method.objective
         torch.clear_autocast_cache()
@@ -190,6 +201,11 @@ class UpdateLoop:
                     temperature=self.temperature,
                     teacher=self._update_teacher(prepared, objective, number, rows),
                 )
+            if old is not None:
+                batch = replace(batch, old_log_probs=scores.log_probs.detach())
+                _keep(old, rows, replace(scores, teacher_log_probs=batch.teacher_log_probs))
+                if not objective.wants_entropy:
+                    scores = replace(scores, entropy=None)
             losses = token_losses(scores, batch, objective)
             # Where only supervised rows are left to learn from, these rows (there are none) have no term.
             has_terms = any(objective.coefficients().values())
@@ -303,6 +319,23 @@ class UpdateLoop:
             hidden = torch.cat([kept.states[row] for row in rows]).to(self.module.device)
             states = TeacherStates(hidden, kept.head)
         return UpdateTeacher(kept.rows.select(rows).to(self.module.device), self.teacher, states)
+
+
+def _unscored(prepared: Prepared) -> TokenScores:
+    # The dtype is stated: under trainer.precision=bf16-true the default is bfloat16 here.
+    nothing = torch.zeros(prepared.batch.ids.shape, dtype=torch.float32)
+    taught = prepared.teacher is not None and prepared.batch.teacher_log_probs is None
+    return TokenScores(nothing, nothing.clone(), teacher_log_probs=nothing.clone() if taught else None)
+
+
+def _keep(old: TokenScores, rows: Sequence[int], scores: TokenScores) -> None:
+    """Copy a micro-batch's scores into those of all rows, where these have a place for them."""
+    index = torch.tensor(list(rows), dtype=torch.long)
+    for name in ("log_probs", "entropy", "teacher_log_probs"):
+        place: Tensor | None = getattr(old, name)
+        if place is not None:
+            values = getattr(scores, name).detach().cpu()
+            place[index, : values.shape[1]] = values
 
 
 def gate_sum(prepared: Prepared, gate: Gate, rows: Sequence[int]) -> tuple[float, int]:
