@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -73,6 +74,7 @@ def student_scores(
         nobody = TokenRows.nobody(batch.ids.device)
         if teacher is not None:
             replace(teacher, rows=nobody).log_probs(nobody.response_mask, temperature)
+            batch = replace(batch, teacher_log_probs=torch.zeros(batch.ids.shape, device=batch.ids.device))
         empty = score_tokens(model, *nobody).log_probs.sum().expand(batch.ids.shape)
         return TokenScores(empty, empty if entropy else None, None if full is None else empty), batch
     states = None
