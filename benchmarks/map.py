@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "docs" / "data"
 PLAN = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 BASELINE = "grpo"
+WARM_STARTS, MADE = "warm_starts", "made"
 COST = "cpu_seconds.txt"
 SPAN = 10
 """Iterations at the beginning and at the end of a run over which a curve is averaged."""
@@ -63,9 +64,16 @@ class Cell:
         return f"{self.regime}-{self.method}{strength}-seed{self.seed}"
 
     @property
-    def overrides(self) -> list[str]:
-        """Of ``train.py``."""
-        words = [f"experiment=map/{self.regime}", *PLAN["methods"][self.method].split(), f"seed={self.seed}"]
+    def warm_start(self) -> str | None:
+        """Name of the model that the regime starts from, where it is not a shipped one."""
+        regime = PLAN["regimes"].get(self.regime)
+        return None if regime is None else str(regime["warm_start"])
+
+    def overrides(self, out: Path) -> list[str]:
+        """Of ``train.py``; ``out`` has the warm starts that are not shipped."""
+        experiment = self.regime if self.warm_start is None else PLAN["regimes"][self.regime]["experiment"]
+        words = [f"experiment=map/{experiment}", *PLAN["methods"][self.method].split(), f"seed={self.seed}"]
+        words += [] if self.warm_start is None else [f"model.path={out / WARM_STARTS / self.warm_start}"]
         return words if self.coefficient is None else [*words, f"{PLAN['coefficient']}={self.coefficient:g}"]
 
 
@@ -101,7 +109,10 @@ def main() -> None:
         print(claims(records) if PLAN["series"][arguments.series].get("claims") else table(records))
         draw(records, ROOT / "docs" / "images" / f"map_{arguments.series}.png")
     else:
-        print("\n".join(f"python train.py {' '.join(cell.overrides)}" for cell in wanted))
+        for name in dict.fromkeys(cell.warm_start for cell in wanted if cell.warm_start is not None):
+            print("python -m sdar.warm_start", *_warm_start(name, arguments.out))
+        for cell in wanted:
+            print("python train.py", *cell.overrides(arguments.out))
 
 
 def run(wanted: Sequence[Cell], out: Path, jobs: int) -> None:
@@ -110,6 +121,14 @@ def run(wanted: Sequence[Cell], out: Path, jobs: int) -> None:
     known = {cell.name for cell in read_all()}
     missing = [cell for cell in missing if cell.name not in known]
     print(f"{len(wanted)} cells, {len(missing)} to play", flush=True)
+    for name in dict.fromkeys(cell.warm_start for cell in missing if cell.warm_start is not None):
+        # One that is finished is only measured again, one that was stopped is continued.
+        if not (out / WARM_STARTS / name / MADE).exists():
+            print(f"training the warm start {name}", flush=True)
+            subprocess.run(
+                [sys.executable, "-m", "sdar.warm_start", *_warm_start(name, out)], env=_own_code(), check=True
+            )
+            (out / WARM_STARTS / name / MADE).touch()
     failed = []
     with ThreadPoolExecutor(jobs) as pool:
         for number, (cell, code, seconds) in enumerate(pool.map(lambda cell: _play(cell, out), missing), start=1):
@@ -119,17 +138,24 @@ def run(wanted: Sequence[Cell], out: Path, jobs: int) -> None:
         raise SystemExit(f"failed: {', '.join(failed)}; see output.log in {out}/NAME")
 
 
+def _warm_start(name: str, out: Path) -> list[str]:
+    return [*PLAN["warm_starts"][name].split(), f"out={out / WARM_STARTS / name}", "threads=1"]
+
+
+def _own_code() -> dict[str, str]:
+    """The environment of a process that runs the code of this clone, whatever is installed, on one thread."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
+
+
 def _play(cell: Cell, out: Path) -> tuple[Cell, int, float]:
     folder = out / cell.name
     folder.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / "train.py"), *cell.overrides, f"run_dir={folder}", "threads=1"]
+    command = [sys.executable, str(ROOT / "train.py"), *cell.overrides(out), f"run_dir={folder}", "threads=1"]
     if (folder / "checkpoints").exists():
         command.append("ckpt_path=last_or_new")
     started = time.monotonic()
-    # The code of this clone, whatever is installed: a series is played from one revision.
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
     with (folder / "output.log").open("a") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=ROOT, env=_own_code(), stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
     with (folder / COST).open("a") as file:
         file.write(f"{usage.ru_utime + usage.ru_stime:.1f}\n")  # a line for every time that the run was continued

@@ -33,7 +33,7 @@ def test_every_method_and_every_regime_can_be_run(the_map: ModuleType) -> None:
     by_method = {cell.method: cell for cell in cells}
     by_regime = {cell.regime: cell for cell in cells if cell.method == the_map.BASELINE}
     for cell in (*by_method.values(), *by_regime.values()):
-        settings = compose(cell.overrides)
+        settings = compose(cell.overrides(Path("logs/map")))
         assert settings.config["seed"] == cell.seed
         if cell.coefficient is not None:
             assert settings.method.objective.distillation_coefficient == cell.coefficient

@@ -17,6 +17,10 @@ from sdar.warm_start.__main__ import main
         ("sed=1", "did you mean seed?"),
         ("training.step=1", "did you mean training.steps?"),
         ("training.steps=few", "training.steps must be a whole number, got 'few'"),
+        ("shape.layers=0", "shape.layers must be >= 1, got 0"),
+        ("shape.heads=3", "shape.heads must be an even number >= 2, got 3"),
+        ("shape.hidden_size=100", "shape.hidden_size must be a multiple of 8, twice the heads, got 100"),
+        ("shape.width=64", "there is no such setting"),
         ("training.products=half", "training.products must be auto, bfloat16 or float32, got half"),
     ],
 )

@@ -8,10 +8,13 @@ tokens.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from sdar.errors import UserError
 
 PAD, USER, ASSISTANT, END = "<|pad|>", "<|user|>", "<|assistant|>", "<|end|>"
 
@@ -60,18 +63,50 @@ def build_tokenizer(
     )
 
 
+@dataclass
+class TinyShape:
+    """Sizes of a tiny model; the defaults make 0.7 million parameters with the vocabulary of ALFWorld.
+
+    ``hidden_size``  width of the hidden states, a multiple of ``heads``; the feed-forward layers are three times as wide
+    ``layers``       at least 1
+    ``heads``        attention heads, an even number; pairs of them share their keys and values
+    """
+
+    hidden_size: int = 128
+    layers: int = 3
+    heads: int = 4
+
+    def __post_init__(self) -> None:
+        """UserError for sizes that no model has."""
+        if self.layers < 1:
+            raise UserError(f"shape.layers must be >= 1, got {self.layers}")
+        if self.heads < 2 or self.heads % 2:
+            raise UserError(f"shape.heads must be an even number >= 2, got {self.heads}")
+        if self.hidden_size < 1 or self.hidden_size % (2 * self.heads):  # rotary positions turn pairs of numbers
+            raise UserError(
+                f"shape.hidden_size must be a multiple of {2 * self.heads}, twice the heads, got {self.hidden_size}"
+            )
+
+
 def build_model(
-    vocabulary_size: int, *, seed: int, pad_id: int, end_id: int, context_tokens: int = CONTEXT_TOKENS
+    vocabulary_size: int,
+    *,
+    seed: int,
+    pad_id: int,
+    end_id: int,
+    context_tokens: int = CONTEXT_TOKENS,
+    shape: TinyShape | None = None,
 ) -> Qwen3ForCausalLM:
     """A newly initialized tiny Qwen3 (float32, tied embeddings), equal for equal seeds."""
+    shape = shape or TinyShape()
     config = Qwen3Config(
         vocab_size=vocabulary_size,
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=32,
+        hidden_size=shape.hidden_size,
+        intermediate_size=3 * shape.hidden_size,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads // 2,
+        head_dim=shape.hidden_size // shape.heads,
         max_position_embeddings=context_tokens,
         rope_parameters={"rope_type": "default", "rope_theta": 10_000.0},
         tie_word_embeddings=True,

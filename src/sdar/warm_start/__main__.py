@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from sdar.config.arguments import named_values
 from sdar.errors import UserError, command, run_command
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import tiny_model
-from sdar.policy.tiny import build_model, build_tokenizer
+from sdar.policy.tiny import TinyShape, build_model, build_tokenizer
 from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domain import Domain
 from sdar.warm_start.domains import load_domain
@@ -38,6 +38,7 @@ class Command:
     threads: int = 2
     cycles: int = 1
     max_turns: int = 14
+    shape: TinyShape = field(default_factory=TinyShape)
     training: WarmStartSettings = field(default_factory=WarmStartSettings)
     mixture: Mixture = field(default_factory=Mixture)
 
@@ -99,6 +100,7 @@ def _fresh(command: Command, domain: Domain) -> tuple[PreTrainedModel, PreTraine
         pad_id=tokenizer.pad_token_id,
         end_id=chat.end_id,
         context_tokens=domain.context_tokens,
+        shape=command.shape,
     )
     parameters = sum(parameter.numel() for parameter in model.parameters())
     print(f"{parameters:,} parameters, {len(tokenizer)} tokens in the vocabulary", flush=True)
@@ -124,7 +126,8 @@ def _finished_cycles(out: Path, made_by: dict[str, Any]) -> int:
     file = out / RECORD
     if not file.exists():
         return 0
-    record = {"environment": "alfworld"} | json.loads(file.read_text())  # older folders do not have it
+    older = {"environment": "alfworld", "shape": asdict(TinyShape())}  # of folders that do not say
+    record = older | json.loads(file.read_text())
     if any(record.get(key) != value for key, value in made_by.items()):
         raise UserError(f"out={out} has a warm start with other settings; set another folder, or remove it")
     return int(record["finished_cycles"])
