@@ -211,7 +211,7 @@ def test_the_python_front_imports_what_is_asked_for_when_it_is_asked_for() -> No
 
 def test_an_environment_is_made_by_its_name() -> None:
     assert sdar.make("webshop", max_turns=3).max_turns == 3
-    with pytest.raises(UserError, match="alfworld, webshop, search_qa"):
+    with pytest.raises(UserError, match="alfworld, webshop, search_qa, arithmetic"):
         sdar.make("moon")
     with pytest.raises(UserError, match="max_turns must be a whole number >= 1, got 0"):
         sdar.make("alfworld", max_turns=0)

@@ -12,7 +12,7 @@ from sdar.warm_start.__main__ import main
     [
         ("--help", "there is no such setting"),
         ("environment={", "the arguments must be name=value, got environment={"),
-        ("environment=moon", "environment must be one of alfworld, search_qa, webshop, got moon"),
+        ("environment=moon", "environment must be one of alfworld, arithmetic, search_qa, webshop, got moon"),
         ("environment=3", "environment must be a text, got 3"),
         ("sed=1", "did you mean seed?"),
         ("training.step=1", "did you mean training.steps?"),

@@ -13,6 +13,7 @@ ENVIRONMENTS = {
     "alfworld": "sdar.environments.alfworld.environment.AlfworldEnvironment",
     "webshop": "sdar.environments.webshop.environment.WebshopEnvironment",
     "search_qa": "sdar.environments.search_qa.environment.SearchQAEnvironment",
+    "arithmetic": "sdar.environments.arithmetic.environment.ArithmeticEnvironment",
 }
 
 

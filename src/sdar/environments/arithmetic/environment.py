@@ -1,0 +1,117 @@
+"""Arithmetic in one response: generated problems, or problems of your own with a final answer (GSM8K's form)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from sdar.config.fields import Positive, TaskCount, checked
+from sdar.environments.arithmetic.files import read_problems, splits_of
+from sdar.environments.arithmetic.problem import OPERATIONS, Problem, dealt
+from sdar.environments.arithmetic.rewards import Compare, answered, is_right
+from sdar.environments.base import PromptStyle
+from sdar.environments.single_turn import Example, SingleTurnEnvironment
+from sdar.episode import Observation, Task
+from sdar.errors import UserError
+from sdar.randomness import keyed_generator
+
+INSTRUCTIONS = (
+    "Solve the problem. Think step by step, between <think> and </think>. Then give the result alone, between <answer> "
+    "and </answer>.\n\nProblem: "
+)
+"""First part of a prompt in the full style."""
+SPLITS = ("train", "valid", "warm_start")
+"""The last one is the warm start's: no problem of it is trained on or evaluated."""
+
+
+class ArithmeticEnvironment(SingleTurnEnvironment):
+    """Problems with one right answer.
+
+    Args:
+        data_dir: folder of problems, ``<split>.jsonl`` with rows of ``question`` and
+            ``answer`` (GSM8K's names and form); None: generated ones, sums and differences of numbers with two digits,
+            and products with one of one digit.
+        compare: whether answers are compared as numbers, or as texts.
+        success_reward: reward of a right answer; anything else gives 0.
+        prompt_style: ``full`` explains the format to a pretrained model; ``terse`` is for a model that was
+            warm-started on it.
+        list_actions: no effect; model files set it for every environment.
+        num_tasks: generated problems per split, in the order train, valid; a third of each operation.
+    """
+
+    name: ClassVar[str] = "arithmetic"
+
+    @checked
+    def __init__(
+        self,
+        *,
+        data_dir: str | Path | None = None,
+        compare: Compare = "number",
+        success_reward: Positive = 1.0,
+        prompt_style: PromptStyle = "terse",
+        list_actions: bool = False,
+        num_tasks: Sequence[TaskCount] = (960, 240),
+    ) -> None:
+        self.solved_return = success_reward
+        self._data = None if data_dir is None else Path(data_dir)
+        self._compare: Compare = compare
+        self._full = prompt_style == "full"
+        self._splits = SPLITS[:2] if self._data is None else splits_of(self._data)
+        self._counts = dict(zip(SPLITS, num_tasks, strict=False))
+        if len(num_tasks) != 2:
+            raise UserError(f"environment.num_tasks must have two numbers, for train and valid, got {list(num_tasks)}")
+        for split, count in self._counts.items():
+            most = 3 * min(len(part) for part in shares(split))
+            if self._data is None and count > most:
+                raise UserError(f"environment.num_tasks: {split} has at most {most} problems, got {count}")
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that have problems."""
+        return self._splits
+
+    def training_split(self) -> str:
+        """``train``. UserError for a folder without it."""
+        if "train" not in self._splits:
+            raise UserError(f"environment.data_dir={self._data} has no train.jsonl to train on")
+        return "train"
+
+    def examples(self, split: str) -> Sequence[Example]:
+        """Generated problems, the operations taking turns, or those of the file."""
+        if self._data is not None:
+            return read_problems(self._data, split)
+        parts = shares(split)
+        count = self._counts[split]
+        return [example_of(parts[place % len(parts)][place // len(parts)]) for place in range(count)]
+
+    def reward(self, response: str, example: Example) -> float:
+        """1 for the right answer between the tags, else 0."""
+        return float(is_right(answered(response), example.answer, self._compare))
+
+    def well_formed(self, response: str) -> bool:
+        """Whether there is a thought before an answer."""
+        return "<think>" in response and "</think>" in response and answered(response) is not None
+
+    def opening(self, task: Task, observation: Observation) -> str:
+        """The problem, after the instructions in the full style."""
+        return (INSTRUCTIONS if self._full else "") + super().opening(task, observation)
+
+    def expert(self, task: Task) -> list[str] | None:
+        """The right response."""
+        return [f"<think></think><answer>{task.payload.answer}</answer>"]
+
+
+def shares(split: str) -> list[list[Problem]]:
+    """The problems of a split, operation by operation: half of all are for training, an eighth for panels."""
+    found = []
+    for operation in OPERATIONS:
+        problems = dealt(operation, keyed_generator(0, "arithmetic", operation))
+        ends = [0, len(problems) // 2, len(problems) * 5 // 8, len(problems)]
+        place = SPLITS.index(split)
+        found.append(problems[ends[place] : ends[place + 1]])
+    return found
+
+
+def example_of(problem: Problem) -> Example:
+    """A generated problem as it is asked."""
+    return Example(problem.text, str(problem.result), problem.operation)

@@ -1,0 +1,42 @@
+"""What a response answers, and whether that is right."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal, InvalidOperation
+from typing import Literal
+
+Compare = Literal["number", "text"]
+
+_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_NUMBER = re.compile(r"-?(?:\d[\d,]*)(?:\.\d+)?")
+GSM_MARK = "####"
+"""In front of the final number in GSM8K's solutions (openai/grade-school-math, ``dataset.py``)."""
+
+
+def answered(response: str) -> str | None:
+    """The text of the last answer tags, without surrounding whitespace; None without such."""
+    found = _ANSWER.findall(response)
+    return str(found[-1]).strip() if found else None
+
+
+def number(text: str) -> Decimal | None:
+    """The last number of a text; separators of thousands do not count. None: it has none.
+
+    After GSM8K's mark for the final answer, only what follows the mark is read.
+    """
+    found = _NUMBER.findall(text.rpartition(GSM_MARK)[2])
+    try:
+        return Decimal(found[-1].replace(",", "")) if found else None
+    except InvalidOperation:  # pragma: no cover - the pattern matches nothing else
+        return None
+
+
+def is_right(given: str | None, wanted: str, compare: Compare) -> bool:
+    """Whether an answer is the wanted one: as a number, or as a text without regard to case and spacing."""
+    if given is None:
+        return False
+    if compare == "number":
+        value = number(given)
+        return value is not None and value == number(wanted)
+    return " ".join(given.split()).casefold() == " ".join(wanted.split()).casefold()

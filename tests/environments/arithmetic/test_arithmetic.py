@@ -1,0 +1,163 @@
+"""Arithmetic: problems, their written calculation, and what counts as right."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import sdar
+from sdar.environments.arithmetic.demonstrator import demonstrate
+from sdar.environments.arithmetic.environment import ArithmeticEnvironment, shares
+from sdar.environments.arithmetic.problem import OPERATIONS, Problem, all_problems
+from sdar.environments.arithmetic.rewards import answered, is_right, number
+from sdar.environments.check import check_env
+from sdar.environments.single_turn import Example
+from sdar.errors import UserError
+
+PROBLEMS = [problem for operation in OPERATIONS for problem in all_problems(operation)]
+
+
+@pytest.mark.parametrize(
+    ("problem", "text", "result", "calculation", "without"),
+    [
+        (Problem("sum", 47, 38), "47 + 38", 85, ("7 + 8 = 15, carry 1", "4 + 3 + 1 = 8"), 75),
+        (Problem("sum", 62, 71), "62 + 71", 133, ("2 + 1 = 3, carry 0", "6 + 7 + 0 = 13"), 133),
+        (Problem("difference", 52, 47), "52 - 47", 5, ("12 - 7 = 5, borrow 1", "5 - 1 - 4 = 0"), 15),
+        (Problem("product", 39, 7), "39 * 7", 273, ("9 * 7 = 63, carry 6", "3 * 7 + 6 = 27"), 213),
+    ],
+)
+def test_known_problems(problem: Problem, text: str, result: int, calculation: tuple[str, str], without: int) -> None:
+    assert problem.text == text
+    assert problem.result == result
+    assert problem.calculation() == calculation
+    assert problem.without_carry() == without
+
+
+@given(st.sampled_from(PROBLEMS))
+def test_every_calculation_is_right_and_leads_to_the_result(problem: Problem) -> None:
+    ones, tens = problem.calculation()
+    for line in (ones.partition(",")[0], tens):
+        left, _, right = line.partition(" = ")
+        assert eval(left) == int(right)
+    last = int(ones.partition(" = ")[2].partition(",")[0]) % 10
+    assert 10 * int(tens.partition(" = ")[2]) + last == problem.result
+    assert problem.result >= 0
+    carried = not ones.endswith(" 0")
+    assert (problem.without_carry() == problem.result) == (not carried)
+
+
+def test_the_splits_share_no_problem_and_the_operations_take_turns() -> None:
+    parts = {
+        split: [problem for part in shares(split) for problem in part] for split in ("train", "valid", "warm_start")
+    }
+    assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == len(PROBLEMS)
+    environment = ArithmeticEnvironment(num_tasks=(9, 6))
+    assert [task.task_type for task in environment.tasks("train")] == [*OPERATIONS] * 3
+    assert check_env(environment).experts > 0
+    assert sdar.make("arithmetic").name == "arithmetic"
+
+
+def test_more_problems_than_there_are_is_refused() -> None:
+    with pytest.raises(UserError, match=r"environment\.num_tasks: valid has at most 270 problems, got 300"):
+        ArithmeticEnvironment(num_tasks=(10, 300))
+
+
+@pytest.mark.parametrize(
+    ("given_text", "wanted", "right"),
+    [
+        ("85", "85", True),
+        ("85.0", "85", True),
+        ("It is 1,234 apples.", "1234", True),
+        ("-5", "5", False),
+        ("10 - 5 = 5", "5", True),
+        ("", "5", False),
+        ("eighty-five", "85", False),
+        ("12 #### 7", "7", True),
+        ("7", "so 3 + 4 #### 7", True),
+        ("no number", "no number", False),
+    ],
+)
+def test_numbers_are_compared_by_value(given_text: str, wanted: str, right: bool) -> None:
+    assert is_right(given_text, wanted, "number") is right
+
+
+def test_texts_are_compared_without_case_and_spacing() -> None:
+    assert is_right(" New  york ", "new York", "text")
+    assert not is_right("New York City", "New York", "text")
+    assert not is_right(None, "x", "text")
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**9), max_value=10**9))
+def test_every_number_is_read_back(value: object) -> None:
+    assert number(f"the result is {value} pieces") == value
+
+
+def test_the_last_answer_counts_and_the_format_is_asked_for() -> None:
+    environment = ArithmeticEnvironment()
+    example = Example("47 + 38", "85")
+    assert answered("<answer>1</answer> no, <ANSWER> 85\n</ANSWER>") == "85"
+    assert environment.reward("<answer>85</answer>", example) == 1
+    assert environment.reward("85", example) == 0
+    assert environment.well_formed("<think></think><answer>85</answer>")
+    assert not environment.well_formed("<answer>85</answer>")
+
+
+def test_the_careless_player_is_wrong_more_often_and_the_other_never() -> None:
+    rng = np.random.default_rng(0)
+    right = {True: 0, False: 0}
+    for problem in PROBLEMS[::40]:
+        for skilled in right:
+            step = demonstrate(problem, rng, skilled=skilled)
+            right[skilled] += is_right(answered(step.command), str(problem.result), "number")
+    assert right[True] == len(PROBLEMS[::40])
+    assert right[False] < 0.5 * right[True]
+
+
+def test_problems_of_ones_own(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Tom has 3 apples and buys 4. How many?", "answer": "3 + 4 = 7\n#### 7"},
+        {"question": "Half of 9?", "answer": 4.5, "kind": "fraction"},
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "1 + 1?", "answer": "2"}))
+    environment = ArithmeticEnvironment(data_dir=tmp_path, prompt_style="full")
+    assert environment.splits() == ("train", "test")
+    first, second = environment.tasks("train")
+    assert [task.payload.answer for task in (first, second)] == ["7", "4.5"]
+    assert (first.task_type, second.task_type) == ("problem", "fraction")
+    assert environment.reward("<answer>4.50</answer>", second.payload) == 1
+    observation = environment.open_pool().reset([first])[0]
+    assert environment.opening(first, observation).startswith("Solve the problem.")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "must contain train.jsonl, or another split, but"),
+        ({"train.parquet": ""}, "has train.parquet"),
+        ({"train.jsonl": ""}, "train.jsonl has no problem"),
+        ({"train.jsonl": '{"answer": "2"}'}, "row 1 must have a text as its question, got None"),
+        ({"train.jsonl": '{"question": "1 + 1", "answer": []}'}, "row 1 must have a text or a number as its answer"),
+        ({"train.jsonl": '{"question": "1 + 1", "answer": true}'}, "row 1 must have a text or a number as its answer"),
+        ({"train.jsonl": '{"question": "1", "answer": "2", "kind": 3}'}, "row 1 must have a text as its kind, or none"),
+        ({"train.jsonl": "not json"}, "line 1 is not JSON"),
+        ({"valid.jsonl": '{"question": "1 + 1", "answer": "2"}'}, "has no train.jsonl to train on"),
+    ],
+)
+def test_files_that_are_wrong_are_refused_in_one_sentence(files: dict[str, str], said: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    def read() -> None:
+        environment = ArithmeticEnvironment(data_dir=tmp_path)
+        environment.tasks(environment.training_split())
+
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        read()
+    assert "\n" not in str(caught.value)
