@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from sdar.environments.make import ENVIRONMENTS
 from sdar.run.validate import compose
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -35,6 +36,8 @@ def test_every_method_and_every_regime_can_be_run(the_map: ModuleType) -> None:
     for cell in (*by_method.values(), *by_regime.values()):
         settings = compose(cell.overrides(Path("logs/map")))
         assert settings.config["seed"] == cell.seed
+        named = next((name for name in ENVIRONMENTS if cell.regime.startswith(name)), "alfworld")
+        assert settings.config["environment"]["_target_"] == ENVIRONMENTS[named]
         if cell.coefficient is not None:
             assert settings.method.objective.distillation_coefficient == cell.coefficient
 
