@@ -72,9 +72,12 @@ class Cell:
     def overrides(self, out: Path) -> list[str]:
         """Of ``train.py``; ``out`` has the warm starts that are not shipped."""
         experiment = self.regime if self.warm_start is None else PLAN["regimes"][self.regime]["experiment"]
-        words = [f"experiment=map/{experiment}", *PLAN["methods"][self.method].split(), f"seed={self.seed}"]
-        words += [] if self.warm_start is None else [f"model.path={out / WARM_STARTS / self.warm_start}"]
-        return words if self.coefficient is None else [*words, f"{PLAN['coefficient']}={self.coefficient:g}"]
+        method = PLAN["methods"][self.method]
+        if self.coefficient is not None:
+            place = method if "COEFFICIENT" in method else f"{method} {PLAN['coefficient']}=COEFFICIENT"
+            method = place.replace("COEFFICIENT", f"{self.coefficient:g}")
+        words = [f"experiment=map/{experiment}", *method.split(), f"seed={self.seed}"]
+        return words if self.warm_start is None else [*words, f"model.path={out / WARM_STARTS / self.warm_start}"]
 
 
 def cells(series: str) -> list[Cell]:
