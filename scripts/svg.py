@@ -12,11 +12,20 @@ from collections.abc import Sequence
 from importlib.resources import files
 from xml.sax.saxutils import escape, quoteattr
 
+from sdar.compare.reporting.drawing import PALETTE
+from sdar.compare.reporting.page import DARK as DARK_PALETTE
+
 SANS = 'system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif'
 MONO = 'ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace'
 
-_OWN = {"gain": ("#7656c8", "#a48be6"), "pale": ("#e9e3f8", "#372f52")}
-"""Colours that the browser does not have, light and dark: of advantages, apart from those of gaps."""
+METHODS = ("first", "second", "third", "fourth", "fifth")
+"""Colours of methods side by side; those of a report."""
+_OWN = {
+    "gain": ("#7656c8", "#a48be6"),
+    "pale": ("#e9e3f8", "#372f52"),
+    **dict(zip(METHODS, zip(PALETTE, DARK_PALETTE, strict=True), strict=True)),
+}
+"""Colours that the browser does not have, light and dark: of advantages, apart from those of gaps, and of methods."""
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -92,10 +101,20 @@ class Drawing:
         shape += f' stroke-width="{thick:g}"' if stroke and thick != 1 else ""
         self._parts.append(f"{shape}{self._class(fill=fill, stroke=stroke)}/>")
 
-    def path(self, data: str, fill: str | None = None, stroke: str | None = None, thick: float = 2) -> None:
-        """Any line or area, in SVG's language of paths."""
+    def path(
+        self,
+        data: str,
+        fill: str | None = None,
+        stroke: str | None = None,
+        thick: float = 2,
+        dash: str = "",
+        opacity: float = 1,
+    ) -> None:
+        """Any line or area, in SVG's language of paths; ``dash``: lengths of strokes and of what is between them."""
         names = self._class("" if fill else "open", fill=fill, stroke=stroke)
         more = f' stroke-width="{thick:g}" stroke-linecap="round" stroke-linejoin="round"' if stroke else ""
+        more += f' stroke-dasharray="{dash}"' if dash else ""
+        more += f' opacity="{opacity:g}"' if opacity != 1 else ""
         self._parts.append(f'<path d="{data}"{names}{more}/>')
 
     def arrow(self, *points: tuple[float, float], colour: str = "faint", bend: float = 10) -> None:

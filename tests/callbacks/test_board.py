@@ -269,6 +269,20 @@ def test_agents_that_do_not_learn_are_lines_beside_the_panel(tmp_path: Path) -> 
     assert series[2].lower == series[2].upper == expert
 
 
+def test_the_last_panel_is_shown_first_until_the_next_one(tmp_path: Path) -> None:
+    """A curve of five points is smoothed and cropped until nothing is left of it."""
+    curves = Curves(str(tmp_path), version="tensorboard")
+    curves.log_metrics({"rollout/success_rate": 0.1}, 0)
+    for step, rate in ((1, 0.2), (4, 0.5)):
+        curves.log_metrics({"val/success_rate": rate}, step)
+        for iteration in range(step, step + 3):
+            curves.log_metrics({"rollout/success_rate": 0.3}, iteration)
+    curves.finalize("success")
+    shown = [(event.step, round(event.value, 3)) for event in read(tmp_path).Scalars("at_a_glance/success_rate")]
+    assert shown == [(1, 0.2), (2, 0.2), (3, 0.2), (4, 0.5), (5, 0.5), (6, 0.5)]
+    assert [event.step for event in read(tmp_path).Scalars("val/success_rate")] == [1, 4]
+
+
 def test_an_interval_below_zero_is_refused() -> None:
     with pytest.raises(UserError, match=r"Board: episodes_every_n_iterations must be a whole number >= 0, got -1"):
         Board(episodes_every_n_iterations=-1)

@@ -5,8 +5,10 @@ from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.callbacks.evaluation import PanelEvaluation
+from sdar.callbacks.tensorboard import Curves
 from sdar.evaluation.panel import make_panel
 from sdar.rollout.collector import Collector
+from toys.boards import read
 from toys.training import (
     HintTeacher,
     LettersEnvironment,
@@ -15,6 +17,7 @@ from toys.training import (
     toy_module,
     toy_policy,
     toy_rollout,
+    toy_trainer,
     train,
     weights,
 )
@@ -90,6 +93,20 @@ def test_a_resumed_run_has_the_results_of_its_earlier_parts(tmp_path):
     assert second.trained_for > second.seconds[4]
     # played on other terms, the earlier results would not belong to the same curve
     assert list(resumed(seed=1).results) == [4]
+
+
+def test_a_resumed_run_goes_on_to_show_the_last_panel_first(tmp_path):
+    saved = ModelCheckpoint(dirpath=tmp_path, save_last=True, every_n_epochs=1, save_on_train_epoch_end=True)
+    _, curve, _ = run(iterations=3, callbacks=[saved])
+    policy = toy_policy()
+    curves = Curves(str(tmp_path), version="tensorboard")
+    evaluation = panel_evaluation(policy, every_n_iterations=9)
+    trainer = toy_trainer(5, logger=curves, callbacks=[evaluation])
+    module = toy_module(policy, HintTeacher())
+    trainer.fit(module, datamodule=toy_datamodule(policy), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    curves.finalize("success")
+    shown = {event.step: event.value for event in read(tmp_path).Scalars("at_a_glance/success_rate")}
+    assert shown[4] == pytest.approx(curve[3]["val/success_rate"])
 
 
 def test_it_can_leave_out_the_start_and_the_skills():

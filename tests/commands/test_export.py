@@ -15,6 +15,9 @@ from sdar.commands.export import main
 from sdar.policy.language_model import hf_model
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.lora import LoraSettings
+from toys.chat_templates import BY_NAME as STRUCTURES
+from toys.families import BY_NAME as FAMILIES
+from toys.matrix import save_tokenizer, save_weights
 from toys.models import tiny_random_model, toy_tokenizer
 from toys.training import toy_datamodule, toy_module, train
 
@@ -22,11 +25,14 @@ IDS = torch.arange(3, 23).reshape(2, 10)
 REAL = torch.ones_like(IDS, dtype=torch.bool)
 
 
-def make_run(folder: Path, lora: dict[str, object] | None = None) -> Path:
+def make_run(folder: Path, lora: dict[str, object] | None = None, family: str | None = None) -> Path:
     """A run folder as training leaves it: settings, one iteration's checkpoint; returns the checkpoint."""
     base = folder / "base"
-    tiny_random_model(vocab_size=259, hidden_size=16, context_tokens=256).save_pretrained(base)
-    toy_tokenizer().save_pretrained(base)
+    if family is None:
+        tiny_random_model(vocab_size=259, hidden_size=16, context_tokens=256).save_pretrained(base)
+        toy_tokenizer().save_pretrained(base)
+    else:
+        save_tokenizer(save_weights(base, FAMILIES[family]), STRUCTURES["llama3.1"])
     policy = hf_model(str(base), lora=None if lora is None else LoraSettings(**lora))
     saver = ModelCheckpoint(
         dirpath=folder / "run/checkpoints", save_last=True, save_top_k=0, save_on_train_epoch_end=True
@@ -78,6 +84,24 @@ def test_the_folder_loads_as_a_plain_model_with_equal_log_probs(
     for part in ("Qwen3ForCausalLM", "| iterations | 1 |", "grpo", "adapters" if lora else "all weights"):
         assert part in card
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "exported", "run", "scores.pt"]
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_experts_with_adapters_are_exported(family: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the folder stops at every token at which the policy stopped, the template's own first."""
+    checkpoint = make_run(tmp_path, {"rank": 2}, family)
+    assert main([f"ckpt_path={checkpoint}", f"out={tmp_path / 'exported'}"]) == 0
+    assert "nats at most" in capsys.readouterr().out
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    with torch.no_grad():
+        logits = model(input_ids=IDS).logits[:, :-1]
+    log_probs = torch.log_softmax(logits, -1).gather(-1, IDS[:, 1:, None]).squeeze(-1)
+    torch.testing.assert_close(log_probs, torch.load(tmp_path / "scores.pt")[:, 1:], atol=1e-4, rtol=0)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "exported")
+    ends = ["<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"]
+    found = tokenizer.convert_ids_to_tokens(model.generation_config.eos_token_id)
+    assert (found[0], set(found)) == (ends[0], set(ends))
+    assert set(hf_model(str(tmp_path / "exported")).chat.end_ids) == set(tokenizer.convert_tokens_to_ids(ends))
 
 
 def test_a_checkpoint_away_from_its_run_takes_its_model_from_the_command_line(

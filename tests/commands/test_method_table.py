@@ -24,7 +24,7 @@ def test_the_table_says_what_sets_the_methods_apart():
         "skill_prompt": ["| no | - | - | 0 |", "skills (evaluated only)"],
         "skill_sd": ["| 0.001 | `skill_sd` | `none` | skill, `old` |"],
         "rlsd": ["weight 0.5, then down to 0 | 0 |"],
-        "agent_opsd": ["clip 0.2/0.24", "weight 0.5 | 0 |"],
+        "agent_opsd": ["clip 0.2/0.2", "weight 0.5 | 0 |"],
         "gigpo": ["A_E + w A_S"],
         "dr_grpo": ["| R - mean |", "over a constant length"],
     }.items():

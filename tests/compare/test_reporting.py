@@ -22,6 +22,29 @@ from toys.runs import make_run, results, row
 RATES = {"grpo": [(20, 30), (20, 40), (20, 50)], "sdar": [(20, 40), (20, 44), (20, 66)]}
 """Method -> seed -> solved of 100 at iteration 2 and after training, with 10 before."""
 GAPS = {"grpo": {}, "sdar": {0: -0.4, 1: -0.2, 2: -0.1, 3: -0.1}}
+WHERE = {
+    "curriculum/by_advantage/positive/gap_mean": -0.03,
+    "curriculum/by_advantage/negative/gap_mean": 0.01,
+    "curriculum/by_part/thought/gap_mean": 0.02,
+    "curriculum/by_part/action/gap_mean": -0.25,
+    "curriculum/by_part/action/open_fraction": 0.125,
+}
+COSTS = {
+    "grpo": {
+        "tokens_played": 100.0,
+        "tokens_scored": 200.0,
+        "tokens_teacher": 0.0,
+        "tokens_learned": 50.0,
+        "flops": 6e9,
+    },
+    "sdar": {
+        "tokens_played": 100.0,
+        "tokens_scored": 200.0,
+        "tokens_teacher": 90.0,
+        "tokens_learned": 50.0,
+        "flops": 9e9,
+    },
+}
 
 
 def evaluations(middle: int, after: int) -> list[dict[str, Any]]:
@@ -53,6 +76,8 @@ def make(logs: Path, method: str, seed: int, command: Sequence[str] | None = Non
             **{f"time/{part}_s": dict.fromkeys(range(4), value) for part, value in seconds.items()},
             **({"curriculum/gap_mean": GAPS[method]} if GAPS[method] else {}),
             **({"curriculum/by_turn/gap_mean/08+": GAPS[method]} if GAPS[method] else {}),
+            **({tag: dict.fromkeys(range(4), value) for tag, value in WHERE.items()} if GAPS[method] else {}),
+            **{f"cost/{name}": dict.fromkeys(range(4), value) for name, value in COSTS[method].items()},
         },
     )
     return folder
@@ -99,15 +124,31 @@ def test_the_figures_are_those_by_hand(six: Path) -> None:
     assert rows_of(text, "sdar", "without skills", "2") == [["+16.0"]]
     assert ["10.0", "20.0", "50.0"] in rows_of(text, "sdar")  # over the iterations
     assert ["-40.0", "-35.0", "-10.0"] in rows_of(text, "sdar")  # internalisation
-    assert rows_of(text, "Mean gap, teacher minus student", "nats") == [["sdar", "-0.400", "-0.100"]]
-    assert rows_of(text, "Entropy of sampling", "nats per token", "grpo") == [["0.500", "0.200"]]
+    assert rows_of(text, "Mean gap, teacher minus student, nats") == [["sdar", "-0.400", "-0.100"]]
+    assert rows_of(text, "Entropy of sampling, nats per token", "grpo") == [["0.500", "0.200"]]
     assert ["-0.200"] in rows_of(text, "sdar")  # turn 8+
     assert rows_of(text, "grpo", "heat")[0][:2] == ["15/120 (12 %)", "60/120 (50 %)"]
     # 50, 60 and 70 tokens/s over 10 s in each of 4 iterations
     assert rows_of(text, "grpo", "2,400") == [["12.0", "4.0", "8.0", "16.0", "-", "-", "4"]]
+    assert rows_of(text, "grpo", "400") == [["800", "0", "200", "2.40e+10", "1.00"]]
+    assert rows_of(text, "sdar", "400") == [["800", "360", "200", "3.60e+10", "1.50"]]
+    assert "FLOPs are an estimate" in text
+    assert rows_of(text, "sdar", "-0.030") == [["+0.010", "-"]]
+    assert rows_of(text, "sdar", "+0.020") == [["-0.250", "-", "-", "-", "12.5%", "-", "-"]]
     assert "Nothing is missing" in text
     assert "sdar train algorithm=sdar seed=2 threads=1" in text
     assert "Training tasks: 960, content hash " + "t" * 64 in text
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_runs_that_counted_no_tokens_have_no_flops(six: Path) -> None:
+    for folder in six.iterdir():
+        for file in (folder / "tensorboard").iterdir():
+            file.unlink()
+        write_events(folder / "tensorboard", {"time/update_s": {0: 1.0}})
+    text, _ = report(six)
+    assert "FLOPs are not known" in text
+    assert "advantage positive" not in text
 
 
 class _Page(HTMLParser):
@@ -278,7 +319,7 @@ def test_a_continued_run_is_one_curve(six: Path, tmp_path: Path) -> None:
     found["resumed_from"] = str(earlier / "checkpoints" / "last.ckpt")
     (six / "run-3" / "run.json").write_text(json.dumps(found))
     text, _ = report(six)
-    assert rows_of(text, "Mean gap, teacher minus student", "nats") == [["sdar", "-0.400", "-0.100"]]
+    assert rows_of(text, "Mean gap, teacher minus student, nats") == [["sdar", "-0.400", "-0.100"]]
 
 
 def test_without_matplotlib_there_are_tables_and_a_sentence(

@@ -49,8 +49,8 @@ MODULES = {
         "@settings(frozen=True)\n"
         "class Descent(OptimizerSettings):\n"
         "    momentum: Fraction = 0.9\n"
-        "    def build(self, parameters):\n"
-        "        return {'optimizer': SGD(parameters, lr=self.learning_rate, momentum=self.momentum)}\n"
+        "    def create(self, model):\n"
+        "        return SGD(model.parameters(), lr=self.learning_rate, momentum=self.momentum)\n"
     ),
     "star.py": "from sdar.objective.gate import NoGate\nclass Starred(NoGate):\n    pass\n",
     "hidden.py": (
@@ -178,7 +178,7 @@ def test_every_place_takes_one_of_its_kind(package: str, group: str, name: str) 
 def test_an_optimizer_of_ones_own_has_the_settings_of_ours_and_more(package: str) -> None:
     node = {"_target_": f"{package}.parts.Descent", "learning_rate": 0.5, "momentum": 0.25}
     with allowing([package]):
-        optimizer = build_settings(OptimizerSettings, node, "optimizer").build([torch.nn.Parameter(torch.zeros(2))])
+        optimizer = build_settings(OptimizerSettings, node, "optimizer").build(torch.nn.Linear(2, 2))
         with pytest.raises(UserError, match=r"optimizer\.momentum must be a number >= 0 and <= 1, got 2"):
             check("optimizer", node | {"momentum": 2})
     assert optimizer["optimizer"].defaults["momentum"] == 0.25

@@ -43,9 +43,12 @@ def test_all_methods_that_are_trained_are_compared_and_the_releases_variants_are
 def test_a_file_of_the_comparison_names_its_method_and_tunes_nothing_but_its_coefficient() -> None:
     """So that runs of the method alone are the same runs wherever its coefficient is the method's own."""
     tuned = ("distillation_coefficient", "weight", "step_weight", "learning_rate")
+    # It is compared as it was measured, which the method's file no longer is.
+    measured = {"agent_opsd": {"clip_high", "gamma", "statistics"}}
     for file in sorted((config_folder() / "experiment" / "comparison").glob("*.yaml")):
         text = file.read_text(encoding="utf-8")
         assert re.findall(r"override /(\w+): (\w+)", text) == [("algorithm", file.stem)]
         leaves = re.findall(r"^ +(\w+): \S", text, re.M)
-        assert len(leaves) <= 1
-        assert set(leaves) <= set(tuned)
+        own = set(leaves) - measured.get(file.stem, set())
+        assert len(own) <= 1
+        assert own <= set(tuned)

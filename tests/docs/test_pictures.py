@@ -162,3 +162,65 @@ def test_a_run_without_gaps_is_said(response: ModuleType, tmp_path: Path, capsys
             del turn[name]
     assert response.main([str(write_episodes(tmp_path, [one])), str(tmp_path / "out.svg")]) == USER_ERROR
     assert "recorded gaps" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def learning_curve() -> ModuleType:
+    return script("picture_learning_curve")
+
+
+def test_the_learning_curve_is_what_its_figures_give(
+    learning_curve: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "curve.svg"
+    assert learning_curve.main(["docs/data/learning_curve.json", str(out)]) == 0
+    written = out.read_text(encoding="utf-8").replace(str(out), "docs/images/learning_curve.svg")
+    assert written == (IMAGES / "learning_curve.svg").read_text(encoding="utf-8")
+
+
+def comparison(folder: Path, solved: dict[tuple[str, int], tuple[int, int]]) -> Path:
+    """(Method, seed) -> solved of 100 before training and after 4 iterations, alone; with skills always 50."""
+
+    def points(ends: tuple[int, int]) -> list[dict[str, Any]]:
+        return [
+            {"iterations": step, "seconds": 0.0, "name": name, "n": 100, "successes": count}
+            for step, alone in zip((0, 4), ends, strict=True)
+            for name, count in (("val", alone), ("val_with_skills", 50))
+        ]
+
+    runs = [{"method": method, "seed": seed, "curve": points(ends)} for (method, seed), ends in solved.items()]
+    record = {"command": ["sdar", "compare", "logs_dir=/home/me"], "git": {"revision": "0123456789"}, "runs": runs}
+    (folder / "comparison.json").write_text(json.dumps(record), encoding="utf-8")
+    return folder
+
+
+def test_a_learning_curve_has_means_and_bands_over_seeds(learning_curve: ModuleType, tmp_path: Path) -> None:
+    solved = {(method, seed): (10, 20 + 10 * seed) for method in ("a", HOSTILE) for seed in range(3)}
+    figures, out = tmp_path / "few.json", tmp_path / "out.svg"
+    assert learning_curve.main([str(comparison(tmp_path, solved)), str(out), "--data", str(figures)]) == 0
+    root = parsed(out)
+    paths = list(root.iter(f"{{{NAMESPACE}}}path"))
+    bands = [one.attrib["d"] for one in paths if one.get("opacity")]
+    assert len(bands) == 4
+    # the axis goes up to 60 %, 300 pixels: 20, 30 and 40 are 30 +- 4.302653 * 10 / sqrt(3)
+    low, high = (384 - 300 * value / 60 for value in (30 - 24.841, 30 + 24.841))
+    assert f"620 {high:.1f}" in bands[0]
+    assert f"620 {low:.1f}" in bands[0]
+    assert "58 334L620 234" in [one.attrib["d"].lstrip("M") for one in paths]
+    assert "/home/me" not in out.read_text(encoding="utf-8") + figures.read_text(encoding="utf-8")
+    again = tmp_path / "again.svg"
+    assert learning_curve.main([str(figures), str(again)]) == 0
+    shape = "d"
+    assert [one.get(shape) for one in parsed(again).iter(f"{{{NAMESPACE}}}path")] == [one.get(shape) for one in paths]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"runs": 3, "command": []}', "no JSON"])
+def test_what_is_no_comparison_is_said(
+    learning_curve: ModuleType, content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "comparison.json"
+    file.write_text(content, encoding="utf-8")
+    assert learning_curve.main([str(file), str(tmp_path / "out.svg")]) == USER_ERROR
+    assert str(file) in capsys.readouterr().err
+    assert not (tmp_path / "out.svg").exists()

@@ -35,9 +35,10 @@ def test_there_are_such_lines() -> None:
 def test_a_documented_command_is_accepted(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint = tmp_path / "last.ckpt"
     checkpoint.touch()
+    (tmp_path / "skill.md").write_text("---\nname: look\nkind: general\n---\nLook around.\n")
     line = re.sub(r"ckpt_path=(PATH|logs/\S+)", f"ckpt_path={checkpoint}", line)
     for placeholder, value in {
-        "PATH": str(tmp_path), "NAME": "name", "SEED": "1", "LAMBDA": "0.05", "URL": "http://localhost:8000/retrieve"
+        "PATH": str(tmp_path), "FOLDER": str(tmp_path), "NAME": "name", "SEED": "1", "LAMBDA": "0.05", "URL": "http://localhost:8000/retrieve"
     }.items():  # fmt: skip
         line = re.sub(rf"\b{placeholder}\b", value, line)
     words = shlex.split(line, comments=True)

@@ -55,8 +55,10 @@ def curriculum(responses):
 
 def plain_parts(pieces):
     """The parts of one response, character by character; every piece has some."""
-    text, kinds, here = "".join(pieces), [], "other"
+    text, kinds = "".join(pieces), []
     tags = {"<think>": "thought", "</think>": "other", "<action>": "action", "</action>": "other"}
+    first = min((text.find(tag) for tag in tags if tag in text), default=0)
+    here = "thought" if text[first:].startswith("</think>") else "other"  # the prompt opened it
     while len(kinds) < len(text):
         tag = next((tag for tag in tags if text[len(kinds) :].startswith(tag)), None)
         here = here if tag is None else tags[tag]
@@ -168,6 +170,8 @@ def test_golden_figures():
         (["<search>", "mill", "</search>"], "tags action tags"),
         (["<think>", "hm ", "<action>", "go"], "tags thought tags action"),
         (["<think>", "hm", "<act"], "tags thought thought"),
+        (["hm", ".", "</think>", "<action>", "go"], "thought thought tags tags action"),
+        (["hm", "<action>", "go", "</think>", "so"], "other tags action tags other"),
         (["", "<think>", "", "hm", ""], "other tags thought thought thought"),
         (["<thi", "", "nk>"], "tags tags tags"),
         (["\ufffd", "<answer>", "\ufffd\0"], "other tags action"),
@@ -182,6 +186,8 @@ def test_parts_of_a_response(pieces, parts):
 def test_a_response_does_not_go_on_in_the_next():
     parts = response_parts(["<think>", "hm", "<act", "ion>", "so"], [3, 0, 2])
     assert [PARTS[part] for part in parts] == ["tags", "thought", "thought", "other", "other"]
+    parts = response_parts(["hm", "so", "</think>"], [1, 2])
+    assert [PARTS[part] for part in parts] == ["other", "thought", "tags"]
 
 
 @given(

@@ -151,7 +151,7 @@ def test_errors_are_counted_over_all_ranks_and_may_be_borne_with():
         """This rank, and another one none of whose episodes failed."""
 
         def gather(self, values):
-            return [*values, (0, 36, None)]
+            return [*values, (0, 36, None, True)]
 
     data = toy_datamodule(toy_policy(), environment=Sometimes({0}), max_error_fraction=0.25)
     data.judge(data.collect(0), Two())
@@ -161,3 +161,14 @@ def test_errors_are_counted_over_all_ranks_and_may_be_borne_with():
     assert data.bad_iterations == 1
     data.judge(data.collect(1), Two())
     assert data.bad_iterations == 0
+
+
+def test_an_iteration_without_a_response_is_an_error():
+    """Nothing could be learned from it, nor from those that follow."""
+    policy = toy_policy()
+    policy.context_tokens = 8
+    data = toy_datamodule(policy)
+    with pytest.raises(
+        RunFailed, match=r"^training stopped in iteration 1: none of its 12 episodes has a response; .* of 8 tokens$"
+    ):
+        data.judge(data.collect(0), Ranks())

@@ -22,7 +22,7 @@ both_contexts = pytest.mark.parametrize("context", ["append", "window"])
 OFF = {
     "gigpo": ["algorithm.advantage.step_weight=0", "algorithm.advantage.mode=mean_std_norm"],
     "rlsd": ["algorithm.shaping.weight=0"],
-    "agent_opsd": ["algorithm.shaping.weight=0", "algorithm.objective.clip_high=0.2"],
+    "agent_opsd": ["algorithm.shaping.weight=0"],
     "skill_sd": ["algorithm.objective.distillation_coefficient=0"],
     "sdar": ["algorithm.objective.distillation_coefficient=0"],
     "grpo_opsd": ["algorithm.objective.distillation_coefficient=0"],

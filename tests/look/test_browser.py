@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from sdar.commands.front import main
+from sdar.look.episodes import read_episodes
+from sdar.look.page import episodes_page
 from toys.chromium import BROWSER, OVERFLOWING, Chromium
 from toys.episodes import line, write_episodes
 
@@ -146,13 +148,66 @@ def test_two_iterations_of_a_task_stand_side_by_side(browser: Chromium, page: Pa
     other = browser.run("document.getElementById('compare').options[1].value")
     choose(browser, "compare", other)
     cards = browser.run("[...document.querySelectorAll('.pairs > .card')].map((one) => one.textContent)")
-    assert len(cards) == 2 * (1 + 4)
     assert cards[0].startswith("iteration 59")
     assert cards[1].startswith(f"iteration {int(other) // 2}")
     assert browser.run("document.querySelectorAll('.pairs .t').length") == 2 * 4 * 20
     choose(browser, "compare", "")
     assert browser.run("document.querySelectorAll('.turn').length") == 4
     assert browser.run("document.querySelectorAll('.cards > .card').length") == 4
+    assert browser.errors == []
+
+
+def acting(iteration: int, *turns: str) -> dict[str, Any]:
+    """An episode whose turns are ``situation: action``."""
+    one = line(turns=len(turns)) | {"iteration": iteration}
+    for turn, said in zip(one["turns"], turns, strict=True):
+        turn["observation"], _, turn["action"] = said.partition(": ")
+    return one
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "rows"),
+    [
+        pytest.param(
+            ("a: go", "b: open", "c: take", "d: put"),
+            ("b: open", "x: look", "c: take", "d: put", "e: use"),
+            ["1 -", "2 1", "- 2", "3 3", "4 4", "- 5"],
+            id="inserted and removed",
+        ),
+        pytest.param(("a: go", "b: put"), ("a: take", "b: put"), ["1 1", "2 2"], id="another action"),
+        pytest.param(
+            ("a: go", "b: put"), ("a: go", "x: look", "y: look", "b: put"), ["1 1", "- 2", "- 3", "2 4"], id="longer"
+        ),
+        pytest.param(("c: go",), ("a: go", "b: go", "c: go"), ["- 1", "- 2", "1 3"], id="the same situation"),
+        pytest.param((), ("a: go",), ["- 1"], id="nothing"),
+        pytest.param(("a: go", "b: look"), ("x: use", "y: put", "z: take"), ["1 1", "2 2", "- 3"], id="nothing alike"),
+    ],
+)
+def test_turns_stand_side_by_side_by_what_was_done(
+    browser: Chromium, tmp_path: Path, new: tuple[str, ...], old: tuple[str, ...], rows: list[str]
+) -> None:
+    browser.resize(1200, 800)
+    browser.open(page_of([acting(3, *old), acting(9, *new)], tmp_path), READY)
+    choose(browser, "compare", "0")
+    cards = browser.run("[...document.querySelectorAll('.pairs > .card')].slice(2).map((one) => one.innerText)")
+    numbers = ["-" if "no such turn" in card else card.partition("turn ")[2].partition(":")[0] for card in cards]
+    assert [" ".join(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True)] == rows
+    for left, right in zip(cards[::2], cards[1::2], strict=True):
+        action = [card.rpartition("action: ")[2] for card in (left, right)]
+        if "no such turn in iteration 9" in left:
+            assert right.startswith("iteration 3, turn ")
+            assert ": only here" in right
+        elif "no such turn in iteration 3" in right:
+            assert left.startswith("iteration 9, turn ")
+            assert ": only here" in left
+        else:
+            word = "the same action" if action[0] == action[1] else "another action"
+            assert word in left
+            assert word in right
+    for number in range(1, len(new)):
+        browser.key("ArrowRight")
+        inside = f"document.querySelector('.pairs [data-turn=\"{number}\"]').getBoundingClientRect()"
+        assert browser.run(f"{inside}.top >= 0 && {inside}.top < innerHeight")
     assert browser.errors == []
 
 
@@ -212,6 +267,35 @@ def test_the_page_follows_the_system_and_its_button(browser: Chromium, page: Pat
     with Chromium(dark=True) as other:
         other.open(page, READY)
         assert other.run(background) == dark
+
+
+def test_compressed_episodes_are_found_opened_and_compared(browser: Chromium, tmp_path: Path) -> None:
+    run = write_episodes(tmp_path, [line(number, turns=4) for number in range(600)])
+    page = tmp_path / "episodes.html"
+    page.write_text(episodes_page(read_episodes(run / "episodes.jsonl"), "run", plain=30_000).html, encoding="utf-8")
+    browser.resize(1200, 800)
+    browser.open(page, READY)
+    choose(browser, "order", "old")
+    browser.run("document.getElementById('list').scrollTop = 0; dispatchEvent(new Event('resize'))")
+    browser.run("[...document.querySelectorAll('.row')].find((one) => one.style.top === '0px').click()")
+    browser.wait("document.querySelector('#episode .facts').textContent.includes('iteration 0')")
+    assert browser.run("document.querySelectorAll('.turn .t').length") == 4 * 20
+    other = browser.run("document.getElementById('compare').options[3].value")
+    choose(browser, "compare", other)
+    browser.wait("document.querySelectorAll('.pairs .t').length === 2 * 4 * 20")
+    # on to the next tokens, through episodes of which nothing was known
+    choose(browser, "threshold", "95", "input")
+    places = set()
+    for _ in range(40):
+        browser.key("n")
+        browser.wait("document.querySelector('.t.here')")
+        places.add(heading(browser))
+    assert len(places) > 5
+    choose(browser, "text", "drawer 3 is closed", "input")
+    assert shown(browser) == 600
+    choose(browser, "text", "MUG 17 on", "input")
+    assert shown(browser) == 15
+    assert browser.errors == []
 
 
 def test_thousands_of_episodes_open_lazily(browser: Chromium, tmp_path: Path) -> None:

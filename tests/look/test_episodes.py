@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ def page_of(lines: list[dict[str, Any]], folder: Path, **options: Any) -> Page:
 
 
 def block(page: str, name: str) -> str:
-    found = re.search(f'<script type="application/json" id="{name}">(.*?)</script>', page, re.DOTALL)
+    found = re.search(f'<script type="[a-z/]*" id="{name}">(.*?)</script>', page, re.DOTALL)
     assert found is not None
     return found[1]
 
@@ -98,6 +100,44 @@ def test_a_page_has_its_bound_and_says_what_is_missing(tmp_path: Path) -> None:
         assert json.loads(block(page.html, "heads"))[-1][1] == 99
         seen.append((page.without_figures > 0, page.left_out > 0))
     assert seen == [(True, False), (True, True), (True, True)]
+
+
+def unpacked(page: str) -> tuple[list[str], list[str]]:
+    """Texts and figures of all episodes, those in compressed blocks first."""
+    texts: list[str] = []
+    figures: list[str] = []
+    for packed in filter(None, block(page, "packed").split("\n")):
+        for lines, word in zip((texts, figures), packed.split(" "), strict=True):
+            lines += zlib.decompress(base64.b64decode(word)).decode().split("\n")
+    return texts + block(page, "texts").split("\n"), figures + block(page, "figures").split("\n")
+
+
+def test_old_episodes_are_compressed_and_whole(tmp_path: Path) -> None:
+    lines = [line(number) for number in range(200)]
+    whole = page_of(lines, tmp_path)
+    packed = page_of(lines, tmp_path, plain=20_000)
+    assert unpacked(packed.html) == unpacked(whole.html)
+    assert block(packed.html, "heads") == block(whole.html, "heads")
+    blocks = json.loads(block(packed.html, "about"))["blocks"]
+    assert max(blocks) <= 100
+    assert 180 < sum(blocks) < 200
+    assert len(packed.html) < len(whole.html) - 100_000
+    assert packed[1:] == whole[1:]
+
+
+def test_a_compressed_page_has_its_bound_too(tmp_path: Path) -> None:
+    lines = [line(number) for number in range(400)]
+    for most in (420_000, 330_000, 260_000, 215_000):
+        page = page_of(lines, tmp_path, most=most, plain=20_000)
+        assert len(page.html.encode()) <= most
+        texts, figures = unpacked(page.html)
+        assert len(texts) == len(figures) == page.episodes == 400 - page.left_out
+        assert figures.count("") == page.without_figures
+        assert [json.loads(text)[2][0][1] for text in texts] == [
+            one["turns"][0]["text"] for one in lines[page.left_out :]
+        ]
+        assert not any(figures[: page.without_figures])
+    assert page.left_out > 0
 
 
 def test_a_very_long_text_is_cut_and_says_so(tmp_path: Path) -> None:

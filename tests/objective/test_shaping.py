@@ -16,8 +16,9 @@ from sdar.objective.shaping import RLSD, AgentOPSD, ScoredTokens, belief_changes
 NOTHING = Observation("", None, "")
 
 
-def episode(task, lengths, *, success=False, end=EndReason.FAILURE):
-    turns = [Turn([1], [2] * n, "", "", True, NOTHING) for n in lengths]
+def episode(task, lengths, *, success=False, end=EndReason.FAILURE, rewards=None):
+    paid = [0.0] * len(lengths) if rewards is None else rewards
+    turns = [Turn([1], [2] * n, "", "", True, NOTHING, reward=paid[k]) for k, n in enumerate(lengths)]
     return Episode(Task(task, "type", "do it", "train", "hash"), 0, turns, end, success)
 
 
@@ -40,7 +41,8 @@ def scored(draw):
         lengths = [0 if error else draw(st.integers(0, 3)) for _ in range(draw(st.integers(0, 4)))]
         success = draw(st.booleans()) and not error
         end = EndReason.ERROR_TOOL if error else EndReason.FAILURE
-        episodes.append(episode(draw(st.sampled_from("ab")), lengths, success=success, end=end))
+        rewards = [draw(st.sampled_from([0.0, 0.0, 0.5, 10.0])) for _ in lengths]
+        episodes.append(episode(draw(st.sampled_from("ab")), lengths, success=success, end=end, rewards=rewards))
         values.append([draw(st.sampled_from([-1.5, 0.0, 0.5, 2.0])) for _ in lengths])
         gaps.append([[draw(numbers) for _ in range(n)] for n in lengths])
     return episodes, values, gaps
@@ -58,7 +60,56 @@ def rlsd_loop(episodes, values, gaps, weight, clip):
     return result
 
 
-def opsd_loop(episodes, values, gaps, weight, spread, gamma):
+def public_factor(evidence, b0, signs, spread, gamma, deviation):
+    """The belief's way through turns or tokens, as ZethWang/AgentOPSD at 0c478b2 computes it, with lists."""
+    c, before, changes = 0.0, b0, []
+    for gap in evidence:
+        c = gamma * c + gap
+        belief = min(max(1 / (1 + math.exp(-(math.log(b0 / (1 - b0)) + c))), 1e-6), 1 - 1e-6)
+        changes.append(belief - before)
+        before = belief
+    mean = statistics.fmean(changes)
+    divisor = deviation(statistics.pvariance(changes))
+    return [
+        min(max(1 + spread * sign * (change - mean) / divisor, 1 - spread), 1 + spread)
+        for change, sign in zip(changes, signs, strict=True)
+    ]
+
+
+def public_loop(episodes, values, gaps, weight, spread, gamma, granularity):
+    """compute_opsd_turn_advantage and compute_opsd_token_advantage with belief_mult and signed, episode by episode."""
+    result = []
+    for i, one in enumerate(episodes):
+        group = [e for e in episodes if e.task.task_id == one.task.task_id and not e.end.is_error]
+        sampled = [k for k, turn in enumerate(gaps[i]) if turn]
+        if not sampled:
+            continue
+        signs = {k: (values[i][k] > 0) - (values[i][k] < 0) for k in sampled}
+        b0 = min(max(statistics.fmean(e.episode_return for e in group), 1e-4), 1 - 1e-4)
+        if granularity == "turn":
+            evidence = [math.fsum(gaps[i][k]) for k in sampled]
+            found = public_factor(
+                evidence, b0, [signs[k] for k in sampled], spread, gamma, lambda variance: math.sqrt(variance) + 1e-6
+            )
+            factors = [[factor] * len(gaps[i][k]) for k, factor in zip(sampled, found, strict=True)]
+        else:
+            factors = [
+                public_factor(
+                    gaps[i][k],
+                    b0,
+                    [signs[k]] * len(gaps[i][k]),
+                    spread,
+                    gamma,
+                    lambda variance: math.sqrt(variance + 1e-6) + 1e-6,
+                )
+                for k in sampled
+            ]
+        for k, turn in zip(sampled, factors, strict=True):
+            result += [values[i][k] * ((1 - weight) + weight * factor) for factor in turn]
+    return result
+
+
+def group_loop(episodes, values, gaps, weight, spread, gamma):
     """Formulas of the source in the order they are printed, per group, with lists."""
     factor = {}
     for task in sorted({e.task.task_id for e in episodes}):
@@ -111,17 +162,58 @@ def test_rlsd_equals_the_plain_loop(case, weight, clip):
     )
 
 
-@given(scored(), st.sampled_from([0.25, 1.0]), st.sampled_from([0.0, 0.2]), st.sampled_from([0.0, 0.95]))
-def test_agent_opsd_equals_the_plain_loop(case, weight, spread, gamma):
-    assert AgentOPSD(weight, spread, gamma).shaped(tokens(*case)).tolist() == pytest.approx(
-        opsd_loop(*case, weight, spread, gamma), rel=1e-4, abs=1e-5
+weights = st.sampled_from([0.25, 1.0])
+spreads = st.sampled_from([0.0, 0.2])
+
+
+@given(scored(), weights, spreads, st.sampled_from([0.0, 0.95, 1.0]), st.sampled_from(["turn", "token"]))
+def test_agent_opsd_equals_a_plain_loop_over_its_public_code(case, weight, spread, gamma, granularity):
+    shaping = AgentOPSD(weight, spread, gamma, granularity=granularity)
+    assert shaping.shaped(tokens(*case)).tolist() == pytest.approx(
+        public_loop(*case, weight, spread, gamma, granularity), rel=1e-4, abs=1e-5
     )
+
+
+def test_agent_opsd_by_hand_as_its_public_code():
+    """Two turns with beliefs 1e-4 -> 1/2 -> 3/4: the first change is one deviation above the mean, the second below."""
+    even, odds = math.log(9999), math.log(3)
+    solved, failed = episode("a", [1, 2], rewards=[0, 0]), episode("a", [1], rewards=[0])
+    gaps = [[[even], [odds / 2, odds / 2]], [[0.3]]]
+    found = AgentOPSD().factors(tokens([solved, failed], [[1.0, 1.0], [-1.0]], gaps))
+    assert found.tolist() == pytest.approx([1.2, 0.8, 0.8, 1.0], abs=1e-5)
+    blamed = AgentOPSD().factors(tokens([solved, failed], [[-1.0, 0.0], [-1.0]], gaps))
+    assert blamed.tolist() == pytest.approx([0.8, 1.0, 1.0, 1.0], abs=1e-5)
+
+
+def test_the_first_belief_of_agent_opsd_is_the_groups_mean_return_within_bounds():
+    """A reward of 10 for one success in eight is a belief of 1 - 1e-4; the same evidence then moves it little."""
+    turns, gaps = [1, 1, 1], [[[1.0], [1.0], [-4.0]]]
+    for reward, first in ((0.0, 1e-4), (0.5, 0.5), (10.0, 1 - 1e-4), (-3.0, 1e-4)):
+        one = [episode("a", turns, rewards=[0, 0, reward])]
+        found = AgentOPSD(spread=1.0).factors(tokens(one, [[1.0] * 3], gaps))
+        changes = belief_changes([1.0, 1.0, -4.0], first, 1.0)
+        mean, deviation = statistics.fmean(changes), statistics.pstdev(changes) + 1e-6
+        expected = [min(max(1 + (change - mean) / deviation, 0), 2) for change in changes]
+        assert found.tolist() == pytest.approx(expected, abs=1e-4)
+
+
+@given(scored(), weights, spreads, st.sampled_from([0.0, 0.95]))
+def test_agent_opsd_over_the_group_equals_the_plain_loop(case, weight, spread, gamma):
+    assert AgentOPSD(weight, spread, gamma, "group").shaped(tokens(*case)).tolist() == pytest.approx(
+        group_loop(*case, weight, spread, gamma), rel=1e-4, abs=1e-5
+    )
+
+
+def test_tokens_have_no_statistics_over_the_group():
+    with pytest.raises(UserError, match=r"granularity=token needs algorithm\.shaping\.statistics=reference_code"):
+        AgentOPSD(statistics="group", granularity="token")
 
 
 @given(scored())
 def test_no_shaping_turns_credit_into_blame(case):
     given_tokens = tokens(*case)
-    for shaping in (RLSD(1.0, 1.0), AgentOPSD(1.0, 1.0, 1.0)):
+    opsd = [AgentOPSD(1.0, 1.0, 1.0, *form) for form in (("group",), ("reference_code",), ("reference_code", "token"))]
+    for shaping in (RLSD(1.0, 1.0), *opsd):
         factors = shaping.factors(given_tokens)
         assert factors.dtype == torch.float32
         assert ((factors >= 0) & (factors <= 2)).all()
@@ -143,9 +235,11 @@ def test_a_token_that_the_teacher_rules_out_is_clipped_like_any_other():
 def test_turns_of_an_episode_that_broke_have_no_part_in_the_group():
     pair = [episode("a", [1], success=True), episode("a", [1])]
     broken = episode("a", [0], end=EndReason.ERROR_TOOL)
-    plain = AgentOPSD().factors(tokens(pair, [[1.0], [-1.0]], [[[0.5]], [[0.1]]]))
-    found = AgentOPSD().factors(tokens([*pair, broken], [[1.0], [-1.0], [0.0]], [[[0.5]], [[0.1]], [[]]]))
-    assert torch.equal(plain, found)
+    for form in ("group", "reference_code"):
+        shaping = AgentOPSD(statistics=form)
+        plain = shaping.factors(tokens(pair, [[1.0], [-1.0]], [[[0.5]], [[0.1]]]))
+        found = shaping.factors(tokens([*pair, broken], [[1.0], [-1.0], [0.0]], [[[0.5]], [[0.1]], [[]]]))
+        assert torch.equal(plain, found)
 
 
 @pytest.mark.parametrize("size", range(2, 12))
@@ -153,7 +247,7 @@ def test_attempts_that_are_all_the_same_give_no_turn_more_credit_than_another(si
     """Rounding makes of some numbers of equal changes of belief a deviation that is not exactly 0."""
     same = [episode("a", [1]) for _ in range(size)]
     for gap in (0.1, 0.3, -0.7, 1.1):
-        found = AgentOPSD().factors(tokens(same, [[-0.1]] * size, [[[gap]]] * size))
+        found = AgentOPSD(statistics="group").factors(tokens(same, [[-0.1]] * size, [[[gap]]] * size))
         assert found.tolist() == [1.0] * size
 
 

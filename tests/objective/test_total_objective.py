@@ -134,6 +134,18 @@ CONFIGS = {
 }
 
 
+@pytest.mark.parametrize("garbage", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("ratio", ["token", "turn"])
+@pytest.mark.parametrize("divergence", [None, SampledReverseKL(), ReverseKL()])
+def test_what_lies_outside_the_mask_has_no_part_in_loss_and_gradient(garbage, ratio, divergence):
+    """A nan of the teacher there made the gradient nan: 0 * nan is nan."""
+    rows = random_rows(3, [5, 2, 7])
+    config = replace(FULL, ratio=ratio, gate=GapGate() if divergence is None else NoGate())
+    if divergence is not None:
+        config = replace(config, divergence=divergence)
+    assert step(rows, config, garbage=garbage) == step(rows, config)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 @pytest.mark.parametrize("seed", range(3))
 def test_values_and_gradients_equal_plain_loops(name, seed):

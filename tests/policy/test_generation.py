@@ -59,7 +59,7 @@ def test_turns_equal_a_full_pass_over_each_conversation(
     # Few distinct tokens and a likely end token, so that rows end at different steps.
     rng = np.random.default_rng(seed)
     generator = TurnGenerator(
-        model, pad_id=PAD, end_id=END, temperature=temperature, top_p=top_p, top_k=top_k, max_response_tokens=limit
+        model, pad_id=PAD, end_ids={END}, temperature=temperature, top_p=top_p, top_k=top_k, max_response_tokens=limit
     )
     _make_end_likely(model)
     generator.start(len(slots))
@@ -101,7 +101,7 @@ def test_the_last_logits_of_every_turn_are_those_of_a_full_pass() -> None:
             return tokens
 
     limit, turns, slots = 8, 5, 6
-    generator = TurnGenerator(model, pad_id=PAD, end_id=END, max_response_tokens=limit)
+    generator = TurnGenerator(model, pad_id=PAD, end_ids={END}, max_response_tokens=limit)
     generator.sampler = Recorder()
     generator.start(slots)
     rng = np.random.default_rng(3)
@@ -157,7 +157,7 @@ def test_equal_openings_part_ways() -> None:
 
 
 def _generator(model: PreTrainedModel, limit: int = 10) -> TurnGenerator:
-    return TurnGenerator(model, pad_id=PAD, end_id=END, max_response_tokens=limit)
+    return TurnGenerator(model, pad_id=PAD, end_ids={END}, max_response_tokens=limit)
 
 
 def test_a_slot_that_left_never_comes_back() -> None:

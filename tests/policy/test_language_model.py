@@ -59,12 +59,12 @@ def test_other_architectures_play(tmp_path: Path) -> None:
     assert hf_model(str(_save(tmp_path, gpt2))).context_tokens == 64
 
 
-def test_the_context_ends_where_windowed_attention_begins(tmp_path: Path) -> None:
+def test_windowed_attention_does_not_end_the_context(tmp_path: Path) -> None:
     config = MistralConfig(
         vocab_size=300, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
         num_key_value_heads=2, sliding_window=48, max_position_embeddings=256,
     )  # fmt: skip
-    assert hf_model(str(_save(tmp_path, MistralForCausalLM(config)))).context_tokens == 48
+    assert hf_model(str(_save(tmp_path, MistralForCausalLM(config)))).context_tokens == 256
 
 
 def test_a_model_without_attention_is_refused(tmp_path: Path) -> None:

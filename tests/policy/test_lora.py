@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from sdar.errors import UserError
 from sdar.policy.language_model import hf_model, weights_hash
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.lora import LoraSettings, adapters_off, add_adapters, merge_adapters
 from sdar.policy.trainable import trainable
+from toys.families import BY_NAME as FAMILIES
 from toys.models import tiny_random_model, toy_tokenizer
 from toys.reference import naive_score_tokens
 
@@ -94,6 +95,32 @@ def test_merged_adapters_are_a_plain_model_with_the_same_scores(kind: str) -> No
     merge_adapters(model)  # type: ignore[arg-type]
     assert set(model.state_dict()) == names
     torch.testing.assert_close(scores(model), before, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "family", ["mixtral", "qwen3_moe", "olmoe", "glm4_moe", "qwen2_moe", "phimoe", "llama4_text", "gpt_oss", "jetmoe"]
+)
+def test_merged_adapters_of_experts_are_a_plain_model_with_the_same_scores(family: str, tmp_path: Path) -> None:
+    """Each parameter of a layer of experts has an adapter of its own, around that of another; the folder reloads."""
+    model = FAMILIES[family].model()
+    names = set(model.state_dict())
+    add_adapters(model, LoraSettings(rank=2), "toy")
+    learn(model)
+    before = scores(model.eval())
+    merge_adapters(model)
+    assert set(model.state_dict()) == names
+    torch.testing.assert_close(scores(model), before, atol=1e-4, rtol=1e-4)
+    model.save_pretrained(tmp_path)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(scores(again), before, atol=1e-4, rtol=1e-4)
+
+
+def test_routers_of_experts_take_no_adapter() -> None:
+    """PhiMoE's and Llama 4's are linear layers that return more than a linear map."""
+    for family in ("phimoe", "llama4_text"):
+        model = FAMILIES[family].model()
+        add_adapters(model, LoraSettings(rank=2), "toy")
+        assert not [name for name, p in model.named_parameters() if p.requires_grad and "router" in name]
 
 
 def test_targets_choose_the_layers() -> None:

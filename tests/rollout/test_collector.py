@@ -9,11 +9,20 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from sdar.episode import EndReason, Episode
+from sdar.episode import EndReason, Episode, Observation, StepOutcome
 from sdar.errors import UserError
 from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest, waves
 from sdar.rollout.settings import SamplingConfig
-from toys.rollouts import END, CountingEnvironment, FactoryOfFakes, FakeGenerator, fake_collector, requests, text_ids
+from toys.rollouts import (
+    END,
+    CountingEnvironment,
+    FactoryOfFakes,
+    FakeChat,
+    FakeGenerator,
+    fake_collector,
+    requests,
+    text_ids,
+)
 
 LIMIT = 5
 
@@ -188,6 +197,43 @@ def test_an_opening_that_does_not_fit_ends_without_a_turn(caplog: pytest.LogCapt
     played = collector(environment, context_tokens=12).collect(requests(environment), seed=0, key=("train", 0))
     assert {(e.end, len(e.turns), e.success) for e in played.episodes} == {(EndReason.CONTEXT_FULL, 0, False)}
     assert "no room for a first response" in caplog.text
+
+
+@pytest.mark.parametrize("context", ["append", "window"])
+def test_a_first_prompt_that_cannot_fit_is_refused_with_both_numbers(context: str) -> None:
+    environment = CountingEnvironment()
+    tasks = environment.tasks("train")[:2]
+    (own,) = {len(FakeChat().opening(environment.opening(task, Observation("turn 0", None, "")))[0]) for task in tasks}
+    needed = own + LIMIT + 3
+    fitting, tight = (
+        collector(environment, context_tokens=tokens, context=context, reserved_tokens=lambda task: 3)
+        for tokens in (needed, needed - 1)
+    )
+    fitting.check_room(tasks)
+    with pytest.raises(UserError) as caught:
+        tight.check_room(tasks)
+    assert str(caught.value) == (
+        f"the model 'fake' has a context of {needed - 1} tokens here, but the first prompt of task train-0 has {own} "
+        f"tokens, and needs {needed} with a response of {LIMIT} and the teacher's text of 3; use a model with a longer "
+        "context, or lower rollout.sampling.max_response_tokens"
+    )
+    assert all(pool.closed for pool in environment.pools)
+
+
+def test_a_limit_of_prompts_that_no_first_prompt_keeps_is_refused() -> None:
+    environment = CountingEnvironment()
+    with pytest.raises(
+        UserError, match=r"^rollout\.max_prompt_tokens must leave room for a first prompt, got 5: that of"
+    ):
+        collector(environment, context="window", max_prompt_tokens=5).check_room(environment.tasks("train")[:2])
+
+
+def test_first_prompts_are_not_judged_by_tasks_that_cannot_start() -> None:
+    def broken() -> StepOutcome:
+        raise RuntimeError("broken")
+
+    environment = CountingEnvironment(faults={"train-0": (0, broken)})
+    collector(environment, context_tokens=12).check_room(environment.tasks("train")[:1])
 
 
 def test_privileged_text_is_spliced_into_the_rollout_prompt() -> None:

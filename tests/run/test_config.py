@@ -26,7 +26,7 @@ from sdar.run.rules.names import check_name
 from sdar.run.rules.renamed import RENAMED
 from sdar.run.validate import compose, validate
 
-TOGETHER = ("callbacks", "environment", "evaluation", "logger", "model", "optimizer", "retrieval", "rollout", "trainer")
+TOGETHER = ("callbacks", "environment", "evaluation", "logger", "model", "retrieval", "rollout", "trainer")
 """Groups whose options have nothing to do with one another: they are composed one of each at a time."""
 
 

@@ -7,8 +7,10 @@ import pytest
 
 from sdar.episode import Task
 from sdar.errors import UserError
+from sdar.skills.controls import AdversarialRetrieval
 from sdar.skills.library import Skill, SkillKind, SkillLibrary
-from sdar.skills.retrieval import KeywordRetrieval, TaskTypeRetrieval
+from sdar.skills.retrieval import Draw, KeywordRetrieval, TaskTypeRetrieval
+from sdar.teacher.skills import misfits
 
 MAPPING = {
     "skill_files": {"general_skills": "general_skills.md", "heat": "heat.md", "look": "look.md"},
@@ -48,6 +50,86 @@ def test_they_are_chosen_by_whole_words_and_by_type(folder):
     task = Task("t", "look", "heat the hotplate", "train", "hash")
     assert [skill.name for skill in KeywordRetrieval(general=False).select(library, task)] == ["heat"]
     assert [skill.name for skill in TaskTypeRetrieval(general=False).select(library, task)] == ["look"]
+
+
+RELEASED = {
+    "skill_files": {
+        name: f"{name}.md" for name in ("general_skills", "pick_and_place", "look_at_obj_in_light", "heat", "clean")
+    },
+    "task_to_skill": {
+        "pick_and_place": "pick_and_place",
+        "pick_two_obj_and_place": "pick_and_place",
+        "look_at_obj_in_light": "look_at_obj_in_light",
+        "pick_heat_then_place_in_recep": "heat",
+        "pick_clean_then_place_in_recep": "clean",
+    },
+}
+"""The release's ALFWorld folder (ZJU-REAL/SDAR at 8b85c23, skills/alfworld), without one of its types."""
+
+
+@pytest.fixture
+def released(tmp_path):
+    for name in RELEASED["skill_files"]:
+        (tmp_path / f"{name}.md").write_text(f"# {name}\n\nDo {name}.\n")
+    (tmp_path / "skill_mapping.json").write_text(json.dumps(RELEASED))
+    return tmp_path
+
+
+def selected(library, task_type, general=False):
+    task = Task("t", task_type, "put a mug in shelf", "train", "hash")
+    return [skill.name for skill in TaskTypeRetrieval(general=general).select(library, task)]
+
+
+def test_a_key_is_for_every_type_that_contains_it(released):
+    library = SkillLibrary.load(released)
+    assert selected(library, "pick_and_place_simple") == ["pick_and_place"]
+    assert selected(library, "pick_and_place_with_movable_recep") == ["pick_and_place"]
+    assert selected(library, "pick_two_obj_and_place") == ["pick_and_place"]
+    assert selected(library, "pick_heat_then_place_in_recep", general=True) == ["general_skills", "heat"]
+    assert selected(library, "pick_cool_then_place_in_recep", general=True) == ["general_skills"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"pick": "clean", "pick_and_place_simple": "heat"}, "clean"),
+        ({"pick_and_place_simple": "heat", "pick": "clean"}, "heat"),
+        ({"place_simple": "heat"}, "heat"),
+    ],
+)
+def test_the_first_key_decides_even_where_a_later_one_is_the_whole_name(released, keys, found):
+    (released / "skill_mapping.json").write_text(json.dumps(RELEASED | {"task_to_skill": keys}))
+    assert selected(SkillLibrary.load(released), "pick_and_place_simple") == [found]
+
+
+def test_the_order_of_the_keys_is_part_of_the_content(released):
+    first = SkillLibrary.load(released).content_hash
+    turned = dict(reversed(RELEASED["task_to_skill"].items()))
+    (released / "skill_mapping.json").write_text(json.dumps(RELEASED | {"task_to_skill": turned}))
+    assert SkillLibrary.load(released).content_hash != first
+
+
+def test_a_wrong_skill_is_none_that_a_key_covers(released):
+    words = {key: ["nowhere"] for key in RELEASED["task_to_skill"]}
+    (released / "skill_mapping.json").write_text(json.dumps(RELEASED | {"task_keywords": words}))
+    library = SkillLibrary.load(released)
+    task = Task("t", "pick_and_place_simple", "put a mug in shelf", "train", "hash")
+    wrong = {
+        choice.skill.name for seed in range(60) for choice in AdversarialRetrieval().choose(library, task, Draw(seed))
+    }
+    assert wrong == {"look_at_obj_in_light", "heat", "clean"}
+
+
+def test_a_type_without_a_task_skill_is_told_before_the_run(released):
+    library = SkillLibrary.load(released)
+    names = ("pick_and_place_simple", "pick_cool_then_place_in_recep", "pick_heat_then_place_in_recep")
+    tasks = [Task(name, name, "put a mug in shelf", "train", name) for name in names]
+    told = misfits(library, TaskTypeRetrieval(), tasks)
+    assert told == (
+        "the retrieval finds only general skills for the training tasks of the types pick_cool_then_place_in_recep"
+    )
+    assert misfits(library, TaskTypeRetrieval(), [tasks[0], tasks[2]]) == ""
+    assert "but the tasks are pick_cool" in misfits(library, TaskTypeRetrieval(), tasks[1:2])
 
 
 def test_keywords_are_optional_and_those_of_no_skill_are_named(folder, caplog):

@@ -29,6 +29,8 @@ class Chromium:
             moved = [os.dup(theirs), os.dup(back)]
             os.dup2(moved[0], 3)
             os.dup2(moved[1], 4)
+            for place in (3, 4):  # one that was moved there already would be closed
+                os.set_inheritable(place, True)
 
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]

@@ -23,6 +23,7 @@ class FakeChat:
     """One id per character; 90 opens a user message, 91 lets the assistant speak."""
 
     end_id = END
+    end_ids = frozenset({END})
 
     def check_append(self) -> None:
         pass
@@ -35,6 +36,9 @@ class FakeChat:
 
     def privileged(self, text: str) -> list[int]:
         return text_ids(text)
+
+    def thought_opened(self, *, first: bool) -> str:
+        return ""
 
     def decode(self, ids: Sequence[int]) -> str:
         return "".join(str(token) for token in ids if token != END)
@@ -84,7 +88,7 @@ class FactoryOfFakes:
 
 def fake_policy(context_tokens: int = 10_000) -> Any:
     tokenizer = SimpleNamespace(get_vocab=lambda: {"x": 100})
-    return SimpleNamespace(chat=FakeChat(), context_tokens=context_tokens, tokenizer=tokenizer)
+    return SimpleNamespace(chat=FakeChat(), context_tokens=context_tokens, tokenizer=tokenizer, name="fake")
 
 
 def fake_collector(

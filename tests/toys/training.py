@@ -150,8 +150,9 @@ def toy_module(
 ) -> SDARModule:
     """A module whose settings are named alone, whichever group they belong to.
 
-    With ``micro_batch_rows`` it averages as the paper's code does.
+    With ``micro_batch_rows`` it averages as the paper's code does. ``optimizer_class``: whose settings they are.
     """
+    optimizer_class = settings.pop("optimizer_class", OptimizerSettings)
 
     def some(names: Sequence[str]) -> dict[str, Any]:
         return {name: settings.pop(name) for name in names if name in settings}
@@ -165,7 +166,7 @@ def toy_module(
     seed = some(("seed",))
     steps: dict[str, Any] = {} if "rows_per_step" in settings else {"episodes_per_step": 6}
     optimizer = {"learning_rate": 3e-3, "max_tokens_per_micro_batch": 600} | steps | settings
-    return SDARModule(policy, method, teacher, OptimizerSettings(**optimizer), rollout, **seed)
+    return SDARModule(policy, method, teacher, optimizer_class(**optimizer), rollout, **seed)
 
 
 def models_alive() -> int:

@@ -12,6 +12,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from sdar.callbacks.base import say
 from sdar.callbacks.checkpoints import Checkpoints
+from sdar.callbacks.tensorboard import Curves
 from sdar.episode import Task
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import Panel
@@ -92,6 +93,8 @@ class PanelEvaluation(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002
         """Evaluate the initial weights, or those of a resumed run whose panel was due and not played to its end."""
         learned = trainer.current_epoch
+        if self.results:
+            self._remind(trainer, max(self.results))
         if learned == 0:
             self._began = time.perf_counter()
             if self.before:
@@ -100,6 +103,13 @@ class PanelEvaluation(Callback):
             metrics = self.evaluate(trainer, learned)
             if not any(result.errors for result in self.results[learned]):
                 trainer.callback_metrics.update({name: torch.tensor(value) for name, value in metrics.items()})
+
+    def _remind(self, trainer: Trainer, learned: int) -> None:
+        """Let TensorBoard's first screen go on with the last panel of the run that is continued."""
+        rates = {f"{result.name}/success_rate": result.success_rate for result in self.results[learned] if result.n}
+        for logger in trainer.loggers:
+            if isinstance(logger, Curves):
+                logger.glance.hold(rates, learned)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Evaluate every n iterations, and after the last one."""

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary
 
-from sdar.callbacks.board.glance import at_a_glance
+from sdar.callbacks.board.glance import Glance
 from sdar.callbacks.loggers.harmless import Harmless
 
 _MARK = "val/success_rate"
@@ -23,6 +23,7 @@ class Curves(Harmless, TensorBoardLogger):
 
     Attributes:
         baselines: tag -> value, of agents that do not learn; they are logged with every panel, so that each is a line.
+        glance: what is shown first; a run that is continued lets it hold the last panel.
     """
 
     label = "TensorBoard"
@@ -36,11 +37,13 @@ class Curves(Harmless, TensorBoardLogger):
     ) -> None:
         super().__init__(save_dir, name, version, default_hp_metric=default_hp_metric)
         self.baselines: dict[str, float] = {}
+        self.glance = Glance()
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append to the curves, and what is shown first once more."""
         lines = self.baselines if _MARK in metrics else {}
-        super().log_metrics({**metrics, **lines, **at_a_glance(metrics)}, step)
+        first = {} if step is None else self.glance.at(metrics, step)
+        super().log_metrics({**metrics, **lines, **first}, step)
 
     @rank_zero_only
     def write(self, summary: Summary, step: int = 0) -> None:

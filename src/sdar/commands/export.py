@@ -91,23 +91,41 @@ def export(checkpoint: Path, out: Path, model: Mapping[str, Any]) -> float:
     from sdar.policy.checkpoint import finished_iterations
     from sdar.policy.checkpoint_file import read_checkpoint
     from sdar.policy.language_model import LanguageModel
-    from sdar.policy.lora import merge_adapters
+    from sdar.policy.lora import merge_adapters, take_adapters
 
     policy: LanguageModel = build(model, "model")
     load_weights(policy, checkpoint)
     iterations = finished_iterations(read_checkpoint(checkpoint, mmap=True))
     ids, expected = _scores(policy)
+    moved = ""
+    if policy.quantization is not None:
+        if model.get("quantization") is None:
+            raise UserError(
+                f"ckpt_path={checkpoint}: adapters cannot be merged into {policy.name!r}, whose weights are stored "
+                f"quantized ({policy.quantization}); export a run of the model's whole weights"
+            )
+        trained, policy = policy, build({**model, "quantization": None}, "model")
+        take_adapters(policy.model, trained.model)
+        quantized, (_, expected) = expected, _scores(policy)
+        moved = (
+            f"merged into whole weights: log-probs differ from those of the {trained.quantization} policy by "
+            f"{float((expected - quantized).abs().max()):.2g} nats at most on a probe"
+        )
+        print(moved)
+        del trained
     if policy.lora is not None:
         merge_adapters(policy.model)
     generation = policy.model.generation_config
-    generation.eos_token_id, generation.pad_token_id = policy.chat.end_id, policy.pad_id
+    # The template's end token first, then the others at which the loaded model stops.
+    ends = [policy.chat.end_id, *sorted(policy.chat.end_ids - {policy.chat.end_id})]
+    generation.eos_token_id, generation.pad_token_id = ends if ends[1:] else ends[0], policy.pad_id
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         policy.model.save_pretrained(str(partial))
         policy.tokenizer.save_pretrained(str(partial))
-        (partial / "README.md").write_text(_card(checkpoint, model, policy, iterations), encoding="utf-8")
-        error = _check(partial, policy, ids, expected)
+        (partial / "README.md").write_text(_card(checkpoint, model, policy, iterations, moved), encoding="utf-8")
+        error = _check(partial, policy, ids, expected, trust=model.get("trust_remote_code") is True)
         if out.exists():
             out.rmdir()  # empty, or it would have been refused
         partial.rename(out)
@@ -131,19 +149,25 @@ def _scores(policy: Any) -> tuple[Any, Any]:
         return ids, score_tokens(policy.model, ids, real, real & (torch.arange(ids.shape[1]) > 0)).log_probs[:, 1:]
 
 
-def _check(folder: Path, policy: Any, ids: Any, expected: Any) -> float:
-    """Load the folder with transformers alone. UserError unless it reproduces the trained model."""
+def _check(folder: Path, policy: Any, ids: Any, expected: Any, *, trust: bool) -> float:
+    """Load the folder with transformers alone. UserError unless it reproduces the trained model.
+
+    ``trust``: the user allows code that came with the model, and was run already.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=policy.model.dtype, trust_remote_code=False)
+    from sdar.policy.chat_template import ChatTemplate
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust)
+    model: Any = AutoModelForCausalLM.from_pretrained(str(folder), dtype=policy.model.dtype, trust_remote_code=trust)
     with torch.no_grad():
         log_probs = torch.log_softmax(model(input_ids=ids, use_cache=False).logits[:, :-1].float(), dim=-1)
     error = float((log_probs.gather(-1, ids[:, 1:, None]).squeeze(-1) - expected).abs().max())
     messages = [{"role": "user", "content": _PROBE}]
+    # Not as of today: the clock may strike twelve between the two.
     rendered, own = (
-        t.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        t.encode(ChatTemplate(t, policy.chat.enable_thinking).render(messages), add_special_tokens=False)
         for t in (tokenizer, policy.tokenizer)
     )
     if not error <= _TOLERANCE[str(policy.model.dtype)] or rendered != own:
@@ -165,7 +189,7 @@ def _told(record: Any, *names: str) -> str:
     return text if text and text.isprintable() else _UNKNOWN
 
 
-def _card(checkpoint: Path, model: Mapping[str, Any], policy: Any, iterations: int) -> str:
+def _card(checkpoint: Path, model: Mapping[str, Any], policy: Any, iterations: int, moved: str) -> str:
     settings, record = run_config(checkpoint) or {}, read_record(checkpoint.resolve().parent.parent / RUN_FILE) or {}
     revision = _told(record, "git", "revision")
     rows = {
@@ -180,6 +204,8 @@ def _card(checkpoint: Path, model: Mapping[str, Any], policy: Any, iterations: i
         "revision of sdar": _told(record, "versions", "sdar") if revision == _UNKNOWN else revision,
         "enable_thinking in the chat template": str(bool(model.get("enable_thinking", False))).lower(),
     }
+    if moved:
+        rows["quantized while it was trained"] = moved
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     return (
         "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [sdar, reinforcement-learning]\n---\n\n"

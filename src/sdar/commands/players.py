@@ -125,7 +125,7 @@ class PolicyPlayer(Player):
         (ids,) = self._generator.respond({0: prompt.ids}, {0: uniforms}).values()
         self._turn += 1
         response, _ = self._conversation.record(prompt, ids)
-        projection = self.environment.project(response)
+        projection = self.environment.project(prompt.thought + response)
         return Move(projection.action, response, projection.valid)
 
 

@@ -158,11 +158,15 @@ def _check(overrides: Sequence[str], config_dir: str | None, write: Write) -> No
             write(f"  {task_type:<32} {total:>6} tasks: {shares}")
         for text in list(without)[:_NAMED]:
             write(f"  no task skill for: {text}")
+    keys = {key for key, _ in library.type_keys}
+    met = types | {key for key in keys if any(key in name for name in types)}
     named = {name for skill in library.task for name in skill.task_types}
     notes = {
         "never selected": [skill.name for skill in library.task if skill.name not in used],
-        "task types of the library that no task has": sorted(named - types),
-        "task types that no skill names, so that retrieval=task_type finds none": sorted(types - named),
+        "task types of the library that no task has": sorted(named - met),
+        "task types that no skill names, so that retrieval=task_type finds none": [
+            name for name in sorted(types) if not library.for_type(name)
+        ],
     }
     for note, names in notes.items():
         if names:

@@ -177,6 +177,6 @@ def _write_page(plan: Plan, runs: Runs) -> Path:
     from sdar.compare.reporting.drawing import can_draw
     from sdar.compare.reporting.writing import write_report
 
-    collection = Collection((group_of(plan.methods, plan.seeds, runs),))
+    group = group_of(plan.methods, plan.seeds, runs)
     asked = ["sdar", "compare", *sys.argv[1:]]
-    return write_report(plan.folder, contents(collection, " vs ".join(plan.methods), command=asked, draw=can_draw()))
+    return write_report(plan.folder, contents(Collection((group,)), group.name, command=asked, draw=can_draw()))

@@ -8,8 +8,9 @@ from typing import Any
 from sdar.compare.records import AFTER, BEFORE, FinishedRun
 from sdar.config.build import build
 from sdar.environments.base import Environment, training_tasks
+from sdar.environments.task_list import content_hash
 from sdar.errors import UserError
-from sdar.evaluation.panel import content_hash, make_panel
+from sdar.evaluation.panel import make_panel
 from sdar.run.folder import RESULTS_FILE
 
 PANEL = "panel (content hash)"

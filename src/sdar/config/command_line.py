@@ -130,6 +130,7 @@ def help_text(program: str, folder: Path) -> str:
         "  --config-dir DIR   find configuration files of your own there, too (-cd)",
         "  --config-name NAME begin with another file than train (-cn)",
         "  --allow PACKAGE    name objects of a package of your own in _target_; may be repeated",
+        "  --allow MODEL      run the code that comes with a model, with model.trust_remote_code=true",
         "  --help, -h         this text",
         "",
         f"The settings are described in {folder}",

@@ -16,6 +16,7 @@ from sdar.config.fields import AtLeastOne, Positive, checked
 from sdar.environments import check_records as records
 from sdar.environments.asked import ANSWER_S, asked, late
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
+from sdar.environments.task_list import TaskList
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import Observation, StepOutcome, Task
 from sdar.errors import INTERRUPTS, UserError, told
@@ -34,6 +35,9 @@ ODD_RESPONSES = (
     "x" * 5000,
 )
 """Responses that a model may give. Each must be projected, and its action must have an outcome."""
+
+_LOOKED_AT = 10_000
+"""Tasks of a :class:`TaskList` that are checked; such a list stands for more than memory holds."""
 
 
 class EnvironmentCheckError(AssertionError):
@@ -146,14 +150,14 @@ class _Checker:
     # Tasks, projection -----------------------------------------------------------------------------------------
 
     def check_tasks(self, per_split: int) -> list[Task]:
-        """Check every task and return a few of each split."""
+        """Check every task, or many of a list that is too long for that, and return a few of each split."""
         splits = self.environment.splits()
         good = isinstance(splits, tuple) and len(splits) > 0 and len(set(splits)) == len(splits)
         self.expect(good, f"splits() must return a tuple of distinct names, got {splits!r}")
-        by_split = {split: list(self.environment.tasks(split)) for split in splits}
+        by_split = {split: _listed(self.environment.tasks(split)) for split in splits}
         for split, tasks in by_split.items():
             self.expect(len(tasks) > 0, f"split {split!r} has no tasks")
-            again = list(self.environment.tasks(split))
+            again = _listed(self.environment.tasks(split))
             self.expect(
                 tasks == again, f"tasks({split!r}) returns different tasks, or another order, on the second call"
             )
@@ -336,6 +340,13 @@ class _Checker:
             outcomes = self.step(pool, {0: "look", 2: "look"})
             self.expect(outcomes.get(0) == outcomes.get(2), "an unplayable task changes how its neighbors play")
         pool.close()
+
+
+def _listed(tasks: Sequence[Task]) -> list[Task]:
+    """The tasks; of more than can be looked at, so many spread over all of them."""
+    if isinstance(tasks, TaskList) and len(tasks) > _LOOKED_AT:
+        return [tasks[place * len(tasks) // _LOOKED_AT] for place in range(_LOOKED_AT)]
+    return list(tasks)
 
 
 def _is_over(walk: Walk) -> bool:

@@ -68,9 +68,8 @@ def tagged_action(response: str, fallback_characters: int) -> Projection:
 
     The rule is verl-agent's (sdar code, env_package/{alfworld,webshop}/projection.py). Action tags are matched in the
     lower-cased response, thought tags in the original one, and Chinese characters anywhere make the turn invalid.
-    Whether the action is admissible is not checked. Without both action tags, the last characters are the action. Two
-    cases are not covered by that source: spaces around a tagged action are stripped, and a closing tag before the
-    opening one gives the empty action.
+    Whether the action is admissible is not checked. Without both action tags, the last characters are the action.
+    Spaces around a tagged action are stripped, and a closing tag before the opening one gives the empty action.
     """
     lowered = response.lower()
     start, stop = lowered.find("<action>"), lowered.find("</action>")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 from sdar.environments.base import Environment
+from sdar.environments.task_list import content_hash, shared_tasks, tasks_by_type
 from sdar.episode import Task
 from sdar.errors import UserError
 from sdar.randomness import keyed_generator
@@ -71,9 +71,7 @@ def make_panel(environment: Environment, split: str | None, size: int, seed: int
         raise UserError(
             f"evaluation.panel_size must be <= {len(tasks)}, the number of tasks of the split {split!r}, got {size}"
         )
-    by_type: dict[str, list[Task]] = {}
-    for task in tasks:
-        by_type.setdefault(task.task_type, []).append(task)
+    by_type = tasks_by_type(tasks)
     orders = {
         name: keyed_generator(seed, "panel", split, name).permutation(len(of_type)) for name, of_type in by_type.items()
     }
@@ -84,19 +82,9 @@ def make_panel(environment: Environment, split: str | None, size: int, seed: int
 
 def assert_disjoint(panel: Panel, train_tasks: Iterable[Task]) -> None:
     """Raise UserError if a task of the panel, by name or by content, is also a training task."""
-    known = list(train_tasks)
-    names, contents = {task.task_id for task in known}, {task.content_hash for task in known}
-    shared = [task.task_id for task in panel.tasks if task.task_id in names or task.content_hash in contents]
+    shared = [task.task_id for task in shared_tasks(panel.tasks, train_tasks)]
     if shared:
         raise UserError(
             f"evaluation.split must be disjoint from training, got {panel.split!r}: {len(shared)} of the panel's "
             f"{len(panel.tasks)} tasks are training tasks, for example {shared[0]}"
         )
-
-
-def content_hash(tasks: Iterable[Task]) -> str:
-    """64 hex digits, equal for the same tasks in any order."""
-    digest = hashlib.sha256()
-    for line in sorted(f"{task.task_id}\0{task.content_hash}\n" for task in tasks):
-        digest.update(line.encode())
-    return digest.hexdigest()

@@ -15,6 +15,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, IterableDataset
 
 from sdar.environments.base import Environment, training_tasks
+from sdar.environments.task_list import tasks_by_type
 from sdar.episode import Episode, Task
 from sdar.errors import RunFailed, UserError
 from sdar.learning.method import Method
@@ -82,17 +83,17 @@ def sample_tasks(tasks: Sequence[Task], count: int, *, seed: int, iteration: int
     if count * rounds > len(tasks):
         raise UserError(f"{count} x {rounds} different tasks are needed, but there are only {len(tasks)}")
     generator = keyed_generator(seed, "tasks", iteration)
-    by_type: dict[str, list[Task]] = {}
-    for task in tasks:
-        by_type.setdefault(task.task_type, []).append(task)
+    by_type = tasks_by_type(tasks)
     types = sorted(by_type)
-    queues = {name: [by_type[name][i] for i in generator.permutation(len(by_type[name]))] for name in types}
+    queues = {name: generator.permutation(len(by_type[name])) for name in types}
+    left = {name: len(by_type[name]) for name in types}
     drawn: list[Task] = []
     turn = iteration * count
     while len(drawn) < count * rounds:
-        queue = queues[types[turn % len(types)]]
-        if queue:
-            drawn.append(queue.pop())
+        name = types[turn % len(types)]
+        if left[name]:
+            left[name] -= 1
+            drawn.append(by_type[name][int(queues[name][left[name]])])
         turn += 1
     return drawn
 
@@ -192,12 +193,20 @@ class RolloutDataModule(LightningDataModule):
         """Count the errors of a collected iteration over all ranks, before anything is learned from it.
 
         Raises:
-            RunFailed: it is the last of ``rollout.max_bad_iterations`` bad ones in a row.
+            RunFailed: it is the last of ``rollout.max_bad_iterations`` bad ones in a row, or no episode has a response
+                although not all ended by errors.
         """
         episodes = [*iteration.episodes, *iteration.replaced]
-        own = sum(episode.end.is_error for episode in episodes), len(episodes), first_error(episodes)
+        said = any(turn.response_ids for episode in episodes for turn in episode.turns)
+        own = sum(episode.end.is_error for episode in episodes), len(episodes), first_error(episodes), said
         found = ranks.gather([own])
         failed, total = sum(share[0] for share in found), sum(share[1] for share in found)
+        if failed < total and not any(share[3] for share in found):
+            raise RunFailed(
+                f"training stopped in iteration {iteration.index + 1}: none of its {total} episodes has a response; "
+                "the first prompts do not fit into the model's context of "
+                f"{self.collector.policy.context_tokens} tokens"
+            )
         if failed <= self.rollout.max_error_fraction * total:
             self.bad_iterations = 0
             return

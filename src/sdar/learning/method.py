@@ -196,6 +196,7 @@ class Method:
                 "coefficient above 0"
             )
         self._check_teacher(teacher, sharded=sharded)
+        optimizer.check(sharded=sharded)
         self._check_measured(optimizer, sharded=sharded)
         self.check_prompts(teacher)
         self._check_rollout(rollout, optimizer)

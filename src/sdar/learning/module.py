@@ -41,7 +41,15 @@ from sdar.learning.prepare import Prepared, prepare
 from sdar.learning.ranks import Ranks
 from sdar.learning.response_parts import TokenTexts
 from sdar.learning.update import BadSteps, UpdateLoop
-from sdar.policy.checkpoint import CHECKPOINT_KEY, check_origin, check_parameters, keep_trained, origin
+from sdar.policy.checkpoint import (
+    CHECKPOINT_KEY,
+    OPTIMIZER_KEY,
+    check_optimizer,
+    check_origin,
+    check_parameters,
+    keep_trained,
+    origin,
+)
 from sdar.policy.dropout import update_mode
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import adapters_off
@@ -67,7 +75,7 @@ class SDARModule(LightningModule):
             (``policy.lora``) these alone are trained and saved, and the reference is the model with them off.
         method: what is learned from an iteration.
         teacher: gives the privileged text of every episode; it is scored where the method says so.
-        optimizer: AdamW and its steps.
+        optimizer: which one, its learning rate, and how an iteration is cut into its steps.
         rollout: how the episodes were played; the data module's.
         seed: of the adapters' dropout, the only thing that training draws; the data module's.
 
@@ -103,6 +111,11 @@ class SDARModule(LightningModule):
         self.report: IterationReport | None = None
         # A checkpoint of adapters does not hold the frozen weights; check_parameters sees to it that all else is there.
         self.strict_loading = policy.lora is None
+        if policy.quantization is not None and policy.lora is None:
+            raise UserError(
+                f"model: the weights of {policy.name!r} are quantized ({policy.quantization}) and cannot be trained; "
+                "set model.lora, which trains adapters on them"
+            )
         if not trainable(self.model):
             raise UserError(f"model: {policy.name!r} has no parameter to train; all are frozen")
         weights = teacher.weights if teacher is not None and method.score_teacher else None
@@ -149,8 +162,8 @@ class SDARModule(LightningModule):
             shard(model, mesh, torch.bfloat16 if precision == "bf16-mixed" else None)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with a constant learning rate after an optional linear warm-up, counted in optimizer steps."""
-        return self.optimizer_settings.build(trainable(self.model))
+        """The optimizer of the settings, and its warm-up, counted in optimizer steps."""
+        return self.optimizer_settings.build(self.model)
 
     def on_fit_start(self) -> None:
         """Check what depends on the trainer, and bring the reference to the model's device."""
@@ -158,6 +171,9 @@ class SDARModule(LightningModule):
         precision = self.trainer.precision
         if precision in ("16-mixed", "16-true"):
             raise UserError(f"trainer.precision must be '32-true', 'bf16-mixed' or 'bf16-true', got {precision!r}")
+        schedule, iterations = self.optimizer_settings.lr_schedule, self.trainer.max_epochs
+        if schedule != "constant" and (iterations is None or iterations < 0):
+            raise UserError(f"optimizer.lr_schedule={schedule} needs trainer.max_epochs, got {iterations}")
         # Lightning warns of modules that begin in evaluation mode; training_step sets the mode it needs.
         self.model.train()
         copies = [] if self._teacher_model is None else self._teacher_model.copies
@@ -179,7 +195,7 @@ class SDARModule(LightningModule):
         optimizer, scheduler = self.optimizers(use_pl_optimizer=False), self.lr_schedulers()
         assert isinstance(optimizer, torch.optim.Optimizer)
         assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
-        self.optimizer_settings.apply(optimizer, scheduler)
+        self.optimizer_settings.apply(optimizer, scheduler, self.model)
 
     def _check(self, *, sharded: bool) -> None:
         processes = int(self.trainer.world_size)
@@ -211,6 +227,7 @@ class SDARModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record the frozen initial weights by their hash; they are not in the checkpoint."""
         checkpoint[CHECKPOINT_KEY] = origin(self.policy)
+        checkpoint[OPTIMIZER_KEY] = self.optimizer_settings.name
         keep_trained(checkpoint, self, self.policy)
         checkpoint[SCHEDULES_KEY] = self.schedules.state()
         checkpoint[BAD_STEPS_KEY] = self.bad_steps.in_a_row
@@ -220,8 +237,9 @@ class SDARModule(LightningModule):
             checkpoint[CONTEXT_KEY] = self.teacher.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint whose run started from other weights: the reference would be another one."""
+        """Refuse a checkpoint of other initial weights, which are the reference, or of another kind of optimizer."""
         check_origin(checkpoint, self.policy)
+        check_optimizer(checkpoint, self.optimizer_settings.name)
         if "state_dict" in checkpoint:  # a sharded strategy has loaded the weights by itself
             check_parameters(checkpoint, self, self.policy)
         if SCHEDULES_KEY in checkpoint:

@@ -39,8 +39,9 @@ class TokenTexts:
 def response_parts(pieces: Sequence[str], sizes: Sequence[int]) -> Int[Tensor, " N"]:
     """The part of each token, as an index into ``PARTS``.
 
-    The last tag before a token decides. A token that holds a piece of a tag belongs to the tag, whatever else it holds.
-    A tag that is cut short is none.
+    The last tag before a token decides. A response whose first tag closes a thought began inside it: the chat template
+    opened it. A token that holds a piece of a tag belongs to the tag, whatever else it holds. A tag that is cut short
+    is none.
 
     Args:
         pieces: the texts of the N tokens, response after response.
@@ -62,6 +63,9 @@ def response_parts(pieces: Sequence[str], sizes: Sequence[int]) -> Int[Tensor, "
     own_start = first[torch.tensor(bounds[:-1])[response]]
     own = starts[following - 1] >= own_start
     parts[own] = after[following - 1][own]
+    closes = torch.tensor([False, *(text[start:end] == "</think>" for start, end, _ in tags), False])
+    own_stop = own_start + torch.tensor([sum(map(len, pieces[a:b])) for a, b in pairwise(bounds)])[response]
+    parts[~own & closes[following] & (starts[following] < own_stop)] = _THOUGHT
     parts[starts[following] < first + lengths] = _TAGS
     return parts
 

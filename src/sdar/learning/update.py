@@ -238,18 +238,22 @@ class UpdateLoop:
             self._skip(f"iteration {self.module.current_epoch}, optimizer step {number + 1} of {steps}", total, report)
             return
         self.bad_steps.in_a_row = 0
+        scheduler, trainer = self.module.lr_schedulers(), self.module.trainer
+        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
+        iteration, iterations = self.module.current_epoch, trainer.max_epochs or 0
+        self.settings.set_rate(
+            optimizer.optimizer, scheduler, iteration=iteration, step=number, steps=steps, iterations=iterations
+        )
         report.learning_rate = float(optimizer.param_groups[0]["lr"])
         probe = None if self._moves or report.grad_norm == 0 else WeightProbe(self.model)
         optimizer.step()
         if probe is not None:
             self._check_movement(probe)
         optimizer.zero_grad()  # frees the gradients' memory for the next rollout
-        scheduler = self.module.lr_schedulers()
-        assert isinstance(scheduler, torch.optim.lr_scheduler.LambdaLR)
         scheduler.step()
 
     def _usable(self, loss: float, grad_norm: float) -> bool:
-        """Whether AdamW can take a step: it squares the gradient, in float32 at most."""
+        """Whether the optimizer can take a step: AdamW squares the gradient, in float32 at most."""
         clipped = min(grad_norm, self.settings.max_grad_norm or math.inf)
         return math.isfinite(loss) and math.isfinite(grad_norm) and clipped * clipped < torch.finfo(torch.float32).max
 

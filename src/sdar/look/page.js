@@ -13,7 +13,31 @@
     head.when = head.iteration === null ? head.by || "evaluation" : `iteration ${head.iteration}`;
     return head;
   });
-  const texts = lines("texts"), figures = lines("figures"), reads = lines("reads");
+  const reads = lines("reads");
+  // The oldest episodes may be compressed, in blocks; what is in one is known once it was asked for.
+  const before = about.blocks.reduce((a, b) => a + b, 0), blocks = raw("packed").split("\n"), coming = new Map();
+  const behind = (some) => [...new Array(before), ...some];
+  const texts = behind(lines("texts")), figures = behind(lines("figures"));
+  const unpack = async (word) => {
+    const bytes = Uint8Array.from(atob(word), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return (await new Response(stream).text()).split("\n");
+  };
+  // Nothing for an episode that is known, or a promise that it will be.
+  const missing = (number) => {
+    if (number >= before || texts[number] !== undefined) return null;
+    let block = 0, first = 0;
+    while (first + about.blocks[block] <= number) first += about.blocks[block++];
+    if (!coming.has(block)) {
+      coming.set(block, Promise.all(blocks[block].split(" ").map(unpack)).then(([said, known]) => {
+        said.forEach((line, i) => { texts[first + i] = line; });
+        known.forEach((line, i) => { figures[first + i] = line; });
+        coming.delete(block);
+        blocks[block] = "";
+      }));
+    }
+    return coming.get(block);
+  };
   const EDGES = [10, 100, 500, 2000]; // thousandths of a nat
   let shown = [], current = null, turn = 0, other = null, spot = null, search = 0;
 
@@ -31,7 +55,8 @@
     element.addEventListener("click", act);
     return element;
   };
-  const nats = (value, digits = 3) => value === null ? "not finite" : `${value > 0 ? "+" : ""}${(value / 1000).toFixed(digits)}`;
+  const nats = (value, digits = 3) => value === null ? "not finite"
+    : `${value > 0 ? "+" : ""}${(value / 1000).toFixed(digits)}`;
   const number = (value) => value === null ? "-" : String(Math.round(value * 1000) / 1000);
   const level = (gap) => {
     if (gap === null) return 0;
@@ -71,8 +96,8 @@
       const gap = head.low === null ? "" : `gap ${nats(head.low, 2)} to ${nats(head.high, 2)}`;
       const row = make("div", "row", null,
         make("div", head.outcome, head.description || head.task),
-        make("div", "small", null, make("span", "", head.when), make("span", "", `${head.turns} turns`),
-          make("span", "", gap)));
+        make("div", "small", null, make("span", "", head.when),
+          make("span", "", `${head.turns} turn${head.turns === 1 ? "" : "s"}`), make("span", "", gap)));
       row.style.top = `${(first + i) * height}px`;
       row.setAttribute("role", "option");
       row.setAttribute("aria-selected", String(current !== null && current.head === head));
@@ -99,7 +124,8 @@
   const settle = (found) => {
     shown = found.sort(ORDERS[find("order").value]);
     list.scrollTop = 0;
-    if (shown.length && !document.body.classList.contains("open") && !narrow() && (!current || !shown.includes(current.head))) open(shown[0], true);
+    const closed = !document.body.classList.contains("open") && !narrow();
+    if (shown.length && closed && (!current || !shown.includes(current.head))) open(shown[0], true);
     counted();
     reveal();
     draw();
@@ -120,6 +146,11 @@
     const go = (from) => {
       if (mine !== search) return;
       const until = Math.min(some.length, from + 300);
+      const wait = some.slice(from, until).map((head) => missing(head.number)).filter(Boolean);
+      if (wait.length) {
+        Promise.all(wait).then(() => go(from));
+        return;
+      }
       for (const head of some.slice(from, until)) {
         if (has(head.description) || has(head.task) || (head.read >= 0 && read[head.read])
           || has(JSON.parse(texts[head.number]))) found.push(head);
@@ -177,9 +208,10 @@
     return box;
   };
   const siblings = () => {
-    const own = current, all = [[own.head.member, own.head.outcome, own.head.end, own.head.gain,
-      mean(own.turns.map((one) => one.advantage).filter((value) => value !== null)), own.turns.map((one) => one.action)],
-    ...own.siblings].sort((a, b) => a[0] - b[0]);
+    const own = current, advantages = own.turns.map((one) => one.advantage).filter((value) => value !== null);
+    const self = [own.head.member, own.head.outcome, own.head.end, own.head.gain, mean(advantages),
+      own.turns.map((one) => one.action)];
+    const all = [self, ...own.siblings].sort((a, b) => a[0] - b[0]);
     return make("div", "cards", null, ...all.map(([member, outcome, end, gain, advantage, actions]) =>
       make("div", `card${member === own.head.member ? " own" : ""}`, null,
         make("div", outcome, `member ${member}${member === own.head.member ? " (this one)" : ""}`),
@@ -187,22 +219,67 @@
         make("ol", "", null, ...actions.map((action) => make("li", "", action))))));
   };
   const rivals = () => heads.filter((head) => head.task === current.head.task && head.when !== current.head.when);
+  // Pairs of turns of two episodes, [i, k], null where one has none: as many equal actions side by side as the order
+  // allows, of these the ones that were taken in the same situation; between them other actions by their order.
+  const aligned = (mine, theirs) => {
+    const wide = theirs.length + 1, best = new Uint32Array((mine.length + 1) * wide);
+    const worth = (i, k) => mine[i].action !== theirs[k].action ? 0 : mine[i].seen === theirs[k].seen ? 3 : 2;
+    for (let i = mine.length - 1; i >= 0; i -= 1) {
+      for (let k = theirs.length - 1; k >= 0; k -= 1) {
+        const apart = Math.max(best[(i + 1) * wide + k], best[i * wide + k + 1]), equal = worth(i, k);
+        best[i * wide + k] = equal ? Math.max(apart, equal + best[(i + 1) * wide + k + 1]) : apart;
+      }
+    }
+    const pairs = [];
+    let i = 0, k = 0, ours = [], others = [];
+    const flush = () => {
+      const longer = Math.max(ours.length, others.length);
+      for (let n = 0; n < longer; n += 1) pairs.push([ours[n] ?? null, others[n] ?? null]);
+      ours = [];
+      others = [];
+    };
+    while (i < mine.length || k < theirs.length) {
+      const inside = i < mine.length && k < theirs.length, equal = inside ? worth(i, k) : 0;
+      if (equal && best[i * wide + k] === equal + best[(i + 1) * wide + k + 1]) {
+        flush();
+        pairs.push([i, k]);
+        i += 1;
+        k += 1;
+      } else if (k >= theirs.length || (inside && best[i * wide + k] === best[(i + 1) * wide + k])) ours.push(i++);
+      else others.push(k++);
+    }
+    flush();
+    return pairs;
+  };
   const compared = () => {
     const pairs = make("div", "pairs"), both = [current, other];
+    const called = both.map((one) => one.head.when), counts = { same: 0, changed: 0, only: [0, 0] };
     both.forEach((one, side) => pairs.append(make("div", side ? "card other" : "card", null,
       make("div", one.head.outcome, `${one.head.when}, member ${one.head.member}`),
       facts([["end", one.head.end], ["return", number(one.head.gain)], ["turns", one.head.turns]]))));
-    for (let i = 0; i < Math.max(...both.map((one) => one.turns.length)); i += 1) {
-      const same = both.every((one) => one.turns[i] && one.turns[i].action === both[0].turns[i]?.action);
-      both.forEach((one, side) => {
-        const box = make("div", side ? "card other" : "card", null,
-          make("h3", "", `turn ${i + 1}${same ? ", the same action" : ""}`));
-        if (one.turns[i]) box.append(make("div", "text seen", one.turns[i].seen), said(one.turns[i]), figuresOf(one.turns[i]));
-        else box.append(make("p", "small", "ended before"));
+    for (const at of aligned(current.turns, other.turns)) {
+      const turns = at.map((i, side) => i === null ? null : both[side].turns[i]), alone = turns.indexOf(null);
+      const same = alone < 0 && turns[0].action === turns[1].action;
+      const kind = alone >= 0 ? "only" : same ? "same" : "changed";
+      if (alone >= 0) counts.only[1 - alone] += 1;
+      else counts[kind] += 1;
+      turns.forEach((one, side) => {
+        const box = make("div", `card ${kind}${side ? " other" : ""}${one ? "" : " none"}`);
+        const word = { same: "the same action", changed: "another action", only: "only here" }[kind];
+        if (one) {
+          box.append(make("h3", "", `${called[side]}, turn ${at[side] + 1}: ${word}`));
+          box.append(make("div", "text seen", one.seen), said(one), figuresOf(one));
+          box.append(make("p", "small action", `action: ${one.action}`));
+          if (!side) box.dataset.turn = at[side];
+        } else box.append(make("p", "small", `no such turn in ${called[side]}`));
         pairs.append(box);
       });
     }
-    return pairs;
+    const told = [[counts.same, "with the same action"], [counts.changed, "with another action"],
+      [counts.only[0], `only in ${called[0]}`], [counts.only[1], `only in ${called[1]}`]];
+    const sum = told.filter(([count]) => count).map(([count, what]) => `${count} ${what}`).join(", ");
+    const how = `Turns side by side by their actions: ${sum || "none"}.`;
+    return make("div", "comparison", null, make("p", "small", how), pairs);
   };
   const legend = () => {
     const box = make("div", "legend", null, make("span", "", "gap in nats: teacher rejects"));
@@ -215,7 +292,8 @@
   };
   let limit = 50, side = "both"; // of the slider, in hundredths of its way
   const threshold = () => 10 * 500 ** (limit / 100); // 0.01 to 5 nats, in thousandths
-  const beyond = (low, high) => low !== null && ((side !== "up" && low <= -threshold()) || (side !== "down" && high >= threshold()));
+  const beyond = (low, high) => low !== null
+    && ((side !== "up" && low <= -threshold()) || (side !== "down" && high >= threshold()));
   const tokenBar = () => {
     const slider = make("input"), words = make("span", "small"), sides = make("select");
     slider.type = "range";
@@ -224,7 +302,9 @@
     slider.value = String(limit);
     sides.id = "side";
     sides.setAttribute("aria-label", "which tokens");
-    for (const [value, text] of [["both", "rejected or endorsed"], ["down", "rejected"], ["up", "endorsed"]]) sides.append(new Option(text, value));
+    for (const [value, text] of [["both", "rejected or endorsed"], ["down", "rejected"], ["up", "endorsed"]]) {
+      sides.append(new Option(text, value));
+    }
     sides.value = side;
     const mark = () => {
       let count = 0;
@@ -246,19 +326,26 @@
   let bar = null, strip = null;
   const show = () => {
     const { head } = current, place = find("episode");
-    const back = button("‹ list", () => { document.body.classList.remove("open"); draw(); reveal(); }, "back to the list");
+    const back = button("‹ list", () => {
+      document.body.classList.remove("open");
+      draw();
+      reveal();
+    }, "back to the list");
     back.id = "back";
     const compare = make("select");
     compare.id = "compare";
     compare.append(new Option("compare with ...", ""));
-    for (const rival of rivals()) compare.append(new Option(`${rival.when}, member ${rival.member}, ${rival.outcome}`, rival.number));
+    for (const rival of rivals()) {
+      compare.append(new Option(`${rival.when}, member ${rival.member}, ${rival.outcome}`, rival.number));
+    }
     compare.disabled = compare.options.length === 1;
     if (compare.disabled) compare.options[0].textContent = "no other iteration";
     compare.value = other ? String(other.head.number) : "";
     compare.addEventListener("change", () => contrast(compare.value === "" ? null : heads[Number(compare.value)]));
     strip = make("div", "strip", null, ...current.turns.map((one, i) => {
       const gap = mean(gapsOf(one));
-      const item = button(String(i + 1), () => step(i), gap === null ? one.action : `mean gap ${nats(gap)} nats: ${one.action}`);
+      const told = gap === null ? one.action : `mean gap ${nats(gap)} nats: ${one.action}`;
+      const item = button(String(i + 1), () => step(i), told);
       item.className = tint(gap).trim();
       return item;
     }));
@@ -274,14 +361,17 @@
     }
     place.replaceChildren(
       make("h2", head.outcome, head.description || head.task),
-      facts([["", head.when], ["type", head.type], ["member", head.member], ["end", head.end], ["return", number(head.gain)],
-        ["task", head.task]]),
+      facts([["", head.when], ["type", head.type], ["member", head.member], ["end", head.end],
+        ["return", number(head.gain)], ["task", head.task]]),
       tools, steps);
     if (current.error) place.append(part("error", make("div", "text", current.error)));
-    if (!coloured) place.append(make("p", "small", "No figures of tokens were recorded for this episode, or there was no room for them."));
+    if (!coloured) {
+      place.append(make("p", "small",
+        "No figures of tokens were recorded for this episode, or there was no room for them."));
+    }
     if (current.reads !== null) {
-      const box = make("details", "", null, make("summary", "", "what the teacher read"), make("div", "text seen", current.reads || "(nothing)"));
-      place.append(box);
+      place.append(make("details", "", null, make("summary", "", "what the teacher read"),
+        make("div", "text seen", current.reads || "(nothing)")));
     }
     if (current.opening) place.append(part("opening", make("div", "text seen", current.opening)));
     if (other) place.append(compared());
@@ -292,7 +382,14 @@
     if (current.siblings.length) place.append(part("the group, side by side", siblings()));
     bar.mark();
   };
+  let asked = null;
   const open = (head, quiet) => {
+    asked = head;
+    const wait = missing(head.number);
+    if (wait) {
+      wait.then(() => { if (asked === head) open(head, quiet); });
+      return;
+    }
     current = episode(head);
     other = null;
     spot = null;
@@ -305,7 +402,18 @@
     counted();
     draw();
   };
-  const contrast = (head) => { other = head && episode(head); spot = null; hide(); show(); step(0, false); };
+  const contrast = (head) => {
+    const own = current, wait = head && missing(head.number);
+    if (wait) {
+      wait.then(() => { if (current === own) contrast(head); });
+      return;
+    }
+    other = head && episode(head);
+    spot = null;
+    hide();
+    show();
+    step(0, false);
+  };
   const step = (to, scroll = true) => {
     if (!current || !current.turns.length) return;
     turn = Math.max(0, Math.min(current.turns.length - 1, to));
@@ -314,7 +422,7 @@
     strip.scrollLeft = chosen.offsetLeft - strip.offsetLeft - strip.clientWidth / 2;
     const cards = find("episode").querySelectorAll(".turn");
     cards.forEach((box, i) => box.setAttribute("aria-current", String(i === turn)));
-    const pair = find("episode").querySelectorAll(".pairs > .card")[2 + 2 * turn];
+    const pair = find("episode").querySelector(`.pairs > [data-turn="${turn}"]`);
     if (scroll) (cards[turn] || pair)?.scrollIntoView({ block: "start" });
   };
   const move = (by) => {
@@ -331,6 +439,11 @@
     let next = spans[at + by];
     for (let i = shown.indexOf(current.head) + by; !next && i >= 0 && i < shown.length; i += by) {
       if (beyond(shown[i].low, shown[i].high)) {
+        const wait = missing(shown[i].number), own = current;
+        if (wait) {
+          wait.then(() => { if (current === own) jump(by); });
+          return;
+        }
         open(shown[i]);
         const here = [...find("episode").querySelectorAll(".t.beyond")];
         next = by > 0 ? here[0] : here[here.length - 1];
@@ -351,16 +464,21 @@
   const explain = (span) => {
     const { text, gap, gate, student, teacher } = span.token;
     const chance = (value) => value === null ? "" : ` (${(100 * Math.exp(value / 1000)).toPrecision(3)} %)`;
-    tip.textContent = `${JSON.stringify(text)}\ngap ${nats(gap)} nats, gate ${gate === null ? "not finite" : (gate / 1000).toFixed(3)}\n`
+    const opens = gate === null ? "not finite" : (gate / 1000).toFixed(3);
+    tip.textContent = `${JSON.stringify(text)}\ngap ${nats(gap)} nats, gate ${opens}\n`
       + `student ${nats(student)}${chance(student)}\nteacher ${nats(teacher)}${chance(teacher)}`;
     tip.hidden = false;
     tip.owner = span;
     const box = span.getBoundingClientRect(), own = tip.getBoundingClientRect();
     tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - own.width - 8))}px`;
-    tip.style.top = `${box.bottom + own.height + 8 < innerHeight ? box.bottom + 6 : Math.max(8, box.top - own.height - 6)}px`;
+    const below = box.bottom + own.height + 8 < innerHeight;
+    tip.style.top = `${below ? box.bottom + 6 : Math.max(8, box.top - own.height - 6)}px`;
   };
   const place = find("episode");
-  place.addEventListener("pointerover", (event) => { if (event.target.token) explain(event.target); else if (tip.owner !== spot) hide(); });
+  place.addEventListener("pointerover", (event) => {
+    if (event.target.token) explain(event.target);
+    else if (tip.owner !== spot) hide();
+  });
   place.addEventListener("click", (event) => { if (event.target.token) explain(event.target); else hide(); });
   place.addEventListener("scroll", () => { if (!tip.hidden) explain(tip.owner); }, { passive: true });
   list.addEventListener("scroll", draw, { passive: true });
@@ -378,7 +496,9 @@
   const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)");
   root.dataset.theme = dark.matches ? "dark" : "light";
   dark.addEventListener("change", () => { root.dataset.theme = dark.matches ? "dark" : "light"; });
-  find("theme").addEventListener("click", () => { root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark"; });
+  find("theme").addEventListener("click", () => {
+    root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
+  });
   const KEYS = {
     j: () => move(1), k: () => move(-1), ArrowRight: () => step(turn + 1), ArrowLeft: () => step(turn - 1),
     n: () => jump(1), p: () => jump(-1), "?": () => find("keys").click(), d: () => find("compare")?.focus(),
@@ -399,9 +519,15 @@
   });
   const notes = [];
   if (about.damaged) notes.push(`${about.damaged} damaged lines of the file were passed over.`);
-  if (about.without_figures) notes.push(`The oldest ${about.without_figures} episodes are shown without the figures of their tokens: a page has at most ${about.most / 1e6} MB.`);
-  if (about.left_out) notes.push(`The oldest ${about.left_out} episodes are left out: a page has at most ${about.most / 1e6} MB.`);
+  const bound = `a page has at most ${about.most / 1e6} MB.`;
+  if (about.without_figures) {
+    notes.push(`The oldest ${about.without_figures} episodes are shown without the figures of their tokens: ${bound}`);
+  }
+  if (about.left_out) notes.push(`The oldest ${about.left_out} episodes are left out: ${bound}`);
+  if (before && !window.DecompressionStream) notes.push(`The oldest ${before} episodes need a newer browser.`);
   find("notes").textContent = notes.join(" ");
   filter();
-  requestAnimationFrame(() => setTimeout(() => { document.body.dataset.ready = String(Math.round(performance.now())); }));
+  requestAnimationFrame(() => setTimeout(() => {
+    document.body.dataset.ready = String(Math.round(performance.now()));
+  }));
 })();

@@ -195,6 +195,7 @@ def token_losses(scores: TokenScores, batch: Tokens, config: ObjectiveConfig) ->
         "entropy": scores.entropy is not None,
     }
     masks = term_masks(batch, config)
+    scores, batch = _inside(scores, batch)
     terms: dict[str, Term] = {}
     diagnostics: dict[str, Tensor] = {"tokens": batch.response_mask.sum().float()}
     for name, coefficient in config.coefficients().items():
@@ -211,6 +212,47 @@ def token_losses(scores: TokenScores, batch: Tokens, config: ObjectiveConfig) ->
     weighted = [coefficients[name] * diagnostics[f"loss/{name}"] for name in terms if coefficients[name] != 0]
     diagnostics["loss/total"] = torch.stack(weighted).sum() if weighted else diagnostics["tokens"] * 0.0
     return TokenLosses(terms, diagnostics)
+
+
+@dataclass
+class _Inside:
+    """The tokens of a batch, with 0 for every number outside the response mask."""
+
+    response_mask: Tensor
+    advantage: Tensor
+    turn_index: Tensor
+    old_log_probs: Tensor | None
+    teacher_log_probs: Tensor | None
+    reference_log_probs: Tensor | None
+
+
+def _inside(scores: TokenScores, batch: Tokens) -> tuple[TokenScores, Tokens]:
+    """Scores and tokens without what lies outside the mask.
+
+    The masked sum alone would not do: a nan there has a part in the gradient, since 0 * nan is nan.
+    """
+
+    def kept(values: Tensor | None) -> Tensor | None:
+        return None if values is None else torch.where(batch.response_mask, values, 0.0)
+
+    def given(values: Tensor) -> Tensor:
+        return torch.where(batch.response_mask, values, 0.0)
+
+    tokens = _Inside(
+        batch.response_mask,
+        given(batch.advantage),
+        batch.turn_index,
+        kept(batch.old_log_probs),
+        kept(batch.teacher_log_probs),
+        kept(batch.reference_log_probs),
+    )
+    inside = TokenScores(
+        given(scores.log_probs),
+        entropy=kept(scores.entropy),
+        divergence=kept(scores.divergence),
+        max_entropy=scores.max_entropy,
+    )
+    return inside, tokens
 
 
 def total_loss(losses: TokenLosses, denominators: Mapping[str, float], config: ObjectiveConfig) -> Tensor:

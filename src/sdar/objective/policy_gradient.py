@@ -10,7 +10,10 @@ from torch import Tensor
 
 LOG_RATIO_LIMIT = 20.0
 """Bound (nats) of log pi - log pi_old before it is exponentiated: exp overflows above 88 and 0 * inf would be nan.
-exp(20) is far outside every clipping range, so the bound changes no value or gradient that clipping leaves alive."""
+
+exp(20) is far outside every clipping range, so with a dual clip (up to exp(20)) the bound changes no value or gradient
+that clipping leaves alive. Without one (``dual_clip=None``) a token with A < 0 is not clipped upwards: its loss stops
+growing at -A * exp(20), and there its gradient is 0."""
 
 
 class PolicyLoss(NamedTuple):
@@ -33,7 +36,8 @@ def policy_gradient_loss(
 
     With r = exp(log_probs - old_log_probs):  max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)), and where A < 0 at
     most -A * dual_clip, so that a token that became much likelier cannot dominate the step. ``dual_clip`` > 1, or
-    None to leave it out. Gradient flows through ``log_probs`` alone.
+    None to leave it out: then only ``LOG_RATIO_LIMIT`` bounds the loss of such a token. Gradient flows through
+    ``log_probs`` alone.
 
     ``segments`` gives all tokens of a segment one ratio, the geometric mean of theirs:
     exp of the mean of log_probs - old_log_probs over the segment (arXiv 2507.18071, GSPO: length-normalized, so that

@@ -11,18 +11,23 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
-from typing import ClassVar, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from sdar.config.fields import Fraction, settings
 from sdar.episode import Episode
+from sdar.errors import UserError
 from sdar.objective.advantage import by_task, mean_and_std
 
 _NO_SPREAD = 1e-12
 """Standard deviation of changes of belief, in [0, 1], up to which they are equal: what rounding leaves of equal numbers
 must not be taken for a spread and divided by."""
+
+_FIRST_BELIEF_LIMIT, _BELIEF_LIMIT = 1e-4, 1e-6
+"""How near AgentOPSD's code lets the first and the later beliefs come to 0 and 1; the latter is also what it adds to a
+standard deviation."""
 
 
 class ScoredTokens(NamedTuple):
@@ -89,55 +94,149 @@ class RLSD(Shaping):
 class AgentOPSD(Shaping):
     """One factor per turn, from how the turn changed the belief that the episode will succeed.
 
-    With e_k the sum of the gaps of turn k:  c_k = gamma * c_(k-1) + e_k,  B_k = sigmoid(logit(B_0) + c_k), B_0 the
-    group's success rate, d_k = B_k - B_(k-1), and factor = 1 + spread * z, kept within [1 - spread, 1 + spread], where
-    z is sign(A) * d_k in standard deviations from its mean. Ours where the source is silent: mean and deviation run
-    over the turns of a group's episodes (a group is whole on every rank); B_0 stays half an episode away from 0 and 1;
-    a group without spread has z = 0.
+    With e_k the sum of the gaps of turn k:  c_k = gamma * c_(k-1) + e_k,  B_k = sigmoid(logit(B_0) + c_k),
+    d_k = B_k - B_(k-1), and factor = 1 + spread * z_k, kept within [1 - spread, 1 + spread].
+
+    ``statistics``  ``reference_code``, as in the public code: z = sign(A) * (d_k - mean) / (std + 1e-6) over the turns
+    of the episode, with the standard deviation of a population; B_0 is the group's mean return, in units of reward,
+    within [1e-4, 1 - 1e-4]; B_k stays 1e-6 away from 0 and 1. With a reward of 10 for success B_0 is at one of its two
+    bounds: the lower one where no attempt succeeded. ``group``, ours: z is sign(A) * d_k in unbiased standard
+    deviations from its mean, both over the turns of the group's episodes; B_0 is the group's success rate, half an
+    episode away from 0 and 1; a group without spread has z = 0
+
+    ``granularity``  ``turn``; or ``token``, which the public scripts for WebShop and Search-QA set: the same for the
+    tokens of each turn instead of the turns of an episode, with (sqrt(variance + 1e-6) + 1e-6) as deviation. It needs
+    ``statistics=reference_code``
 
     ``spread``  in [0, 1]
     ``gamma``   in [0, 1], what is left of older evidence after a turn
 
-    Source: arXiv 2608.05987.
+    Source: arXiv 2608.05987; ZethWang/AgentOPSD at 0c478b2, verl/trainer/ppo/opsd_utils.py
+    (compute_opsd_turn_advantage, compute_opsd_token_advantage and compute_group_mean_v0, with ``belief_mult`` and
+    ``signed`` as its scripts set them). Its mean return is less the penalty of one turn of each episode.
     """
 
     spread: Fraction = 0.2
-    gamma: Fraction = 0.95
+    gamma: Fraction = 1.0
+    statistics: Literal["reference_code", "group"] = "reference_code"
+    granularity: Literal["turn", "token"] = "turn"
     name: ClassVar[str] = "belief of the turn"
 
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if self.granularity == "token" and self.statistics != "reference_code":
+            raise UserError(
+                "algorithm.shaping.granularity=token needs algorithm.shaping.statistics=reference_code, got "
+                f"{self.statistics!r}"
+            )
+
     def factors(self, tokens: ScoredTokens) -> Tensor:
-        """The same for all tokens of a turn."""
+        """The same for all tokens of a turn, unless ``granularity`` is ``token``."""
+        if self.granularity == "token":
+            return self._factors_of_tokens(tokens)
         evidence, advantage = _by_turn(tokens)
+        if self.statistics == "group":
+            factors = self._over_groups(tokens.episodes, evidence, advantage)
+        else:
+            factors = self._over_episodes(tokens, evidence, advantage)
+        index = zip(tokens.episode.tolist(), tokens.turn.tolist(), strict=True)
+        return torch.tensor([factors[i][k] for i, k in index], dtype=torch.float32)
+
+    def _over_episodes(
+        self, tokens: ScoredTokens, evidence: Sequence[Sequence[float]], advantage: Sequence[Sequence[float]]
+    ) -> list[list[float]]:
+        """Factors of every turn, with the statistics of the public code. Turns without sampled tokens have no part."""
         factors = [[1.0] * len(episode.turns) for episode in tokens.episodes]
-        for members in _groups(tokens.episodes).values():
-            solved = sum(tokens.episodes[i].success for i in members)
+        sampled = [set[int]() for _ in tokens.episodes]
+        for i, k in zip(tokens.episode.tolist(), tokens.turn.tolist(), strict=True):
+            sampled[i].add(k)
+        for i, belief in _mean_returns(tokens.episodes).items():
+            turns = sorted(sampled[i])
+            changes = belief_changes([evidence[i][k] for k in turns], belief, self.gamma, _BELIEF_LIMIT)
+            mean, variance = _population(changes)
+            for k, change in zip(turns, changes, strict=True):
+                z = (change - mean) / (math.sqrt(variance) + _BELIEF_LIMIT)
+                factors[i][k] = self._factor(_signed(z, advantage[i][k]))
+        return factors
+
+    def _over_groups(
+        self,
+        episodes: Sequence[Episode],
+        evidence: Sequence[Sequence[float]],
+        advantage: Sequence[Sequence[float]],
+    ) -> list[list[float]]:
+        factors = [[1.0] * len(episode.turns) for episode in episodes]
+        for members in _groups(episodes).values():
+            solved = sum(episodes[i].success for i in members)
             belief = min(max(solved, 0.5), len(members) - 0.5) / len(members)
-            changes = {i: belief_changes(evidence[i], belief, self.gamma) for i in members}
             signed = {
-                (i, k): change if value > 0 else -change if value < 0 else 0.0
+                (i, k): _signed(change, advantage[i][k])
                 for i in members
-                for k, (change, value) in enumerate(zip(changes[i], advantage[i], strict=True))
+                for k, change in enumerate(belief_changes(evidence[i], belief, self.gamma))
             }
             found = mean_and_std(list(signed.values()))
             if found is None or found[1] <= _NO_SPREAD:
                 continue
             for (i, k), value in signed.items():
-                z = (value - found[0]) / found[1]
-                factors[i][k] = min(max(1.0 + self.spread * z, 1.0 - self.spread), 1.0 + self.spread)
-        index = zip(tokens.episode.tolist(), tokens.turn.tolist(), strict=True)
-        return torch.tensor([factors[i][k] for i, k in index], dtype=torch.float32)
+                factors[i][k] = self._factor((value - found[0]) / found[1])
+        return factors
+
+    def _factors_of_tokens(self, tokens: ScoredTokens) -> Tensor:
+        factors = [1.0] * len(tokens.gap)
+        places: dict[tuple[int, int], list[int]] = {}
+        for place, turn in enumerate(zip(tokens.episode.tolist(), tokens.turn.tolist(), strict=True)):
+            places.setdefault(turn, []).append(place)
+        gaps, advantage = tokens.gap.tolist(), tokens.advantage.tolist()
+        beliefs = _mean_returns(tokens.episodes)
+        for (i, _), of_turn in places.items():
+            if i not in beliefs:
+                continue
+            changes = belief_changes([gaps[place] for place in of_turn], beliefs[i], self.gamma, _BELIEF_LIMIT)
+            mean, variance = _population(changes)
+            deviation = math.sqrt(variance + _BELIEF_LIMIT) + _BELIEF_LIMIT
+            for place, change in zip(of_turn, changes, strict=True):
+                factors[place] = self._factor(_signed((change - mean) / deviation, advantage[place]))
+        return torch.tensor(factors, dtype=torch.float32)
+
+    def _factor(self, z: float) -> float:
+        return min(max(1.0 + self.spread * z, 1.0 - self.spread), 1.0 + self.spread)
 
 
-def belief_changes(evidence: Sequence[float], belief: float, gamma: float) -> list[float]:
-    """B_k - B_(k-1) for every turn k, from B_0 = ``belief`` in (0, 1); see :class:`AgentOPSD`."""
+def belief_changes(evidence: Sequence[float], belief: float, gamma: float, limit: float = 0.0) -> list[float]:
+    """B_k - B_(k-1) for every turn k, from B_0 = ``belief`` in (0, 1); see :class:`AgentOPSD`.
+
+    ``limit``: how near B_1, B_2, ... may come to 0 and 1.
+    """
     start, before, collected = math.log(belief / (1.0 - belief)), belief, 0.0
     changes: list[float] = []
     for value in evidence:
         collected = gamma * collected + value
-        now = _sigmoid(start + collected)
+        now = min(max(_sigmoid(start + collected), limit), 1.0 - limit)
         changes.append(now - before)
         before = now
     return changes
+
+
+def _signed(value: float, advantage: float) -> float:
+    """The value with the sign of the advantage; 0 where that is 0."""
+    return value if advantage > 0 else -value if advantage < 0 else 0.0
+
+
+def _population(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and variance (divided by n); 0 and 0 without values."""
+    if not values:
+        return 0.0, 0.0
+    mean = math.fsum(values) / len(values)
+    return mean, math.fsum((value - mean) ** 2 for value in values) / len(values)
+
+
+def _mean_returns(episodes: Sequence[Episode]) -> dict[int, float]:
+    """Position of an episode that no error ended -> the mean return of its group, within the bounds of a belief."""
+    found: dict[int, float] = {}
+    for members in _groups(episodes).values():
+        mean = math.fsum(episodes[i].episode_return for i in members) / len(members)
+        found |= dict.fromkeys(members, min(max(mean, _FIRST_BELIEF_LIMIT), 1.0 - _FIRST_BELIEF_LIMIT))
+    return found
 
 
 def _by_turn(tokens: ScoredTokens) -> tuple[list[list[float]], list[list[float]]]:

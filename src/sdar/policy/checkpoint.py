@@ -6,7 +6,7 @@ initial weights, which the configuration names. The checkpoint records their has
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ from sdar.policy.language_model import LanguageModel
 
 CHECKPOINT_KEY = "sdar"
 """Key of the record in the checkpoint."""
+OPTIMIZER_KEY = "sdar_optimizer"
+"""Where a checkpoint names the kind of its optimizer."""
 
 
 def origin(policy: LanguageModel) -> dict[str, Any]:
-    """The record: name, class and content hash of the run's initial model, and its adapter settings."""
+    """The record: name, class, content hash and storage of the run's initial model, and its adapter settings."""
     return {
         "model": policy.name,
         "architecture": policy.architecture,
         "initial_weights": policy.content_hash,
+        "quantization": policy.quantization,
         "lora": None if policy.lora is None else policy.lora.record(),
     }
 
@@ -41,6 +44,11 @@ def check_origin(checkpoint: Mapping[str, Any], policy: LanguageModel) -> None:
     if found.get("architecture", own["architecture"]) != own["architecture"]:
         raise UserError(
             f"{other} ({found['architecture']}), but {model} ({own['architecture']}); they must be the same model"
+        )
+    if found.get("quantization") != own["quantization"]:
+        raise UserError(
+            f"{other} with {_stored(found.get('quantization'))}, but {model} with {_stored(own['quantization'])}; "
+            "model.quantization must be the same"
         )
     if found["initial_weights"] != own["initial_weights"]:
         raise UserError(
@@ -119,25 +127,49 @@ def finished_iterations(checkpoint: Mapping[str, Any]) -> int:
         ) from error
 
 
-def check_training_state(checkpoint: Mapping[str, Any], module: nn.Module) -> None:
-    """UserError unless training can continue: the state of one optimizer that fits the module, and of its schedule."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+def check_optimizer(checkpoint: Mapping[str, Any], kind: str) -> None:
+    """UserError unless the checkpoint's optimizer is of that kind: it has no moments for another one."""
+    found = checkpoint.get(OPTIMIZER_KEY, "adamw")  # all there was in earlier versions
+    if found != kind:
+        raise UserError(
+            f"ckpt_path names a checkpoint of a run with optimizer={found}, but this run has optimizer={kind}, which "
+            "has no use for its moments; they must be the same"
+        )
+
+
+def check_training_state(checkpoint: Mapping[str, Any], groups: Sequence[Sequence[Tensor]]) -> None:
+    """UserError unless training can continue: the state of one optimizer and of its schedule.
+
+    ``groups``: the parameters of the optimizer that it must fit, group by group.
+    """
     try:
         (optimizer,), (schedule,) = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
-        (group,) = optimizer["param_groups"]
-        moments = [optimizer["state"].get(key, {}) for key in group["params"]]
-        shapes = [tuple(state["exp_avg"].shape) if "exp_avg" in state else None for state in moments]
+        keys = [group["params"] for group in optimizer["param_groups"]]
         whole = "pytorch-lightning_version" in checkpoint and "callbacks" in checkpoint
         whole = whole and isinstance(schedule["last_epoch"], int)
+        fits = list(map(len, keys)) == list(map(len, groups)) and all(
+            shape == tuple(parameter.shape)
+            for group, parameters in zip(keys, groups, strict=True)
+            for key, parameter in zip(group, parameters, strict=True)
+            for shape in _moment_shapes(optimizer["state"].get(key, {}))
+        )
     except (LookupError, TypeError, ValueError, AttributeError):
-        whole, shapes = False, []
-    own = [tuple(parameter.shape) for parameter in trained]
-    fits = len(shapes) == len(own) and all(mine in (None, ours) for mine, ours in zip(shapes, own, strict=True))
+        whole = fits = False
     if not (whole and fits):
         raise UserError(
             "ckpt_path names a checkpoint without the state of this run's optimizer and schedule, so that training "
             "cannot continue from it; set train=false to evaluate its weights"
         )
+
+
+_MOMENTS = frozenset({"exp_avg", "exp_avg_sq", "momentum_buffer", "state1", "state2"})
+"""What optimizers of torch and bitsandbytes call the tensors that have a parameter's shape."""
+
+
+def _moment_shapes(state: Mapping[str, Any]) -> list[tuple[int, ...]]:
+    """Shapes of the moments of one parameter, those one level below included."""
+    nested = [value for value in state.values() if isinstance(value, Mapping)]
+    return [tuple(part[name].shape) for part in (state, *nested) for name in sorted(_MOMENTS & part.keys())]
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -146,6 +178,10 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 def _trained(module: nn.Module) -> set[str]:
     return {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+def _stored(quantization: Any) -> str:
+    return "whole weights" if quantization is None else f"quantized weights ({quantization})"
 
 
 def _adapters(record: Mapping[str, Any] | None) -> str:

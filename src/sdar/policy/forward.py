@@ -20,8 +20,15 @@ from sdar.objective.chunked_head import OutputHead
 
 def hidden_states(model: PreTrainedModel, ids: Tensor, **kwargs: Any) -> Tensor:
     """Last hidden states [B, T, H] (after the final norm) of token ids [B, T], in the model's dtype."""
-    decoder = cast(Any, model).get_decoder()
-    return cast(Tensor, decoder(input_ids=ids, **kwargs).last_hidden_state)
+    return cast(Tensor, decoder(model)(input_ids=ids, **kwargs).last_hidden_state)
+
+
+def decoder(model: PreTrainedModel) -> nn.Module:
+    """The part of a causal language model below its output head."""
+    found = cast(Any, model).get_decoder()
+    if found is model:  # it does not name its decoder (Llama 4)
+        found = next((part for part in model.children() if isinstance(part, PreTrainedModel)), model)
+    return cast(nn.Module, found)
 
 
 def logits_from_hidden(model: PreTrainedModel, hidden: Tensor, temperature: float = 1.0) -> Tensor:

@@ -5,7 +5,7 @@ Only new tokens are computed: at each turn the tokens since the last sampled one
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from sdar.policy.cache import SlotCache
 from sdar.policy.forward import evaluation_mode, hidden_states, logits_from_hidden
 from sdar.policy.sampling import TokenSampler
+from sdar.policy.windows import AttentionWindows
 
 
 @dataclass
@@ -35,9 +36,10 @@ class TurnGenerator:
     response for each. The weights must not change between ``start`` and the last ``respond``.
 
     pad_id             id that fills blocks; any id works, because padding is never attended to.
-    end_id             the assistant's end token: a response stops once it is sampled.
+    end_ids            tokens that end a response once one of them is sampled.
     temperature, top_p, top_k   see :class:`sdar.policy.sampling.TokenSampler`.
     max_response_tokens  >= 1, longest response, the end token included.
+    windows            which earlier tokens the model's layers attend to.
     """
 
     def __init__(
@@ -45,19 +47,21 @@ class TurnGenerator:
         model: PreTrainedModel,
         *,
         pad_id: int,
-        end_id: int,
+        end_ids: Collection[int],
         temperature: float = 1.0,
         top_p: float = 1.0,
         top_k: int = 0,
         max_response_tokens: int,
+        windows: AttentionWindows | None = None,
     ) -> None:
         if max_response_tokens < 1:
             raise ValueError(f"max_response_tokens must be >= 1, got {max_response_tokens}")
         self.model = model
         self.pad_id = pad_id
-        self.end_id = end_id
+        self.windows = windows or AttentionWindows()
         self.sampler = TokenSampler(temperature, top_p, top_k)
         self.max_response_tokens = max_response_tokens
+        self._ends = np.array(sorted(end_ids), dtype=np.int64)
         self.start(0)
 
     def start(self, num_slots: int) -> None:
@@ -141,7 +145,7 @@ class TurnGenerator:
             tokens = self.sampler.sample(logits.to(drawing), uniforms[:, len(sampled)]).cpu().numpy()
             sampled.append(tokens)
             counts += going
-            going = going & (tokens != self.end_id)
+            going = going & ~np.isin(tokens, self._ends)
             if len(sampled) == self.max_response_tokens or not going.any():
                 break
             # Finished rows get padding after their last token; it is never attended to.
@@ -161,8 +165,8 @@ class TurnGenerator:
         first = length == ids.shape[1]
         positions = torch.from_numpy(places).to(device)
         self._cache.place(positions, length, first)
-        # A token sees its own row up to itself. In the first block that is the plain causal pattern (mask None).
-        mask = None if first else self._mask(positions, length)
+        # The model itself makes the masks of the first block, in which rows are as in any padded batch.
+        mask = None if first else self.windows.masks(positions, length, self.model.dtype)
         return hidden_states(
             self.model,
             torch.from_numpy(ids).to(device),
@@ -172,10 +176,3 @@ class TurnGenerator:
             past_key_values=self._cache,
             use_cache=True,
         )
-
-    def _mask(self, positions: Tensor, length: int) -> Tensor:
-        """Additive mask [B, 1, N, length]; additive because every attention implementation understands it."""
-        seen = torch.arange(length, device=positions.device) <= positions[:, :, None]
-        dtype = self.model.dtype
-        mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, torch.finfo(dtype).min)
-        return mask[:, None]

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from sdar.config.fields import checked
-from sdar.errors import RunFailed, UserError
+from sdar.errors import UserError
 from sdar.files import GB, MB, FileError, check_regular, entries
+from sdar.policy.adapter_folder import NO_ADAPTERS, ModelSource, find_source, merge_folder
+from sdar.policy.admission import admit, check_recomputation, position_limits, unchanged_scores
 from sdar.policy.chat import ChatFormat
+from sdar.policy.chat_check import checked_chat, sample_conversation
 from sdar.policy.checkpoint_file import first_not_finite
 from sdar.policy.dropout import remove_dropout
-from sdar.policy.forward import split_forward_error
-from sdar.policy.generation import TurnGenerator
+from sdar.policy.loading import Attention, LoadingChoices, PlainValue
 from sdar.policy.lora import LoraSettings, add_adapters
+from sdar.policy.quantization import Quantization, scales, settle
 from sdar.policy.sharding import is_sharded
+from sdar.policy.windows import AttentionWindows
+
+log = logging.getLogger(__name__)
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 """Directory of the shipped models, one directory each."""
@@ -31,8 +38,6 @@ _LARGEST = {".json": GB, ".jinja": MB, ".txt": GB, ".model": GB, ".safetensors":
 
 DType = Literal["float32", "bfloat16"]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 would need loss scaling
-_PROBE_TOLERANCE = {torch.float32: 1e-2, torch.bfloat16: 0.5}
-"""Largest difference between two ways to compute the same logits, by the model's dtype."""
 
 
 @dataclass
@@ -40,9 +45,11 @@ class LanguageModel:
     """A causal language model that plays.
 
     context_tokens  longest conversation in tokens, responses included.
+    windows         which earlier tokens its layers attend to.
     name            what the user asked for (a name or a path).
     content_hash    of the loaded weights, without adapters; see :func:`weights_hash`.
     lora            adapters that are trained instead of the weights; None: all weights are trained.
+    quantization    how the weights under the adapters are stored, for example nf4; None: as numbers of their dtype.
     """
 
     model: PreTrainedModel
@@ -52,6 +59,8 @@ class LanguageModel:
     name: str
     content_hash: str
     lora: LoraSettings | None = None
+    windows: AttentionWindows = field(default_factory=AttentionWindows)
+    quantization: str | None = None
 
     @property
     def architecture(self) -> str:
@@ -92,32 +101,40 @@ def hf_model(
     enable_thinking: bool = False,
     lora: LoraSettings | None = None,
     gradient_checkpointing: bool = False,
+    attn_implementation: Attention | None = None,
+    quantization: Quantization | None = None,
+    kwargs: dict[str, PlainValue] | None = None,
+    trust_remote_code: bool = False,
 ) -> LanguageModel:
     """Any Hugging Face causal language model, by its name on the hub or by a local path.
 
     revision is a branch, tag or commit on the hub; enable_thinking is passed to the chat template (Qwen3 has it);
     lora: see :class:`sdar.policy.lora.LoraSettings`; gradient_checkpointing recomputes the activations of the update
-    instead of keeping them. Raises UserError (setting ``model.name``) when the model cannot be loaded, has no chat
-    template, or computes something the policy cannot repeat (logits outside the output head, no key/value cache).
+    instead of keeping them; the last four: see :class:`sdar.policy.loading.LoadingChoices`. Raises UserError (setting
+    ``model.name``) when the model cannot be loaded, has no chat template, or computes something the policy cannot
+    repeat (logits outside the output head, no key/value cache).
     :meth:`sdar.policy.chat.ChatFormat.check_append` tells whether turns can be appended.
     """
-    loaded = load_model(
-        name, name, "model.name", dtype=dtype, revision=revision, enable_thinking=enable_thinking, lora=lora
+    return load_model(
+        name,
+        name,
+        "model.name",
+        dtype=dtype,
+        revision=revision,
+        enable_thinking=enable_thinking,
+        lora=lora,
+        gradient_checkpointing=gradient_checkpointing,
+        choices=LoadingChoices(attn_implementation, quantization, kwargs or {}, trust_remote_code),
     )
-    if gradient_checkpointing:
-        if not loaded.model.supports_gradient_checkpointing:
-            raise UserError(f"model.gradient_checkpointing=true is not supported by {name!r}; set it to false")
-        with warnings.catch_warnings():
-            # Later releases of transformers renamed it; the first releases of version 5 do not have the new name.
-            warnings.simplefilter("ignore", FutureWarning)
-            loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return loaded
 
 
-def weights_hash(model: torch.nn.Module) -> str:
-    """Hash (32 hex digits) of all parameters: names, dtypes, shapes and values; tied weights count once."""
+def weights_hash(model: PreTrainedModel) -> str:
+    """Hash (32 hex digits) of all parameters: names, dtypes, shapes and values; tied weights count once.
+
+    Those of a quantized model mean nothing without their scales, which are hashed as well.
+    """
     digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in sorted(model.named_parameters()):
+    for name, parameter in [*sorted(model.named_parameters()), *sorted(scales(model).items())]:
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)};".encode())
         digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -132,32 +149,57 @@ def load_model(
     revision: str | None = None,
     enable_thinking: bool = False,
     lora: LoraSettings | None = None,
+    gradient_checkpointing: bool = False,
+    choices: LoadingChoices | None = None,
 ) -> LanguageModel:
     """Load a model from ``source`` without its dropout, check that it can play, and add adapters if there are any.
 
     ``name`` is the user's name for it, and ``setting`` where it was given; UserErrors name both.
     """
-    _check_files(source, f"{setting}: {name!r}")
+    who = f"{setting}: {name!r}"
+    choices = choices or LoadingChoices()
+    _check_files(source, who)
     try:
-        # False, not None: transformers would ask on the terminal whether to run code that comes with a model
-        tokenizer: Any = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        origin = find_source(source, revision)
+        chosen = choices.arguments(origin, _DTYPES[dtype])
+        tokenizer: Any = _load_tokenizer(origin, choices)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, revision=revision, dtype=_DTYPES[dtype], output_loading_info=True, trust_remote_code=False
+            origin.name,
+            revision=origin.revision,
+            dtype=_DTYPES[dtype],
+            output_loading_info=True,
+            # False, not None: transformers would ask on the terminal whether to run code that comes with a model
+            trust_remote_code=choices.trusts(origin.name),
+            adapter_kwargs=NO_ADAPTERS,
+            **chosen,
         )
+        choices.check_met(loaded[0])
+    except UserError as error:
+        raise UserError(f"{who} {error}") from error
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # loaders raise anything, bare Exception included
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
-            f"{setting}: {name!r} cannot be loaded as a causal language model ({reason}); it must be a local directory "
-            "or a model on the Hugging Face Hub that is reachable or cached"
+            f"{setting}: {name!r} cannot be loaded as a causal language model ({reason}); {choices.advice(error)}"
         ) from error
     model, info = loaded
+    quantization = settle(model)
     if missing := sorted(info["missing_keys"]):
         raise UserError(
             f"{setting}: {name!r} has no weights for {len(missing)} parameters of its causal language model "
             f"({missing[0]}, ...), which would be random; use a complete model"
         )
+    for folder, its_revision in origin.adapters:
+        if quantization is not None:
+            raise UserError(
+                f"{who} holds adapters, which cannot be merged into a quantized base ({quantization}) without loss; "
+                "merge them into the whole one first"
+            )
+        try:
+            model = merge_folder(model, folder, its_revision)
+        except UserError as error:
+            raise UserError(f"{who} {error}") from error
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         raise UserError(
             f"{setting}: the tokenizer of {name!r} has {len(tokenizer)} tokens, but its model has only "
@@ -168,14 +210,57 @@ def load_model(
             f"{setting}: the weights of {name!r} are not finite ({broken}); use a model without nan and inf"
         )
     tokenizer.name_or_path = name
-    chat = ChatFormat.from_tokenizer(tokenizer, enable_thinking=enable_thinking)
+    chat = checked_chat(ChatFormat.from_tokenizer(tokenizer, enable_thinking=enable_thinking, stop_ids=stop_ids(model)))
     model.train(False)
     remove_dropout(model)
-    _check_playable(model, chat.end_id, f"{setting}: {name!r}")
+    conversation = sample_conversation(chat)
+    limits = position_limits(model.config.get_text_config(), tokenizer.model_max_length)
+    admitted = admit(model, conversation, chat.end_id, limits, who)
+    for remark in admitted.remarks:
+        log.warning("%s", remark)
+    if gradient_checkpointing:
+        _recompute(model, name)
+        check_recomputation(model, conversation[0], who)
     content_hash = weights_hash(model)
     if lora is not None:
-        add_adapters(model, lora, name)
-    return LanguageModel(model, tokenizer, chat, _context_tokens(model, tokenizer), name, content_hash, lora)
+        with unchanged_scores(model, conversation[0], who, f"model.lora.target_modules={lora.target_modules}"):
+            add_adapters(model, lora, name)
+    return LanguageModel(
+        model, tokenizer, chat, admitted.context_tokens, name, content_hash, lora, admitted.windows, quantization
+    )
+
+
+def _load_tokenizer(origin: ModelSource, choices: LoadingChoices) -> Any:
+    """That of the outermost adapters that bring one, or else of the model."""
+    local = choices.local_files_only
+    for folder, revision in reversed(origin.adapters):
+        trust = choices.trusts(folder)
+        with suppress(OSError, ValueError):  # they bring none
+            return AutoTokenizer.from_pretrained(
+                folder, revision=revision, trust_remote_code=trust, local_files_only=local
+            )
+    return AutoTokenizer.from_pretrained(
+        origin.name, revision=origin.revision, trust_remote_code=choices.trusts(origin.name), local_files_only=local
+    )
+
+
+def _recompute(model: Any, name: str) -> None:
+    """Turn gradient checkpointing on. UserError: the model does not support it."""
+    if not model.supports_gradient_checkpointing:
+        raise UserError(f"model.gradient_checkpointing=true is not supported by {name!r}; set it to false")
+    with warnings.catch_warnings():
+        # Later releases of transformers renamed it; the first releases of version 5 do not have the new name.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+
+def stop_ids(model: PreTrainedModel) -> list[int]:
+    """The tokens at which the model's own ``generate`` stops."""
+    generation: Any = model.generation_config
+    given = None if generation is None else generation.eos_token_id
+    given = given if isinstance(given, list | tuple) else [given]
+    size = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
+    return sorted({int(token) for token in given if isinstance(token, int) and 0 <= token < size})
 
 
 def _check_files(source: str, who: str) -> None:
@@ -188,56 +273,3 @@ def _check_files(source: str, who: str) -> None:
                 check_regular(file, _LARGEST[file.suffix])
     except FileError as error:
         raise UserError(f"{who} cannot be loaded: {error}") from error
-
-
-def _context_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """Positions the model was made for, at most its attention window.
-
-    Up to the window, windowed attention is plain attention, the only kind that the rollouts' cache supports.
-    """
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
-    windows = (getattr(config, key, None) for key in ("sliding_window", "attention_chunk_size"))
-    return min([int(positions), *(int(window) for window in windows if window)])
-
-
-def _check_playable(model: PreTrainedModel, end_id: int, who: str) -> None:
-    """Compare the policy's computation in parts with the model's own forward pass, on a few tokens."""
-    rows = [[end_id, 1, 2, 3, 4], [end_id, 5, 6]]
-    try:
-        # First: it raises where logits are not finite, and so cannot be compared.
-        shortfall = _cached_shortfall(model, rows, end_id)
-        error = max([shortfall, *(split_forward_error(model, torch.tensor([row])) for row in rows)])
-    except (TypeError, AttributeError, ValueError, IndexError, RuntimeError, NotImplementedError) as problem:
-        raise UserError(
-            f"{who} does not run with separate hidden states and a custom key/value cache ({type(problem).__name__}: "
-            f"{str(problem).splitlines()[0] if str(problem) else ''}); use a decoder with plain attention"
-        ) from problem
-    except RunFailed as problem:
-        raise UserError(
-            f"{who} gives logits that are not finite, although its weights are; use model.dtype=float32, or a model "
-            "whose activations do not overflow"
-        ) from problem
-    if not error <= _PROBE_TOLERANCE[model.dtype]:
-        raise UserError(
-            f"{who} computes different logits in one pass and in parts (by {error:.3g}), so sampled and scored "
-            "probabilities would differ; use a decoder with plain attention and a plain output head"
-        )
-
-
-@torch.no_grad()
-def _cached_shortfall(model: PreTrainedModel, rows: list[list[int]], end_id: int) -> float:
-    """Largest gap between the best logits of full passes and those of the tokens of two cached greedy turns."""
-    generator = TurnGenerator(model, pad_id=end_id, end_id=end_id, temperature=0.0, max_response_tokens=2)
-    generator.start(len(rows))
-    conversations: list[list[int]] = [[] for _ in rows]
-    worst = 0.0
-    for turn in (rows, rows[::-1]):
-        answers = generator.respond(dict(enumerate(turn)), {slot: np.zeros(2) for slot in range(len(rows))})
-        for slot, answer in answers.items():
-            conversations[slot] += [*turn[slot], *answer]
-            logits = model(input_ids=torch.tensor([conversations[slot]]), use_cache=False).logits[0].float()
-            before = logits[-len(answer) - 1 : -1]
-            taken = before[torch.arange(len(answer)), torch.tensor(answer)]
-            worst = max(worst, float((before.max(dim=-1).values - taken).max()))
-    return worst

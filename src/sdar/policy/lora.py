@@ -69,6 +69,7 @@ def add_adapters(model: PreTrainedModel, settings: LoraSettings, name: str) -> N
         lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft divides it by the rank; a fraction works, too
         lora_dropout=settings.dropout,
         target_modules=settings.record()["target_modules"],
+        exclude_modules=_odd_layers(model),
         fan_in_fan_out=any(isinstance(part, Conv1D) for part in model.modules()),
     )
     with torch.random.fork_rng(devices=[]):
@@ -94,10 +95,22 @@ def adapters_off(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
 
 def merge_adapters(model: PreTrainedModel) -> None:
     """Merge the updates into the frozen weights and remove the adapters, in place. This cannot be undone."""
-    for name, layer in _adapter_layers(model).items():
+    layers = _adapter_layers(model)
+    # Innermost first: each parameter of a layer of experts has an adapter of its own, and one wraps the other.
+    for name in sorted(layers, key=lambda path: path.count("."), reverse=True):
+        layer = layers[name]
         layer.merge(safe_merge=True)
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, layer.get_base_layer())
+
+
+def take_adapters(model: PreTrainedModel, trained: PreTrainedModel) -> None:
+    """Copy the adapters of another model of the same architecture, whose frozen weights may be stored otherwise."""
+    theirs = dict(trained.named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(theirs[name])
 
 
 def _adapter_layers(model: PreTrainedModel) -> dict[str, Any]:
@@ -107,8 +120,12 @@ def _adapter_layers(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _check_targets(model: PreTrainedModel, settings: LoraSettings, name: str) -> None:
-    head = model.get_output_embeddings()
-    linear = [path for path, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D) and part is not head]
+    head, odd = model.get_output_embeddings(), _odd_layers(model)
+    linear = [
+        path
+        for path, part in model.named_modules()
+        if isinstance(part, nn.Linear | Conv1D) and part is not head and path not in odd
+    ]
     targets = settings.target_modules
     if targets == ALL_LINEAR and linear:
         return
@@ -119,3 +136,15 @@ def _check_targets(model: PreTrainedModel, settings: LoraSettings, name: str) ->
                 f"model.lora.target_modules must be {ALL_LINEAR} or a list of linear layers of {name!r} "
                 f"({', '.join(known) or 'it has none'}), got {targets}, of which {target!r} matches none"
             )
+
+
+def _odd_layers(model: PreTrainedModel) -> list[str]:
+    """Linear layers that return something else than a linear map, such as routers of experts: they take no adapter."""
+    plain, theirs = {nn.Linear.forward, Conv1D.forward}, ("transformers.models.", "transformers_modules.")
+    return [
+        path
+        for path, part in model.named_modules()
+        if isinstance(part, nn.Linear | Conv1D)
+        and type(part).forward not in plain
+        and type(part).__module__.startswith(theirs)
+    ]

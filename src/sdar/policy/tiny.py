@@ -67,7 +67,7 @@ def build_tokenizer(
 class TinyShape:
     """Sizes of a tiny model; the defaults make 0.7 million parameters with the vocabulary of ALFWorld.
 
-    ``hidden_size``  width of the hidden states, a multiple of ``heads``; the feed-forward layers are three times as wide
+    ``hidden_size``  width of the hidden states, a multiple of twice the heads; feed-forward layers have three times it
     ``layers``       at least 1
     ``heads``        attention heads, an even number; pairs of them share their keys and values
     """

@@ -101,6 +101,12 @@ class Collector:
         longest = max(map(len, self.policy.tokenizer.get_vocab()))
         return self.policy.context_tokens * max(longest, _LEAST_TOKEN_CHARACTERS)
 
+    def check_room(self, tasks: Sequence[Task]) -> None:
+        """UserError if none of these tasks has a first prompt that leaves room for a response of full length."""
+        refusals = _Rollout(self, 0, ("room",), None, None, total=len(tasks)).refusals(tasks)
+        if refusals and None not in refusals:
+            raise UserError(refusals[0])
+
     def collect(
         self,
         requests: Sequence[EpisodeRequest],
@@ -197,6 +203,40 @@ class _Rollout:
             live = self._live(attempts)
         return [attempt.episode for attempt in attempts]
 
+    def refusals(self, tasks: Sequence[Task]) -> list[str | None]:
+        """Why the first prompts of tasks do not fit, in sentences; None: it does, or there is none."""
+        with GuardedPool(self.environment, self.settings.environment_timeout_s) as pool:
+            attempts = [
+                self._open(EpisodeRequest(task, 0), start) for task, start in zip(tasks, pool.reset(tasks), strict=True)
+            ]
+            self._prepare({slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}, pool)
+        full = EndReason.CONTEXT_FULL
+        return [
+            None if attempt.live or attempt.episode.end is not full else self._refusal(attempt) for attempt in attempts
+        ]
+
+    def _refusal(self, attempt: _RolloutState) -> str:
+        text, longest = attempt.episode.opening, self.settings.sampling.max_response_tokens
+        context, limit = self.policy.context_tokens, self.settings.max_prompt_tokens if self.window else None
+        if len(text) > self.collector.most_characters:
+            needs = f"has {len(text)} characters"
+        else:
+            prompt = attempt.conversation.prompt(text)
+            needed, own = self._needed(attempt, prompt), len(prompt.ids)
+            if limit is not None and own > limit and needed <= context:
+                return (
+                    f"rollout.max_prompt_tokens must leave room for a first prompt, got {limit}: that of task "
+                    f"{printable(attempt.episode.task.task_id)} has {own} tokens"
+                )
+            reserved = needed - own - longest
+            teacher = f" and the teacher's text of {reserved}" if reserved else ""
+            needs = f"has {own} tokens, and needs {needed} with a response of {longest}{teacher}"
+        return (
+            f"the model {self.policy.name!r} has a context of {context} tokens here, but the first prompt of task "
+            f"{printable(attempt.episode.task.task_id)} {needs}; use a model with a longer context, or lower "
+            "rollout.sampling.max_response_tokens"
+        )
+
     def _live(self, attempts: Sequence[_RolloutState]) -> dict[int, _RolloutState]:
         """The attempts that are still live, by slot; calls ``progress``."""
         live = {slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}
@@ -258,11 +298,15 @@ class _Rollout:
         limit = self.settings.max_prompt_tokens if self.window else None
         if limit is not None and len(prompt.ids) - prompt.privileged_tokens > limit:
             return False
+        return self._needed(attempt, prompt) <= self.policy.context_tokens
+
+    def _needed(self, attempt: _RolloutState, prompt: Prompt) -> int:
+        """Tokens of the context with the prompt, a response of full length, and what is reserved for the teacher."""
         needed = attempt.conversation.length + len(prompt.ids) + self.settings.sampling.max_response_tokens
         # If the block is already in the prompt, its tokens are counted with the prompt's.
         if self.collector.reserved_tokens is not None and self.privileged is None:
             needed += self.collector.reserved_tokens(attempt.episode.task)
-        return needed <= self.policy.context_tokens
+        return needed
 
     def _respond(self, live: dict[int, _RolloutState], generator: ResponseGenerator) -> dict[int, list[int]]:
         """One sampled response per live slot."""
@@ -276,7 +320,10 @@ class _Rollout:
     def _act(self, live: dict[int, _RolloutState], responses: dict[int, list[int]], pool: GuardedPool) -> None:
         """Turn responses into actions, step the environment, and prepare the next prompts."""
         turns = {slot: self._record(attempt, responses[slot]) for slot, attempt in live.items()}
-        asked = {slot: partial(self._projected, turn.response_text) for slot, turn in turns.items()}
+        asked = {
+            slot: partial(self._projected, live[slot].prompt.thought + turn.response_text)
+            for slot, turn in turns.items()
+        }
         for slot, projection in pool.ask("project", asked).items():
             if isinstance(projection, StepOutcome):
                 live[slot].finish(EndReason.ERROR_ENVIRONMENT, projection)

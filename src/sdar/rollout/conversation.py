@@ -14,12 +14,14 @@ class Prompt:
     """The ids to feed before the next response, and the splice index of a teacher's privileged block.
 
     ``privileged_tokens`` of the ids are a privileged block that the policy itself reads; ``splice_index`` is then None,
-    because there is no place left for a teacher's block.
+    because there is no place left for a teacher's block. ``thought`` is the opening tag of a thought in which the
+    response begins, because the chat template has opened it; "" if there is none.
     """
 
     ids: list[int]
     splice_index: int | None
     privileged_tokens: int = 0
+    thought: str = ""
 
 
 @dataclass
@@ -37,13 +39,14 @@ class WindowConversation:
         """The next prompt. It changes nothing and may be called again with a shorter text."""
         ids, splice = self.chat.opening(user_text)
         block = self.chat.privileged(self.privileged) if self.privileged else []
+        thought = self.chat.thought_opened(first=True)
         if not block:
-            return Prompt(list(ids), splice)
-        return Prompt([*ids[:splice], *block, *ids[splice:]], None, len(block))
+            return Prompt(list(ids), splice, thought=thought)
+        return Prompt([*ids[:splice], *block, *ids[splice:]], None, len(block), thought)
 
     def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:  # noqa: ARG002 - nothing is kept
         """Record one turn; returns the response's text without its end token, and whether it was cut before one."""
-        return self.chat.decode(response_ids), response_ids[-1:] != [self.chat.end_id]
+        return self.chat.decode(response_ids), not self.chat.end_ids.intersection(response_ids[-1:])
 
 
 class AppendConversation(WindowConversation):
@@ -52,21 +55,23 @@ class AppendConversation(WindowConversation):
     A privileged text goes into the first prompt, at the splice index of a teacher's block.
     """
 
-    _cut = False
+    _ended = True
 
     def prompt(self, user_text: str) -> Prompt:
         """The first user message; later the ids between the last response and the next one.
 
-        A response that was cut at its limit has no end token. The token is fed here, as context that was not sampled,
-        so the conversation stays well-formed and the token carries no loss.
+        A response that was cut at its limit has no end token, and others end with another one than the template's. The
+        template's token is fed here, as context that was not sampled, so the conversation stays well-formed and the
+        token carries no loss.
         """
         if self.length == 0:
             return super().prompt(user_text)
-        end = [self.chat.end_id] if self._cut else []
-        return Prompt([*end, *self.chat.between(user_text)], None)
+        end = [] if self._ended else [self.chat.end_id]
+        thought = self.chat.thought_opened(first=False)
+        return Prompt([*end, *self.chat.between(user_text)], None, thought=thought)
 
     def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:
         """See :class:`WindowConversation`."""
-        text, self._cut = super().record(prompt, response_ids)
+        self._ended = response_ids[-1:] == [self.chat.end_id]
         self.length += len(prompt.ids) + len(response_ids)
-        return text, self._cut
+        return super().record(prompt, response_ids)

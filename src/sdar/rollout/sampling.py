@@ -38,7 +38,9 @@ def turn_generator(policy: LanguageModel, sampling: SamplingConfig) -> ResponseG
     """The default factory: the model's own decode loop with a KV cache kept across turns."""
     from sdar.policy.generation import TurnGenerator
 
-    return TurnGenerator(policy.model, pad_id=policy.pad_id, end_id=policy.chat.end_id, **asdict(sampling))
+    return TurnGenerator(
+        policy.model, pad_id=policy.pad_id, end_ids=policy.chat.end_ids, windows=policy.windows, **asdict(sampling)
+    )
 
 
 def turn_uniforms(

@@ -25,6 +25,9 @@ from sdar.run.saving import CheckpointFiles
 from sdar.run.settings import RunSettings
 from sdar.teacher.base import Teacher, join
 
+_TRIED_TASKS = 2
+"""Tasks of training and panel whose first prompts must not all be too long."""
+
 
 @dataclass
 class Assembly:
@@ -50,6 +53,8 @@ def assemble(settings: RunSettings) -> Assembly:
         UserError: a folder without games, a panel larger than the tasks, a model that cannot play, ...
     """
     method, rollout, evaluation, teacher = settings.method, settings.rollout, settings.evaluation, settings.teacher
+    if settings.train:
+        settings.optimizer.check_available()
     environment: Environment = build(settings.config["environment"], "environment")
     check_ready(environment, rollout.environment_timeout_s)
     panel = make_panel(environment, evaluation.split, evaluation.panel_size, evaluation.seed)
@@ -61,17 +66,21 @@ def assemble(settings: RunSettings) -> Assembly:
     if teacher is not None:
         join(teacher, environment, policy)
     collector = Collector(policy, environment, rollout, None if teacher is None else teacher.reserved_tokens)
+    eval_collector = Collector(
+        policy,
+        environment,
+        replace(rollout, sampling=evaluation.sampling),
+        None if teacher is None else teacher.evaluation_tokens,
+    )
+    if settings.train:
+        collector.check_room(train_tasks[:_TRIED_TASKS])
+    eval_collector.check_room(panel.tasks[:_TRIED_TASKS])
     return Assembly(
         environment=environment,
         panel=panel,
         policy=policy,
         teacher=teacher,
-        eval_collector=Collector(
-            policy,
-            environment,
-            replace(rollout, sampling=evaluation.sampling),
-            None if teacher is None else teacher.evaluation_tokens,
-        ),
+        eval_collector=eval_collector,
         module=SDARModule(policy, method, teacher, settings.optimizer, rollout, settings.seed),
         datamodule=RolloutDataModule(collector, environment, method, rollout, settings.seed, teacher),
     )

@@ -10,8 +10,8 @@ from typing import Any
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from sdar.environments.task_list import content_hash
 from sdar.episode import Task
-from sdar.evaluation.panel import content_hash
 from sdar.files import GB, FileError, check_regular
 from sdar.learning.logs import tolerated
 from sdar.skills.library import skills_hash

@@ -87,9 +87,9 @@ def make_run_folder(logs_dir: str | Path, name: str, now: datetime, mark: str = 
 def config_hash(settings: Mapping[str, Any]) -> str:
     """16 hex digits that identify what is trained: equal for runs of which one may continue the other.
 
-    Leaves out what may change on resuming: the number of iterations, folders, the checkpoint, threads, evaluation,
-    callbacks and loggers, how a search engine is reached, and how errors are borne with. A class counts by its name and
-    package, not by the module in which it stands.
+    Leaves out what may change on resuming: the number of iterations (unless the learning rate falls until the last
+    one), folders, the checkpoint, threads, evaluation, callbacks and loggers, how a search engine is reached, and how
+    errors are borne with. A class counts by its name and package, not by the module in which it stands.
     """
     kept = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     kept["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in _TRAINER_MAY_CHANGE}
@@ -97,6 +97,8 @@ def config_hash(settings: Mapping[str, Any]) -> str:
         kept["rollout"] = {k: v for k, v in rollout.items() if k not in _ROLLOUT_MAY_CHANGE}
     if isinstance(optimizer := settings.get("optimizer"), Mapping):
         kept["optimizer"] = {k: v for k, v in optimizer.items() if k not in _OPTIMIZER_MAY_CHANGE}
+        if optimizer.get("lr_schedule", "constant") != "constant":
+            kept["iterations"] = settings["trainer"].get("max_epochs")
     engine = settings["environment"].get("search_engine")
     if isinstance(engine, Mapping):
         lasting = {k: v for k, v in engine.items() if k not in _SEARCH_ENGINE_MAY_CHANGE}

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sdar.callbacks.evaluation import PanelEvaluation
+from sdar.environments.task_list import content_hash
 from sdar.evaluation.agents import play_expert, play_plans, play_random
 from sdar.evaluation.evaluate import evaluate
-from sdar.evaluation.panel import content_hash
 from sdar.evaluation.result import EvaluationResult, summarise
 from sdar.run.assembly import Assembly, evaluation_text
 from sdar.run.folder import RESULTS_FILE, write_record

@@ -12,7 +12,13 @@ from typing import Any
 
 from sdar.errors import UserError
 from sdar.learning.module import SDARModule
-from sdar.policy.checkpoint import check_origin, check_parameters, check_training_state, finished_iterations
+from sdar.policy.checkpoint import (
+    check_optimizer,
+    check_origin,
+    check_parameters,
+    check_training_state,
+    finished_iterations,
+)
 from sdar.policy.checkpoint_file import damage, read_checkpoint
 from sdar.run.continuing import CONTENTS_KEY, SAVED_KEY, SETTINGS_KEY
 from sdar.run.folder import (
@@ -94,7 +100,9 @@ def check_checkpoint(path: Path, module: SDARModule, *, train: bool, max_iterati
     if not train:
         return Continued(path)
     finished = finished_iterations(checkpoint)
-    check_training_state(checkpoint, module)
+    optimizer = module.optimizer_settings
+    check_optimizer(checkpoint, optimizer.name)
+    check_training_state(checkpoint, [group["params"] for group in optimizer.create(module.model).param_groups])
     # The trainer does the same, but only after the panel has been played.
     with restoring(path):
         module.on_load_checkpoint(dict(checkpoint))

@@ -224,7 +224,7 @@ class Session:
         checkpoints = LAST_CHECKPOINT if where.is_relative_to(self.folder) else where.absolute() / LAST
         for what, path, words in (
             ("curves", "tensorboard", "tensorboard --logdir {}"),
-            ("episodes", EPISODES_FILE, "{}"),
+            ("episodes", EPISODES_FILE, "sdar episodes {}"),
             ("skills", SKILLS_FILE, "{}"),
             ("checkpoint", checkpoints, "{}"),
             ("figures", RESULTS_FILE, "{}"),

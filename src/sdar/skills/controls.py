@@ -29,7 +29,7 @@ class RandomRetrieval(Retrieval):
 class AdversarialRetrieval(Retrieval):
     """One task skill that is wrong for the task, drawn by (seed, task), so that a task keeps it for the whole run.
 
-    A skill is wrong if it neither lists the task's type nor has a matching keyword. If there is none, none is chosen.
+    A skill is wrong if it is neither for the task's type nor has a matching keyword. If there is none, none is chosen.
     """
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
@@ -46,7 +46,8 @@ class AdversarialRetrieval(Retrieval):
 
     def _wrong(self, library: SkillLibrary, task: Task) -> list[Skill]:
         right = [choice.skill for choice in KeywordRetrieval().choose(library, task, Draw())]
-        return [skill for skill in library.task if skill not in right and task.task_type not in skill.task_types]
+        right += library.for_type(task.task_type)
+        return [skill for skill in library.task if skill not in right]
 
 
 def one_of(library: SkillLibrary, skills: list[Skill], general: bool) -> list[list[Skill]]:

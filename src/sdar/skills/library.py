@@ -64,15 +64,19 @@ class Skill:
 
 
 class SkillLibrary:
-    """Skills in a stable order: general ones first, then by name."""
+    """Skills in a stable order: general ones first, then by name.
 
-    def __init__(self, skills: tuple[Skill, ...]) -> None:
+    ``type_keys``: (key, skill name), in order, of a library in the release's format: see :meth:`for_type`.
+    """
+
+    def __init__(self, skills: tuple[Skill, ...], type_keys: tuple[tuple[str, str], ...] = ()) -> None:
         """Raises UserError if two skills have the same name."""
         names = [skill.name for skill in skills]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise UserError(f"skill names must be unique in a library, got {twice[0]!r} twice")
         self.skills = tuple(sorted(skills, key=lambda skill: (skill.kind is not SkillKind.GENERAL, skill.name)))
+        self.type_keys = type_keys
 
     @classmethod
     def load(cls, folder: str | Path) -> SkillLibrary:
@@ -90,7 +94,7 @@ class SkillLibrary:
         except FileError as error:
             raise UserError(f"skills={folder} {error.reason}") from error
         if path / MAPPING in files:
-            return cls(_originals(path, folder))
+            return cls(*_originals(path, folder))
         skills: dict[str, tuple[Path, Skill]] = {}
         wrong: list[str] = []
         for file in files:
@@ -128,10 +132,22 @@ class SkillLibrary:
         """The task skills."""
         return [skill for skill in self.skills if skill.kind is SkillKind.TASK]
 
+    def for_type(self, task_type: str) -> list[Skill]:
+        """The task skills for a type of task: those that list it.
+
+        In the release's format the first key that is part of the type's name decides, as ``pick_and_place`` is of
+        ``pick_and_place_simple``; the release looks for its keys in the path of a game.
+        """
+        named = next((name for key, name in self.type_keys if key in task_type), None)
+        if named is not None:
+            return [skill for skill in self.task if skill.name == named]
+        return [skill for skill in self.task if task_type in skill.task_types]
+
     @property
     def content_hash(self) -> str:
         """SHA-256 (hex) of all skills, the same for libraries with the same content."""
-        return hashlib.sha256(repr(self.skills).encode()).hexdigest()
+        content = (self.skills, self.type_keys) if self.type_keys else self.skills
+        return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def skills_hash(settings: Any) -> str | None:
@@ -183,16 +199,17 @@ def _resolve(folder: str | Path) -> Path:
     return path
 
 
-def _originals(path: Path, folder: str | Path) -> tuple[Skill, ...]:
-    """The skills of a folder in the release's format."""
+def _originals(path: Path, folder: str | Path) -> tuple[tuple[Skill, ...], tuple[tuple[str, str], ...]]:
+    """The skills of a folder in the release's format, and its keys of task types."""
     try:
-        found = read_original(path)
+        found, type_keys = read_original(path)
     except MappingError as error:
         raise UserError(f"skills={folder} has a wrong file: {MAPPING}: {error}") from error
-    return tuple(
+    skills = tuple(
         Skill(name, SkillKind.GENERAL if general else SkillKind.TASK, task_types, keywords, text)
         for name, general, task_types, keywords, text in found
     )
+    return skills, type_keys
 
 
 def _read(file: Path) -> Skill:

@@ -4,8 +4,10 @@
      "task_to_skill": {"pick_heat_then_place_in_recep": "heat", ...},
      "task_keywords": {"heat": ["heat"], ...}}                         # may be missing
 
-Source: ZJU-REAL/SDAR at 8b85c23, ``verl/trainer/ppo/rlsd_utils.py: SkillProvider``. The texts are not modified. The
-retrieval differs: the release matches keywords as parts of words in the whole prompt.
+Source: ZJU-REAL/SDAR at 8b85c23, ``verl/trainer/ppo/rlsd_utils.py: SkillProvider``. The texts are not modified. A key
+of ``task_to_skill`` is for every task type whose name contains it, and the first one decides, as in the release, which
+looks for the keys in the path of a game. Keywords differ: the release matches them as parts of words in the whole
+prompt.
 """
 
 from __future__ import annotations
@@ -42,8 +44,12 @@ class MappingError(Exception):
     """A mistake in the folder. The text is a clause."""
 
 
-def read_original(folder: Path) -> list[tuple[str, bool, tuple[str, ...], tuple[str, ...], str]]:
-    """Name, whether it is general, task types, keywords and text of every skill.
+Found = tuple[str, bool, tuple[str, ...], tuple[str, ...], str]
+"""Name of a skill, whether it is general, task types, keywords, text."""
+
+
+def read_original(folder: Path) -> tuple[list[Found], tuple[tuple[str, str], ...]]:
+    """Every skill, and the keys of ``task_to_skill`` with their skills, in their order.
 
     A task skill without task types is for the type of its own name. Data sets of questions that the folder does not
     name have the skill of ``DATA_SETS``. Keywords of a task type without a skill are ignored with a warning. Raises
@@ -71,7 +77,7 @@ def read_original(folder: Path) -> list[tuple[str, bool, tuple[str, ...], tuple[
         own += tuple(data_set for data_set, skill in sets if skill == name)
         text = _text(folder, name, file)
         skills.append((name, general, () if general else own, () if general else tuple(words[name]), text))
-    return skills
+    return skills, tuple(types.items())
 
 
 def _mapping(path: Path) -> Mapping[str, Any]:

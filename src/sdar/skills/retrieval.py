@@ -96,11 +96,11 @@ class KeywordRetrieval(Retrieval):
 
 
 class TaskTypeRetrieval(Retrieval):
-    """Task skills that list the type of the task."""
+    """Task skills for the type of the task, see :meth:`SkillLibrary.for_type`."""
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
         """See the class."""
-        return [Choice(skill, f"for {task.task_type}") for skill in library.task if task.task_type in skill.task_types]
+        return [Choice(skill, f"for {task.task_type}") for skill in library.for_type(task.task_type)]
 
 
 class FullRetrieval(Retrieval):

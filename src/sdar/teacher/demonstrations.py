@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from sdar.config.fields import AtLeastOne, checked
 from sdar.environments.base import Environment, training_tasks
+from sdar.environments.task_list import place_of, tasks_by_type
 from sdar.episode import Episode, Task, TaskOutcome
 from sdar.errors import UserError
 from sdar.evaluation.agents import play_expert
@@ -56,15 +57,14 @@ class DemonstrationPart(ContextPart):
         """task type -> [task, transcript] of solved episodes, the newest last"""
         self._iteration: dict[str, str] = {}
         """task -> transcript, in this iteration"""
-        self._types: dict[str, list[Task]] = {}
+        self._types: Mapping[str, Sequence[Task]] = {}
         self._expert_of = lru_cache(maxsize=4096)(self._play)
         self._evaluation = lru_cache(maxsize=4096)(self._expert)
 
     def connect(self, environment: Environment, count_tokens: Callable[[str], int]) -> None:  # noqa: ARG002
         """Store the training tasks by type; UserError if an expert is required and there is none."""
         self._environment = environment
-        for task in training_tasks(environment, needed=False):
-            self._types.setdefault(task.task_type, []).append(task)
+        self._types = tasks_by_type(training_tasks(environment, needed=False))
         # An expert may lack a solution for single tasks, for example within environment.max_turns.
         self._has_expert = any(environment.expert(task) is not None for tasks in self._types.values() for task in tasks)
         if self.origin == "expert" and not self._has_expert:
@@ -103,11 +103,14 @@ class DemonstrationPart(ContextPart):
 
     def _expert(self, task_type: str, task_id: str, seed: int, iteration: int) -> str:
         """An expert's solution of another training task of the type; "" if none is found."""
-        others = [task for task in self._types.get(task_type, []) if task.task_id != task_id]
+        tasks = self._types.get(task_type, [])
+        own = place_of(task_id, tasks)
+        others = len(tasks) - (own is not None)
         if not self._has_expert or not others:
             return ""
         generator = keyed_generator(seed, "expert", iteration, task_id)
-        tried = (self._expert_of(others[int(generator.integers(len(others)))]) for _ in range(_TRIES))
+        drawn = (int(generator.integers(others)) for _ in range(_TRIES))
+        tried = (self._expert_of(tasks[place + (own is not None and place >= own)]) for place in drawn)
         return next((text for text in tried if text), "")
 
     def _play(self, task: Task) -> str:

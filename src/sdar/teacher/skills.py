@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from sdar.environments.base import Environment
+from sdar.environments.task_list import tasks_by_type
 from sdar.episode import Task, TaskOutcome
 from sdar.skills.library import Skill, SkillLibrary
 from sdar.skills.retrieval import Draw, KeywordRetrieval, NoRetrieval, Retrieval, reading_order
 from sdar.teacher.parts import ContextPart, Item
+
+_LOOKED_AT = 10_000
+"""Tasks of a type that are tried until one gets a task skill."""
 
 HEADER = "[Privileged Skill Information]"
 
@@ -88,13 +93,22 @@ def misfits(library: SkillLibrary, retrieval: Retrieval, tasks: Sequence[Task]) 
     types = sorted({name for skill in library.task for name in skill.task_types})
     if not types or isinstance(retrieval, NoRetrieval):
         return ""
-    found = sorted({task.task_type for task in tasks})
-    if not set(types) & set(found):
+    by_type = tasks_by_type(tasks)
+    found = sorted(by_type)
+    if not any(library.for_type(task_type) for task_type in found):
         return f"the skills are for tasks of the types {', '.join(types)}, but the tasks are {', '.join(found)}"
-    selections = (selection for task in tasks for selection in retrieval.possible(library, task))
-    if not any(skill.is_task for selection in selections for skill in selection):
+    without = [name for name in found if not _has_task_skill(library, retrieval, by_type[name])]
+    if without == found:
         return f"the retrieval finds only general skills for all {len(tasks)} training tasks"
+    if without:
+        return f"the retrieval finds only general skills for the training tasks of the types {', '.join(without)}"
     return ""
+
+
+def _has_task_skill(library: SkillLibrary, retrieval: Retrieval, tasks: Sequence[Task]) -> bool:
+    """Whether any of the tasks, as far as they are looked at, gets more than general skills."""
+    selections = (selection for task in islice(tasks, _LOOKED_AT) for selection in retrieval.possible(library, task))
+    return any(skill.is_task for selection in selections for skill in selection)
 
 
 def _items(skills: Sequence[Skill]) -> list[Item]:

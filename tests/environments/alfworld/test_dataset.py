@@ -101,6 +101,7 @@ LEFT_OUT: list[tuple[str, Callable[[Path], object]]] = [
     (WRONG_TYPE, lambda root: add(root, document(), traj={}, trial="t2")),
     (UNSOLVABLE, lambda root: add(root, document(solvable=False), trial="t2")),
     (UNCHECKED, lambda root: add(root, document(solvable=None), trial="t2")),
+    (UNCHECKED, lambda root: add(root, document() | {"solvable": None, "walkthrough": None}, trial="t2")),
     (NO_GAME, lambda root: add(root, None, traj={"task_type": "pick_and_place_simple"}, trial="t2")),
     (DAMAGED, lambda root: add(root, b"", trial="t2")),
     (DAMAGED, lambda root: add(root, json.dumps(document()).encode()[:-9], trial="t2")),
@@ -194,13 +195,53 @@ def test_the_folder_above_the_dataset_may_be_called_anything(tmp_path: Path) -> 
     assert len(list_games(tmp_path / "movable" / "Sliced", "train").entries) == 1
 
 
-def test_games_of_an_older_alfworld_are_played_without_their_walkthroughs(
+def test_games_of_an_older_alfworld_are_played_with_todays_commands(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    add(tmp_path, document(grammar=(GRAMMAR % "put a mug in shelf").replace("move {o} to {r}", "put {o} in/on {r}")))
+    """ALFWorld before 0.4 wrote "put X in/on Y"; what solved a game then solves it now."""
+    drawn = HouseholdGenerator(GeneratorSettings()).game("train", 0)
+    old = [command.replace("move ", "put ", 1).replace(" to ", " in/on ") for command in drawn.walkthrough[-1:]]
+    grammar = (GRAMMAR % drawn.task_text).replace("move {o} to {r}", "put {o} in/on {r}")
+    walkthrough = [*drawn.walkthrough[:-1], *old]
+    assert walkthrough != list(drawn.walkthrough)
+    add(tmp_path, document(grammar=grammar, pddl_problem=drawn.problem, walkthrough=walkthrough))
     (entry,) = list_games(tmp_path, "train").entries
-    assert entry.walkthrough == entry.load().walkthrough == ()
+    assert entry.walkthrough == drawn.walkthrough
+    state, reply = NativeEngine().load(entry.load()).start()
+    for command in entry.walkthrough:
+        reply = state.step(command)
+    assert reply.won
     assert "1 games of" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["json_2.1.1", "json_2.1.2", "."])
+def test_the_dataset_is_found_in_its_own_folder_and_under_an_earlier_name(tmp_path: Path, given: str) -> None:
+    add(tmp_path, document())
+    add(tmp_path, document(), split="valid_seen")
+    if given == ".":
+        root = tmp_path / "json_2.1.1"  # the folder of the splits
+    else:
+        (tmp_path / "json_2.1.1").rename(tmp_path / given)
+        root = tmp_path
+    assert available_splits(root) == ("train", "valid_seen")
+    assert [entry.game_id for entry in list_games(root, "train").entries] == [f"train/{TASK}/trial_T1"]
+
+
+def test_of_several_versions_the_present_one_is_read_and_none_is_guessed(tmp_path: Path) -> None:
+    add(tmp_path, document())
+    (tmp_path / "json_2.1.0" / "train").mkdir(parents=True)
+    assert len(list_games(tmp_path, "train").entries) == 1
+    (tmp_path / "json_2.1.1").rename(tmp_path / "json_2.1.3")
+    with pytest.raises(UserError, match=r"has no directory json_2\.1\.1/train"):
+        list_games(tmp_path, "train")
+
+
+def test_a_copy_without_game_files_names_the_program_that_makes_them(tmp_path: Path) -> None:
+    """ALFWorld before 0.3 had only trajectories and initial states, and made the games itself."""
+    add(tmp_path, None, traj={"task_type": TYPE})
+    add(tmp_path, document(solvable=None), trial="trial_T2")
+    with pytest.raises(UserError, match=r"1 not checked to be solvable, 1 without a game file\); alfworld-generate"):
+        list_games(tmp_path, "train")
 
 
 def test_a_file_that_changes_or_vanishes_after_listing_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from sdar.environments.webshop.dataset import read_products
 from sdar.environments.webshop.environment import WebshopEnvironment
 from sdar.environments.webshop.goals import make_goals
 from sdar.environments.webshop.nouns import noun_source
-from sdar.environments.webshop.search_index import SearchIndex
 from sdar.errors import UserError
 
 
@@ -188,11 +186,15 @@ def test_damaged_attributes_are_refused(tmp_path):
 
 DEEP = "[" * 100_000
 NO_DATA = [
-    ("items_shuffle_1000.json", lambda path: path.write_text(f'[{{"asin": {DEEP}'), "no file of products (nested too"),
+    (
+        "items_shuffle_1000.json",
+        lambda path: path.write_text(f'[{{"asin": {DEEP}'),
+        "no file of products (it is nested too",
+    ),
     (
         "items_shuffle_1000.json",
         lambda path: path.write_text(f"[{'9' * 5000}]"),
-        "no file of products (a number of many",
+        "no file of products (a number has too",
     ),
     ("items_shuffle_1000.json", os.mkfifo, "must be a regular file, got a named pipe"),
     ("items_shuffle_1000.json", Path.mkdir, "must be a regular file, got a directory"),
@@ -231,43 +233,6 @@ def test_few_goals_are_enough_to_evaluate_and_too_few_to_train(tmp_path):
         training_tasks(environment)
     with pytest.raises(UserError, match="must have products with goals"):
         WebshopEnvironment(data_dir=write(tmp_path, [record()]))
-
-
-def test_an_index_is_kept_and_one_of_another_catalogue_is_refused(tmp_path):
-    documents = ["red wool scarf", "blue felt hat", "green wool hat"]
-    folder = tmp_path / "index"
-    first = SearchIndex(documents, folder)
-    again = SearchIndex(documents, folder)
-    assert first.search("wool hat", 3) == again.search("wool hat", 3) == [2, 0, 1]
-    with pytest.raises(UserError, match="index of another catalogue"):
-        SearchIndex([*documents, "one more"], folder)
-    (folder / "corpus.json").write_text("{")
-    with pytest.raises(UserError, match="index of another catalogue"):
-        SearchIndex(documents, folder)
-    (folder / "corpus.json").unlink()  # an interrupted build is repeated
-    assert SearchIndex(documents, folder).search("felt", 3) == [1]
-
-
-def test_processes_that_build_an_index_at_once_do_not_mix_their_files(tmp_path):
-    documents = ["red wool scarf", "blue felt hat", "green wool hat"]
-    SearchIndex(documents, tmp_path)
-    first = json.loads((tmp_path / "corpus.json").read_text())["folder"]
-    (tmp_path / "corpus.json").unlink()  # as a concurrent build would see it
-    SearchIndex(documents, tmp_path)
-    shutil.rmtree(tmp_path / first)
-    assert SearchIndex(documents, tmp_path).search("wool hat", 3) == [2, 0, 1]
-
-
-def test_a_damaged_index_is_refused(tmp_path):
-    SearchIndex(["red wool scarf"], tmp_path)
-    folder = tmp_path / json.loads((tmp_path / "corpus.json").read_text())["folder"]
-    vocabulary = next(folder.glob("vocab*"))
-    vocabulary.write_text("{")
-    with pytest.raises(UserError, match="has a damaged index"):
-        SearchIndex(["red wool scarf"], tmp_path)
-    shutil.rmtree(folder)
-    with pytest.raises(UserError, match="has a damaged index"):
-        SearchIndex(["red wool scarf"], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def layout(*, teacher: bool, with_skills: bool, measured: bool, lines: Sequence[
         _lines("tokens with an opinion, endorsed of these", "curriculum/open_fraction", "curriculum/endorsed_of_open"),
         _pattern("gap by turn, nats", r"curriculum/by_turn/gap_mean/.*"),
         _pattern("gap by part of the response, nats", r"curriculum/by_part/.*/gap_mean$"),
+        _pattern("gap by sign of the advantage, nats", r"curriculum/by_advantage/.*/gap_mean$"),
         _lines("tokens endorsed, rejected", "curriculum/endorsed_fraction", "curriculum/rejected_fraction"),
         _lines("gate", "curriculum/gate_mean", "curriculum/strongly_gated_fraction"),
         _lines("coefficient of distillation", "objective/distillation_coefficient"),
@@ -61,6 +62,8 @@ def layout(*, teacher: bool, with_skills: bool, measured: bool, lines: Sequence[
     cost = [
         _pattern("seconds of an iteration", r"time/.*"),
         _pattern("tokens per second", r"throughput/.*"),
+        _pattern("tokens through a model in an iteration", r"cost/tokens_.*"),
+        _lines("FLOPs of an iteration, estimated", "cost/flops"),
     ]
     categories = [
         Category(title="success", chart=success),

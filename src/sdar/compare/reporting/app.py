@@ -5,12 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sdar.errors import USER_ERROR, UserError, command
 from sdar.files import expanded
 from sdar.output.printable import printable
 
+if TYPE_CHECKING:
+    from sdar.compare.reporting.collection import Group
+
 _OUT = "out="
+_NAMED = 4
+"""Kinds of runs in the title; the others are counted."""
 
 _HELP = """\
 usage: sdar report RUN [RUN ...] [out=FOLDER]
@@ -57,9 +63,14 @@ def _report(places: Sequence[Path], out: Path) -> int:
         print(printable(sentence), file=sys.stderr)
     if not can_draw():
         print("the report has no pictures: they need matplotlib, pip install 'sdar[plot]'", file=sys.stderr)
-    methods = list(dict.fromkeys(method for group in collection.groups for method in group.methods))
-    title = " vs ".join(methods if len(methods) <= 4 else [*methods[:3], f"{len(methods) - 3} more"])
-    count = sum(len(group.runs) for group in collection.groups)
-    file = write_report(out, contents(collection, f"{title}: {count} runs", draw=can_draw()))
+    file = write_report(out, contents(collection, _title(collection.groups), draw=can_draw()))
     print(f"report: {file}")
     return 0
+
+
+def _title(groups: Sequence[Group]) -> str:
+    """What the report is about, and how many runs."""
+    count = sum(len(group.runs) for group in groups)
+    names = [group.name for group in groups[:_NAMED]]
+    names += [f"{len(groups) - _NAMED} more kinds"] if len(groups) > _NAMED else []
+    return f"{'; '.join(names)}: {count} run{'s' if count > 1 else ''}"

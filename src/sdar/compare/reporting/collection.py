@@ -16,7 +16,17 @@ from sdar.errors import UserError
 from sdar.files import KB, FileError, read_json
 from sdar.run.folder import RESULTS_FILE, RUN_FILE, STATE_FILE, read_config, read_record, run_identity
 
-_SAY_NOTHING = ("seed", "logs_dir", "run_dir", "name", "threads", "ckpt_path", "jobs", "rank_timeout_minutes")
+_SAY_NOTHING = (
+    "environment",
+    "seed",
+    "logs_dir",
+    "run_dir",
+    "name",
+    "threads",
+    "ckpt_path",
+    "jobs",
+    "rank_timeout_minutes",
+)
 _GROUPS_SAY_NOTHING = ("callbacks", "logger", "hydra", "evaluation")
 _MOST_FOLDERS = 1000
 _LONGEST = 120
@@ -27,16 +37,24 @@ _LONGEST = 120
 class Group:
     """Runs on equal terms: same panel, warm start, number of iterations and training tasks.
 
-    ``methods``    in order; the first is the baseline
-    ``seeds``      in order
-    ``runs``       (method, seed) -> run; missing ones have no entry
-    ``histories``  of the same runs
+    ``methods``      in order; the first is the baseline
+    ``seeds``        in order
+    ``runs``         (method, seed) -> run; missing ones have no entry
+    ``histories``    of the same runs
+    ``environment``  its name; empty: not known
     """
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
     runs: Mapping[tuple[str, int], FinishedRun]
     histories: Mapping[tuple[str, int], History]
+    environment: str = ""
+
+    @property
+    def name(self) -> str:
+        """The methods, a few of them, and the environment."""
+        shown = self.methods if len(self.methods) <= 4 else (*self.methods[:3], f"{len(self.methods) - 3} more")
+        return " vs ".join(shown) + (f" on {self.environment}" if self.environment else "")
 
     def of(self, method: str) -> dict[int, History]:
         """Seed -> the history of a method's run."""
@@ -74,7 +92,8 @@ class _Found:
 
 def group_of(methods: Sequence[str], seeds: Sequence[int], runs: Mapping[tuple[str, int], FinishedRun]) -> Group:
     """The group of a comparison, whose runs are known to be on equal terms."""
-    return Group(tuple(methods), tuple(seeds), runs, {key: read_history(run) for key, run in runs.items()})
+    histories = {key: read_history(run) for key, run in runs.items()}
+    return Group(tuple(methods), tuple(seeds), runs, histories, _environment(runs))
 
 
 def collect(places: Iterable[Path]) -> Collection:
@@ -94,6 +113,18 @@ def collect(places: Iterable[Path]) -> Collection:
         by_terms.setdefault(_terms(run.run), []).append(run)
     groups = [_group(runs, found.left) for runs in by_terms.values()]
     return Collection(tuple(sorted(groups, key=lambda group: -len(group.runs))), tuple(found.left))
+
+
+def _environment(runs: Mapping[tuple[str, int], FinishedRun]) -> str:
+    """The name of the environment of runs on equal terms; empty where their settings do not say it."""
+    for run in runs.values():
+        try:
+            name: Any = read_config(run.folder).get("domain")
+        except UserError:
+            continue
+        if is_text(name):
+            return cut(name, _LONGEST)
+    return ""
 
 
 def differing_terms(one: Group, other: Group) -> list[str]:

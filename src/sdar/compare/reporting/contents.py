@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -10,23 +9,18 @@ from dataclasses import replace
 from sdar.compare.comparison import Runs, summarise_pairs
 from sdar.compare.records import AFTER, BEFORE, WITH_SKILLS
 from sdar.compare.report import remarks, span, tables
-from sdar.compare.reporting.bands import mean_by_key
 from sdar.compare.reporting.blocks import Block, Bullets, Heading, Listing, Picture, Pictures, Table, Text
 from sdar.compare.reporting.collection import Collection, Group, differing_terms
-from sdar.compare.reporting.curves import Figures, curve_pictures, difference_pictures, turn_pictures, type_pictures
-from sdar.compare.reporting.curves import cost_picture as draw_costs
-from sdar.compare.reporting.history import ALONE, PARTS, History
+from sdar.compare.reporting.costs import costs
+from sdar.compare.reporting.curves import Figures, curve_pictures, difference_pictures, type_pictures
+from sdar.compare.reporting.history import ALONE
 from sdar.compare.reporting.history import WITH_SKILLS as HELPED
+from sdar.compare.reporting.tabulating import DASH, WHOLE, course, over_iterations
+from sdar.compare.reporting.teacher import curriculum
 from sdar.compare.shape import is_text
 
 _MOST_DRAWN = 4
 """Groups with pictures; more would be minutes of drawing, of runs that nobody meant to compare."""
-_MOST_COLUMNS = 8
-_DASH = "-"
-
-_LINES = "Thick: mean over seeds; thin: each seed; band:"
-_WHOLE = f"{_LINES} 95 % interval over seeds (Student's t, from three seeds on), which may leave the picture."
-_RANGE = f"{_LINES} from the lowest to the highest seed."
 
 SUCCESS = (
     Figures("val", "Panel: student alone", "success, %", lambda run: run.rates.get(ALONE, {}), 100, (0, 100)),
@@ -39,12 +33,6 @@ ROLLOUTS = (
     Figures.of_tag("rollout/turns_mean", "Training episodes: turns", "turns"),
     Figures.of_tag("rollout/response_tokens_mean", "Tokens per response", "tokens"),
     Figures.of_tag("rollout/valid_action_rate", "Responses in the asked format", "share, %", 100, (0, 100)),
-)
-CURRICULUM = (
-    Figures.of_tag("curriculum/strongly_gated_fraction", "Strongly gated tokens", "share, %", 100, (0, 100)),
-    Figures.of_tag("curriculum/gap_mean", "Mean gap, teacher minus student", "nats"),
-    Figures.of_tag("curriculum/open_fraction", "Open tokens: gap beyond 0.01", "share, %", 100, (0, 100)),
-    Figures.of_tag("curriculum/endorsed_of_open", "Endorsed among the open", "share, %", 100, (0, 100)),
 )
 INTERNALISATION = Figures(
     "internalisation", "Without minus with skills", "points", lambda run: run.internalisation, 100, (-100, 100)
@@ -75,7 +63,7 @@ def contents(
             )
         )
         for number, group in enumerate(groups, start=1):
-            blocks.append(Heading(f"{number}. {_names(group)}", 2))
+            blocks.append(Heading(f"{number}. {group.name}", 2))
             if number > 1:
                 what = ", ".join(differing_terms(groups[0], group))
                 blocks.append(Text(f"These runs differ from those of 1 in: {what}."))
@@ -87,21 +75,16 @@ def contents(
     return blocks
 
 
-def _names(group: Group) -> str:
-    shown = group.methods if len(group.methods) <= 4 else (*group.methods[:3], f"{len(group.methods) - 3} more")
-    return " vs ".join(shown)
-
-
 def _group(group: Group, level: int, mark: str, draw: bool) -> list[Block]:
     """All sections of one group. Sections without a figure are left out."""
     sections: list[tuple[str, list[Block]]] = [
         ("Success", _success(group, draw)),
-        ("Training episodes", _course(group, ROLLOUTS, draw)),
-        ("What the teacher thinks", _curriculum(group, draw)),
+        ("Training episodes", course(group, ROLLOUTS, draw)),
+        ("What the teacher thinks", curriculum(group, draw)),
         ("Internalisation", _internalisation(group, draw)),
-        ("Entropy and gradient", _course(group, HEALTH, draw)),
+        ("Entropy and gradient", course(group, HEALTH, draw)),
         ("By task type", _types(group, draw)),
-        ("Costs", _costs(group, draw)),
+        ("Costs", costs(group, draw)),
         ("What was not run", [Bullets(tuple(_lacking(group)))]),
         ("How it was made", _origin(group)),
     ]
@@ -128,7 +111,7 @@ def _headlines(group: Group) -> list[Block]:
         found = pair.differences.student
         interval = span(found.interval, "+")
         known = f"95 % interval {interval}"
-        if interval == _DASH:
+        if interval == DASH:
             known = "one pair has no interval"
         elif pair.differences.deviation == 0:
             known = "no interval, as all pairs differ by the same"
@@ -144,8 +127,8 @@ def _success(group: Group, draw: bool) -> list[Block]:
     blocks: list[Block] = [*others]
     if draw:
         pictures = [*curve_pictures(group, SUCCESS), *difference_pictures(group)]
-        blocks += [Text(_WHOLE), Pictures(tuple(pictures))] if pictures else []
-    blocks += [*_over_iterations(group, SUCCESS[0], "Success of the student alone on the panel, %, mean over seeds")]
+        blocks += [Text(WHOLE), Pictures(tuple(pictures))] if pictures else []
+    blocks += [*over_iterations(group, SUCCESS[0], "Success of the student alone on the panel, %, mean over seeds")]
     blocks += [per_run, *_pair_by_pair(group)]
     said = remarks(group.runs, group.methods, group.seeds)
     return [*blocks, *([Bullets(tuple(said))] if said else [])]
@@ -162,75 +145,6 @@ def _pair_by_pair(group: Group) -> list[Block]:
     return [Table(("method", "played"), ("seed", "difference, points"), tuple(rows), caption)] if rows else []
 
 
-def _over_iterations(group: Group, figures: Figures, caption: str) -> list[Block]:
-    """A table of means over seeds at some iterations, the first and the last among them."""
-    curves = {method: [figures.curve(run) for run in group.of(method).values()] for method in group.methods}
-    steps = sorted({step for found in curves.values() for curve in found for step in curve})
-    if len(steps) < 2:
-        return []
-    steps = _some(steps)
-    rows = []
-    for method, found in curves.items():
-        values = [[figures.factor * curve[step] for curve in found if step in curve] for step in steps]
-        rows.append((method, *(f"{_mean(value):.1f}" if value else _DASH for value in values)))
-    return [Table(("method",), tuple(f"after {step}" for step in steps), tuple(rows), caption)]
-
-
-def _some(steps: Sequence[int]) -> list[int]:
-    """Up to ``_MOST_COLUMNS`` of them, evenly, with both ends."""
-    count = min(len(steps), _MOST_COLUMNS)
-    return [steps[round(number * (len(steps) - 1) / (count - 1))] for number in range(count)]
-
-
-def _course(group: Group, figures: Sequence[Figures], draw: bool) -> list[Block]:
-    """Curves over the iterations, and a table with their first and last quarter."""
-    rows = [
-        (one.title, one.unit, method, *quarters)
-        for one in figures
-        for method in group.methods
-        if (quarters := _quarters(one, group.of(method).values())) is not None
-    ]
-    if not rows:
-        return []
-    caption = "First and last quarter of training, mean over seeds"
-    table = Table(("figure", "in", "method"), ("first quarter", "last quarter"), tuple(rows), caption)
-    return [Text(_RANGE), Pictures(tuple(curve_pictures(group, figures))), table] if draw else [table]
-
-
-def _quarters(figures: Figures, runs: Iterable[History]) -> tuple[str, str] | None:
-    curves = [list(curve.values()) for run in runs if (curve := figures.curve(run))]
-    if not curves:
-        return None
-    first = _mean([_mean(values[: max(1, len(values) // 4)]) for values in curves])
-    last = _mean([_mean(values[-max(1, len(values) // 4) :]) for values in curves])
-    return _three(figures.factor * first), _three(figures.factor * last)
-
-
-def _three(value: float) -> str:
-    """With three digits."""
-    return f"{value:#.3g}".rstrip(".")
-
-
-def _curriculum(group: Group, draw: bool) -> list[Block]:
-    blocks = _course(group, CURRICULUM, draw)
-    turns = _by_turn(group)
-    if turns and draw:
-        blocks.append(Pictures(tuple(turn_pictures(group))))
-    return [*blocks, *turns]
-
-
-def _by_turn(group: Group) -> list[Block]:
-    found = {method: mean_by_key([_turn_means(run) for run in group.of(method).values()]) for method in group.methods}
-    turns = sorted({turn for means in found.values() for turn in means})
-    rows = tuple((method, *_cells(means, turns, "+.3f")) for method, means in found.items() if means)
-    caption = "Mean gap by turn over all of training, nats, mean over seeds; turns count from 0"
-    return [Table(("method",), tuple(f"turn {turn}" for turn in turns), rows, caption)] if rows else []
-
-
-def _turn_means(run: History) -> dict[str, float]:
-    return {turn: _mean(list(curve.values())) for turn, curve in run.gap_by_turn.items()}
-
-
 def _internalisation(group: Group, draw: bool) -> list[Block]:
     if not any(run.internalisation for run in group.histories.values()):
         return []
@@ -241,9 +155,9 @@ def _internalisation(group: Group, draw: bool) -> list[Block]:
         )
     ]
     if draw:
-        blocks += [Text(_WHOLE), Pictures(tuple(curve_pictures(group, [INTERNALISATION])))]
+        blocks += [Text(WHOLE), Pictures(tuple(curve_pictures(group, [INTERNALISATION])))]
     caption = "Success without minus with skills, points, mean over seeds"
-    return [*blocks, *_over_iterations(group, INTERNALISATION, caption)]
+    return [*blocks, *over_iterations(group, INTERNALISATION, caption)]
 
 
 def _types(group: Group, draw: bool) -> list[Block]:
@@ -278,39 +192,7 @@ def _pooled(found: Iterable[Mapping[str, tuple[int, int]]]) -> dict[str, tuple[i
 
 
 def _solved(counts: tuple[int, int] | None) -> str:
-    return f"{counts[0]}/{counts[1]} ({100 * counts[0] / counts[1]:.0f} %)" if counts and counts[1] else _DASH
-
-
-def _costs(group: Group, draw: bool) -> list[Block]:
-    rows = []
-    for method in group.methods:
-        runs = group.of(method)
-        tokens = [run.tokens for run in runs.values()]
-        known = [value for value in tokens if value is not None]
-        seconds = mean_by_key([run.seconds for run in runs.values()])
-        whole = [taken for seed in runs if (taken := group.runs[method, seed].seconds) is not None]
-        counted = {run.iterations for run in runs.values()}
-        if known or seconds or whole:
-            rows.append(
-                (
-                    method,
-                    f"{_mean(known):,.0f}" if known else _DASH,
-                    *_cells(seconds, PARTS, ",.1f"),
-                    f"{_mean(whole):,.1f}" if whole else _DASH,
-                    "-".join(str(end) for end in sorted({min(counted), max(counted)})),
-                )
-            )
-    if not rows:
-        return []
-    table = Table(
-        ("method",),
-        ("sampled tokens", *(f"{part}, s" for part in PARTS), "training, s", "iterations counted"),
-        tuple(rows),
-        "Mean of a run: sampled tokens, seconds by part, and seconds of all of training on the clock",
-    )
-    said = "Seconds depend on the machine and on what else ran on it. FLOPs are not counted."
-    picture = draw_costs(group) if draw else []
-    return [*([Pictures(tuple(picture))] if picture else []), table, Text(said)]
+    return f"{counts[0]}/{counts[1]} ({100 * counts[0] / counts[1]:.0f} %)" if counts and counts[1] else DASH
 
 
 def _lacking(group: Group) -> list[str]:
@@ -347,6 +229,7 @@ def _origin(group: Group) -> list[Block]:
     panel, model = first.results["panel"], first.results["model"]
     tasks = first.training_tasks
     facts = [
+        f"Environment: {group.environment or DASH}",
         f"Panel: {_word(panel.get('split'))}, content hash {first.panel}",
         f"Warm start: {_word(model.get('name'))}, hash of the weights {first.warm_start}",
         f"Iterations: {first.iterations}",
@@ -358,7 +241,7 @@ def _origin(group: Group) -> list[Block]:
     for (method, seed), run in group.runs.items():
         record = run.record
         git = record.get("git") or {}
-        revision = str(git.get("revision") or _DASH)[:12] + (" (changed)" if git.get("changed") else "")
+        revision = str(git.get("revision") or DASH)[:12] + (" (changed)" if git.get("changed") else "")
         hashes = (_word(record.get("config_hash")), _word(record.get("skills_hash"))[:12])
         rows.append((method, _word(record.get("started"))[:19], *hashes, revision, run.folder.name, str(seed)))
         command = record.get("command")
@@ -386,12 +269,4 @@ def _versions(runs: Runs) -> list[str]:
 
 
 def _word(value: object) -> str:
-    return str(value) if is_text(value) and value else _DASH
-
-
-def _cells(values: Mapping[str, float], names: Iterable[str], form: str) -> list[str]:
-    return [format(values[name], form) if name in values else _DASH for name in names]
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+    return str(value) if is_text(value) and value else DASH

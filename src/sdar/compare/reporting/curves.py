@@ -129,8 +129,8 @@ def turn_pictures(group: Group) -> list[Picture]:
         svg = draw_map(f"Gap by turn: {short(method)}", "gap, nats", turns, cells, last)
         title = f"{method}: mean gap by iteration and turn, mean over seeds"
         caption = (
-            f"{title}. Purple: the teacher finds what the student said likelier than the student does; orange: less "
-            "likely."
+            f"{title}. Blue: the teacher finds what the student said likelier than the student does; orange: less "
+            "likely; grey: no such turn."
         )
         pictures.append(Picture(_numbered("gap-by-turn", len(pictures) + 1), svg, title, caption))
     return pictures

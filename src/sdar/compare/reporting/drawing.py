@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sdar.callbacks.board.colours import blend
 from sdar.compare.reporting.bands import Band
 from sdar.compare.reporting.history import Curve
 
@@ -25,7 +26,9 @@ INK, GRID = "#1a1a1b", "#d7d7d8"
 _MARKERS = "os^Dv"
 _WIDTH, _HEIGHT = 3.6, 2.7
 """Inches: one column of a page, and the whole width of a phone."""
-_LONGEST_NAME = 30
+_LONGEST_NAME, _SHORT_NAME = 30, 12
+"""Letters of a name in a legend: beyond the first it is cut, up to the second there is room for three beside one
+another."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "sdar",
@@ -142,18 +145,20 @@ def draw_costs(title: str, unit: str, rows: Mapping[str, Mapping[str, float]]) -
         axes.set_yticks(range(len(rows)), [short(name, 20) for name in reversed(list(rows))], fontsize=8)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(unit)
-        return drawing.svg(title, legend=True, columns=3)
+        return drawing.svg(title, legend=True)
 
 
 def draw_map(title: str, unit: str, turns: Sequence[str], cells: Sequence[Sequence[float]], last: int) -> str:
-    """Iteration x turn as colours on a two-sided scale around 0. ``cells``: one row per turn, NaN where nothing is."""
+    """Iteration x turn in the colours of gaps. ``cells``: one row per turn, NaN where nothing is."""
     with _drawing() as drawing:
+        from matplotlib.colors import ListedColormap
+
         axes = drawing.axes(right=0.5)
         most = max((abs(value) for row in cells for value in row if not math.isnan(value)), default=0.0) or 1.0
-        # Below 0 orange, above it purple: the two that no kind of colour-blindness takes for one another.
+        shades = [tuple(part / 255 for part in blend(place / 128 - 1)) for place in range(257)]
         picture = axes.imshow(
             [list(row) for row in cells],
-            cmap="PuOr",
+            cmap=ListedColormap(shades).with_extremes(bad=GRID),
             vmin=-most,
             vmax=most,
             aspect="auto",
@@ -228,11 +233,12 @@ class _Drawing:
         self._margins = (left, right, height)
         return self.figure.add_subplot()
 
-    def svg(self, title: str, *, legend: bool = False, columns: int = 2) -> str:
+    def svg(self, title: str, *, legend: bool = False) -> str:
         """The picture, with its title and the legend above the axes."""
         axes = self.figure.axes[0]
         left, right, height = self._margins
         handles, labels = axes.get_legend_handles_labels()
+        columns = 3 if all(len(label) <= _SHORT_NAME for label in labels) else 2
         rows = math.ceil(len(labels) / columns) if legend else 0
         top = 0.28 + 0.17 * rows
         self.figure.subplots_adjust(

@@ -30,8 +30,16 @@ _SPEED = "throughput/tokens_per_s"
 _SPEED_IS_OVER = [PARTS[part] for part in ("generate", "environment", "score", "update")]
 _WANTED = (
     *("val/success_rate", "val_with_skills/success_rate", "rollout/", "curriculum/", "train/grad_norm"),
-    *("time/", "throughput/"),
+    *("time/", "throughput/", "cost/"),
 )
+FED = {
+    "playing": "cost/tokens_played",
+    "scoring": "cost/tokens_scored",
+    "teacher": "cost/tokens_teacher",
+    "learning": "cost/tokens_learned",
+}
+"""What tokens went through a model for -> its tag, in tokens of an iteration."""
+_FLOPS = "cost/flops"
 _TURN = re.compile(r"curriculum/by_turn/gap_mean/(\d{1,6})(\+?)")
 _MOST_PARTS = 20
 """Of a run that was stopped and continued; a chain of records may be a circle."""
@@ -78,6 +86,17 @@ class History:
         return math.fsum(speed[step] * math.fsum(self.curve(tag)[step] for tag in _SPEED_IS_OVER) for step in steps)
 
     @property
+    def fed(self) -> dict[str, float]:
+        """What for -> tokens that went through a model, over all iterations. Parts without any figure are left out."""
+        return {part: math.fsum(curve.values()) for part, tag in FED.items() if (curve := self.curve(tag))}
+
+    @property
+    def flops(self) -> float | None:
+        """Estimated floating-point operations of all iterations. None: not known."""
+        curve = self.curve(_FLOPS)
+        return math.fsum(curve.values()) if curve else None
+
+    @property
     def iterations(self) -> int:
         """Of how many iterations the costs are known."""
         return len(self.curve(PARTS["update"]))
@@ -93,6 +112,11 @@ class History:
         """Turn, as the tags name it ("0", "8+") -> the curve of its mean gap."""
         found = {match: curve for tag, curve in self.scalars.items() if (match := _TURN.fullmatch(tag))}
         return {f"{int(turn[1])}{turn[2]}": found[turn] for turn in sorted(found, key=lambda turn: int(turn[1]))}
+
+    def mean_of(self, tag: str) -> float | None:
+        """Mean of a tag over all iterations that have it. None: none has."""
+        curve = self.curve(tag)
+        return math.fsum(curve.values()) / len(curve) if curve else None
 
 
 def read_history(run: FinishedRun) -> History:

@@ -10,14 +10,14 @@ from sdar.compare.reporting.blocks import Block, Blocks, Bullets, Heading, Listi
 from sdar.compare.reporting.drawing import GRID, INK, PALETTE
 from sdar.output.printable import printable
 
-_DARK = ("#56b4e9", "#f08a4b", "#2fc795", "#d9a0c3", "#f0c34a")
+DARK = ("#56b4e9", "#f08a4b", "#2fc795", "#d9a0c3", "#f0c34a")
 """The palette on a dark page: the same hues, lighter."""
 
 _STYLE = """\
 :root { color-scheme: light dark; --ink: #1a1a1b; --soft: #5b5b60; --grid: #d7d7d8; --page: #fff; --panel: #f5f5f6;
-LIGHT }
+--edge: #0004; LIGHT }
 @media (prefers-color-scheme: dark) { :root { --ink: #e8e8ea; --soft: #a5a5ab; --grid: #3f3f44; --page: #151517;
---panel: #202023; DARK } }
+--panel: #202023; --edge: #fff5; DARK } }
 * { box-sizing: border-box }
 body { margin: 0 auto; padding: 1rem; max-width: 76rem; background: var(--page); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
@@ -26,11 +26,17 @@ h3 { font-size: 1.05rem; margin: 1.6rem 0 .5rem }
 h2 { border-top: 1px solid var(--grid); padding-top: .8rem }
 nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1rem; padding: 0; list-style: none; font-size: .9rem }
 a { color: var(--c0) }
-.scroll { overflow-x: auto; margin: .8rem 0 1.2rem }
+.scroll { overflow-x: auto; margin: .8rem 0 1.2rem;
+  background: linear-gradient(to right, var(--page) 40%, transparent) left / 3rem 100% no-repeat local,
+    linear-gradient(to left, var(--page) 40%, transparent) right / 3rem 100% no-repeat local,
+    linear-gradient(to right, var(--edge), transparent) left / .9rem 100% no-repeat,
+    linear-gradient(to left, var(--edge), transparent) right / .9rem 100% no-repeat }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; overflow-wrap: normal }
 .caption { color: var(--soft); font-size: .875rem; margin: 1.2rem 0 0; max-width: 50rem }
 .caption + .scroll { margin-top: .3rem }
 th, td { padding: .25rem .7rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--grid) }
+td.w { min-width: 8.5rem }
+th:first-child, td:first-child { position: sticky; left: 0; background: var(--page); max-width: 40vw }
 td.n { white-space: nowrap } th.n, td.n { text-align: right } th { font-weight: 600; vertical-align: bottom }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); gap: 1.2rem;
   align-items: start }
@@ -44,6 +50,8 @@ summary { cursor: pointer; font-weight: 600 }
 
 _BREAK = re.compile(r"([/_=,.])")
 """Behind which a name in a cell may be broken, where the page is narrow."""
+_SHORT = 13
+"""Letters of a cell that is not to be broken into single words on a phone, where a table may be scrolled instead."""
 _REFERENCE = re.compile(r'(\bid="|href="#|url\(#)')
 
 
@@ -51,7 +59,7 @@ def page(blocks: Blocks) -> str:
     """The page. Everything that comes from runs is escaped, and shown with escapes where it would act on a terminal."""
     title = next((block.text for block in blocks if isinstance(block, Heading)), "Report")
     body = "\n".join(_body(blocks))
-    style = _STYLE.replace("LIGHT", _colours(PALETTE)).replace("DARK", _colours(_DARK))
+    style = _STYLE.replace("LIGHT", _colours(PALETTE)).replace("DARK", _colours(DARK))
     return f"""\
 <!doctype html>
 <html lang="en">
@@ -119,8 +127,10 @@ def _table(table: Table) -> str:
 
 
 def _cell(text: str, kind: str) -> str:
-    inside = _text(text) if kind else _BREAK.sub(r"\1<wbr>", _text(text))
-    return f"<td{kind}>{inside}</td>"
+    if kind:
+        return f"<td{kind}>{_text(text)}</td>"
+    wide, broken = ' class="w"' if len(text) > _SHORT else "", _BREAK.sub(r"\1<wbr>", _text(text))
+    return f"<td{wide}>{broken}</td>"
 
 
 def _picture(picture: Picture) -> str:

@@ -1,10 +1,10 @@
-"""The published ALFWorld dataset in the layout of ``alfworld-download``.
+"""The published ALFWorld dataset in the layouts of ``alfworld-download``, the present one and earlier ones.
 
 ``data_dir/json_2.1.1/<split>/<task>/<trial>/`` holds ``game.tw-pddl`` (one JSON object: pddl_domain, grammar,
-pddl_problem, solvable, walkthrough) and usually ``traj_data.json``. Which trials count follows ALFWorld 0.4.2
-(``agents/environment/alfred_tw_env.py``): no movable receptacles, nothing sliced, one of the six task types, verified
-to be solvable. Only the problem, the task and the walkthrough are read from a file. Domain and grammar come from the
-installed package, so that nothing in a data file is ever evaluated.
+pddl_problem, solvable, walkthrough) and usually ``traj_data.json``; ``data_dir`` may also be the folder of the splits.
+Which trials count follows ALFWorld 0.4.2 (``agents/environment/alfred_tw_env.py``): no movable receptacles, nothing
+sliced, one of the six task types, verified to be solvable. Only the problem, the task and the walkthrough are read from
+a file. Domain and grammar come from the installed package, so that nothing in a data file is ever evaluated.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from sdar.files import FileError, entries, expanded, read_json
 logger = logging.getLogger(__name__)
 
 VERSION_FOLDER = "json_2.1.1"
+_VERSION = "json_2."
 SPLITS = ("train", "valid_seen", "valid_unseen")
 GAME_FILE = "game.tw-pddl"
 TRAJECTORY_FILE = "traj_data.json"
@@ -41,6 +42,8 @@ NO_GAME = "without a game file"
 _TASK = re.compile(r'"Your task is to: ((?:[^"\\]|\\.)*)\."')
 _PRINTABLE_TASK = re.compile(r"[^;|\"<>\[\]#{}\\\n\t]+")
 _CURRENT_COMMANDS = "move {o} to {r}"
+_OLD_MOVE = re.compile(r"put (.+) in/on (.+)")
+"""How ALFWorld before 0.4 says "move X to Y"; its other commands are today's."""
 _MAX_NAMED = 20
 
 
@@ -112,17 +115,18 @@ def list_games(data_dir: str | Path, split: str) -> Listing:
         logger.warning("and %d more damaged files", len(damaged) - _MAX_NAMED)
     if outdated:
         logger.warning(
-            "%d games of %s were written for an older ALFWorld; they are played with the current commands and "
-            "without their walkthroughs",
+            "%d games of %s were written for an ALFWorld before 0.4; they are played with the current commands (move X "
+            "to Y instead of put X in/on Y)",
             outdated,
             folder,
         )
     counts = ", ".join(f"{count} {reason}" for reason, count in sorted(skipped.items())) or "none"
     logger.info("%s: %d games; skipped: %s", folder, len(entries), counts)
     if not entries:
+        unmade = skipped[NO_GAME] + skipped[UNCHECKED]
+        remedy = "; alfworld-generate, of the package alfworld >= 0.4, makes and checks them" if unmade else ""
         raise UserError(
-            f"environment.data_dir must contain playable games, but {data_dir}/{VERSION_FOLDER}/{split} has none "
-            f"(skipped: {counts})"
+            f"environment.data_dir must contain playable games, but {folder} has none (skipped: {counts}){remedy}"
         )
     return Listing(tuple(entries), dict(skipped))
 
@@ -130,20 +134,38 @@ def list_games(data_dir: str | Path, split: str) -> Listing:
 def available_splits(data_dir: str | Path) -> tuple[str, ...]:
     """Splits whose folders exist. Raises UserError if there is none."""
     root = expanded(data_dir)
-    found = tuple(split for split in SPLITS if os.path.isdir(root / VERSION_FOLDER / split))  # noqa: PTH112 - see below
+    found = tuple(split for split in SPLITS if _is_folder(_version_folder(root) / split))
     if not found:
         _split_folder(root, SPLITS[0])
     return found
 
 
-def _split_folder(root: Path, split: str) -> Path:
+def _version_folder(root: Path) -> Path:
+    """Where the splits are: in ``json_2.1.1``, in the only other folder named like a version, or in ``root`` itself."""
+    named = root / VERSION_FOLDER
+    if _is_folder(named) or not _is_folder(root):
+        return named
+    if any(_is_folder(root / split) for split in SPLITS):
+        return root
+    try:
+        others = [path for path in entries(root) if path.name.startswith(_VERSION) and _is_folder(path)]
+    except FileError:
+        return named
+    return others[0] if len(others) == 1 else named
+
+
+def _is_folder(path: Path) -> bool:
     # Path.is_dir raises where a folder above may not be entered or a name is too long
-    if not os.path.isdir(root):  # noqa: PTH112
+    return os.path.isdir(path)  # noqa: PTH112
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    if not _is_folder(root):
         raise UserError(f"environment.data_dir must be a directory, got {root}")
     if split not in SPLITS:
         raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-    folder = root / VERSION_FOLDER / split
-    if not os.path.isdir(folder):  # noqa: PTH112
+    folder = _version_folder(root) / split
+    if not _is_folder(folder):
         raise UserError(
             f"environment.data_dir must have the layout of alfworld-download, but {root} has no directory "
             f"{VERSION_FOLDER}/{split}"
@@ -185,7 +207,7 @@ def _entry(trial: tuple[Path, frozenset[str]], folder: Path, split: str) -> tupl
         if GAME_FILE not in files:
             raise _LeftOutError(NO_GAME)
         document, is_current = _read_document(path / GAME_FILE, game_id)
-        if "solvable" not in document:
+        if document.get("solvable") is None:
             raise _LeftOutError(UNCHECKED)
         if not document["solvable"]:
             raise _LeftOutError(UNSOLVABLE)
@@ -224,10 +246,15 @@ def _game(document: dict[str, object], game_id: str, task_type: str, split: str)
     walkthrough = document.get("walkthrough") or []
     if not isinstance(walkthrough, list) or not all(isinstance(command, str) for command in walkthrough):
         raise GameError(f"game {game_id}: 'walkthrough' must be a list of commands")
-    known = tuple(walkthrough) if _CURRENT_COMMANDS in grammar else ()
+    known = tuple(walkthrough) if _CURRENT_COMMANDS in grammar else tuple(map(_current, walkthrough))
     game = Game(game_id, task_type, match.group(1), str(document["pddl_problem"]), split, known)
     try:
         "".join((game.task_text, game.problem, *known)).encode()
     except UnicodeEncodeError as error:  # a lone surrogate, which JSON can encode
         raise GameError(f"game {game_id}: it has characters that are not valid text") from error
     return game
+
+
+def _current(command: str) -> str:
+    """A command of an earlier ALFWorld as the present one says it."""
+    return _OLD_MOVE.sub(r"move \1 to \2", command) if _OLD_MOVE.fullmatch(command) else command

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from sdar.config.fields import Positive, TaskCount, checked
+from sdar.config.fields import AtLeastOne, Positive, TaskCount, checked
 from sdar.environments.arithmetic.files import read_problems, splits_of
 from sdar.environments.arithmetic.problem import OPERATIONS, Problem, dealt
 from sdar.environments.arithmetic.rewards import Compare, answered, is_right
@@ -36,6 +36,7 @@ class ArithmeticEnvironment(SingleTurnEnvironment):
         success_reward: reward of a right answer; anything else gives 0.
         prompt_style: ``full`` explains the format to a pretrained model; ``terse`` is for a model that was
             warm-started on it.
+        max_turns: no effect: an episode is one response.
         list_actions: no effect; model files set it for every environment.
         num_tasks: generated problems per split, in the order train, valid; a third of each operation.
     """
@@ -48,6 +49,7 @@ class ArithmeticEnvironment(SingleTurnEnvironment):
         *,
         data_dir: str | Path | None = None,
         compare: Compare = "number",
+        max_turns: AtLeastOne = 1,
         success_reward: Positive = 1.0,
         prompt_style: PromptStyle = "terse",
         list_actions: bool = False,

@@ -7,33 +7,28 @@ term scores, so that a query is a sum of a few rows.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import numpy as np
 import Stemmer
-from platformdirs import user_cache_path
 
 from sdar.config.fields import Fraction, NotNegative, checked
+from sdar.environments.cached import cache_root, is_whole, write_folder
 from sdar.environments.lucene import STOP_WORDS, best
 from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
 from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
 from sdar.errors import UserError
-from sdar.files import MB, FileError, expanded, read_json
 
-CACHE_VARIABLE = "SDAR_CACHE"
 _FORMAT = 1
 """Version of the cached indices. Increase it if tokens or files change."""
 
 _WORD = re.compile(r"\w+")
-_META, _OFFSETS = "index.json", "offsets.npy"
+_OFFSETS = "offsets.npy"
 
 
 class Tokenizer:
@@ -82,7 +77,7 @@ class Bm25Retriever(Retriever):
         path = checked_path(corpus)
         key = f"{content_hash(path)[:32]}-v{_FORMAT}-k1_{k1:g}-b_{b:g}"
         folder = cache_root(cache_dir) / "bm25" / key
-        if not _is_whole(folder):
+        if not is_whole(folder):
             try:
                 _write_index(path, folder, k1, b)
             except OSError as error:
@@ -132,39 +127,12 @@ def build_index(passages: Iterable[Passage], tokens: Tokenizer, k1: float, b: fl
 
 
 def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
-    """Fill the folder atomically, by renaming. The first of several processes wins."""
     offsets = line_offsets(corpus)
     index = build_index(JsonlCorpus(corpus, offsets), Tokenizer(), k1, b)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+
+    def fill(partial: Path) -> Mapping[str, Any]:
         index.save(partial, show_progress=False)
         np.save(partial / _OFFSETS, offsets)
-        sizes = {file.name: file.stat().st_size for file in partial.iterdir()}
-        meta = {"corpus": corpus.name, "passages": len(offsets) - 1, "bytes": sizes}
-        (partial / _META).write_text(json.dumps(meta) + "\n")
-        try:
-            partial.rename(folder)
-        except OSError:
-            if _is_whole(folder):
-                return  # another process was first, with the same index
-            folder.rename(partial / "broken")  # a damaged index, removed with the rest
-            partial.rename(folder)
-            shutil.rmtree(folder / "broken")
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        return {"corpus": corpus.name, "passages": len(offsets) - 1}
 
-
-def _is_whole(folder: Path) -> bool:
-    """Whether the folder holds an index whose files have their full size."""
-    try:
-        sizes = read_json(folder / _META, MB)["bytes"].items()
-        return all((folder / name).stat().st_size == size for name, size in sizes)
-    except (FileError, OSError, ValueError, KeyError, TypeError, AttributeError):
-        return False
-
-
-def cache_root(cache_dir: str | Path | None) -> Path:
-    """Folder of the indices: the given one, ``$SDAR_CACHE``, or the user's cache folder."""
-    chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
-    return expanded(chosen) if chosen else user_cache_path("sdar")
+    write_folder(folder, fill)

@@ -69,7 +69,7 @@ def _first(text: str) -> tuple[str, str] | None:
 
 
 def information(hits: Sequence[Hit]) -> str:
-    """Passages in Search-R1's format, best first."""
+    """Passages, best first, in Search-R1's format without the quotation marks of titles."""
     lines = [f"Doc {rank}(Title: {hit.passage.title}) {hit.passage.text}" for rank, hit in enumerate(hits, start=1)]
     return tagged("\n".join(lines) if lines else NOTHING_FOUND)
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
 from sdar.config.fields import AtLeastOne, checked
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection, PromptStyle
+from sdar.environments.cached import cache_root
+from sdar.environments.lucene.analysis import EnglishAnalyzer
 from sdar.environments.slots import SlotPool, failed, tagged_action
 from sdar.environments.webshop.catalogue import CatalogueSettings, generate_products
-from sdar.environments.webshop.dataset import read_products
+from sdar.environments.webshop.dataset import SourceFiles, read_products
 from sdar.environments.webshop.expert import purchase_plan
 from sdar.environments.webshop.goals import SPLITS, Goal, draw_prices, make_goals, split_tasks
-from sdar.environments.webshop.nouns import NounSource, noun_source
+from sdar.environments.webshop.nouns import NounSource, noun_source, nouns_file
 from sdar.environments.webshop.product import Product
 from sdar.environments.webshop.reward import Nouns
 from sdar.environments.webshop.search_index import SearchIndex
 from sdar.environments.webshop.shop import MOST_RESULTS, SEPARATOR, Session, Shop
+from sdar.environments.webshop.stored import Catalogue
+from sdar.environments.webshop.storing import open_catalogue
 from sdar.environments.webshop.terse import terse_page
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
@@ -50,10 +55,12 @@ class WebshopEnvironment(Environment):
 
     Args:
         data_dir: folder of the original files; None: the built-in catalogue.
-        use_small: with ``data_dir``, use the 1,000 products of ``items_shuffle_1000.json`` instead of all.
+        use_small: with ``data_dir``, use the 1,000 products of ``items_shuffle_1000.json`` instead of all. All are read
+            once, into a catalogue on disk that is memory-mapped.
         human_goals: with ``data_dir``, use human goals (``items_human_ins.json``) instead of synthetic ones.
         nouns: source of the nouns of titles, see :mod:`sdar.environments.webshop.nouns`.
-        index_dir: folder that keeps the search index of the catalogue; None: the index is built each time.
+        index_dir: folder that keeps the catalogue that is made of all products; None: the cache folder
+            (``$SDAR_CACHE``, or the user's). The small set and the built-in catalogue are in memory.
         price_seed: seed of prices within ranges, and of the price limits of goals.
         max_turns: turn limit of an episode (the paper uses 15).
         prompt_style: ``full`` explains actions and format to a pretrained model; ``terse`` has shortened pages, for a
@@ -86,22 +93,31 @@ class WebshopEnvironment(Environment):
                 "environment.human_goals=true needs environment.data_dir, since the built-in goals are synthetic"
             )
         folder = None if data_dir is None else expanded(data_dir)
-        noun_of = noun_source(nouns, folder)
-        if folder is None:
-            products = generate_products(catalogue or CatalogueSettings())
-        else:
-            products = read_products(folder, use_small=use_small, human_goals=human_goals)
         self.max_turns = max_turns
         self._prompt_style = prompt_style
         self._list_actions = list_actions
-        rng = random.Random(price_seed)
-        prices = draw_prices(products, rng)
-        self._tasks = split_tasks(make_goals(products, prices, rng, human=human_goals))
+        self._data_dir = data_dir
+        if folder is None or use_small:
+            if folder is None:
+                products = generate_products(catalogue or CatalogueSettings())
+            else:
+                products = read_products(folder, use_small=True, human_goals=human_goals)
+            rng = random.Random(price_seed)
+            prices = draw_prices(products, rng)
+            self._tasks: Mapping[str, Sequence[Task]] = split_tasks(
+                make_goals(products, prices, rng, human=human_goals)
+            )
+            self.shop = open_shop(products, prices, noun_source(nouns, folder), by_code=folder is not None)
+        else:
+            files = SourceFiles.of(folder, use_small=False, human_goals=human_goals)
+            of_titles = nouns_file(nouns, folder)
+            root = cache_root(index_dir) / "webshop"
+            stored = open_catalogue(files, root, price_seed=price_seed, human=human_goals, nouns=of_titles)
+            self._tasks = stored.tasks()
+            self.shop = stored_shop(stored, noun_source(nouns, folder) if of_titles is None else stored.title_nouns)
         self._splits = tuple(split for split in SPLITS if split in self._tasks)
         if not self._splits:
             raise UserError(f"environment.data_dir must have products with goals, but {data_dir} has none")
-        self._data_dir = data_dir
-        self.shop = open_shop(products, prices, noun_of, None if index_dir is None else expanded(index_dir))
 
     def splits(self) -> tuple[str, ...]:
         """The splits that have tasks: train, eval, test."""
@@ -176,18 +192,36 @@ class WebshopEnvironment(Environment):
         return purchase_plan(self.shop, task.payload, self.max_turns)
 
 
-def open_shop(
-    products: Sequence[Product], prices: Mapping[str, float], nouns: Nouns, index_dir: Path | None = None
-) -> Shop:
-    """A shop with a search engine over its products."""
-    index = SearchIndex([product.contents for product in products], index_dir)
+def open_shop(products: Sequence[Product], prices: Mapping[str, float], nouns: Nouns, *, by_code: bool = False) -> Shop:
+    """A shop with a search engine over its products.
+
+    ``by_code``: products with equal scores are found in the order of their codes, as in the original, instead of in
+    their own order.
+    """
     asins = [product.asin for product in products]
+    index = SearchIndex((product.contents for product in products), asins if by_code else None)
     return Shop(
         products={product.asin: product for product in products},
         prices=prices,
-        search=lambda query: [asins[number] for number in index.search(query, MOST_RESULTS)],
+        search=_remembered(lambda query: [asins[number] for number in index.search(query, MOST_RESULTS)]),
         nouns=nouns,
     )
+
+
+def stored_shop(stored: Catalogue, nouns: Nouns) -> Shop:
+    """A shop of products on disk."""
+    terms = EnglishAnalyzer().terms
+    return Shop(
+        products=stored.products(),
+        prices=stored.prices(),
+        search=_remembered(lambda query: stored.search(terms(query), MOST_RESULTS)),
+        nouns=nouns,
+    )
+
+
+def _remembered(search: Callable[[str], list[str]]) -> Callable[[str], Sequence[str]]:
+    """The episodes of a group search for much the same."""
+    return lru_cache(maxsize=4096)(lambda query: tuple(search(query)))
 
 
 class WebshopPool(SlotPool[Session]):

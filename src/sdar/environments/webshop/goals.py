@@ -8,12 +8,13 @@ one draw and one order, from private generators of the same kind, for any number
 from __future__ import annotations
 
 import hashlib
-import itertools
+import math
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sdar.environments.webshop.product import Product
+from sdar.environments.webshop.product import Order, Product
 from sdar.episode import Task
 
 SHUFFLE_SEED = 233
@@ -66,52 +67,55 @@ def make_goals(
     products: Sequence[Product], prices: Mapping[str, float], rng: random.Random, *, human: bool
 ) -> list[Goal]:
     """All synthetic or all human goals, in the order of the products."""
-    make = _human_goals if human else _synthetic_goals
-    return [goal for product in products for goal in make(product, prices[product.asin], rng)]
+    return [goal for product in products for goal in _goals(product, prices[product.asin], rng, human=human)]
 
 
-def _limit(price: float, rng: random.Random) -> tuple[float, str]:
-    """A price limit above the price, the larger of two draws, and its text in the instruction."""
+def draw_limit(price: float, rng: random.Random) -> float:
+    """A price limit above the price, the larger of two draws; ``NO_LIMIT`` where there are fewer than two."""
     near = [limit for limit in _LIMITS if limit > price][:4]
-    if len(near) < 2:
-        return NO_LIMIT, ""
-    upper = max(rng.sample(near, 2))
-    return upper, f", and price lower than {upper:.2f} dollars"
+    return NO_LIMIT if len(near) < 2 else max(rng.sample(near, 2))
 
 
-def _synthetic_goals(product: Product, price: float, rng: random.Random) -> list[Goal]:
-    """One goal for every combination of options."""
+def draw_limits(product: Product, price: float, rng: random.Random, *, human: bool) -> list[float]:
+    """The price limit of each goal of a product, in the order of the goals."""
+    if human:
+        return [draw_limit(price, rng) for _ in wanted_orders(product)]
     if product.instruction is None or not product.instruction_attributes:
         return []
-    upper, limit = _limit(price, rng)
-    names = sorted(product.options)
-    goals = []
-    for values in itertools.product(*(product.options[name] for name in names)):
-        options = tuple(zip(names, values, strict=True))
-        wanted = ", and ".join(f"{name}: {value}" for name, value in options)
-        text = product.instruction + (f" with {wanted}" if wanted else "") + limit
-        goals.append(_goal(product, text, product.instruction_attributes, options, upper))
-    return goals
+    return [draw_limit(price, rng)] * math.prod(map(len, product.options.values()))
 
 
-def _human_goals(product: Product, price: float, rng: random.Random) -> list[Goal]:
-    goals = []
-    for order in product.orders:
-        if not order.attributes:
-            continue
-        upper, limit = _limit(price, rng)
-        text = order.instruction.strip(".") + limit
-        goals.append(_goal(product, text, order.attributes, order.options, upper))
-    return goals
+def wanted_orders(product: Product) -> list[Order]:
+    """The human instructions that goals are made of."""
+    return [order for order in product.orders if order.attributes]
 
 
-def _goal(product: Product, text: str, attributes: tuple[str, ...], options: Options, upper: float) -> Goal:
+def make_goal(product: Product, number: int, limit: float, *, human: bool) -> Goal:
+    """A goal of a product: the ``number``-th combination of options, or of human instructions."""
+    if human:
+        order = wanted_orders(product)[number]
+        return _goal(product, order.instruction.strip("."), order.attributes, order.options, limit)
+    options: list[tuple[str, str]] = []
+    for name in sorted(product.options, reverse=True):  # the last one varies fastest
+        number, place = divmod(number, len(product.options[name]))
+        options.insert(0, (name, product.options[name][place]))
+    wanted = ", and ".join(f"{name}: {value}" for name, value in options)
+    text = f"{product.instruction}" + (f" with {wanted}" if wanted else "")
+    return _goal(product, text, product.instruction_attributes, tuple(options), limit)
+
+
+def _goals(product: Product, price: float, rng: random.Random, *, human: bool) -> Iterator[Goal]:
+    for number, limit in enumerate(draw_limits(product, price, rng, human=human)):
+        yield make_goal(product, number, limit, human=human)
+
+
+def _goal(product: Product, text: str, attributes: tuple[str, ...], options: Options, limit: float) -> Goal:
     return Goal(
         asin=product.asin,
-        instruction=text,
+        instruction=text if limit == NO_LIMIT else f"{text}, and price lower than {limit:.2f} dollars",
         attributes=attributes,
         options=options,
-        price_upper=upper,
+        price_upper=limit,
         query=product.query,
         name=product.title,
         category=product.category,
@@ -119,20 +123,36 @@ def _goal(product: Product, text: str, attributes: tuple[str, ...], options: Opt
     )
 
 
+def shuffled(count: int) -> array[int]:
+    """The original's order of ``count`` goals."""
+    order = array("q", range(count))
+    random.Random(SHUFFLE_SEED).shuffle(order)
+    return order
+
+
+def split_of(count: int) -> dict[str, range]:
+    """The positions of each split in the order of ``count`` goals; splits without any are left out."""
+    found = {split: range(start, count if end is None else min(end, count)) for split, (start, end) in _ENDS.items()}
+    return {split: positions for split, positions in found.items() if positions}
+
+
+def make_task(goal: Goal, split: str, position: int) -> Task:
+    """The task of a goal."""
+    return Task(f"{split}/{position}", goal.category, goal.instruction, split, goal.content_hash, goal)
+
+
 def split_tasks(goals: Sequence[Goal]) -> dict[str, list[Task]]:
     """The tasks of each split that is not empty, in the original's order of the goals.
 
     A goal that occurs twice is a task of the first split that contains it: test, eval, train.
     """
-    order = list(goals)
-    random.Random(SHUFFLE_SEED).shuffle(order)
+    order = shuffled(len(goals))
     seen: set[str] = set()
     tasks: dict[str, list[Task]] = {}
-    for split, (start, end) in _ENDS.items():
-        for position, goal in enumerate(order[start:end], start):
-            content = goal.content_hash
-            if content not in seen:
-                seen.add(content)
-                task = Task(f"{split}/{position}", goal.category, goal.instruction, split, content, goal)
+    for split, positions in split_of(len(goals)).items():
+        for position in positions:
+            task = make_task(goals[order[position]], split, position)
+            if task.content_hash not in seen:
+                seen.add(task.content_hash)
                 tasks.setdefault(split, []).append(task)
     return tasks

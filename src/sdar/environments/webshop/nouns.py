@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -48,11 +48,9 @@ def noun_source(source: NounSource, data_dir: Path | None) -> Callable[[Product]
     Raises:
         UserError: the source is unknown or not available.
     """
-    files = [] if data_dir is None else sorted(data_dir.glob(FILE_PATTERN))
-    if source == "file" and not files:
-        raise UserError(f"environment.nouns=file needs a file {FILE_PATTERN} in environment.data_dir={data_dir}")
-    if files and source in ("auto", "file"):
-        return _from_file(files[0])
+    file = nouns_file(source, data_dir)
+    if file is not None:
+        return _from_file(file)
     if source == "spacy" or (source == "auto" and data_dir is not None and _has_spacy()):
         tagger = _Tagger()
         return lambda product: tagger.nouns(product.title)
@@ -64,6 +62,15 @@ def noun_source(source: NounSource, data_dir: Path | None) -> Callable[[Product]
         )
     words = lru_cache(maxsize=65536)(title_words)
     return lambda product: words(product.title)
+
+
+@checked
+def nouns_file(source: NounSource, data_dir: Path | None) -> Path | None:
+    """The file that nouns are read from; None: another source. UserError: it is wanted and not there."""
+    files = [] if data_dir is None else sorted(data_dir.glob(FILE_PATTERN))
+    if source == "file" and not files:
+        raise UserError(f"environment.nouns=file needs a file {FILE_PATTERN} in environment.data_dir={data_dir}")
+    return files[0] if files and source in ("auto", "file") else None
 
 
 def _from_file(file: Path) -> Callable[[Product], Sequence[str]]:
@@ -103,10 +110,10 @@ class _Tagger:
     def _nouns(self, title: str) -> tuple[str, ...]:
         return tuple(token.text.lower() for token in self._model(title) if token.pos_ in _TAGS)
 
-    def all(self, titles: Iterable[str]) -> Iterable[list[str]]:
-        """The nouns of many titles, in batches."""
-        for document in self._model.pipe(titles):
-            yield [token.text.lower() for token in document if token.pos_ in _TAGS]
+    def of_titles(self, titles: Iterable[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:
+        """The nouns of many titles, in batches: (title, name) -> (name, nouns)."""
+        for document, name in self._model.pipe(titles, as_tuples=True):
+            yield name, [token.text.lower() for token in document if token.pos_ in _TAGS]
 
 
 def _load_model() -> Any:
@@ -125,19 +132,24 @@ def _load_model() -> Any:
 @command
 def main(arguments: Sequence[str]) -> int:
     """``python -m sdar.environments.webshop.nouns FOLDER [--full]``: write the nouns of the products in a folder."""
-    from sdar.environments.webshop.dataset import read_products
+    from sdar.environments.webshop.dataset import SourceFiles, stream_products
 
     if len(arguments) not in (1, 2) or arguments[1:] not in ([], ["--full"]):
         raise UserError(
             f"the arguments must be FOLDER [--full], got {' '.join(arguments) or 'nothing'}; FOLDER has the products"
         )
     folder, small = Path(arguments[0]), arguments[1:] == []
-    products = read_products(folder, use_small=small, human_goals=False)
-    nouns = _Tagger().all(product.title for product in products)
-    table = {product.asin: found for product, found in zip(products, nouns, strict=True)}
+    products = stream_products(SourceFiles.of(folder, use_small=small, human_goals=False))
+    nouns = _Tagger().of_titles((product.title, product.asin) for product in products)
     file = folder / f"title_nouns{'_1000' if small else ''}.json"
-    file.write_text(json.dumps(table, ensure_ascii=False), encoding="utf-8")
-    print(f"wrote the nouns of {len(table)} titles to {file}")
+    partial = file.with_name(f"{file.name}.partial")
+    count = 0
+    with partial.open("w", encoding="utf-8") as out:
+        for count, (asin, found) in enumerate(nouns, start=1):
+            out.write(f"{'{' if count == 1 else ', '}{json.dumps(asin)}: {json.dumps(found, ensure_ascii=False)}")
+        out.write("}")
+    partial.replace(file)
+    print(f"wrote the nouns of {count} titles to {file}")
     return 0
 
 

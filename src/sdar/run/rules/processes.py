@@ -33,6 +33,7 @@ def check_processes(settings: RunSettings) -> None:
     _check_accelerator(trainer)
     _check_launcher(trainer, processes)
     _check_precision(settings)
+    _check_quantization(settings.config["model"])
     settings.method.check(
         settings.teacher,
         settings.rollout,
@@ -41,6 +42,14 @@ def check_processes(settings: RunSettings) -> None:
         sharded=is_sharded(trainer),
         train=settings.train,
     )
+
+
+def _check_quantization(model: Mapping[str, Any]) -> None:
+    if model.get("quantization") is not None and model.get("lora") is None:
+        raise UserError(
+            f"model.quantization={shown(model['quantization'])} needs model.lora: quantized weights cannot be trained, "
+            "only adapters on them"
+        )
 
 
 def is_sharded(trainer: Mapping[str, Any]) -> bool:

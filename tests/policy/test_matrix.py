@@ -1,0 +1,39 @@
+"""Every family of models with every structure of chat templates trains exactly, or is refused and says why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toys.chat_templates import BY_NAME as STRUCTURES
+from toys.families import BY_NAME as FAMILIES
+from toys.matrix import check_pair, save_weights
+
+BOTH = ("append", "window")
+SAMPLE = list(zip(FAMILIES, list(STRUCTURES) * 9, strict=False))
+"""Each family with one structure, and each structure with two families or three."""
+
+
+@pytest.mark.parametrize(("family", "structure"), SAMPLE, ids=lambda name: name)
+def test_a_family_with_a_template(family: str, structure: str, tmp_path: Path) -> None:
+    folder = save_weights(tmp_path, FAMILIES[family])
+    check_pair(folder, FAMILIES[family], STRUCTURES[structure], ("append",) if structure != "harmony" else BOTH)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_with_every_template(family: str, tmp_path: Path) -> None:
+    folder = save_weights(tmp_path, FAMILIES[family])
+    for structure in STRUCTURES.values():
+        try:
+            check_pair(folder, FAMILIES[family], structure, BOTH)
+        except BaseException as error:
+            error.add_note(f"with the template {structure.name}")
+            raise
+
+
+def test_the_matrix_is_as_large_as_it_says() -> None:
+    assert len({family.kind for family in FAMILIES.values()}) >= 60
+    assert len(STRUCTURES) >= 30
+    assert {name for _, name in SAMPLE} == set(STRUCTURES)

@@ -1,0 +1,67 @@
+"""One pair of a family and a chat template: loaded as a user would, and trained for one iteration in both contexts."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import pytest
+
+from sdar.errors import UserError
+from sdar.policy.language_model import LanguageModel, hf_model
+from toys.chat_templates import Structure
+from toys.families import Family
+from toys.training import HintTeacher, toy_datamodule, toy_module, train
+
+
+def save_weights(folder: Path, family: Family) -> Path:
+    family.model().save_pretrained(folder)
+    return folder
+
+
+def save_tokenizer(folder: Path, structure: Structure) -> Path:
+    """The tokenizer, and where ``generate`` stops, beside the weights of a folder."""
+    tokenizer = structure.tokenizer()
+    tokenizer.save_pretrained(folder)
+    stops = structure.stop_ids(tokenizer)
+    generation = {"eos_token_id": stops if stops[1:] else stops[0]}
+    (folder / "generation_config.json").write_text(json.dumps(generation))
+    return folder
+
+
+def check_pair(folder: Path, family: Family, structure: Structure, contexts: tuple[str, ...]) -> None:
+    """Assert that the pair is refused with its reason, or trains without a difference that is none."""
+    save_tokenizer(folder, structure)
+    # The template is read first, but either sentence is true.
+    refusals = [words for words in (structure.refusal, family.refusal) if words is not None]
+    if refusals:
+        with pytest.raises(UserError, match="|".join(refusals)) as caught:
+            hf_model(str(folder))
+        assert "\n" not in str(caught.value)
+        return
+    policy = hf_model(str(folder))
+    stops = set(structure.stop_ids(structure.tokenizer()))
+    assert policy.context_tokens == family.context
+    assert set(policy.chat.end_ids) == stops
+    for context in contexts:
+        if context == "append" and structure.append == "refused":
+            with pytest.raises(UserError, match=r"^rollout\.context=append needs"):
+                policy.chat.check_append()
+            continue
+        check_iteration(policy, context)
+
+
+def check_iteration(policy: LanguageModel, context: str) -> None:
+    """The policy that plays is the one that is scored, and an empty context has no gap."""
+    teacher = HintTeacher("")
+    data = toy_datamodule(policy, tasks=2, context=context, group_size=2, teacher=teacher)
+    data.collector.check_room(data.train_tasks[:2])
+    module = toy_module(policy, teacher, context=context, episodes_per_step=4, learning_rate=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        figures = train(module, data, 1).steps[0]
+    assert figures["rollout/context_tokens_max"] > 0
+    assert figures["train/approx_kl"] == 0.0
+    assert figures["train/clip_fraction"] == 0.0
+    assert figures["curriculum/gap_mean"] == figures["curriculum/gap_std"] == 0.0
