@@ -143,7 +143,8 @@ def test_lines_hold_every_letter_once_and_are_no_wider_than_they_may(first: list
         written = "".join(one.text for line in lines if line.turn == turn for one in line.tokens)
         wanted = "".join(legible(one.text.replace("\t", " ").replace("\n", " ")) for one in tokens if one.turn == turn)
         assert written == wanted
-    assert sum(line.opinion for line in lines) >= sum(abs(one.gap) for one in tokens if level(one.gap) and one.text)
+    least = sum(abs(one.gap) for one in tokens if level(one.gap) and one.text)
+    assert sum(line.opinion for line in lines) >= least - 1e-9  # the sums have different orders
 
 
 def test_of_very_long_texts_the_beginning_is_looked_at() -> None:
