@@ -131,6 +131,13 @@ def test_a_large_model_shows_its_windows_by_the_first_layers_of_each_kind(monkey
     assert model.config.num_hidden_layers == len(before) == 2
 
 
+def test_a_window_at_the_end_of_the_context_becomes_its_end(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    """Longer rows would be played that nothing was shown about."""
+    FAMILIES["mistral"].model(sliding_window=500).save_pretrained(tmp_path)
+    assert hf_model(str(save_tokenizer(tmp_path, STRUCTURES["chatml"]))).context_tokens == 500
+    assert "has a context of 500 tokens here" in caplog.text
+
+
 def test_a_wrong_window_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Were the rollouts' masks one token off, the model would be used within its window alone."""
     exact = admission.candidates

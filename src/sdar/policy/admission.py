@@ -11,8 +11,8 @@ nothing says so. Names of architectures tell little about that; so every model c
 - layers that are recomputed in the backward pass compute what they computed before.
 
 What fails is refused, or the context is cut to a length for which it holds. The cost is bounded: short rows of at most
-:data:`SHORT` tokens, and rows longer than a window only where they take at most :data:`MOST_WORK`, by the first layers
-of each kind alone if the whole model takes more.
+:data:`SHORT` tokens, and rows around a window only where they take at most :data:`MOST_WORK`, by the first layers of
+each kind alone if the whole model takes more.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from sdar.randomness import keyed_generator
 SHORT = 96
 """Tokens of the longest row that every model computes."""
 MOST_WORK = 5e12
-"""Floating-point operations for rows longer than a window: a minute on two slow cores."""
+"""Floating-point operations for the rows around one window: a minute on two slow cores."""
 
 TOLERANCE = {torch.float32: 1e-4}
 """Largest difference in nats between two ways to compute a log-prob, by the model's dtype; of others ``_COARSE``."""
@@ -120,7 +120,8 @@ def check_recomputation(model: PreTrainedModel, ids: Sequence[int], who: str) ->
     finally:
         model.train(False)
     error = float((plain - recomputed).abs().max())
-    if not error <= TOLERANCE.get(model.dtype, _COARSE):
+    # They are the same computation, whatever the dtype.
+    if not error <= TOLERANCE[torch.float32]:
         raise UserError(
             f"{who} computes other log-probs with model.gradient_checkpointing=true than without (by {error:.3g} "
             "nats); set it to false"
@@ -237,19 +238,18 @@ class _Trial:
     def windows(self, context: int) -> tuple[AttentionWindows, int, list[str]]:
         """How the model takes its masks, and the context for which that is right."""
         *windowed, plain = candidates(self.config)
-        limits = [limit for limit in window_limits(self.config) if limit + 4 * _NEAR <= context]
-        for way in [*windowed, plain]:
-            if all(self._agrees_around(limit, way) for limit in limits):
-                return way, context, []
-        shortest = next(limit for limit in limits if not self._agrees_around(limit, plain))
-        return (
-            plain,
-            shortest,
-            [
-                f"{self.who} has a context of {shortest} tokens here, because sampled and scored log-probs could not "
-                f"be shown to agree beyond that length, which its configuration names (it allows {context})"
-            ],
+        limits = [limit for limit in window_limits(self.config) if limit < context]
+        # A limit so near the end of the context that no row fits around it becomes the end.
+        end = min([limit for limit in limits if limit + 4 * _NEAR > context], default=context)
+        limits = [limit for limit in limits if limit + 4 * _NEAR <= context]
+        found = next((way for way in [*windowed, plain] if all(self._agrees_around(n, way) for n in limits)), None)
+        if found is None:
+            end = next(limit for limit in limits if not self._agrees_around(limit, plain))
+        remark = (
+            f"{self.who} has a context of {end} tokens here, because sampled and scored log-probs could not be shown "
+            f"to agree beyond that length, which its configuration names (it allows {context})"
         )
+        return found or plain, end, [] if end == context else [remark]
 
     def _ids(self, count: int, name: str) -> list[int]:
         size = int(cast(Any, self.model.get_input_embeddings()).weight.shape[0])
