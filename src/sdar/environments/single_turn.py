@@ -19,6 +19,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from sdar.environments.base import Environment, EnvironmentPool, Projection
 from sdar.environments.slots import SlotPool
@@ -69,10 +70,16 @@ class SingleTurnEnvironment(Environment):
         """The examples as tasks, made on first use."""
         if split not in self.splits():
             raise UserError(f"split must be one of {', '.join(self.splits())}, got {split!r}")
-        known: dict[str, list[Task]] = self.__dict__.setdefault("_tasks", {})
-        if split not in known:
-            known[split] = [self._task(split, place, example) for place, example in enumerate(self.examples(split))]
-        return known[split]
+        if split not in self._made:
+            self._made[split] = [
+                self._task(split, place, example) for place, example in enumerate(self.examples(split))
+            ]
+        return self._made[split]
+
+    @cached_property
+    def _made(self) -> dict[str, list[Task]]:
+        # Not in a constructor, which subclasses need not call.
+        return {}
 
     def _task(self, split: str, place: int, example: Example) -> Task:
         content = hashlib.sha256(f"{example.prompt}\0{example.answer}".encode()).hexdigest()

@@ -30,10 +30,12 @@ def sample_conversation(chat: ChatFormat) -> list[list[int]]:
 def checked_chat(chat: ChatFormat) -> ChatFormat:
     """The format, if its ids are the template's own; without growing conversations if only the openings' are.
 
-    UserError: the first message's ids differ, or a text can forge a control token.
+    UserError: the tokenizer loses the spaces of a text, the first message's ids differ, or a text can forge a control
+    token.
     """
     template = ChatTemplate(chat.tokenizer, chat.enable_thinking)
     first, second = _users(chat)
+    _check_spaces(chat, first, template.name)
     opening = chat.opening(first)[0]
     if opening != _ids(chat, template.render([{"role": "user", "content": first}])):
         raise UserError(
@@ -63,6 +65,18 @@ def checked_chat(chat: ChatFormat) -> ChatFormat:
 def _users(chat: ChatFormat) -> Sequence[str]:
     """Two messages without anything that the tokenizer takes for a control token."""
     return ["".join(part for part in parts if not chat.encoder.matches(part)) for parts in _USER]
+
+
+def _check_spaces(chat: ChatFormat, text: str, name: str) -> None:
+    # Some folders are read with the tokenizer of their architecture, whatever kind their file holds. Plain words alone:
+    # an unknown character may take the space before it.
+    words = [word for word in text.split() if word.isascii() and word.isalnum()]
+    read = chat.decode(_ids(chat, " ".join(words)))
+    if len(read.split()) < len(words):
+        kind = type(chat.tokenizer).__name__
+        raise UserError(
+            f"model.name: the tokenizer of {name!r}, as {kind} reads it, loses the spaces of a text; {INSTEAD}"
+        )
 
 
 def _check_forgery(chat: ChatFormat, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -60,12 +61,12 @@ class ArithmeticEnvironment(SingleTurnEnvironment):
         self._compare: Compare = compare
         self._full = prompt_style == "full"
         self._splits = SPLITS[:2] if self._data is None else splits_of(self._data)
-        self._counts = dict(zip(SPLITS, num_tasks, strict=False))
         if len(num_tasks) != 2:
             raise UserError(f"environment.num_tasks must have two numbers, for train and valid, got {list(num_tasks)}")
-        for split, count in self._counts.items():
-            most = 3 * min(len(part) for part in shares(split))
-            if self._data is None and count > most:
+        self._counts = dict(zip(SPLITS[:2], num_tasks, strict=True))
+        for split, count in self._counts.items() if self._data is None else ():
+            most = len(OPERATIONS) * min(map(len, shares(split)))
+            if count > most:
                 raise UserError(f"environment.num_tasks: {split} has at most {most} problems, got {count}")
 
     def splits(self) -> tuple[str, ...]:
@@ -103,6 +104,7 @@ class ArithmeticEnvironment(SingleTurnEnvironment):
         return [f"<think></think><answer>{task.payload.answer}</answer>"]
 
 
+@cache
 def shares(split: str) -> list[list[Problem]]:
     """The problems of a split, operation by operation: half of all are for training, an eighth for panels."""
     found = []

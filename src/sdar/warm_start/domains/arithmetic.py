@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import ClassVar
 
 import numpy as np
 
 from sdar.environments.arithmetic.demonstrator import demonstrate
 from sdar.environments.arithmetic.environment import ArithmeticEnvironment, example_of, shares
-from sdar.environments.arithmetic.problem import OPERATIONS, SIGNS, Problem
+from sdar.environments.arithmetic.problem import OPERATIONS, SIGNS
 from sdar.environments.demonstration import Step
 from sdar.environments.facts import facts_beside
 from sdar.episode import Task
@@ -34,7 +33,7 @@ class ArithmeticDomain(Domain):
 
     def task(self, seed: int, index: int) -> Task:
         """See :class:`Domain`."""
-        parts = warm_up_problems()
+        parts = shares(SPLIT)
         part = parts[index % len(parts)]
         # Problems are few and come again; seeds begin at different ones.
         own = part[(index // len(parts) + 7919 * seed) % len(part)]
@@ -58,12 +57,6 @@ class ArithmeticDomain(Domain):
     def response(self, step: Step) -> str:
         """The command already has tags."""
         return f"<think>{step.thought}</think>{step.command}"
-
-
-@cache
-def warm_up_problems() -> list[list[Problem]]:
-    """The problems of the warm start, operation by operation."""
-    return shares(SPLIT)
 
 
 DOMAIN = ArithmeticDomain
