@@ -21,6 +21,10 @@ from sdar.policy.trainable import trainable
 Rate = Annotated[float, Ge(1e-12), Le(1)]
 """Float32 weights do not notice steps that are smaller."""
 
+CPU_TOKENS = 4096
+ACCELERATOR_TOKENS = 16384
+"""Padded tokens of a micro-batch, by device."""
+
 LrSchedule = Literal["constant", "linear", "cosine"]
 
 
@@ -44,8 +48,9 @@ class OptimizerSettings:
                            iteration
     ``rows_per_step``      rows of all ranks per optimizer step (a row is an episode with append, a turn with window),
                            instead of ``episodes_per_step``; None: steps are counted in episodes
-    ``max_tokens_per_micro_batch``  padded tokens; a longer row is a micro-batch by itself. With
-                           ``loss_aggregation=reference_code`` it bounds the teacher's scoring alone
+    ``max_tokens_per_micro_batch``  padded tokens; a longer row is a micro-batch by itself. None: by device, see
+                           :meth:`micro_batch_tokens`. With ``loss_aggregation=reference_code`` it bounds the teacher's
+                           scoring alone
     ``reuse_scores``       take the old log-probs of an iteration with one optimizer step from that step's own forward
                            pass, where nothing needs them before; the same numbers, one pass less. False: always score
                            them apart
@@ -72,7 +77,7 @@ class OptimizerSettings:
     max_bad_steps: Count = 3
     episodes_per_step: AtLeastOne | None = None
     rows_per_step: AtLeastOne | None = None
-    max_tokens_per_micro_batch: AtLeastOne = 16384
+    max_tokens_per_micro_batch: AtLeastOne | None = None
     reuse_scores: bool = True
     measure_terms_every_n_iterations: Count = 0
 
@@ -88,6 +93,15 @@ class OptimizerSettings:
                 f"optimizer.lr_end={self.lr_end:g} has no effect with optimizer.lr_schedule=constant; set lr_schedule "
                 "to linear or cosine"
             )
+
+    def micro_batch_tokens(self, device: torch.device | str) -> int:
+        """Padded tokens of a micro-batch on a device: the setting, else what keeps the device busy and no more.
+
+        Few rows keep a CPU busy, and larger micro-batches no longer fit its caches (``benchmarks/iteration_cost.py``).
+        """
+        if self.max_tokens_per_micro_batch is not None:
+            return self.max_tokens_per_micro_batch
+        return CPU_TOKENS if torch.device(device).type == "cpu" else ACCELERATOR_TOKENS
 
     @property
     def name(self) -> str:

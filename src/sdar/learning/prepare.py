@@ -146,7 +146,8 @@ def prepare(
     temperature, context = rollout.sampling.temperature, rollout.context
     advantages = method.estimator.turns(episodes)
     batch = pack(episodes, advantages, policy.pad_id, context)
-    steps = _plan(batch, method, optimizer, ranks)
+    max_tokens = optimizer.micro_batch_tokens(device)
+    steps = _plan(batch, method, optimizer, max_tokens, ranks)
     micro_batches = [rows for step in steps for rows in step.micro_batches]
     old = None
     dropout = policy.lora is not None and policy.lora.dropout > 0
@@ -177,7 +178,7 @@ def prepare(
         blocks = [len(privileged[i]) for i in batch.episode_index.tolist()]
         informed = PreparedTeacher(rows, blocks)
         if not (left and asked_again(method, teacher)):
-            cut = _teacher_micro_batches(micro_batches, rows.lengths(), optimizer.max_tokens_per_micro_batch)
+            cut = _teacher_micro_batches(micro_batches, rows.lengths(), max_tokens)
             informed, log_probs = _taught(batch, informed, cut, teacher, temperature, device)
             batch = replace(batch, teacher_log_probs=log_probs)
         if method.shaping is not None:
@@ -191,7 +192,7 @@ def prepare(
             context=context,
             pad_id=policy.pad_id,
             steps=len(steps),
-            max_tokens=optimizer.max_tokens_per_micro_batch,
+            max_tokens=max_tokens,
             ranks=ranks,
         )
     return Prepared(
@@ -285,11 +286,14 @@ def _shaped(batch: TokenBatch, episodes: Sequence[Episode], shaping: Shaping) ->
     return replace(batch, advantage=advantage)
 
 
-def _plan(batch: TokenBatch, method: Method, optimizer: OptimizerSettings, ranks: Ranks) -> list[OptimizerStep]:
+def _plan(
+    batch: TokenBatch, method: Method, optimizer: OptimizerSettings, max_tokens: int, ranks: Ranks
+) -> list[OptimizerStep]:
     """The optimizer steps, by episodes, by rows, or as the paper's code cuts them; equally many on every rank."""
-    lengths, max_tokens = batch.lengths(), optimizer.max_tokens_per_micro_batch
+    lengths = batch.lengths()
     rows = sum(length > 0 for length in lengths)
-    if not method.aggregation.is_reference_code:
+    # Who set no limit is not told that rows exceed it.
+    if optimizer.max_tokens_per_micro_batch is not None and not method.aggregation.is_reference_code:
         _tell_long_rows(lengths, max_tokens)
     if optimizer.rows_per_step is None:
         episodes = optimizer.episodes_per_step
