@@ -3,10 +3,10 @@
     python benchmarks/iteration_cost.py [--iterations 6] [--methods grpo,sdar] [overrides ...]
     python benchmarks/iteration_cost.py --vary optimizer.max_tokens_per_micro_batch=16384,4096   # what a setting costs
 
-All methods, or all values of a setting, run the default configuration with one seed, taking turns iteration by iteration, so that a machine whose
-speed drifts is as fast for the one as for the other. The first iteration of each warms up and is not counted. The
-ratios are those of the medians to the first method's; the parts show where the difference comes from. Each method plays
-its own episodes: a ratio holds what its policy's turns cost as well.
+All methods, or all values of a setting, run the default configuration with one seed, taking turns iteration by
+iteration, so that a machine whose speed drifts is as fast for the one as for the other. The first iteration of each
+warms up and is not counted. The ratios are those of the medians to the first one's; the parts show where the difference
+comes from. Each method plays its own episodes: a ratio holds what its policy's turns cost as well.
 """
 
 from __future__ import annotations

@@ -2,100 +2,144 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
 from sdar.environments.make import ENVIRONMENTS
 from sdar.run.validate import compose
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SEEN_BY_THE_DEFAULT = {1, 2, 11, 100, 101}
-
-
-@pytest.fixture(scope="module")
-def the_map() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("the_map", BENCHMARKS / "map.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["the_map"] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+the_map, map_cells, map_claims, map_tables = map(
+    importlib.import_module, ("map", "map_cells", "map_claims", "map_tables")
+)
+sys.path.pop(0)
+PLAN = map_cells.PLAN
 
 
 @pytest.mark.e2e
-def test_every_method_and_every_regime_can_be_run(the_map: ModuleType) -> None:
-    cells = [cell for series in the_map.PLAN["series"] for cell in the_map.cells(series)]
+def test_every_method_and_every_regime_can_be_run() -> None:
+    cells = [cell for series in PLAN["series"] for cell in map_cells.cells(series)]
     by_method = {cell.method: cell for cell in cells}
-    by_regime = {cell.regime: cell for cell in cells if cell.method == the_map.BASELINE}
+    by_regime = {cell.regime: cell for cell in cells if cell.method == map_cells.BASELINE}
     for cell in (*by_method.values(), *by_regime.values()):
         settings = compose(cell.overrides(Path("logs/map")))
         assert settings.config["seed"] == cell.seed
         named = next((name for name in ENVIRONMENTS if cell.regime.startswith(name)), "alfworld")
         assert settings.config["environment"]["_target_"] == ENVIRONMENTS[named]
-        if cell.coefficient is not None and "COEFFICIENT" not in the_map.PLAN["methods"][cell.method]:
+        if cell.coefficient is not None and "COEFFICIENT" not in PLAN["methods"][cell.method]:
             assert settings.method.objective.distillation_coefficient == cell.coefficient
 
 
-def test_no_seed_serves_two_purposes_and_every_cell_has_its_baseline(the_map: ModuleType) -> None:
-    used = [set(series["seeds"]) for series in the_map.PLAN["series"].values()]
+def test_no_seed_serves_two_purposes_and_every_cell_has_its_baseline() -> None:
+    used = [set(series["seeds"]) for series in PLAN["series"].values()]
     assert len(set().union(*used)) == sum(map(len, used))
     assert not set().union(*used) & SEEN_BY_THE_DEFAULT
-    for series in the_map.PLAN["series"]:
-        cells = the_map.cells(series)
+    for series in PLAN["series"]:
+        cells = map_cells.cells(series)
         assert len({cell.name for cell in cells}) == len(cells)
-        baselines = {(cell.regime, cell.seed) for cell in cells if cell.method == the_map.BASELINE}
+        baselines = {(cell.regime, cell.seed) for cell in cells if cell.method == map_cells.BASELINE}
         assert {(cell.regime, cell.seed) for cell in cells} == baselines
 
 
-def test_differences_are_taken_pair_by_pair(the_map: ModuleType) -> None:
+def test_differences_are_taken_pair_by_pair() -> None:
     def outcome(method: str, seed: int, after: float):
-        cell = the_map.Cell("turns8", method, None if method == "grpo" else 0.1, seed)
-        return the_map.Outcome(cell, 0.1, 0.4, after, None, 120, "abc", 1.0)
+        cell = map_cells.Cell("turns8", method, None if method == "grpo" else 0.1, seed)
+        return map_cells.Outcome(cell, 0.1, 0.4, after, None, 120, "abc", 1.0)
 
     grpo = [outcome("grpo", 1, 0.2), outcome("grpo", 2, 0.4)]
     sdar = [outcome("sdar", 1, 0.3), outcome("sdar", 2, 0.5), outcome("sdar", 3, 0.9)]
-    _, row = the_map.rows([*grpo, *sdar])
+    _, row = map_tables.rows([*grpo, *sdar])
     assert row.after.n == 3
     assert row.difference.n == 2  # seed 3 has no partner
     assert row.difference.mean == pytest.approx(10.0)
     assert row.difference.interval.low == pytest.approx(10.0)
-    assert "| sdar | 0.1 | 3 | 56.7 |  | +10.0 | +10.0 to +10.0 |" in the_map.table([*grpo, *sdar])
+    assert "| sdar | 0.1 | 3 | 56.7 |  | +10.0 | +10.0 to +10.0 |" in map_tables.table([*grpo, *sdar])
 
 
-def test_claims_are_corrected_for_their_number(the_map: ModuleType) -> None:
-    def outcomes(method: str, *after: float):
-        cells = [the_map.Cell("turns8", method, None, seed) for seed in range(len(after))]
-        rates = zip(cells, after, strict=True)
-        return [the_map.Outcome(cell, 0.1, 0.4, rate, None, 120, "abc", 1.0) for cell, rate in rates]
-
-    grpo = outcomes("grpo", 0.30, 0.33, 0.36, 0.39)
-    better, same = outcomes("sdar", 0.40, 0.44, 0.45, 0.50), outcomes("centred", 0.31, 0.31, 0.37, 0.38)
-    alone, both = the_map.claims([*grpo, *better]), the_map.claims([*grpo, *better, *same])
-    plain, corrected = (float(table.splitlines()[2].split("|")[-2]) for table in (alone, both))
-    assert corrected == pytest.approx(2 * plain, rel=0.05)
-    assert "| turns8 | sdar |  | 4 | 44.8 | +10.2 |" in both
+def runs(method: str, *after: float, coefficient: float | None = None, **others: object):
+    """Outcomes on seeds 0, 1, ..."""
+    cells = [map_cells.Cell("turns8", method, coefficient, seed) for seed in range(len(after))]
+    made = [
+        map_cells.Outcome(cell, 0.1, 0.4, rate, None, 120, "abc", 1.0) for cell, rate in zip(cells, after, strict=True)
+    ]
+    return [replace(outcome, **others) for outcome in made]
 
 
-def test_a_runs_curves_are_kept_by_their_ends_and_best(the_map: ModuleType) -> None:
+def verdicts(statements, outcomes) -> list[tuple[str, float, str]]:
+    """Difference, corrected p and verdict of every row."""
+    rows = [line.strip("| ").split(" | ") for line in map_claims.judged(statements, outcomes).splitlines()[2:]]
+    return [(row[4], float(row[-2]), row[-1].strip("*")) for row in rows]
+
+
+GRPO = runs("grpo", 0.30, 0.33, 0.36, 0.39)
+BETTER = {"says": "better", "regime": "turns8", "of": "sdar 0.1", "against": "grpo"}
+SAME = {"says": "centred", "regime": "turns8", "of": "centred 1", "against": "grpo"}
+
+
+def test_statements_are_judged_by_sign_and_by_p_corrected_for_their_number() -> None:
+    found = [*GRPO, *runs("sdar", 0.40, 0.44, 0.45, 0.50, coefficient=0.1)]
+    found += runs("centred", 0.31, 0.31, 0.37, 0.38, coefficient=1.0)
+    ((_, plain, verdict),) = verdicts([BETTER], found)
+    assert verdict == "supported"
+    both = verdicts([BETTER, SAME], found)
+    assert [row[2] for row in both] == ["supported", "undecided"]
+    assert both[0][0] == "+10.2"
+    assert both[0][1] == pytest.approx(2 * plain, rel=0.05)
+    ((_, _, verdict),) = verdicts([BETTER | {"expected": "below"}], found)
+    assert verdict == "contradicted"
+
+
+def test_not_below_allows_for_five_points() -> None:
+    worse = [*GRPO, *runs("sdar", 0.27, 0.31, 0.33, 0.37, coefficient=0.1)]  # 2 to 3 points
+    ((_, _, verdict),) = verdicts([BETTER | {"expected": "below"}], worse)
+    assert verdict == "supported"
+    ((_, _, verdict),) = verdicts([BETTER | {"expected": "not_below"}], worse)
+    assert verdict == "supported"
+    much_worse = [*GRPO, *runs("sdar", 0.20, 0.24, 0.25, 0.29, coefficient=0.1)]
+    ((_, _, verdict),) = verdicts([BETTER | {"expected": "not_below"}], much_worse)
+    assert verdict == "contradicted"
+
+
+def test_a_statement_may_be_about_skills_in_the_prompt_or_about_a_curve() -> None:
+    tag = "curriculum/gap_mean"
+    skilled = runs("skill_grpo", 0.1, 0.2, 0.1, after_with_skills=0.7)
+    skilled = [replace(o, curves={tag: [0.1, 0.1 + 0.01 * o.cell.seed + 0.02, 0.5]}) for o in skilled]
+    lost = {"says": "lost", "regime": "turns8", "of": "skill_grpo", "figure": "lost_alone"}
+    rises = {"says": "rises", "regime": "turns8", "of": "skill_grpo", "figure": tag}
+    assert [row[0] for row in verdicts([lost, rises], skilled)] == ["+56.7", "+3.0"]
+
+
+def test_the_planned_statements_are_about_cells_that_are_played() -> None:
+    for name, series in PLAN["series"].items():
+        cells = map_cells.cells(name)
+        played = {(c.regime, f"{c.method} {c.coefficient:g}" if c.coefficient is not None else c.method) for c in cells}
+        for line in series.get("statements", ()):
+            statement = map_claims.Statement(**line)
+            assert (statement.regime, statement.of) in played
+            assert statement.against is None or (statement.regime, statement.against) in played
+            assert statement.sign in (-1, 1)
+
+
+def test_a_runs_curves_are_kept_by_their_ends_and_best() -> None:
     assert the_map.ends([0.0] * 10 + [1.0] * 10 + [0.5] * 10) == [0.0, 0.5, 1.0]
     assert the_map.ends([0.2, 0.4]) == [0.3, 0.3, 0.3]
 
 
-def test_collected_cells_are_read_back_and_none_is_lost(the_map: ModuleType, tmp_path: Path, monkeypatch) -> None:
+def test_collected_cells_are_read_back_and_none_is_lost(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(the_map, "DATA", tmp_path)
+    monkeypatch.setattr(map_cells, "DATA", tmp_path)
     monkeypatch.setattr(the_map, "ROOT", tmp_path)
-    series = next(iter(the_map.PLAN["series"]))
-    first, second = the_map.cells(series)[:2]
-    template = the_map.Outcome(first, 0.1, 0.4, 0.2, None, 120, "abc", 1.0)
+    series = next(iter(PLAN["series"]))
+    first, second = map_cells.cells(series)[:2]
+    template = map_cells.Outcome(first, 0.1, 0.4, 0.2, None, 120, "abc", 1.0)
     found = {first.name: template, second.name: replace(template, cell=second)}
     monkeypatch.setattr(the_map, "_outcome", lambda cell, _folder: found.get(cell.name))
     the_map.collect([first], tmp_path, series)
-    assert the_map.read(series) == [template]
+    assert map_cells.read(series) == [template]
     the_map.collect([second], tmp_path, series)  # elsewhere played, the first is not there
-    assert the_map.read(series) == list(found.values())
+    assert map_cells.read(series) == list(found.values())

@@ -1,0 +1,110 @@
+"""The map of self-distillation as tables and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from map_cells import BASELINE, PLAN, Outcome
+
+from sdar.evaluation.statistics import Estimate, mean_over_runs
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell of the map over its seeds: its success, and the paired difference to GRPO in the same regime (points)."""
+
+    regime: str
+    method: str
+    coefficient: float | None
+    after: Estimate
+    with_skills: float | None
+    difference: Estimate | None
+    pairs: list[float] = field(default_factory=list)
+
+
+def rows(outcomes: Sequence[Outcome]) -> list[Row]:
+    """One per regime, method and coefficient, in the order in which they came."""
+    groups: dict[tuple[str, str, float | None], dict[int, Outcome]] = {}
+    for outcome in outcomes:
+        cell = outcome.cell
+        groups.setdefault((cell.regime, cell.method, cell.coefficient), {})[cell.seed] = outcome
+    found = []
+    for (regime, method, coefficient), by_seed in groups.items():
+        base = groups.get((regime, BASELINE, None), {})
+        pairs = [100 * (o.after - base[seed].after) for seed, o in by_seed.items() if seed in base]
+        skilled = [100 * o.after_with_skills for o in by_seed.values() if o.after_with_skills is not None]
+        found.append(
+            Row(
+                regime=regime,
+                method=method,
+                coefficient=coefficient,
+                after=mean_over_runs([100 * o.after for o in by_seed.values()]),
+                with_skills=sum(skilled) / len(skilled) if skilled else None,
+                difference=mean_over_runs(pairs) if pairs and method != BASELINE else None,
+                pairs=pairs,
+            )
+        )
+    return found
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """Markdown: a table per regime."""
+    parts = []
+    found = rows(outcomes)
+    for regime in dict.fromkeys(row.regime for row in found):
+        start = next(o for o in outcomes if o.cell.regime == regime)
+        skilled = "" if start.before_with_skills is None else f", {100 * start.before_with_skills:.1f} % with skills"
+        parts.append(f"### {regime}: {100 * start.before:.1f} % alone before training{skilled}\n")
+        parts.append("| method | coefficient | n | alone, % | with skills, % | minus GRPO, points | 95 % interval |")
+        parts.append("|---|---|---|---|---|---|---|")
+        for row in (row for row in found if row.regime == regime):
+            strength = "" if row.coefficient is None else f"{row.coefficient:g}"
+            with_skills = "" if row.with_skills is None else f"{row.with_skills:.1f}"
+            difference = ["", ""]
+            if row.difference is not None:
+                low, high = row.difference.interval
+                span = f"{low:+.1f} to {high:+.1f}" if row.difference.n > 1 else "one pair"
+                difference = [f"{row.difference.mean:+.1f}", span]
+            words = [row.method, strength, str(row.after.n), f"{row.after.mean:.1f}", with_skills, *difference]
+            parts.append(f"| {' | '.join(words)} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def draw(outcomes: Sequence[Outcome], path: Path) -> None:
+    """Difference to GRPO over the coefficient, a panel per regime and a line per method."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    found = rows(outcomes)
+    regimes = list(dict.fromkeys(row.regime for row in found))
+    methods = [m for m in PLAN["methods"] if any(row.method == m and row.difference is not None for row in found)]
+    if not methods:
+        return
+    colours: dict[str, Any] = dict(zip(methods, plt.get_cmap("tab20")(range(20)), strict=False))
+    columns = min(len(regimes), 3)
+    lines = -(-len(regimes) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 3.4 * lines), sharey=True, squeeze=False)
+    for axis, regime in zip(axes.flat, regimes, strict=False):
+        axis.axhline(0, color="black", linewidth=0.8)
+        for method in methods:
+            points = [r for r in found if r.regime == regime and r.method == method and r.difference is not None]
+            points = sorted(points, key=lambda row: row.coefficient or 1.0)
+            if points:
+                values = [row.difference.mean for row in points if row.difference is not None]
+                axis.plot([r.coefficient or 1.0 for r in points], values, "o-", color=colours[method], label=method)
+        axis.set(xscale="log", title=regime, xlabel="distillation coefficient")
+        axis.grid(alpha=0.3)
+    for axis in list(axes.flat)[len(regimes) :]:
+        axis.axis("off")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("success alone, points above GRPO")
+    handles = {label: h for axis in axes.flat for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=5, fontsize="small", frameon=False)
+    figure.tight_layout(rect=(0, 0.05 + 0.02 * (len(handles) // 5), 1, 1))
+    figure.savefig(path, dpi=120)
