@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from map_cells import DATA, PLAN, ROOT, SPAN, WARM_STARTS, Cell, Outcome, cells, file_of, read, read_all
-from map_claims import judged
+from map_claims import judged, statements
 from map_tables import draw, table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -57,8 +57,8 @@ def main() -> None:
     elif arguments.what == "table":
         records = read(arguments.series)
         print(table(records))
-        if statements := PLAN["series"][arguments.series].get("statements"):
-            print(judged(statements, records))
+        if planned := statements(PLAN["series"][arguments.series]):
+            print(judged(planned, records))
         draw(records, ROOT / "docs" / "images" / f"map_{arguments.series}.png")
     else:
         for name in dict.fromkeys(cell.warm_start for cell in wanted if cell.warm_start is not None):

@@ -1,7 +1,7 @@
 """Statements about the map, fixed in ``map.yaml`` before their seeds are played, and what the runs say to each.
 
-A statement compares a ``figure`` of the runs of a cell with that of another cell of the same regime, pair by pair
-(``against``; without it, with 0) and says which sign is ``expected``. It is *supported* where the mean has that sign
+A statement compares a figure of the runs of a cell with that of another cell of the same regime, pair by pair, or with
+0, and says which sign is expected. It is *supported* where the mean has that sign
 and p, corrected by Holm over all statements of the series, is below 0.05; *contradicted* where it has the other sign
 and p is below 0.05; else *undecided* at this number of seeds.
 """
@@ -23,7 +23,7 @@ MARGIN = 5.0
 
 @dataclass(frozen=True)
 class Statement:
-    """A line of ``statements`` in ``map.yaml``.
+    """A statement of ``map.yaml`` in one of its regimes.
 
     ``says``      the statement, as the table has it
     ``regime``    where
@@ -63,10 +63,20 @@ class Statement:
         return -1 if self.expected == "below" else 1
 
 
-def judged(statements: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome]) -> str:
+def statements(series: Mapping[str, Any]) -> list[Statement]:
+    """Those of a series of ``map.yaml``, each once per regime."""
+    return [
+        Statement(regime=regime, of=cells[0], against=cells[1] if len(cells) > 1 else None, **others)
+        for line in series.get("statements", ())
+        for others in [{name: value for name, value in line.items() if name != "compared"}]
+        for regime, cells in line["compared"].items()
+    ]
+
+
+def judged(planned: Sequence[Statement], outcomes: Sequence[Outcome]) -> str:
     """Markdown: a row per statement, with both intervals, the corrected p and the verdict."""
-    found = [(s, s.differences(outcomes)) for s in (Statement(**line) for line in statements)]
-    found = [(statement, values) for statement, values in found if values]
+    found = [(s, s.differences(outcomes)) for s in planned]
+    # Those whose runs are still to come count, so that their coming strengthens no other.
     corrected = holm([p_value([value + s.shift for value in values]) for s, values in found])
     lines = [
         "| statement | regime | compared | pairs | difference, points | 95 %, Student's t | 95 %, bootstrap | p (Holm) "
@@ -74,6 +84,8 @@ def judged(statements: Sequence[Mapping[str, Any]], outcomes: Sequence[Outcome])
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for (s, values), p in zip(found, corrected, strict=True):
+        if not values:
+            continue
         estimate = mean_over_runs(values)
         spans = [f"{low:+.1f} to {high:+.1f}" for low, high in (estimate.interval, bootstrap_mean(values).interval)]
         compared = f"{s.of} - {s.against}" if s.against else s.of
