@@ -26,6 +26,7 @@ OFF = {
     "skill_sd": ["algorithm.objective.distillation_coefficient=0"],
     "sdar": ["algorithm.objective.distillation_coefficient=0"],
     "grpo_opsd": ["algorithm.objective.distillation_coefficient=0"],
+    "grpo_opsd_initial": ["algorithm.objective.distillation_coefficient=0"],
     "grpo_opsd_release": ["algorithm.objective.distillation_coefficient=0"],
 }
 """What turns a method off."""
