@@ -14,6 +14,7 @@ from sdar.objective.divergence import Sampled
 from sdar.objective.full_vocabulary import ReverseKL
 from sdar.objective.gate import NoGate
 from sdar.policy import log_probs
+from sdar.policy.forward import hidden_states
 from sdar.teacher.weights import TeacherSource
 from toys.training import HintTeacher, Memory, toy_datamodule, toy_module, toy_policy, train
 
@@ -23,11 +24,17 @@ def trained(monkeypatch: pytest.MonkeyPatch, teacher: HintTeacher | None, **sett
     fed = [0, 0]
     real = log_probs.token_states
 
-    def counted(model: Any, ids: Any, attention_mask: Any, score_mask: Any) -> Any:
-        if bool(score_mask.any()):
+    def counted(model: Any, ids: Any, attention_mask: Any, score_mask: Any, shared: Any = None) -> Any:
+        if bool(score_mask.any()) and (shared is None or not any(shared.tokens)):
             fed[torch.is_grad_enabled()] += int(attention_mask.sum())
-        return real(model, ids, attention_mask, score_mask)
+        return real(model, ids, attention_mask, score_mask, shared)
 
+    def placed(model: Any, ids: Any, *, position_ids: Any, **others: Any) -> Any:
+        """Padding has the position of the last real token."""
+        fed[torch.is_grad_enabled()] += sum(len(row.unique()) for row in position_ids)
+        return hidden_states(model, ids, position_ids=position_ids, **others)
+
+    monkeypatch.setattr("sdar.policy.shared_prefixes.hidden_states", placed)
     for module in ("sdar.policy.log_probs", "sdar.learning.loss"):
         monkeypatch.setattr(f"{module}.token_states", counted)
     context = settings.get("context", "append")
@@ -48,7 +55,12 @@ PLAIN = {"distillation_coefficient": 0.0, "kl_coefficient": 0.0}
         pytest.param(None, PLAIN | {"kl_coefficient": 0.1}, id="reference"),
         pytest.param(None, PLAIN | {"supervision": SolvedEpisodes()}, id="supervised"),
         pytest.param({}, {"divergence": Sampled()}, id="sdar"),
+        pytest.param({"share_prefixes": False}, {"divergence": Sampled()}, id="whole rows"),
+        pytest.param({}, {"divergence": Sampled(), "context": "window"}, id="sdar, window"),
         pytest.param({"source": TeacherSource.CURRENT}, {"divergence": Sampled()}, id="moving"),
+        pytest.param(
+            {"source": TeacherSource.INITIAL}, {"divergence": ReverseKL(), "gate": NoGate()}, id="initial, whole"
+        ),
         pytest.param(
             {"source": TeacherSource.CURRENT}, {"divergence": ReverseKL(), "gate": NoGate()}, id="whole vocabulary"
         ),
@@ -64,6 +76,9 @@ def test_what_is_counted_is_what_the_models_are_fed(
     assert cost["cost/tokens_scored"] + cost["cost/tokens_teacher"] == fed[0]
     assert cost["cost/tokens_learned"] == fed[1] > 0
     assert (cost["cost/tokens_teacher"] > 0) == (teacher is not None)
+    whole = 0 if module.report.prepared.teacher is None else sum(module.report.prepared.teacher.rows.lengths())
+    if teacher == {}:
+        assert cost["cost/tokens_teacher"] < 0.9 * whole  # a group begins alike
     size = sum(weight.numel() for weight in module.model.parameters())
     forward = cost["cost/tokens_played"] + fed[0]
     assert cost["cost/flops"] == 2 * size * forward + 6 * size * fed[1]

@@ -7,9 +7,12 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
 
 from sdar.errors import UserError
 from sdar.policy.language_model import LanguageModel, hf_model
+from sdar.policy.log_probs import score_tokens
+from sdar.policy.shared_prefixes import PrefixStore, SharedRows
 from toys.chat_templates import Structure
 from toys.families import Family
 from toys.training import HintTeacher, toy_datamodule, toy_module, train
@@ -53,6 +56,21 @@ def check_pair(folder: Path, family: Family, structure: Structure, contexts: tup
                 policy.chat.check_append()
             continue
         check_iteration(policy, context)
+    check_shared_beginnings(policy)
+
+
+def check_shared_beginnings(policy: LanguageModel) -> None:
+    """Rows whose beginning is computed once are scored as whole rows are."""
+    ids = torch.arange(3, 3 + 3 * 40).reshape(3, 40) % policy.model.get_input_embeddings().weight.shape[0]
+    ids[:2, :20] = ids[0, :20]
+    real = torch.ones_like(ids, dtype=torch.bool)
+    real[1, 33:] = False
+    scored = real & (torch.arange(40) >= 22)
+    shared = SharedRows(PrefixStore(policy.windows, policy.pad_id), [20, 20, 0])
+    with torch.no_grad():
+        whole = score_tokens(policy.model, ids, real, scored).log_probs
+        again = score_tokens(policy.model, ids, real, scored, shared=shared).log_probs
+    torch.testing.assert_close(again, whole, atol=1e-4, rtol=0)
 
 
 def check_iteration(policy: LanguageModel, context: str) -> None:

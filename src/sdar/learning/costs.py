@@ -27,7 +27,7 @@ class FedTokens:
                  which is computed once, counts for each of its members
     ``scored``   by the student and by the KL term's reference before the update; the student's own pass is left out
                  where the update's gives the same
-    ``teacher``  by the teacher, privileged text included
+    ``teacher``  by the teacher, privileged text included; beginnings that rows share count once
     ``learned``  forward and backward, by the student
     """
 
@@ -96,14 +96,19 @@ def _teacher_tokens(prepared: Prepared, objective: ObjectiveConfig, moves: bool)
     teacher = prepared.teacher
     if teacher is None:
         return 0
-    lengths = teacher.rows.lengths()
-    total = 0 if prepared.batch.teacher_log_probs is None else sum(lengths)
+    total = 0
+    if prepared.batch.teacher_log_probs is not None:
+        total += teacher.fed_tokens(range(len(prepared.batch)))
     if objective.distillation_coefficient == 0 or teacher.states is not None:
         return total
-    for number, step in enumerate(prepared.steps):
-        if objective.divergence.full_vocabulary or (moves and number > 0):
-            total += sum(lengths[row] for row in step.rows)
-    return total
+    asked = [
+        step.rows
+        for number, step in enumerate(prepared.steps)
+        if objective.divergence.full_vocabulary or (moves and number > 0)
+    ]
+    # Beginnings are computed again where the weights have changed.
+    passes = asked if moves else [[row for rows in asked for row in rows]]
+    return total + sum(teacher.fed_tokens(rows) for rows in passes)
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:

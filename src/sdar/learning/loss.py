@@ -14,6 +14,7 @@ from sdar.objective.full_vocabulary import FullVocabularyDivergence
 from sdar.objective.objective import ObjectiveConfig
 from sdar.objective.tokens import TokenScores
 from sdar.policy.log_probs import plain_head, score_tokens, token_states
+from sdar.policy.shared_prefixes import SharedRows
 from sdar.teacher.weights import TeacherModel
 
 
@@ -24,23 +25,25 @@ class UpdateTeacher:
     ``rows``   the micro-batch's rows with the privileged block in their context, on the student's device
     ``model``  whose weights the teacher has
     ``kept``   the teacher as it was before the update; None: it is asked now
+    ``shared`` how the rows share their beginnings; None: they are computed whole
     """
 
     rows: TokenRows
     model: TeacherModel
     kept: TeacherStates | None = None
+    shared: SharedRows | None = None
 
     def states(self, temperature: float) -> TeacherStates:
         """Hidden states of all response tokens, row by row, and the head."""
         if self.kept is not None:
             return self.kept
         with self.model.model() as model:
-            return TeacherStates(token_states(model, *self.rows), plain_head(model, temperature))
+            return TeacherStates(token_states(model, *self.rows, self.shared), plain_head(model, temperature))
 
     def log_probs(self, student_mask: Tensor, temperature: float) -> Tensor:
         """Log-probs [B, T] of the response tokens, at the student's positions."""
         with self.model.model() as model:
-            scores = score_tokens(model, *self.rows, temperature=temperature)
+            scores = score_tokens(model, *self.rows, temperature=temperature, shared=self.shared)
         return align(scores.log_probs, self.rows.response_mask, student_mask)
 
 
@@ -73,7 +76,7 @@ def student_scores(
     if len(batch) == 0:
         nobody = TokenRows.nobody(batch.ids.device)
         if teacher is not None:
-            replace(teacher, rows=nobody).log_probs(nobody.response_mask, temperature)
+            replace(teacher, rows=nobody, shared=None).log_probs(nobody.response_mask, temperature)
             batch = replace(batch, teacher_log_probs=torch.zeros(batch.ids.shape, device=batch.ids.device))
         empty = score_tokens(model, *nobody).log_probs.sum().expand(batch.ids.shape)
         return TokenScores(empty, empty if entropy else None, None if full is None else empty), batch

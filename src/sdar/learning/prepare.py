@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 
 from sdar.episode import Episode
 from sdar.learning.batch import TokenBatch, TokenRows, align, pack, pack_teacher
+from sdar.learning.beginnings import shared_beginnings
 from sdar.learning.method import Method
 from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.ranks import Ranks
@@ -31,6 +32,7 @@ from sdar.objective.tokens import DistillationTokens, TokenScores, gap
 from sdar.policy.forward import vocabulary_size
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.log_probs import kept_head, score_tokens
+from sdar.policy.shared_prefixes import PrefixStore, SharedRows
 from sdar.rollout.settings import RolloutSettings
 from sdar.teacher.weights import TeacherModel
 
@@ -95,6 +97,7 @@ class PreparedTeacher:
 
     ``rows``               the rows of the batch with the privileged block in their context
     ``privileged_tokens``  length of the block of each row, in tokens
+    ``shared_tokens``      how many of its first ids each row shares with others; all 0: rows are computed whole
     ``states``             hidden states [n, H] of the n response tokens of each row, as they were before the update;
                            None unless they are kept
     ``head``               a copy of the output head of that time; None unless states are kept
@@ -102,8 +105,15 @@ class PreparedTeacher:
 
     rows: TokenRows
     privileged_tokens: list[int]
+    shared_tokens: list[int]
     states: list[Tensor] | None = None
     head: OutputHead | None = None
+
+    def fed_tokens(self, rows: Iterable[int]) -> int:
+        """Tokens that scoring these rows feeds to the teacher at one state of its weights, padding left out."""
+        chosen, lengths = list(rows), self.rows.lengths()
+        beginnings = {tuple(self.rows.ids[row, : self.shared_tokens[row]].tolist()) for row in chosen}
+        return sum(lengths[row] - self.shared_tokens[row] for row in chosen) + sum(map(len, beginnings))
 
 
 def prepare(
@@ -176,10 +186,14 @@ def prepare(
         assert teacher is not None
         rows = pack_teacher(episodes, privileged, policy.pad_id, policy.context_tokens, context)
         blocks = [len(privileged[i]) for i in batch.episode_index.tolist()]
-        informed = PreparedTeacher(rows, blocks)
+        alike = [(episodes[i].task.task_id, tuple(privileged[i])) for i in batch.episode_index.tolist()]
+        # Without a block the teacher's rows are the student's, and computed alike they have the same last bits.
+        store = teacher.prefix_store() if all(privileged) else None
+        shared = [0] * len(blocks) if store is None else shared_beginnings(rows, alike)
+        informed = PreparedTeacher(rows, blocks, shared)
         if not (left and asked_again(method, teacher)):
             cut = _teacher_micro_batches(micro_batches, rows.lengths(), max_tokens)
-            informed, log_probs = _taught(batch, informed, cut, teacher, temperature, device)
+            informed, log_probs = _taught(batch, informed, cut, teacher, store, temperature, device)
             batch = replace(batch, teacher_log_probs=log_probs)
         if method.shaping is not None:
             unshaped = batch.advantage
@@ -236,14 +250,16 @@ def _taught(
     informed: PreparedTeacher,
     micro_batches: Sequence[Sequence[int]],
     teacher: TeacherModel,
+    store: PrefixStore | None,
     temperature: float,
     device: torch.device | str,
 ) -> tuple[PreparedTeacher, Tensor]:
     """The teacher's side with what is kept of it, and its log-probs [B, T] at the student's positions."""
     rows = informed.rows
+    shared = None if store is None else SharedRows(store, informed.shared_tokens)
     kept: dict[int, Tensor] | None = {} if teacher.settings.keep_hidden else None
     with teacher.model() as model:
-        scores = _score(model, rows, micro_batches, temperature, device, states=kept)
+        scores = _score(model, rows, micro_batches, temperature, device, states=kept, shared=shared)
         head = None if kept is None else kept_head(model, temperature)
     aligned = align(scores.log_probs, rows.response_mask, batch.response_mask)
     if teacher.is_student and batch.old_log_probs is not None:  # left to the update: no block is empty
@@ -353,10 +369,12 @@ def _score(
     *,
     entropy: bool = False,
     states: dict[int, Tensor] | None = None,
+    shared: SharedRows | None = None,
 ) -> TokenScores:
     """Score the response tokens of all rows, micro-batch by micro-batch; the result is on the CPU.
 
     ``states``: where to put the hidden states [n, H] of each row's n response tokens; None: they are not wanted.
+    ``shared``: how all rows share their beginnings; None: they are computed whole.
     """
     # The dtype is stated: under trainer.precision=bf16-true the default is bfloat16 here.
     log_probs = torch.zeros(rows.ids.shape, dtype=torch.float32)
@@ -367,7 +385,8 @@ def _score(
         index = torch.tensor(list(part))
         tensors = (tensor[index, :width].to(device) for tensor in rows)
         keep = states is not None
-        scores = score_tokens(model, *tensors, temperature=temperature, entropy=entropy, states=keep)
+        own = None if shared is None else shared.of(part)
+        scores = score_tokens(model, *tensors, temperature=temperature, entropy=entropy, states=keep, shared=own)
         if states is not None and scores.states is not None:
             counts = rows.response_mask[index].sum(dim=1).tolist()
             states |= dict(zip(part, scores.states.cpu().split(counts), strict=True))

@@ -35,6 +35,7 @@ from sdar.objective.objective import ObjectiveConfig, denominators, token_losses
 from sdar.objective.tokens import TokenScores
 from sdar.policy.dropout import keyed_draws
 from sdar.policy.sharding import whole
+from sdar.policy.shared_prefixes import PrefixStore, SharedRows
 from sdar.policy.trainable import WeightProbe, trainable
 from sdar.teacher.weights import TeacherModel
 
@@ -107,6 +108,7 @@ class UpdateLoop:
         self.dropout_seed = dropout_seed
         self.ranks = Ranks.of(module)
         self._moves = False
+        self._store: PrefixStore | None = None
 
     def run(self, prepared: Prepared, method: Method) -> tuple[list[StepReport], Prepared]:
         """Take the planned steps; denominators count each whole step over all ranks, beforehand.
@@ -129,6 +131,7 @@ class UpdateLoop:
         divisors = self._divisors(prepared, objective)
         objectives = self._objectives(prepared, objective)
         parts = self._micro_batches(prepared.steps)
+        self._store = None if self.teacher is None else self.teacher.prefix_store()
         reports = []
         old = None if prepared.batch.old_log_probs is not None else _unscored(prepared)
         for number, counts in enumerate(divisors):
@@ -137,6 +140,7 @@ class UpdateLoop:
                 own = (parts[number] if has_terms else []) or [[]]
                 of_step = method.under(objectives[number])
                 reports.append(self._step(prepared, of_step, number, own, counts, old))
+        self._store = None  # the weights have moved, and its memory is needed elsewhere
         return reports, prepared if old is None else prepared.completed(old)
 
     def _objectives(self, prepared: Prepared, objective: ObjectiveConfig) -> list[ObjectiveConfig]:
@@ -187,6 +191,8 @@ class UpdateLoop:
         """
         report = StepReport()
         objective = method.objective
+        if self.teacher is not None and self.teacher.moves_during_update:
+            self._store = self.teacher.prefix_store()
         torch.clear_autocast_cache()
         loss = self._supervised_loss(prepared, number, report)
         measured = TermGradients(self.model.parameters()) if self._measures(number) else None
@@ -318,11 +324,12 @@ class UpdateLoop:
         moved = self.teacher.moves_during_update and number > 0
         if not (objective.divergence.full_vocabulary or moved):
             return None
+        shared = None if self._store is None else SharedRows(self._store, kept.shared_tokens).of(rows)
         states = None
         if kept.states is not None and kept.head is not None and len(rows) > 0:
             hidden = torch.cat([kept.states[row] for row in rows]).to(self.module.device)
             states = TeacherStates(hidden, kept.head)
-        return UpdateTeacher(kept.rows.select(rows).to(self.module.device), self.teacher, states)
+        return UpdateTeacher(kept.rows.select(rows).to(self.module.device), self.teacher, states, shared)
 
 
 def _unscored(prepared: Prepared) -> TokenScores:

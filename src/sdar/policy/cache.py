@@ -48,6 +48,11 @@ class SlotLayer(CacheLayerMixin):
         self.values = value_states.new_zeros(*value_states.shape[:2], 0, value_states.shape[3])
         self.is_initialized = True
 
+    def fill(self, keys: Tensor, values: Tensor) -> None:
+        """Take keys and values [B, heads, capacity, D] that were computed before."""
+        self.keys, self.values = keys, values
+        self.is_initialized = True
+
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write a block [B, heads, N, D] and return all keys and values up to the longest row (views)."""
         if not self.is_initialized:

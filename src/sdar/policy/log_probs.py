@@ -29,6 +29,7 @@ from sdar.objective.full_vocabulary import FullVocabularyDivergence
 from sdar.objective.tokens import TokenScores
 from sdar.policy.forward import hidden_states, logits_from_hidden, output_head, vocabulary_size
 from sdar.policy.sharding import one_pass
+from sdar.policy.shared_prefixes import SharedRows
 
 
 def score_tokens(
@@ -43,6 +44,7 @@ def score_tokens(
     teacher: TeacherStates | None = None,
     divergence: FullVocabularyDivergence | None = None,
     states: bool = False,
+    shared: SharedRows | None = None,
 ) -> TokenScores:
     """Score the masked tokens of a batch; gradients flow to the model if grad is enabled.
 
@@ -55,6 +57,7 @@ def score_tokens(
     teacher        the teacher's hidden states for the same tokens, and its head.
     divergence     measured between the two distributions; needs ``teacher``.
     states         whether to return the hidden states, without gradient.
+    shared         beginnings that are not computed again, where no gradient is wanted; None: rows are computed whole.
 
     Raises ValueError for a temperature that is not positive or a scored first column, UserError for a divergence with a
     model whose output head is not a plain linear layer.
@@ -65,7 +68,7 @@ def score_tokens(
         raise ValueError("score_mask must be False for the first token of a row, which has no token before it")
 
     def scores() -> tuple[Tensor | None, ...]:
-        hidden, targets = token_states(model, ids, attention_mask, score_mask), ids[score_mask]
+        hidden, targets = token_states(model, ids, attention_mask, score_mask, shared), ids[score_mask]
         size = chunk_tokens or max(1, CHUNK_LOGITS // vocabulary_size(model))
         head = output_head(model, temperature) if teacher is None else plain_head(model, temperature)
         # Recomputing a single chunk saves nothing: it needs the same memory again.
@@ -83,8 +86,16 @@ def score_tokens(
     return TokenScores(log_probs, spread, distance, taught, kept, math.log(vocabulary_size(model)))
 
 
-def token_states(model: PreTrainedModel, ids: Tensor, attention_mask: Tensor, score_mask: Tensor) -> Tensor:
+def token_states(
+    model: PreTrainedModel,
+    ids: Tensor,
+    attention_mask: Tensor,
+    score_mask: Tensor,
+    shared: SharedRows | None = None,
+) -> Tensor:
     """Hidden states [N, H] that predict the masked tokens, row by row; see :func:`score_tokens`."""
+    if shared is not None and any(shared.tokens):
+        return shared.store.states(model, ids, attention_mask, score_mask, shared.tokens)
     padding: dict[str, Tensor] = {}
     # A causal model never attends to the right, so padding there needs no mask and plain causal kernels apply.
     if bool((attention_mask[:, 1:] & ~attention_mask[:, :-1]).any()):

@@ -40,6 +40,7 @@ class ContextTeacher(Teacher):
         keep_hidden: bool = False,
         position: Position = Position.USER_TURN,
         budget_tokens: AtLeastOne | None = None,
+        share_prefixes: bool = True,
     ) -> None:
         """``parts``: by name, in reading order.
 
@@ -48,7 +49,7 @@ class ContextTeacher(Teacher):
         The rest: see :class:`sdar.teacher.weights.TeacherWeights`. UserError for settings that contradict each other.
         """
         self.parts = list(parts.values())
-        self.weights = TeacherWeights(source, ema_decay, other, keep_hidden)
+        self.weights = TeacherWeights(source, ema_decay, other, keep_hidden, share_prefixes)
         self.position = Position(position)
         self.budget_tokens = budget_tokens
         self.known_before = all(part.known_before for part in self.parts)
@@ -190,12 +191,13 @@ class SkillTeacher(ContextTeacher):
         position: Position = Position.USER_TURN,
         budget_tokens: AtLeastOne | None = None,
         header: str = HEADER,
+        share_prefixes: bool = True,
     ) -> None:
         """``header``: first line of the text. The rest: see :class:`ContextTeacher`."""
         self.library = library
         self.retrieval = retrieval
         parts = {"skills": SkillPart(library, retrieval, header)}
-        super().__init__(parts, source, ema_decay, other, keep_hidden, position, budget_tokens)
+        super().__init__(parts, source, ema_decay, other, keep_hidden, position, budget_tokens, share_prefixes)
 
 
 def _part_text(part: ContextPart, items: list[Item]) -> str:

@@ -166,12 +166,13 @@ class HindsightTeacher(Teacher):
         keep_hidden: bool = False,
         header: str = "[Privileged Hindsight]",
         position: Position = Position.USER_TURN,
+        share_prefixes: bool = True,
     ) -> None:
         self.analyzer = analyzer
         self.budget_tokens = budget_tokens
         self.header = header
         self.position = Position(position)
-        self.weights = TeacherWeights(source, ema_decay, other, keep_hidden)
+        self.weights = TeacherWeights(source, ema_decay, other, keep_hidden, share_prefixes)
         self._counts = (0, 0)
         self._metrics: dict[str, float] = {}
 

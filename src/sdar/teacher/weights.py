@@ -17,6 +17,8 @@ from sdar.errors import UserError
 from sdar.objective.divergence import Divergence
 from sdar.policy.forward import evaluation_mode
 from sdar.policy.language_model import LanguageModel
+from sdar.policy.sharding import is_sharded
+from sdar.policy.shared_prefixes import PrefixStore
 
 
 class TeacherSource(StrEnum):
@@ -41,6 +43,8 @@ class TeacherWeights:
     ``source``       see :class:`TeacherSource`
     ``ema_decay``    weight of the past in the average (ema)
     ``other``        the other model (other), or a function that loads it
+    ``share_prefixes``  compute what rows of a task have in common at their beginning once, keys and values, instead of
+                     in every row: the same log-probs up to rounding. Rows under FSDP2 are computed whole
     ``keep_hidden``  keep the teacher's hidden states and output head of every iteration, which divergences over the
                      whole vocabulary need (old)
     """
@@ -49,6 +53,7 @@ class TeacherWeights:
     ema_decay: BelowOne = 0.99
     other: LanguageModel | Callable[[], LanguageModel] | None = None
     keep_hidden: bool = False
+    share_prefixes: bool = True
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict each other."""
@@ -112,6 +117,7 @@ class TeacherModel:
         self.settings = settings
         self.copies: list[PreTrainedModel] = []
         self._student = policy.model
+        self._policy = policy
         self._initial = initial
         if settings.source is TeacherSource.EMA:
             _check_precision(policy.model)
@@ -119,6 +125,7 @@ class TeacherModel:
         elif settings.other is not None:
             other = settings.other if isinstance(settings.other, LanguageModel) else settings.other()
             _check_other(other, policy)
+            self._policy = other
             self.copies.append(other.model.requires_grad_(False).train(False))
 
     @property
@@ -130,6 +137,13 @@ class TeacherModel:
     def moves_during_update(self) -> bool:
         """Whether an optimizer step changes the teacher."""
         return self.settings.source is TeacherSource.CURRENT
+
+    def prefix_store(self) -> PrefixStore | None:
+        """For rows that begin alike, until the teacher's weights change; None: rows are to be computed whole."""
+        # Sharded weights are fetched by passes that all ranks make equally often.
+        if not self.settings.share_prefixes or is_sharded(self._student):
+            return None
+        return PrefixStore(self._policy.windows, self._policy.pad_id)
 
     @contextmanager
     def model(self) -> Iterator[PreTrainedModel]:
