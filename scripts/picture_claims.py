@@ -14,15 +14,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-from map_cells import BASELINE, Outcome, read
+from map_cells import BASELINE, Cell, Outcome, read
 from svg import METHODS, Drawing
 
 from sdar.errors import UserError, command, run_command
 from sdar.evaluation.statistics import mean_over_runs
 
-WIDTH, LEFT, RIGHT, TOP, ROW = 860, 270, 200, 64, 30
+WIDTH, LEFT, RIGHT, TOP, ROW = 640, 222, 190, 48, 30
 """Of the picture: its width, what lies left, right and above of the first panel, and the height of a row."""
-HEAD, GAP = 40, 34
+HEAD, GAP = 56, 40
 """Above a panel's rows, for its heading, and below them, for its numbers."""
 PANELS = {
     "turns8": "ALFWorld, eight turns",
@@ -33,11 +33,12 @@ PANELS = {
 ROWS = {
     "grpo": ("GRPO", 0),
     "sdar": ("SDAR", 1),
-    "hybrid": ("GRPO + OPSD, live teacher", 2),
-    "hybrid_initial": ("GRPO + OPSD, initial teacher", 3),
-    "expected_initial": ("expected gate, initial teacher", 4),
+    "hybrid": ("GRPO+OPSD, live", 2),
+    "hybrid_initial": ("GRPO+OPSD, initial", 3),
+    "expected_initial": ("expected, initial", 4),
 }
 """Methods, how they are called, and the number of their colour."""
+__all__ = ["Cell", "Outcome", "drawing", "main"]
 
 
 @command
@@ -64,13 +65,13 @@ def drawing(outcomes: Sequence[Outcome], words: str) -> str:
         " ".join(_told(name, rows) for name, rows in panels.items() if rows),
         f"python scripts/picture_claims.py {words}",
     )
-    image.text(24, 36, "Success without skills in the prompt, after training", size=17, bold=True)
+    image.text(16, 32, "Success without skills in the prompt, after training", size=16, bold=True)
     y = TOP
     for name, rows in panels.items():
         if rows:
             y = _panel(image, name, rows, y)
     image.text(
-        24, y + 4, "Dots are runs, bars means with 95 % intervals over seeds; behind them, points above GRPO.", size=13
+        16, y + 4, "Dots: runs. Bars: means, 95 % intervals over seeds. Dashed: before training.", colour="faint"
     )
     return image.document(y + 24)
 
@@ -90,29 +91,31 @@ def _rows(outcomes: Sequence[Outcome]) -> Rows:
 def _panel(image: Drawing, name: str, rows: Rows, top: float) -> float:
     first = next(iter(rows.values()))[0]
     bottom = top + HEAD + ROW * len(rows)
-    image.text(24, top + 20, PANELS[name], bold=True)
-    for rate in range(0, 101, 20):
+    image.text(16, top + 20, PANELS[name], bold=True)
+    image.text(WIDTH - RIGHT + 18, top + HEAD - 14, "above GRPO, points", colour="faint")
+    for rate in range(0, 101, 25):
         image.path(f"M{_x(rate):g} {top + HEAD - 8:g}V{bottom:g}", stroke="line", thick=1)
-        image.text(_x(rate), bottom + 16, f"{rate} %", size=12, colour="faint", anchor="middle")
-    starts = [(first.before, "before training")]
+        if rate % 50 == 0:
+            image.text(_x(rate), bottom + 19, f"{rate} %", colour="faint", anchor="middle")
+    starts = [(first.before, "start")]
     if first.before_with_skills is not None:
         starts.append((first.before_with_skills, "with skills"))
     for rate, words in starts:
         image.path(f"M{_x(100 * rate):g} {top + HEAD - 8:g}V{bottom:g}", stroke="faint", dash="4 4", thick=1.5)
-        image.text(_x(100 * rate), top + HEAD - 14, words, size=12, colour="faint", anchor="middle")
+        image.text(_x(100 * rate), top + HEAD - 14, words, colour="faint", anchor="middle")
     base = {o.cell.seed: o.after for key, found in rows.items() if key[0] == BASELINE for o in found}
     for number, ((method, coefficient), found) in enumerate(rows.items()):
         y = top + HEAD + ROW * (number + 0.5)
         words, colour = ROWS[method]
         strength = "" if coefficient is None else f"  \N{GREEK SMALL LETTER LAMDA} {coefficient:g}"
-        image.text(24, y + 5, words, (strength, "faint"), size=14)
+        image.text(16, y + 5, words, (strength, "faint"))
         _marks(image, [100 * o.after for o in found], y, METHODS[colour])
         pairs = [100 * (o.after - base[o.cell.seed]) for o in found if o.cell.seed in base]
         if method != BASELINE and pairs:
             estimate = mean_over_runs(pairs)
             low, high = estimate.interval
-            span = f"  {low:+.1f} to {high:+.1f}" if estimate.n > 1 else ""
-            image.text(WIDTH - RIGHT + 24, y + 5, f"{estimate.mean:+.1f}", (span, "faint"), size=14)
+            span = f"  {low:.1f} to {high:.1f}" if estimate.n > 1 else ""
+            image.text(WIDTH - RIGHT + 18, y + 5, f"{estimate.mean:+.1f}", (span, "faint"))
     return bottom + GAP
 
 

@@ -15,7 +15,7 @@ SOURCE = Path(sdar.__file__).parent
 
 FLOORS = (
     ("commands", "__main__"),
-    ("compare", "warm_start", "look"),
+    ("compare", "warm_start", "look", "serving"),
     ("run",),
     ("callbacks",),
     ("learning",),

@@ -224,3 +224,43 @@ def test_what_is_no_comparison_is_said(
     assert learning_curve.main([str(file), str(tmp_path / "out.svg")]) == USER_ERROR
     assert str(file) in capsys.readouterr().err
     assert not (tmp_path / "out.svg").exists()
+
+
+@pytest.fixture(scope="module")
+def claims() -> ModuleType:
+    return script("picture_claims")
+
+
+def test_the_picture_of_the_claims_is_what_its_figures_give(
+    claims: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "claims.svg"
+    assert claims.main([str(out)]) == 0
+    written = out.read_text(encoding="utf-8").replace(str(out), "docs/images/map_claims.svg")
+    assert written == (IMAGES / "map_claims.svg").read_text(encoding="utf-8")
+
+
+def test_a_row_of_the_claims_has_its_runs_mean_and_paired_difference(claims: ModuleType, tmp_path: Path) -> None:
+    made = [
+        claims.Outcome(claims.Cell("webshop", method, strength, seed), 0.1, 0.8, rate, None, 120, "abc", 1.0)
+        for method, strength, rates in (("grpo", None, (0.2, 0.4)), ("sdar", 0.1, (0.3, 0.5)), ("raw", 1.0, (1, 1)))
+        for seed, rate in enumerate(rates)
+    ]
+    out = tmp_path / "out.svg"
+    out.write_text(claims.drawing(made, "out.svg"), encoding="utf-8")
+    root = parsed(out)
+    assert "WebShop: GRPO 30.0 %, SDAR 40.0 %." in "".join(root.itertext())  # raw is no row of the picture
+    said = texts(root)
+    assert "SDAR  \N{GREEK SMALL LETTER LAMDA} 0.1" in said
+    assert "+10.0  10.0 to 10.0" in said
+    paths = [one.attrib["d"] for one in root.iter(f"{{{NAMESPACE}}}path")]
+    left, width = claims.LEFT, claims.WIDTH - claims.LEFT - claims.RIGHT
+    for rate in (0.2, 0.4, 0.3, 0.5):
+        assert sum(path.startswith(f"M{left + rate * width - 4:g} ") for path in paths) == 1
+
+
+def test_a_series_without_runs_is_said(claims: ModuleType, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(claims, "read", lambda series: [])
+    assert claims.main([str(tmp_path / "out.svg")]) == USER_ERROR
+    assert "--series must be one whose runs were collected, got claims" in capsys.readouterr().err

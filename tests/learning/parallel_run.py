@@ -45,7 +45,12 @@ SETTINGS: dict[str, Any] = {"learning_rate": 1e-3, "max_tokens_per_micro_batch":
 TAUGHT: dict[str, dict[str, Any]] = {
     # Two optimizer steps an iteration: in the second the teacher has moved and is asked again.
     "sampled": {"distillation_coefficient": 0.5},
-    "whole": {"distillation_coefficient": 0.5, "gate": NoGate(), "divergence": ReverseKL()},
+    "whole": {
+        "distillation_coefficient": 0.5,
+        "gate": NoGate(),
+        "divergence": ReverseKL(),
+        "measure_terms_every_n_iterations": 1,
+    },
 }
 """How a teacher of the present weights is asked."""
 STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambda: fully_sharded(2, 1)}

@@ -160,6 +160,8 @@ def test_a_teacher_that_is_asked_again_is_asked_by_all_ranks(folder: Path, strat
     """Also by one that has nothing to learn from: with whole distributions, and in a run that need only end."""
     assert math.isfinite(curve(folder, f"{strategy}-taught-idle")[1]["loss/distillation"])
     assert_same_curve(curve(folder, f"{strategy}-taught-{how}"), curve(folder, f"alone-taught-{how}"))
+    if how == "whole":  # and each term's gradient, which is measured there, is that of both ranks' rows
+        assert curve(folder, "ddp-taught-whole")[0]["objective/distillation_share"] > 0
     assert_same_weights(folder, f"{strategy}-taught-{how}", f"alone-taught-{how}")
 
 

@@ -1,26 +1,34 @@
 """``sdar export ckpt_path=PATH out=FOLDER``: a trained model as a Hugging Face folder.
 
 The folder holds the model (adapters merged), the tokenizer with its chat template, generation settings and a model
-card. The command loads the written folder with transformers alone and compares log-probs before it succeeds.
+card. The command loads the written folder with transformers alone and compares log-probs before it succeeds. With
+``push_to_hub=OWNER/NAME`` the folder is then uploaded to the Hugging Face Hub.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from sdar.commands.card_facts import card_facts, check_license
+from sdar.commands.hub import Hub
+from sdar.config.arguments import named_values
 from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.fields import settings
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
-from sdar.run.folder import CONFIG_FILE, RUN_FILE, read_record, run_config
+from sdar.policy.model_card import FILE_NAME, model_card
+from sdar.run.folder import CONFIG_FILE, run_config
 
 USAGE = """\
-usage: sdar export ckpt_path=PATH out=FOLDER [model=... model.SETTING=...] [--config-dir DIR] [--allow PACKAGE]
+usage: sdar export ckpt_path=PATH out=FOLDER [license=ID] [push_to_hub=OWNER/NAME] [private=true]
+                   [model=... model.SETTING=...] [--config-dir DIR] [--allow PACKAGE]
 
-Writes a run's checkpoint as a Hugging Face folder for AutoModelForCausalLM and AutoTokenizer.
+Writes a run's checkpoint as a Hugging Face folder for AutoModelForCausalLM and AutoTokenizer, with a model card.
 The model is the one in the checkpoint's run folder (config.yaml). For a checkpoint outside its run folder, set the
 model as for training.
 """
@@ -44,45 +52,78 @@ def main(arguments: Sequence[str]) -> int:
         return _export(line)
 
 
+@settings(frozen=True)
+class ExportSettings:
+    """What is said and done besides writing the folder.
+
+    ``license``      identifier of the Hub for the model card; None: that of the base, where it is known
+    ``push_to_hub``  OWNER/NAME on the Hugging Face Hub that the folder is uploaded to; None: it is not
+    ``private``      whether only its owner may see it there
+    """
+
+    license: str | None = None
+    push_to_hub: str | None = None
+    private: bool = True
+
+
 def _export(line: CommandLine) -> int:
-    checkpoint, out, model = _request(line)
+    checkpoint, out, others = _request(line)
+    names = {field.name for field in fields(ExportSettings)}
+    own = [text for text in others if text.partition("=")[0] in names]
+    given = ExportSettings(**named_values(own, "sdar.commands.export.ExportSettings"))
+    check_license(given.license)
+    model = _model(checkpoint, [text for text in others if text not in own], line)
+    hub = None if given.push_to_hub is None else Hub(given.push_to_hub, private=given.private)
     import transformers  # takes seconds, and mistakes are told before
 
     transformers.utils.logging.disable_progress_bar()
-    error = export(checkpoint, out, model)
+    error = export(checkpoint, out, model, name=out.absolute().name if hub is None else hub.name, license=given.license)
     print(f"log-probs of the written folder differ from the trained model's by {error:.2g} nats at most")
+    if hub is not None:
+        print(f"{out} was uploaded: {hub.push(out)}")
     return 0
 
 
-def _request(line: CommandLine) -> tuple[Path, Path, dict[str, Any]]:
-    """Checkpoint, folder and settings of the model, checked as far as possible without the model."""
-    given = [argument.partition("=") for argument in line.overrides]
-    own = {name: value for name, _, value in given if name in ("ckpt_path", "out")}
-    overrides = ["".join(words) for words in given if words[0] not in own]
+def _request(line: CommandLine) -> tuple[Path, Path, list[str]]:
+    """Checkpoint, folder, and the other arguments."""
+    given = {name: value for name, _, value in (text.partition("=") for text in line.overrides)}
     for name in ("ckpt_path", "out"):
-        if not own.get(name):
+        if not given.get(name):
             raise UserError(f"{name} is missing: sdar export ckpt_path=PATH out=FOLDER")
-    checkpoint, out = Path(at_home(own["ckpt_path"])), Path(at_home(own["out"]))
+    checkpoint, out = Path(at_home(given["ckpt_path"])), Path(at_home(given["out"]))
     if not checkpoint.is_file():
         reason = " (a directory: a sharded checkpoint?)" if checkpoint.is_dir() else ""
         raise UserError(f"ckpt_path must be the file of a checkpoint, got {checkpoint}{reason}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"out must be a new or empty folder, got {out}")
+    return checkpoint, out, [text for text in line.overrides if text.partition("=")[0] not in ("ckpt_path", "out")]
+
+
+def _model(checkpoint: Path, overrides: Sequence[str], line: CommandLine) -> dict[str, Any]:
+    """Settings of the model, checked as far as possible without the model."""
     from sdar.run.parts import compose_parts, part
 
+    found: dict[str, Any]
     if overrides:
-        return checkpoint, out, part(compose_parts(overrides, ("model",), config_dir=line.config_dir), "model")
-    settings = run_config(checkpoint)
-    if settings is None:
+        found = part(compose_parts(overrides, ("model",), config_dir=line.config_dir), "model")
+        return found
+    known = run_config(checkpoint)
+    if known is None:
         raise UserError(
             f"ckpt_path={checkpoint} is not in a run folder with a {CONFIG_FILE}; set its model, as in model=hf "
             "model.name=NAME"
         )
-    return checkpoint, out, part(settings, "model")
+    found = part(known, "model")
+    return found
 
 
-def export(checkpoint: Path, out: Path, model: Mapping[str, Any]) -> float:
+def export(
+    checkpoint: Path, out: Path, model: Mapping[str, Any], *, name: str | None = None, license: str | None = None
+) -> float:
     """Write the folder ``out`` and return the largest difference of a log-prob, in nats.
+
+    ``name``: of the exported model, None: that of the folder; ``license``: for the model card, see
+    :func:`sdar.commands.card_facts.card_facts`.
 
     UserError: the checkpoint does not fit the model, or the written folder does not reproduce it.
     """
@@ -124,7 +165,16 @@ def export(checkpoint: Path, out: Path, model: Mapping[str, Any]) -> float:
     try:
         policy.model.save_pretrained(str(partial))
         policy.tokenizer.save_pretrained(str(partial))
-        (partial / "README.md").write_text(_card(checkpoint, model, policy, iterations, moved), encoding="utf-8")
+        facts = card_facts(
+            checkpoint,
+            model,
+            policy,
+            name=name or out.absolute().name,
+            iterations=iterations,
+            license=license,
+            moved=moved,
+        )
+        (partial / FILE_NAME).write_text(model_card(facts), encoding="utf-8")
         error = _check(partial, policy, ids, expected, trust=model.get("trust_remote_code") is True)
         if out.exists():
             out.rmdir()  # empty, or it would have been refused
@@ -176,46 +226,6 @@ def _check(folder: Path, policy: Any, ids: Any, expected: Any, *, trust: bool) -
             f"template {'differs' if rendered != own else 'is the same'}); it was removed"
         )
     return error
-
-
-_UNKNOWN = "unknown"
-
-
-def _told(record: Any, *names: str) -> str:
-    """A number or one line of text inside nested mappings. Unknown: it is not there, or something else is."""
-    for name in names:
-        record = record.get(name) if isinstance(record, Mapping) else None
-    text = str(record) if isinstance(record, str | int) else ""
-    return text if text and text.isprintable() else _UNKNOWN
-
-
-def _card(checkpoint: Path, model: Mapping[str, Any], policy: Any, iterations: int, moved: str) -> str:
-    settings, record = run_config(checkpoint) or {}, read_record(checkpoint.resolve().parent.parent / RUN_FILE) or {}
-    revision = _told(record, "git", "revision")
-    rows = {
-        "base": f"{policy.name} ({policy.architecture})",
-        "content hash of the base's weights": policy.content_hash,
-        "trained": "all weights" if policy.lora is None else f"adapters, merged: {policy.lora.record()}",
-        "method": _told(settings, "algorithm", "name"),
-        "environment": _told(settings, "environment", "_target_").rpartition(".")[2],
-        "iterations": iterations,
-        "seed": _told(settings, "seed"),
-        "hash of the run's configuration": _told(record, "config_hash"),
-        "revision of sdar": _told(record, "versions", "sdar") if revision == _UNKNOWN else revision,
-        "enable_thinking in the chat template": str(bool(model.get("enable_thinking", False))).lower(),
-    }
-    if moved:
-        rows["quantized while it was trained"] = moved
-    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    return (
-        "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [sdar, reinforcement-learning]\n---\n\n"
-        f"# {policy.name}, trained with sdar\n\n"
-        "A language-model agent trained by reinforcement learning with sdar, an independent implementation of\n"
-        "Self-Distilled Agentic Reinforcement Learning (arXiv 2605.15155). Written by `sdar export`.\n\n"
-        f"| | |\n|---|---|\n{table}\n\n"
-        "The license is the base model's. Prompts are the environment's (`sdar.environments`), rendered by the chat\n"
-        "template; success rates are in the run's `results.json`.\n"
-    )
 
 
 if __name__ == "__main__":

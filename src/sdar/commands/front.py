@@ -14,6 +14,8 @@ COMMANDS = {
     "episodes": ("sdar.commands.episodes", "show recorded episodes token by token: a page, or in the terminal"),
     "report": ("sdar.compare.reporting.app", "write runs as one page with curves, differences, costs and origin"),
     "export": ("sdar.commands.export", "write a checkpoint as a Hugging Face folder"),
+    "serve": ("sdar.commands.serve", "serve a trained policy over OpenAI's chat completions API"),
+    "evaluate": ("sdar.commands.evaluate", "play an environment's panel against a chat endpoint"),
     "skills": ("sdar.commands.skills", "show what every strategy retrieves for a task, and why"),
     "check": ("sdar.commands.check", "check that an environment keeps to the protocol"),
     "search-server": ("sdar.commands.search_server", "serve a corpus of passages over HTTP"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import MutableMapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sdar.config.command_line import Parser
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from sdar.commands.players import Player, Read, Write
     from sdar.environments.base import Environment
     from sdar.episode import StepOutcome, Task
+    from sdar.rollout.settings import RolloutSettings
 
 HINT = "(type a command, ? for the possible commands, or Ctrl-D to leave)"
 
@@ -50,8 +52,12 @@ def _parser() -> argparse.ArgumentParser:
         "settings", nargs="*", metavar="SETTING", help="as for sdar train: environment=alfworld, rollout=window"
     )
     parser.add_argument(
-        "--policy", type=at_home, metavar="MODEL", help="watch a model: a checkpoint, a folder, or a shipped name"
+        "--policy",
+        type=at_home,
+        metavar="MODEL",
+        help="watch a model: a checkpoint, a folder, a shipped name, or the URL of a chat endpoint",
     )
+    parser.add_argument("--model", metavar="NAME", help="of the chat endpoint, where it has several models")
     parser.add_argument("--skills", action="store_true", help="the watched model also reads the skills of its task")
     parser.add_argument("--temperature", type=float, default=0.4, help="of the watched model (0: greedy)")
     parser.add_argument("--seed", type=int, default=0, help="of the tokens of the watched model")
@@ -81,8 +87,15 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
         raise UserError("--skills needs a model that plays; set --policy")
     if options.policy is not None and options.expert:
         raise UserError("--policy and --expert cannot be combined: only one of them can play")
+    is_endpoint = (options.policy or "").startswith(("http://", "https://"))
+    if options.model is not None and not is_endpoint:
+        raise UserError(f"--model needs the URL of a chat endpoint as --policy, got --policy {options.policy}")
     known = None if options.policy is None or options.settings else run_config(options.policy)
-    config: Any = known or compose_parts(options.settings, _ALLOWED, config_dir=options.config_dir)
+    # A model behind an endpoint gets the prompts of pretrained ones, see sdar evaluate.
+    given, allowed = (
+        (["model=hf", *options.settings], (*_ALLOWED, "model")) if is_endpoint else (options.settings, _ALLOWED)
+    )
+    config: Any = known or compose_parts(given, allowed, config_dir=options.config_dir)
     if options.data_dir is not None:
         settings = config.get("environment")
         if not isinstance(settings, MutableMapping):
@@ -109,6 +122,10 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
         return environment, task, Solution(environment, task), history_turns
     if options.policy is None:
         return environment, task, Person(environment, read, write), history_turns
+    if is_endpoint:
+        rollout = replace(rollout, sampling=sampling)
+        player = _endpoint_player(options, environment, task, rollout, teacher_settings, built, write)
+        return environment, task, player, history_turns
     policy, privileged = load_policy(options.policy), None
     if teacher_settings is not None:
         from sdar.teacher.base import Teacher, join
@@ -117,10 +134,37 @@ def _prepare(options: argparse.Namespace, read: Read, write: Write) -> tuple[Env
         join(teacher, built, policy)
         privileged = teacher.evaluation_text(task)
         write(f"the model also reads:\n{privileged}")
-    player = PolicyPlayer(
+    watched = PolicyPlayer(
         policy, environment, task, sampling, window=history_turns is not None, privileged=privileged, seed=options.seed
     )
-    return environment, task, player, history_turns
+    return environment, task, watched, history_turns
+
+
+def _endpoint_player(
+    options: argparse.Namespace,
+    environment: Environment,
+    task: Task,
+    rollout: RolloutSettings,
+    teacher_settings: Any,
+    built: Environment,
+    write: Write,
+) -> Player:
+    """A model behind a chat endpoint; its key is in the environment variable of ``sdar evaluate``."""
+    from sdar.commands.evaluate import message_teacher
+    from sdar.commands.players import EndpointPlayer
+    from sdar.evaluation.endpoint import Endpoint, EndpointSettings
+    from sdar.evaluation.endpoint_panel import ChatPlayer
+    from sdar.policy.chat import Position
+
+    teacher = None if teacher_settings is None else message_teacher(teacher_settings)
+    endpoint = Endpoint(EndpointSettings(endpoint=options.policy, model=options.model))
+    player = ChatPlayer(endpoint, endpoint.find_model(), rollout, options.seed, "play")
+    if teacher is not None:
+        teacher.connect(built, len)
+        text = teacher.evaluation_text(task)
+        write(f"the model also reads:\n{text}")
+        player = replace(player, privileged=lambda _: text, system=teacher.position == Position.SYSTEM)
+    return EndpointPlayer(player, environment, task)
 
 
 def _task(environment: Environment, split: str | None, index: int) -> Task:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdar.environments.base import Environment
 from sdar.episode import Observation, Task
-from sdar.errors import UserError
+from sdar.errors import RunFailed, UserError
+from sdar.evaluation.chat_wire import Reply
 from sdar.rollout.answers import AnswerError, checked_plan
 from sdar.rollout.conversation import AppendConversation, WindowConversation
 from sdar.rollout.sampling import turn_generator, turn_uniforms
@@ -19,6 +20,7 @@ from sdar.run.folder import run_config
 from sdar.run.parts import build_part
 
 if TYPE_CHECKING:
+    from sdar.evaluation.endpoint_panel import ChatPlayer
     from sdar.policy.language_model import LanguageModel
 
 Read = Callable[[str], str]
@@ -127,6 +129,28 @@ class PolicyPlayer(Player):
         response, _ = self._conversation.record(prompt, ids)
         projection = self.environment.project(prompt.thought + response)
         return Move(projection.action, response, projection.valid)
+
+
+@dataclass
+class EndpointPlayer(Player):
+    """A model behind a chat endpoint plays as in ``sdar evaluate``. RunFailed: it does not answer."""
+
+    player: ChatPlayer
+    environment: Environment
+    task: Task
+    said: list[tuple[str, str]] = field(default_factory=list)
+
+    def move(self, text: str, observation: Observation) -> Move:  # noqa: ARG002
+        """Ask for a response and project it."""
+        window = self.player.rollout.context == "window"
+        messages = self.player.messages(self.task, [] if window else self.said, text)
+        reply = self.player.ask(self.task, messages, len(self.said))
+        if not isinstance(reply, Reply):
+            reason = "the conversation is longer than the model's context" if reply is None else reply
+            raise RunFailed(f"the endpoint gives no response ({reason})")
+        self.said.append((text, reply.text))
+        projection = self.environment.project(reply.text)
+        return Move(projection.action, reply.text, projection.valid)
 
 
 def load_policy(policy: str) -> LanguageModel:

@@ -11,9 +11,10 @@ from torch import Tensor
 LOG_RATIO_LIMIT = 20.0
 """Bound (nats) of log pi - log pi_old before it is exponentiated: exp overflows above 88 and 0 * inf would be nan.
 
-exp(20) is far outside every clipping range, so with a dual clip (up to exp(20)) the bound moves a loss or gradient that
-clipping leaves alive by at most exp(-20) |A| (where A > 0 and the ratio is below exp(-20)). Without one (``dual_clip=None``) a token with A < 0 is not clipped upwards: its loss stops
-growing at -A * exp(20), and there its gradient is 0."""
+exp(20) is far outside every clipping range, so with a dual clip (up to exp(20)) the bound moves a loss or gradient
+that clipping leaves alive by at most exp(-20) |A| (where A > 0 and the ratio is below exp(-20)). Without one
+(``dual_clip=None``) a token with A < 0 is not clipped upwards: its loss stops growing at -A * exp(20), and there its
+gradient is 0."""
 
 
 class PolicyLoss(NamedTuple):

@@ -1,0 +1,1 @@
+"""A policy behind the API of OpenAI's chat completions."""
