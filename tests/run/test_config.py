@@ -57,6 +57,10 @@ def needed_beside(group: str, option: str) -> list[str]:
         ("search_engine", "dense"): ["environment=search_qa", "environment.search_engine.corpus=corpus.jsonl"],
         ("search_engine", "http"): ["environment=search_qa"],
         ("search_engine", "bm25"): ["environment=search_qa", "environment.search_engine.corpus=corpus.jsonl"],
+        ("environment", "gymnasium"): ["environment.id=FrozenLake-v1", "algorithm=grpo", "teacher=none"],
+        ("environment", "verifiers"): ["environment.id=wordle", "algorithm=grpo", "teacher=none"],
+        ("environment", "trl"): ["environment.factory=mypkg.Wordle", "algorithm=grpo", "teacher=none"],
+        ("environment", "openenv"): ["environment.url=http://127.0.0.1:8000", "algorithm=grpo", "teacher=none"],
     }.get((group, option), [])
 
 
