@@ -87,7 +87,9 @@ def judged(planned: Sequence[Statement], outcomes: Sequence[Outcome]) -> str:
         if not values:
             continue
         estimate = mean_over_runs(values)
-        spans = [f"{low:+.1f} to {high:+.1f}" for low, high in (estimate.interval, bootstrap_mean(values).interval)]
+        spans = ["one pair"] * 2
+        if estimate.n > 1:
+            spans = [f"{low:+.1f} to {high:+.1f}" for low, high in (estimate.interval, bootstrap_mean(values).interval)]
         compared = f"{s.of} - {s.against}" if s.against else s.of
         compared += "" if s.figure == "alone" else f", {s.figure.rpartition('/')[2].replace('_', ' ')}"
         words = [s.says, s.regime, compared, str(estimate.n), f"{estimate.mean:+.1f}", *spans, f"{p:.2g}"]
