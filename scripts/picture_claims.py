@@ -28,6 +28,7 @@ PANELS = {
     "turns8": "ALFWorld, eight turns",
     "webshop": "WebShop",
     "arithmetic_short": "Arithmetic, 15 iterations",
+    "arithmetic_stale": "The same, several optimizer steps on every rollout",
 }
 """Regimes and how they are called."""
 ROWS = {
