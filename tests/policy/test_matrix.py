@@ -8,7 +8,7 @@ import pytest
 
 from toys.chat_templates import BY_NAME as STRUCTURES
 from toys.families import BY_NAME as FAMILIES
-from toys.matrix import check_pair, save_weights
+from toys.matrix import check_pair, check_shared_beginnings, save_weights
 
 BOTH = ("append", "window")
 SAMPLE = list(zip(FAMILIES, list(STRUCTURES) * 9, strict=False))
@@ -18,7 +18,11 @@ SAMPLE = list(zip(FAMILIES, list(STRUCTURES) * 9, strict=False))
 @pytest.mark.parametrize(("family", "structure"), SAMPLE, ids=lambda name: name)
 def test_a_family_with_a_template(family: str, structure: str, tmp_path: Path) -> None:
     folder = save_weights(tmp_path, FAMILIES[family])
-    check_pair(folder, FAMILIES[family], STRUCTURES[structure], ("append",) if structure != "harmony" else BOTH)
+    policy = check_pair(
+        folder, FAMILIES[family], STRUCTURES[structure], ("append",) if structure != "harmony" else BOTH
+    )
+    if policy is not None:
+        check_shared_beginnings(policy)
 
 
 @pytest.mark.slow

@@ -33,8 +33,11 @@ def save_tokenizer(folder: Path, structure: Structure) -> Path:
     return folder
 
 
-def check_pair(folder: Path, family: Family, structure: Structure, contexts: tuple[str, ...]) -> None:
-    """Assert that the pair is refused with its reason, or trains without a difference that is none."""
+def check_pair(folder: Path, family: Family, structure: Structure, contexts: tuple[str, ...]) -> LanguageModel | None:
+    """Assert that the pair is refused with its reason, or trains without a difference that is none.
+
+    The policy; None: it is refused.
+    """
     save_tokenizer(folder, structure)
     # The template is read first, but either sentence is true.
     refusals = [words for words in (structure.refusal, family.refusal) if words is not None]
@@ -45,7 +48,7 @@ def check_pair(folder: Path, family: Family, structure: Structure, contexts: tup
         with pytest.raises(UserError, match="|".join(refusals)) as caught:
             hf_model(str(folder))
         assert "\n" not in str(caught.value)
-        return
+        return None
     policy = hf_model(str(folder))
     stops = set(structure.stop_ids(structure.tokenizer()))
     assert policy.context_tokens == family.context
@@ -56,7 +59,7 @@ def check_pair(folder: Path, family: Family, structure: Structure, contexts: tup
                 policy.chat.check_append()
             continue
         check_iteration(policy, context)
-    check_shared_beginnings(policy)
+    return policy
 
 
 def check_shared_beginnings(policy: LanguageModel) -> None:
