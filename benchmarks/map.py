@@ -6,7 +6,7 @@
     python benchmarks/map.py show screen                               # the command of every cell
 
 Cells are listed in ``map.yaml``. Each is a run of ``train.py`` with one thread. Runs of a seed share tasks, warm start
-and panel, so differences to GRPO are paired. A finished run is never played twice, a stopped one is continued.
+and panel, so differences to GRPO are paired. A finished run is never played twice, a stopped one is played anew.
 ``collect`` adds to the file that it finds: a machine that has not played a cell keeps those that others have.
 """
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -101,16 +102,14 @@ def _own_code() -> dict[str, str]:
 
 def _play(cell: Cell, out: Path) -> tuple[Cell, int, float]:
     folder = out / cell.name
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # it was stopped: minutes are lost
+    folder.mkdir(parents=True)
     command = [sys.executable, str(ROOT / "train.py"), *cell.overrides(out), f"run_dir={folder}", "threads=1"]
-    if (folder / "checkpoints").exists():
-        command.append("ckpt_path=last_or_new")
     started = time.monotonic()
     with (folder / "output.log").open("a") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=_own_code(), stdout=log, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
-    with (folder / COST).open("a") as file:
-        file.write(f"{usage.ru_utime + usage.ru_stime:.1f}\n")  # a line for every time that the run was continued
+    (folder / COST).write_text(f"{usage.ru_utime + usage.ru_stime:.1f}\n")
     process.returncode = os.waitstatus_to_exitcode(status)
     return cell, process.returncode, time.monotonic() - started
 
@@ -160,12 +159,12 @@ def _outcome(cell: Cell, folder: Path) -> Outcome | None:
 
 def _cpu_seconds(folder: Path) -> float:
     file = folder / COST
-    return sum(map(float, file.read_text().split())) if file.exists() else 0.0
+    return float(file.read_text()) if file.exists() else 0.0
 
 
 def _curves(folder: Path) -> dict[str, list[float]]:
     values: dict[str, dict[int, float]] = {}
-    for file in sorted(folder.rglob("events.out.tfevents.*")):  # one for every time that the run was continued
+    for file in sorted(folder.rglob("events.out.tfevents.*")):
         events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
         for tag in set(CURVES) & set(events.Tags()["scalars"]):
             values.setdefault(tag, {}).update({event.step: event.value for event in events.Scalars(tag)})

@@ -148,3 +148,25 @@ def test_collected_cells_are_read_back_and_none_is_lost(tmp_path: Path, monkeypa
     assert map_cells.read(series) == [template]
     the_map.collect([second], tmp_path, series)  # elsewhere played, the first is not there
     assert map_cells.read(series) == list(found.values())
+
+
+def test_a_run_that_was_stopped_is_played_anew_and_a_finished_one_is_not_played(tmp_path: Path, monkeypatch) -> None:
+    """As train.py does, the one here refuses a folder that holds a run."""
+    code = tmp_path / "train.py"
+    code.write_text(
+        "import pathlib, sys\n"
+        "folder = pathlib.Path(next(w for w in sys.argv if w.startswith('run_dir=')).removeprefix('run_dir='))\n"
+        "if (folder / 'run.json').exists(): sys.exit(2)\n"
+        "for name in ('run.json', 'results.json'): (folder / name).write_text(sys.argv[1])\n"
+    )
+    monkeypatch.setattr(the_map, "ROOT", tmp_path)
+    monkeypatch.setattr(the_map, "read_all", list)
+    finished, stopped = map_cells.cells("claims")[:2]
+    for cell, names in ((finished, ("run.json", "results.json")), (stopped, ("run.json",))):
+        (tmp_path / "out" / cell.name).mkdir(parents=True)
+        for name in names:
+            (tmp_path / "out" / cell.name / name).write_text("before")
+    the_map.run([finished, stopped], tmp_path / "out", 1)
+    assert (tmp_path / "out" / finished.name / "results.json").read_text() == "before"
+    assert (tmp_path / "out" / stopped.name / "results.json").read_text() == f"experiment=map/{stopped.regime}"
+    assert float((tmp_path / "out" / stopped.name / the_map.COST).read_text()) >= 0
