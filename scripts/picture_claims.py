@@ -2,6 +2,7 @@
 
 A dot is a run, a bar the mean over seeds with its 95 % interval (Student's t). Rows and regimes are those of
 :data:`PANELS`; figures are those of ``docs/data/map_SERIES.json``, which ``benchmarks/map.py collect SERIES`` wrote.
+Regimes of which a planned run is missing are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-from map_cells import BASELINE, Cell, Outcome, read
+from map_cells import BASELINE, Cell, Outcome, cells, read
 from svg import METHODS, Drawing
 
 from sdar.errors import UserError, command, run_command
@@ -39,7 +40,7 @@ ROWS = {
     "expected_initial": ("expected, initial", 4),
 }
 """Methods, how they are called, and the number of their colour."""
-__all__ = ["Cell", "Outcome", "drawing", "main"]
+__all__ = ["Cell", "Outcome", "complete", "drawing", "main"]
 
 
 @command
@@ -49,12 +50,19 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, help="picture to write")
     parser.add_argument("--series", default="claims", help="of benchmarks/map.yaml (claims)")
     options = parser.parse_args(arguments)
-    found = read(options.series)
+    found = complete(read(options.series), options.series)
     if not found:
         raise UserError(f"--series must be one whose runs were collected, got {options.series}")
     options.out.write_text(drawing(found, f"{options.out} --series {options.series}"), encoding="utf-8")
     print(options.out)
     return 0
+
+
+def complete(outcomes: Sequence[Outcome], series: str) -> list[Outcome]:
+    """Those of the regimes of which every planned cell has been played."""
+    played, planned = {o.cell for o in outcomes}, cells(series)
+    whole = {cell.regime for cell in planned} - {cell.regime for cell in planned if cell not in played}
+    return [outcome for outcome in outcomes if outcome.cell.regime in whole]
 
 
 def drawing(outcomes: Sequence[Outcome], words: str) -> str:

@@ -260,6 +260,14 @@ def test_a_row_of_the_claims_has_its_runs_mean_and_paired_difference(claims: Mod
         assert sum(path.startswith(f"M{left + rate * width - 4:g} ") for path in paths) == 1
 
 
+def test_a_regime_of_which_a_run_is_missing_is_left_out(claims: ModuleType) -> None:
+    every = [claims.Outcome(cell, 0.1, 0.8, 0.5, None, 120, "abc", 1.0) for cell in claims.cells("claims")]
+    missing = next(o for o in every if o.cell.regime == "webshop")
+    kept = claims.complete([o for o in every if o is not missing], "claims")
+    assert {o.cell.regime for o in every} - {o.cell.regime for o in kept} == {"webshop"}
+    assert claims.complete(every, "claims") == every
+
+
 def test_a_series_without_runs_is_said(claims: ModuleType, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(claims, "read", lambda series: [])
     assert claims.main([str(tmp_path / "out.svg")]) == USER_ERROR
