@@ -2,7 +2,7 @@
 
     python benchmarks/map.py run screen [--jobs 2] [--out logs/map]    # what is missing; Ctrl-C and go on at will
     python benchmarks/map.py collect screen                            # finished cells into docs/data/map_screen.json
-    python benchmarks/map.py table screen                              # the table of docs/results.md, and the picture
+    python benchmarks/map.py table screen                              # tables of docs/results.md; the screen's picture
     python benchmarks/map.py show screen                               # the command of every cell
 
 Cells are listed in ``map.yaml``. Each is a run of ``train.py`` with one thread. Runs of a seed share tasks, warm start
@@ -59,8 +59,9 @@ def main() -> None:
         records = read(arguments.series)
         print(table(records))
         if planned := statements(PLAN["series"][arguments.series]):
-            print(judged(planned, records))
-        draw(records, ROOT / "docs" / "images" / f"map_{arguments.series}.png")
+            print(judged(planned, records))  # their picture: scripts/picture_claims.py
+        else:
+            draw(records, ROOT / "docs" / "images" / f"map_{arguments.series}.png")
     else:
         for name in dict.fromkeys(cell.warm_start for cell in wanted if cell.warm_start is not None):
             print("python -m sdar.warm_start", *_warm_start(name, arguments.out))
