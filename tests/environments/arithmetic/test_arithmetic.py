@@ -68,6 +68,49 @@ def test_more_problems_than_there_are_is_refused() -> None:
         ArithmeticEnvironment(num_tasks=(10, 300))
 
 
+def test_easier_numbers_are_split_as_the_others_are() -> None:
+    environment = ArithmeticEnvironment(numbers=(1, 20), num_tasks=(240, 60))
+    problems = {split: [task.description for task in environment.tasks(split)] for split in ("train", "valid")}
+    assert len(set(problems["train"]) | set(problems["valid"])) == 300
+    found = [int(number) for text in problems["train"] for number in re.findall(r"\d+", text)]
+    assert (min(found), max(found)) == (1, 20)
+    with pytest.raises(UserError, match=r"environment\.num_tasks: train has at most 240 problems, got 960"):
+        ArithmeticEnvironment(numbers=(1, 20))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"numbers": (20, 10)}, r"environment\.numbers must be the least and the largest one, got \[20, 10\]"),
+        ({"numbers": (5,)}, r"environment\.numbers must be the least and the largest one, got \[5\]"),
+        ({"numbers": (0, 100)}, r"numbers.* 100"),
+        ({"extract": "last_number", "compare": "text"}, r"environment\.compare must be number where"),
+        ({"extract": "first"}, r"extract must be .* got 'first'"),
+    ],
+)
+def test_settings_that_no_problem_fits_are_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        ArithmeticEnvironment(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("response", "reward", "valid"),
+    [
+        ("9 - 8 = 1.", 1, True),
+        ("The result is 1, of course", 1, True),
+        ("1 or 2", 0, True),
+        ("9-8=-1", 0, True),
+        ("<answer>1</answer>", 1, True),
+        ("one", 0, False),
+    ],
+)
+def test_the_last_number_of_a_response_can_count(response: str, reward: float, valid: bool) -> None:
+    environment = ArithmeticEnvironment(extract="last_number", prompt_style="full")
+    assert environment.reward(response, Example("9 - 8", "1")) == reward
+    assert environment.well_formed(response) is valid
+    assert check_env(environment).experts > 0
+
+
 @pytest.mark.parametrize(
     ("given_text", "wanted", "right"),
     [

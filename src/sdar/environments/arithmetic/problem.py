@@ -10,11 +10,12 @@ import numpy as np
 Operation = Literal["sum", "difference", "product"]
 OPERATIONS: tuple[Operation, ...] = ("sum", "difference", "product")
 SIGNS: dict[Operation, str] = {"sum": "+", "difference": "-", "product": "*"}
+TWO_DIGITS = (10, 99)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """``first`` in [10, 99]; ``second`` in [10, 99], of a difference at most ``first``, of a product in [2, 9]."""
+    """Numbers in [0, 99]; ``second`` of a difference is at most ``first``, of a product in [2, 9]."""
 
     operation: Operation
     first: int
@@ -63,18 +64,20 @@ class Problem:
         return 10 * (tens - other_tens) + (ones - other_ones) % 10
 
 
-def all_problems(operation: Operation) -> list[Problem]:
-    """Every problem of an operation, in order."""
+def all_problems(operation: Operation, numbers: tuple[int, int] = TWO_DIGITS) -> list[Problem]:
+    """Every problem of an operation, in order. ``numbers``: the least and the largest one; of a product, the first."""
+    least, largest = numbers
+    firsts = range(least, largest + 1)
     if operation == "product":
-        return [Problem(operation, first, second) for first in range(10, 100) for second in range(2, 10)]
+        return [Problem(operation, first, second) for first in firsts for second in range(2, 10)]
     return [
         Problem(operation, first, second)
-        for first in range(10, 100)
-        for second in range(10, 100 if operation == "sum" else first + 1)
+        for first in firsts
+        for second in range(least, (largest if operation == "sum" else first) + 1)
     ]
 
 
-def dealt(operation: Operation, rng: np.random.Generator) -> list[Problem]:
+def dealt(operation: Operation, rng: np.random.Generator, numbers: tuple[int, int] = TWO_DIGITS) -> list[Problem]:
     """Every problem of an operation in a random order."""
-    problems = all_problems(operation)
+    problems = all_problems(operation, numbers)
     return [problems[place] for place in rng.permutation(len(problems))]

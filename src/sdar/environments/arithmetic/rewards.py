@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Literal
 
 Compare = Literal["number", "text"]
+Extract = Literal["tagged", "last_number"]
+"""What of a response is the answer: the text between the tags, or the last number anywhere in it."""
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?:\d[\d,]*)(?:\.\d+)?")
@@ -18,6 +20,12 @@ def answered(response: str) -> str | None:
     """The text of the last answer tags, without surrounding whitespace; None without such."""
     found = _ANSWER.findall(response)
     return str(found[-1]).strip() if found else None
+
+
+def last_number(response: str) -> str | None:
+    """The last number of a response as it stands there; None: it has none."""
+    found = _NUMBER.findall(response)
+    return str(found[-1]) if found else None
 
 
 def number(text: str) -> Decimal | None:
