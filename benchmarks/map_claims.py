@@ -1,9 +1,9 @@
 """Statements about the map, fixed in ``map.yaml`` before their seeds are played, and what the runs say to each.
 
 A statement compares a figure of the runs of a cell with that of another cell of the same regime, pair by pair, or with
-0, and says which sign is expected. It is *supported* where the mean has that sign
-and p, corrected by Holm over all statements of the series, is below 0.05; *contradicted* where it has the other sign
-and p is below 0.05; else *undecided* at this number of seeds.
+0, and says which sign is expected; or it compares such a difference with the same one of another regime. It is
+*supported* where the mean has that sign and p, corrected by Holm over all statements of the series, is below 0.05;
+*contradicted* where it has the other sign and p is below 0.05; else *undecided* at this number of seeds.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Statement:
     ``figure``    ``alone``, ``with_skills`` (success after training, per cent), ``lost_alone`` (the second less the
                   first), or the tag of a curve: its last iterations less its first, in hundredths
     ``expected``  ``above``, ``below``, or ``not_below``: above -5 points
+    ``than``      the regime whose difference on the same seed is taken away; None: none
     """
 
     says: str
@@ -40,15 +41,23 @@ class Statement:
     against: str | None = None
     figure: str = "alone"
     expected: str = "above"
+    than: str | None = None
 
     def differences(self, outcomes: Sequence[Outcome]) -> list[float]:
-        """One per seed that both cells have, seeds in order."""
+        """One per seed that all cells have, seeds in order."""
+        here = self._by_seed(outcomes, self.regime)
+        if self.than is None:
+            return [here[seed] for seed in sorted(here)]
+        there = self._by_seed(outcomes, self.than)
+        return [here[seed] - there[seed] for seed in sorted(here.keys() & there.keys())]
+
+    def _by_seed(self, outcomes: Sequence[Outcome], regime: str) -> dict[int, float]:
         figure = _figure(self.figure)
-        own = _by_seed(outcomes, self.regime, self.of)
+        own = {seed: figure(outcome) for seed, outcome in _by_seed(outcomes, regime, self.of).items()}
         if self.against is None:
-            return [figure(own[seed]) for seed in sorted(own)]
-        other = _by_seed(outcomes, self.regime, self.against)
-        return [figure(own[seed]) - figure(other[seed]) for seed in sorted(own.keys() & other.keys())]
+            return own
+        other = _by_seed(outcomes, regime, self.against)
+        return {seed: value - figure(other[seed]) for seed, value in own.items() if seed in other}
 
     @property
     def shift(self) -> float:
@@ -92,6 +101,7 @@ def judged(planned: Sequence[Statement], outcomes: Sequence[Outcome]) -> str:
             spans = [f"{low:+.1f} to {high:+.1f}" for low, high in (estimate.interval, bootstrap_mean(values).interval)]
         compared = f"{s.of} - {s.against}" if s.against else s.of
         compared += "" if s.figure == "alone" else f", {s.figure.rpartition('/')[2].replace('_', ' ')}"
+        compared += "" if s.than is None else f", minus that of {s.than}"
         words = [s.says, s.regime, compared, str(estimate.n), f"{estimate.mean:+.1f}", *spans, f"{p:.2g}"]
         lines.append(f"| {' | '.join([*words, verdict(s, estimate.mean, p)])} |")
     return "\n".join(lines)

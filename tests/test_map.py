@@ -29,7 +29,8 @@ def test_every_method_and_every_regime_can_be_run() -> None:
     for cell in (*by_method.values(), *by_regime.values()):
         settings = compose(cell.overrides(Path("logs/map")))
         assert settings.config["seed"] == cell.seed
-        named = next((name for name in ENVIRONMENTS if cell.regime.startswith(name)), "alfworld")
+        experiment = PLAN["regimes"].get(cell.regime, {"experiment": cell.regime})["experiment"]
+        named = next((name for name in ENVIRONMENTS if experiment.startswith(name)), "alfworld")
         assert settings.config["environment"]["_target_"] == ENVIRONMENTS[named]
         if cell.coefficient is not None and "COEFFICIENT" not in PLAN["methods"][cell.method]:
             assert settings.method.objective.distillation_coefficient == cell.coefficient
@@ -120,13 +121,24 @@ def test_a_statement_may_be_about_skills_in_the_prompt_or_about_a_curve() -> Non
     assert [row[0] for row in verdicts([lost, rises], skilled)] == ["+56.7", "+3.0"]
 
 
+def test_a_difference_may_be_compared_with_that_of_another_regime_seed_by_seed() -> None:
+    def elsewhere(outcomes):
+        return [replace(o, cell=replace(o.cell, regime="turns14")) for o in outcomes]
+
+    here = [*GRPO, *runs("sdar", 0.20, 0.22, 0.27, 0.27, coefficient=0.1)]  # 10, 11, 9, 12 below
+    there = elsewhere([*GRPO[:3], *runs("sdar", 0.29, 0.31, 0.35, 0.5, coefficient=0.1)])  # 1, 2, 1 below
+    line = BETTER | {"expected": "below", "than": "turns14"}
+    assert [row[::2] for row in verdicts([line], [*here, *there])] == [("-8.7", "supported")]
+
+
 def test_the_planned_statements_are_about_cells_that_are_played() -> None:
     for name, series in PLAN["series"].items():
         cells = map_cells.cells(name)
         played = {(c.regime, f"{c.method} {c.coefficient:g}" if c.coefficient is not None else c.method) for c in cells}
         for statement in map_claims.statements(series):
-            assert (statement.regime, statement.of) in played
-            assert statement.against is None or (statement.regime, statement.against) in played
+            for regime in {statement.regime, statement.than or statement.regime}:
+                assert (regime, statement.of) in played
+                assert statement.against is None or (regime, statement.against) in played
             assert statement.sign in (-1, 1)
 
 
