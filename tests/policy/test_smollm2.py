@@ -171,7 +171,7 @@ asked_for = pytest.mark.skipif(
         ("append", "float32"),
         pytest.param("append", "bf16-mixed", marks=[needs_products, asked_for]),
         pytest.param("window", "float32", marks=asked_for),
-        pytest.param("window", "bf16-mixed", marks=needs_products),
+        pytest.param("window", "bf16-mixed", marks=[needs_products, asked_for]),
         pytest.param("append", "bfloat16 with adapters", marks=needs_products),
     ],
 )
