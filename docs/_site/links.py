@@ -6,6 +6,7 @@ under ``repository/``, and so are the files that it links to. Links that show th
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ NAMED = re.compile(r"\[([\w./]+\.md)\](?=\(([^)\s#]+\.md)[)#])")
 """A link that shows a file's name, and its target."""
 
 TITLE = re.compile(r"^# (.+)$", re.MULTILINE)
+
+READ = (".md", ".ipynb")
+"""Files whose text is a page, and not the content of one."""
 
 COPIES = "repository/"
 """Where the pages of files outside ``docs/`` lie."""
@@ -39,10 +43,10 @@ def on_files(files: Any, config: Any) -> Any:
             if path in known or path.startswith("docs/") or not (root / path).is_file():
                 continue
             known.add(path)
-            content = (root / path).read_text(encoding="utf-8")
-            if path.endswith(".md"):
+            content = _page(path, (root / path).read_text(encoding="utf-8"))
+            if path.endswith(READ):
                 texts[path] = content
-            files.append(File.generated(config, _copy(path), content=_page(path, content)))
+            files.append(File.generated(config, _copy(path), content=content))
     return files
 
 
@@ -50,7 +54,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Let relative links lead where their files are on the site, or in the repository."""
     here = page.file.src_uri
     origin = _origin(here)
-    if not origin.endswith(".md"):
+    if not origin.endswith(READ):
         return markdown
 
     def moved(link: re.Match[str]) -> str:
@@ -100,9 +104,26 @@ def _origin(src_uri: str) -> str:
     return path if Path(path).stem.count(".") == 0 else path.removesuffix(".md")
 
 
+def _cells(notebook: Any) -> Iterator[str]:
+    """The cells of a notebook as Markdown, with what they print and draw."""
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            yield source
+            continue
+        yield f"~~~~~~python\n{source}\n~~~~~~"
+        for output in cell["outputs"]:
+            if text := "".join(output.get("text", "")):
+                yield f"~~~~~~text\n{text}\n~~~~~~"
+            if image := output.get("data", {}).get("image/png"):
+                yield f"![What the cell draws](data:image/png;base64,{image.strip()})"
+
+
 def _page(path: str, content: str) -> str:
     if path.endswith(".md"):
         return content
+    if path.endswith(".ipynb"):
+        return "\n\n".join(_cells(json.loads(content)))
     language = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}.get(Path(path).suffix, "text")
     return (
         f"---\nsearch: {{exclude: true}}\n---\n# {Path(path).name}\n\n`{path}`\n\n~~~~~~{language}\n{content}\n~~~~~~\n"

@@ -21,6 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sdar.config.paths import at_home, is_path, paths, quoted, written
+from sdar.config.plugins import is_allowed
+from sdar.config.signatures import find, signature
 from sdar.config.sources import config_folder, groups, yaml_files
 from sdar.config.words import shown
 from sdar.errors import UserError
@@ -29,6 +31,8 @@ from sdar.files import MB, FileError, check_yaml, read_yaml
 _OPTIONAL_GROUPS = frozenset({"experiment"})
 _LISTS = frozenset({"logger"})
 """Groups of which several files may be chosen at once, as in ``logger=[tensorboard,csv]``."""
+_PROMPTS = ("list_actions", "prompt_style")
+"""What the files of models say to every environment; one of a user's need not take it."""
 _LONGEST_NAME = 200
 _DEEPEST = 20
 _MOST_RUNS = 10_000
@@ -55,6 +59,7 @@ def compose_config(
         config_name: the file to begin with: ``--config-name``.
 
     A setting that holds a path (:mod:`sdar.config.paths`) has what stands behind its first ``=``, ``~`` replaced.
+    What a model's file says about prompts is left out where the environment takes no such setting.
 
     Raises:
         UserError: an override that cannot be read, a group or an option of a group that does not exist.
@@ -93,10 +98,24 @@ def compose_config(
     except Exception as error:  # what they raise of their own and what they let through: they read the user's text
         raise UserError(f"the overrides {' '.join(overrides)} cannot be applied: {_one_sentence(error)}") from error
     OmegaConf.set_struct(config, False)
+    _leave_out_prompts(config, [override.key_or_group for override in read])
     for name, path in list(paths(OmegaConf.to_container(config, resolve=False))):
         if path.startswith("~"):
             OmegaConf.update(config, name, at_home(path))
     return config
+
+
+def _leave_out_prompts(config: DictConfig, typed: Sequence[str]) -> None:
+    """Take away what the environment does not take, unless it was ``typed``: then it is refused with its name."""
+    environment = config.get("environment")
+    target = environment.get("_target_") if isinstance(environment, DictConfig) else None
+    source = find(target) if isinstance(target, str) and is_allowed(target) else None
+    if source is None:
+        return
+    taken = signature(source)
+    for name in () if taken.open else _PROMPTS:
+        if name in environment and name not in taken.parameters and f"environment.{name}" not in typed:
+            del environment[name]
 
 
 def _has(folder: Path, name: str) -> bool:
