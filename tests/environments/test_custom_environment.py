@@ -10,27 +10,51 @@ from typing import Any
 
 import pytest
 
+from sdar.config.plugins import allowing
 from sdar.environments import check_env
+from sdar.errors import UserError
+from sdar.run.validate import compose
 from toys.installed import install, run
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "docs" / "custom_environment.md").read_text()
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)
-    return str(found)
+def block(language: str, number: int = 0) -> str:
+    return str(re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)[number])
 
 
 COMMANDS = re.findall(r"^    (sdar .*)$", GUIDE, re.MULTILINE)
 
 
-def test_a_working_environment_takes_at_most_60_lines() -> None:
-    assert len(block("python").splitlines()) <= 60
+def test_a_working_environment_takes_at_most_40_lines() -> None:
+    assert len(block("python").splitlines()) <= 40
     names: dict[str, Any] = {"__name__": "drawers"}
     exec(compile(block("python"), "custom_environment.md", "exec"), names)
     report = check_env(names["DrawersEnvironment"]())
     assert report.experts > 0
+
+
+def test_an_environment_with_a_system_message_and_a_tool_takes_at_most_40_lines() -> None:
+    assert len(block("python", 1).splitlines()) <= 40
+    names: dict[str, Any] = {"__name__": "safe"}
+    exec(compile(block("python", 1), "custom_environment.md", "exec"), names)
+    assert check_env(names["SafeEnvironment"]()).steps > 0  # played in tests/rollout/test_tool_episodes.py
+
+
+def test_a_pretrained_model_may_play_it_although_it_takes_no_settings_of_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "environment").mkdir()
+    (tmp_path / "environment" / "drawers.yaml").write_text(block("yaml"))
+    (tmp_path / "drawers.py").write_text(block("python"))
+    monkeypatch.syspath_prepend(tmp_path)
+    overrides = ["environment=drawers", "model=hf", "model.name=x", "run_dir=run"]
+    with allowing(["drawers"]):
+        settings = compose(overrides, config_dir=tmp_path)
+        assert settings.config["environment"] == {"_target_": "drawers.DrawersEnvironment", "max_turns": 6}
+        with pytest.raises(UserError, match=r"environment\.list_actions=true: there is no such setting"):
+            compose([*overrides, "environment.list_actions=true"], config_dir=tmp_path)
 
 
 @pytest.mark.e2e

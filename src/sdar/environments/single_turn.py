@@ -14,45 +14,25 @@ A data set with a reward function is an environment of two methods::
 
 from __future__ import annotations
 
-import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping
 
-from sdar.environments.base import Environment, EnvironmentPool, Projection
+from sdar.environments.base import EnvironmentPool, Projection
+from sdar.environments.examples import Example, ExampleEnvironment
 from sdar.environments.slots import SlotPool
 from sdar.episode import EndReason, Observation, StepOutcome, Task
-from sdar.errors import UserError
+
+__all__ = ["Example", "SingleTurnEnvironment"]
 
 
-@dataclass(frozen=True)
-class Example:
-    """What is asked once.
-
-    ``prompt``  the user's message
-    ``answer``  what the reward function compares a response with; the policy never sees it
-    ``kind``    type of the task, by which panels are balanced, results are listed and skills are chosen; "": the
-                environment's name
-    """
-
-    prompt: str
-    answer: str = ""
-    kind: str = ""
-
-
-class SingleTurnEnvironment(Environment):
+class SingleTurnEnvironment(ExampleEnvironment):
     """One prompt, one response, one reward. Subclasses have ``examples`` and ``reward``.
 
     The return of an episode is the reward times ``solved_return``; an example counts as solved at a reward of 1.
     """
 
     max_turns = 1
-
-    @abstractmethod
-    def examples(self, split: str) -> Sequence[Example]:
-        """All examples of a split, in a stable order. Those of different splits differ in prompt or answer."""
 
     @abstractmethod
     def reward(self, response: str, example: Example) -> float:
@@ -62,40 +42,9 @@ class SingleTurnEnvironment(Environment):
         """Whether a response keeps to the format; one that does not has ``algorithm.advantage.invalid_penalty``."""
         return True
 
-    def splits(self) -> tuple[str, ...]:
-        """``train`` and ``valid``."""
-        return ("train", "valid")
-
-    def tasks(self, split: str) -> Sequence[Task]:
-        """The examples as tasks, made on first use."""
-        if split not in self.splits():
-            raise UserError(f"split must be one of {', '.join(self.splits())}, got {split!r}")
-        if split not in self._made:
-            self._made[split] = [
-                self._task(split, place, example) for place, example in enumerate(self.examples(split))
-            ]
-        return self._made[split]
-
-    @cached_property
-    def _made(self) -> dict[str, list[Task]]:
-        # Not in a constructor, which subclasses need not call.
-        return {}
-
-    def _task(self, split: str, place: int, example: Example) -> Task:
-        content = hashlib.sha256(f"{example.prompt}\0{example.answer}".encode()).hexdigest()
-        return Task(f"{split}/{place}", example.kind or self.name, example.prompt, split, content, example)
-
     def open_pool(self) -> EnvironmentPool:
         """A pool that asks and rewards."""
         return SingleTurnPool(self)
-
-    def opening(self, task: Task, observation: Observation) -> str:
-        """The prompt."""
-        return observation.text
-
-    def reply(self, observation: Observation) -> str:
-        """There is none: an episode ends with its response."""
-        return observation.text
 
     def project(self, response: str) -> Projection:
         """The whole response."""
