@@ -61,11 +61,11 @@ def tiny_random_model(
     return model.to(dtype).eval()
 
 
-def save_tiny(folder: Path, *, context_tokens: int = 2048, layers: int = 1) -> Path:
+def save_tiny(folder: Path, *, context_tokens: int = 2048, layers: int = 1, hidden_size: int = 16) -> Path:
     """A random model whose text is bytes, in a folder: runs with it play nonsense, but take a moment."""
     tokenizer = toy_tokenizer()
     model = tiny_random_model(
-        vocab_size=len(tokenizer), hidden_size=16, num_layers=layers, context_tokens=context_tokens
+        vocab_size=len(tokenizer), hidden_size=hidden_size, num_layers=layers, context_tokens=context_tokens
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

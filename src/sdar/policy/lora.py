@@ -7,9 +7,10 @@ term without a second copy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
@@ -102,6 +103,16 @@ def merge_adapters(model: PreTrainedModel) -> None:
         layer.merge(safe_merge=True)
         parent, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(parent), leaf, layer.get_base_layer())
+
+
+def adapter_updates(model: PreTrainedModel) -> dict[str, Callable[[], torch.Tensor]]:
+    """What merging would add to each weight, by the name that the weight has without adapters; empty without them."""
+    found: dict[str, Callable[[], torch.Tensor]] = {}
+    for path, layer in _adapter_layers(model).items():
+        # Experts have their adapters on a parameter of the layer, one wrapper each.
+        weight = getattr(layer, "parameter_name", "weight")
+        found[f"{path.replace('.base_layer', '')}.{weight}"] = partial(layer.get_delta_weight, _ADAPTER)
+    return found
 
 
 def take_adapters(model: PreTrainedModel, trained: PreTrainedModel) -> None:

@@ -1,0 +1,174 @@
+"""A vLLM engine in this process that has the policy's weights.
+
+Interfaces used: ``LLM.generate`` on token ids, ``collective_rpc("reload_weights")``, ``reset_prefix_cache``, ``sleep``
+and ``wake_up`` (vLLM 0.32, ``vllm/entrypoints/llm.py`` and ``vllm/v1/worker/gpu_model_runner.py``).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from sdar.errors import INTERRUPTS, RunFailed, UserError, told
+from sdar.policy.log_probs import score_tokens
+from sdar.policy.published_weights import published_weights
+from sdar.policy.sharding import is_sharded
+from sdar.rollout.vllm.settings import VllmSettings
+
+if TYPE_CHECKING:
+    from sdar.policy.language_model import LanguageModel
+
+_ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # weights are handed over as they lie in this process
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+_PROBE_TOKENS = 32
+_CPU_BATCH_TOKENS = 8192
+
+
+def check_installed() -> None:
+    """UserError where vLLM is missing."""
+    if find_spec("vllm") is None:
+        raise UserError(
+            "rollout.backend=vllm needs vLLM, which is not installed; install it with: pip install 'sdar[vllm]'"
+        )
+
+
+class Engine:
+    """vLLM with the weights that the policy had at the last :meth:`take_weights`.
+
+    Args:
+        policy: whose architecture, context and weights it has.
+        settings: memory, dtype and what else is the engine's own.
+        most_episodes: how many responses are sampled at a time.
+
+    Raises:
+        UserError: vLLM is missing, or it cannot play this model.
+    """
+
+    def __init__(self, policy: LanguageModel, settings: VllmSettings, most_episodes: int) -> None:
+        check_installed()
+        _check_playable(policy)
+        self.settings = settings
+        self._on_gpu = policy.model.device.type == "cuda"
+        self._llm = self._build(policy, most_episodes)
+        self._asleep = False
+
+    def take_weights(self, policy: LanguageModel) -> None:
+        """Take over the policy's present weights. RunFailed: the engine's log-probs say that they did not arrive."""
+        if self._asleep:
+            self._llm.wake_up()
+            self._asleep = False
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": published_weights(policy.model)})
+        self._llm.reset_prefix_cache()
+        self._probe(policy)
+
+    def sample(self, prompts: Sequence[Sequence[int]], parameters: Sequence[Any]) -> list[Any]:
+        """VLLM's outputs for prompts of token ids, one ``SamplingParams`` each, in their order."""
+        asked = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        return list(self._llm.generate(asked, list(parameters), use_tqdm=False))
+
+    def rest(self) -> None:
+        """Give the memory back until the next weights, where that is wanted."""
+        if self._on_gpu and self.settings.sleep and not self._asleep:
+            self._llm.sleep(level=2)  # the weights are the policy's, and come again
+            self._asleep = True
+
+    def _build(self, policy: LanguageModel, most_episodes: int) -> Any:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        if not self._on_gpu:
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", f"{self.settings.cpu_cache_gb:g}")
+            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
+        try:
+            # Weights are handed over later, so the folder has the configuration alone.
+            with tempfile.TemporaryDirectory() as folder, _as_launched(ranks), isolate_rng():
+                from vllm import LLM
+
+                config = copy.deepcopy(policy.model.config)
+                config.architectures = [policy.architecture]  # one that was never saved does not say so
+                config.save_pretrained(folder)
+                return LLM(
+                    model=folder,
+                    runner="generate",
+                    skip_tokenizer_init=True,
+                    load_format="dummy",
+                    generation_config="vllm",  # the model's own defaults are ignored
+                    dtype=self.settings.dtype or ("bfloat16" if self._on_gpu else "float32"),
+                    max_model_len=policy.context_tokens,
+                    max_num_seqs=most_episodes,
+                    gpu_memory_utilization=self.settings.memory_fraction,
+                    enable_prefix_caching=True,
+                    enforce_eager=self.settings.eager or not self._on_gpu,
+                    enable_sleep_mode=self._on_gpu and self.settings.sleep,
+                    logprobs_mode="processed_logprobs",
+                    seed=0,
+                    **({} if self._on_gpu else _whole_prompts(policy.context_tokens)),
+                    # An engine of its own in every process of the run.
+                    distributed_executor_backend="external_launcher" if ranks else None,
+                )
+        except INTERRUPTS:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"rollout.backend=vllm cannot play the model {policy.name!r} ({told(error)}); set rollout.backend=own"
+            ) from error
+
+    def _probe(self, policy: LanguageModel) -> None:
+        from vllm import SamplingParams
+
+        count = min(_PROBE_TOKENS, policy.context_tokens - 1)
+        vocabulary = policy.model.get_input_embeddings().weight.shape[0]
+        ids = [(7919 * place + 1) % vocabulary for place in range(count)]
+        (found,) = self.sample([ids], [SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)])
+        theirs = [entry[token].logprob for token, entry in zip(ids[1:], found.prompt_logprobs[1:], strict=True)]
+        row = torch.tensor([ids], device=policy.model.device)
+        sampled = torch.ones_like(row, dtype=torch.bool)
+        sampled[:, 0] = False
+        with torch.no_grad():
+            ours = score_tokens(policy.model, row, torch.ones_like(sampled), sampled, temperature=1.0).log_probs[0, 1:]
+        distance = float((torch.tensor(theirs) - ours.float().cpu()).abs().mean())
+        if not distance <= self.settings.max_mismatch:
+            raise RunFailed(
+                f"vLLM's log-probs differ from the policy's by {distance:.2g} nats a token after its weights were "
+                f"handed over, and rollout.vllm.max_mismatch={self.settings.max_mismatch:g}: this release of vLLM does "
+                "not take the weights of this model; set rollout.backend=own"
+            )
+
+
+def _whole_prompts(context_tokens: int) -> dict[str, Any]:
+    """Settings of a CPU: vLLM 0.32 cannot cut the prompt of a seeded response there (``_bookkeeping_sync``)."""
+    return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_CPU_BATCH_TOKENS, context_tokens)}
+
+
+@contextmanager
+def _as_launched(ranks: bool) -> Iterator[None]:
+    """The environment variables that torchrun sets, inside: vLLM reads them, and other launchers do not set all."""
+    wanted = {}
+    if ranks:
+        place = str(torch.distributed.get_rank())
+        wanted = {"RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": str(torch.distributed.get_world_size())}
+    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ |= added
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _check_playable(policy: LanguageModel) -> None:
+    if policy.quantization is not None:
+        raise UserError(f"rollout.backend=vllm takes no quantized model, got {policy.quantization}; set it to own")
+    if is_sharded(policy.model):
+        raise UserError("rollout.backend=vllm takes no sharded weights, got trainer=fsdp2; set trainer=ddp")

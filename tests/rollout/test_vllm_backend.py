@@ -1,0 +1,167 @@
+"""Rollouts by vLLM: token ids in and out, the policy's weights at every collection, and what its log-probs are for."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from sdar.errors import RunFailed, UserError
+from sdar.policy.language_model import LanguageModel
+from sdar.policy.lora import merge_adapters
+from sdar.policy.published_weights import published_weights
+from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.sampling import generators
+from sdar.rollout.vllm.engine import Engine
+from sdar.rollout.vllm.settings import VllmSettings
+from toys.fake_vllm import install
+from toys.training import (
+    HintTeacher,
+    LettersEnvironment,
+    toy_datamodule,
+    toy_module,
+    toy_policy,
+    toy_rollout,
+    train,
+)
+
+
+def run(policy: LanguageModel, *, iterations: int = 2, vllm: VllmSettings | None = None, **settings: Any) -> Any:
+    """Module and curve of a run whose rollouts are vLLM's."""
+    teacher = settings.pop("teacher", None)
+    settings |= {} if teacher is not None else {"distillation_coefficient": 0.0}
+    module = toy_module(policy, teacher, episodes_per_step=None, **settings)
+    module.rollout = replace(module.rollout, backend="vllm", vllm=vllm or VllmSettings())
+    data = toy_datamodule(policy, context=settings.get("context", "append"))
+    data.collector.generator_factory = generators(module.rollout)
+    return module, train(module, data, iterations).curve()
+
+
+@pytest.mark.parametrize("context", ["append", "window"])
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_a_run_learns_and_its_sampler_has_the_weights_of_every_iteration(context, lora, monkeypatch) -> None:
+    engine = install(monkeypatch)
+    policy = toy_policy(lora=lora)
+    before = [parameter.detach().clone() for parameter in policy.model.parameters()]
+    _, curve = run(policy, context=context)
+    (made,) = engine.made
+    assert made.pushes == 2
+    assert any(not torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))
+    for figures in curve.values():
+        # What is left is the rounding of adapters that are merged.
+        assert 0 <= figures["rollout/sampler_mismatch"] < 1e-10
+
+
+def test_what_it_is_asked_are_the_very_ids_of_the_conversation(monkeypatch) -> None:
+    engine = install(monkeypatch)
+    policy = toy_policy()
+    environment, rollout = LettersEnvironment(), toy_rollout(backend="vllm")
+    collector = Collector(policy, environment, rollout, generator_factory=generators(rollout))
+    task = environment.tasks("train")[0]
+    (episode,) = collector.collect([EpisodeRequest(task, 0)], seed=1, key=("test",)).episodes
+    told: list[int] = []
+    expected = []
+    for turn in episode.turns:
+        told += turn.context_ids
+        expected.append(list(told))
+        told += turn.response_ids
+        assert turn.sampler_log_probs is not None
+        assert len(turn.sampler_log_probs) == len(turn.response_ids)
+    assert len(expected) > 1
+    assert engine.made[0].asked == expected
+    again = collector.collect([EpisodeRequest(task, 0)], seed=1, key=("test",)).episodes[0]
+    assert [turn.response_ids for turn in again.turns] == [turn.response_ids for turn in episode.turns]
+
+
+@pytest.mark.parametrize("cap", [1.2, None])
+def test_advantages_are_weighed_by_the_ratio_up_to_the_cap(cap, monkeypatch) -> None:
+    install(monkeypatch, noise=0.3)
+    settings = VllmSettings(importance_cap=cap)
+    module, curve = run(toy_policy(), iterations=1, vllm=settings, teacher=HintTeacher())
+    prepared = module.report.prepared
+    batch = prepared.batch
+    mask = batch.response_mask
+    ratio = (batch.old_log_probs - batch.sampler_log_probs).exp()[mask]
+    plain = torch.tensor([row[t] for row, ts in zip(_turn_advantages(prepared), _turns(batch), strict=True) for t in ts])
+    weights = torch.ones_like(ratio) if cap is None else ratio.clamp(max=cap)
+    assert float(ratio.std()) > 0.05
+    assert torch.allclose(batch.advantage[mask], plain * weights, rtol=1e-5)
+    difference = ratio.log()
+    k3 = float((difference.exp() - difference - 1).mean())
+    assert curve[0]["rollout/sampler_mismatch"] == pytest.approx(k3, rel=1e-4)
+
+
+def _turn_advantages(prepared: Any) -> list[list[float]]:
+    return [prepared.advantages[episode] for episode in prepared.batch.episode_index.tolist()]
+
+
+def _turns(batch: Any) -> list[list[int]]:
+    return [turns[mask].tolist() for turns, mask in zip(batch.turn_index, batch.response_mask, strict=True)]
+
+
+def test_the_policys_own_sampler_has_no_such_figure() -> None:
+    policy = toy_policy()
+    curve = train(toy_module(policy, HintTeacher()), toy_datamodule(policy), 1).curve()
+    assert "rollout/sampler_mismatch" not in curve[0]
+
+
+def test_weights_that_do_not_arrive_end_the_run(monkeypatch) -> None:
+    install(monkeypatch, stale=True)
+    with pytest.raises(RunFailed, match=r"differ from the policy's by .* rollout\.vllm\.max_mismatch=0\.0001"):
+        run(toy_policy(), iterations=3, vllm=VllmSettings(max_mismatch=1e-4), learning_rate=0.05)
+
+
+def test_a_missing_vllm_is_told_before_anything_is_built(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UserError, match=r"rollout\.backend=vllm needs vLLM.*pip install 'sdar\[vllm\]'"):
+        generators(toy_rollout(backend="vllm"))
+
+
+def test_models_that_it_cannot_take_are_refused(monkeypatch) -> None:
+    install(monkeypatch)
+    with pytest.raises(UserError, match=r"takes no quantized model, got nf4"):
+        Engine(replace(toy_policy(), quantization="nf4"), VllmSettings(), 4)
+    broken = replace(toy_policy(), name="odd")
+    monkeypatch.setattr(sys.modules["vllm"], "LLM", _refusing)
+    with pytest.raises(UserError, match=r"cannot play the model 'odd' \(.*no such architecture"):
+        Engine(broken, VllmSettings(), 4)
+
+
+def _refusing(**_: Any) -> SimpleNamespace:
+    raise ValueError("no such architecture")
+
+
+def test_the_engine_has_the_runs_limits_and_the_configuration_alone(monkeypatch) -> None:
+    engine = install(monkeypatch)
+    before = torch.random.get_rng_state()
+    Engine(toy_policy(), VllmSettings(memory_fraction=0.25), 7)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    settings = engine.made[0].settings
+    assert settings["max_num_seqs"] == 7
+    assert settings["max_model_len"] == 256
+    assert settings["gpu_memory_utilization"] == 0.25
+    assert settings["dtype"] == "float32"
+    assert settings["load_format"] == "dummy"
+    assert settings["logprobs_mode"] == "processed_logprobs"
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_published_weights_are_those_of_a_saved_model_with_its_adapters_merged(lora, tmp_path: Path) -> None:
+    policy = toy_policy(lora=lora)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.add_(0.01)
+    kept = copy.deepcopy(policy.model.state_dict())
+    published = dict(published_weights(policy.model))
+    assert all(torch.equal(kept[name], value) for name, value in policy.model.state_dict().items())
+    merged = copy.deepcopy(policy.model)
+    merge_adapters(merged)
+    expected = merged.state_dict()
+    assert list(published) == list(expected)
+    assert all(torch.equal(published[name], expected[name]) for name in expected)
