@@ -30,6 +30,7 @@ def fingerprint(root: Path, environment: str, folder: Path) -> dict[str, Any]:
     settings = ["trainer.max_epochs=3", "evaluation.panel_size=12", "evaluation.baselines=false", "threads=1"]
     command = [sys.executable, "train.py", f"environment={environment}", f"run_dir={folder}", *settings]
     shell = os.environ | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
+    shell["SDAR_CACHE"] = f"{folder}-cache"  # the panel of the start weights is to be played
     subprocess.run(command, cwd=root, env=shell, check=True, stdout=subprocess.DEVNULL)
     return {"metrics": _metrics(folder / "tensorboard"), **_state(folder / "checkpoints" / "last.ckpt")}
 

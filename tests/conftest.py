@@ -2,6 +2,8 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import hypothesis
@@ -52,6 +54,14 @@ def pytest_collection_finish() -> None:
     """Imported modules stay: a tenth of the suite's time would go into looking for garbage among them."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
+    """Every test has a cache folder of its own, also for fixtures of a module: none sees what another recorded."""
+    with TemporaryDirectory(prefix="sdar-cache-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SDAR_CACHE", folder)
+        return (yield)
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sdar.callbacks.base import IterationCallback, append_lines
 from sdar.config.fields import Count, checked
+from sdar.environments.tools import as_text
 from sdar.episode import Episode
 from sdar.evaluation.result import EvaluationResult
 from sdar.learning.datamodule import Iteration
@@ -32,7 +33,7 @@ class EpisodeLog(IterationCallback):
     A line has: ``iteration``, ``task``, ``task_type``, ``description``, ``member``, ``opening``, ``teacher_reads``
     (null if no teacher was scored), ``end``, ``success``, ``return``, ``error``, ``turns``, ``last_observation`` and
     ``group``. A turn has ``text``, ``action``, ``valid``, ``truncated``, ``reward``, ``advantage`` and ``observation``,
-    the text before the response.
+    the text before the response. ``preface`` is there where an environment has one: system message and tools as text.
 
     With ``token_gaps``, and if a teacher was scored, a turn also has one entry for each sampled token in ``tokens``
     (its text), ``student`` and ``teacher`` (log-probs at theta_old, nats, 3 decimals), ``gates`` (3 decimals, as in
@@ -151,6 +152,7 @@ def _played(episode: Episode) -> dict[str, Any]:
         "task_type": episode.task.task_type,
         "description": episode.task.description,
         "member": episode.member,
+        **({"preface": as_text(episode.preface)} if episode.preface else {}),
         "opening": episode.opening,
         "end": episode.end.value,
         "success": episode.success,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from sdar.callbacks.tensorboard import Curves
 from sdar.episode import Task
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import Panel
+from sdar.evaluation.record import PanelRecords
 from sdar.evaluation.result import EvaluationResult, merge
 from sdar.learning.logs import log_metrics
 from sdar.learning.ranks import Ranks
@@ -37,6 +38,7 @@ class PanelEvaluation(Callback):
         every_n_iterations: interval during training; a value below 1 counts as 1.
         privileged: the teacher's text of a task, for ``val_with_skills/*``; None disables it.
         before: whether to evaluate before the first iteration.
+        records: where the panel of the start weights is recorded; None: it is played.
 
     Attributes:
         results: iterations learned from -> results named ``val`` and ``val_with_skills``. Checkpoints keep them: a
@@ -54,6 +56,7 @@ class PanelEvaluation(Callback):
         every_n_iterations: int,
         privileged: Callable[[Task], str] | None = None,
         before: bool = True,
+        records: PanelRecords | None = None,
     ) -> None:
         self.collector = collector
         self.panel = panel
@@ -61,6 +64,7 @@ class PanelEvaluation(Callback):
         self.every_n_iterations = max(1, every_n_iterations)
         self.privileged = privileged
         self.before = before
+        self.records = records
         self.results: dict[int, list[EvaluationResult]] = {}
         self.seconds: dict[int, float] = {}
         self._began = time.perf_counter()
@@ -135,10 +139,13 @@ class PanelEvaluation(Callback):
         """Play the panel with the present weights, on every rank, and log the metrics that are returned."""
         started = time.perf_counter()
         self.seconds[learned] = self.trained_for
-        results = [self._play(trainer, "val", None)]
+        records = self.records if learned == 0 else None  # later weights are those of one run
+        results = [self._play(trainer, "val", None, records)]
         if self.privileged is not None:
-            results.append(self._play(trainer, "val_with_skills", self.privileged))
+            results.append(self._play(trainer, "val_with_skills", self.privileged, records))
         self.results[learned] = results
+        if trainer.is_global_zero:
+            tell_recorded(results)
         metrics: dict[str, float] = {}
         for result in results:
             metrics |= result.metrics(result.name)
@@ -151,8 +158,15 @@ class PanelEvaluation(Callback):
         log_metrics(trainer.loggers, metrics, learned)
         return metrics
 
-    def _play(self, trainer: Trainer, name: str, privileged: Callable[[Task], str] | None) -> EvaluationResult:
+    def _play(
+        self,
+        trainer: Trainer,
+        name: str,
+        privileged: Callable[[Task], str] | None,
+        records: PanelRecords | None,
+    ) -> EvaluationResult:
         """Play a share of the panel on each rank, and merge the shares."""
+        alone = trainer.world_size == 1
         with gathered(self.collector.policy.model):
             result = evaluate(
                 self.collector,
@@ -162,7 +176,18 @@ class PanelEvaluation(Callback):
                 privileged=privileged,
                 rank=trainer.global_rank,
                 world_size=trainer.world_size,
+                records=records,
+                agree=bool if alone else Ranks.of(trainer.lightning_module).all,
             )
-        if trainer.world_size == 1:
+        if alone:
             return result
         return merge(Ranks(size=trainer.world_size).gather([replace(result, episodes=())]))
+
+
+def tell_recorded(results: Sequence[EvaluationResult]) -> None:
+    """One line where panels were not played."""
+    if names := [result.name for result in results if result.recorded]:
+        say(
+            f"{' and '.join(names)}: these weights have played the panel in an earlier run, whose episodes are taken "
+            "(evaluation.reuse_panels=false plays it)"
+        )

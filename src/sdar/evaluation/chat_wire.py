@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from sdar.environments.tools import CLOSE, OPEN, Call, call_of, loaded
 from sdar.files import parse_json
 from sdar.output.printable import printable
 
@@ -92,12 +93,18 @@ def model_names(value: Any) -> list[str] | None:
 
 
 def decode_reply(value: Any) -> Reply:
-    """The first choice of a completion. A response without content (null) is empty. EndpointError: it is none."""
+    """The first choice of a completion. A response without content (null) is empty. EndpointError: it is none.
+
+    Calls of tools stand behind the content, in the form that environments read.
+    """
     choices = value.get("choices") if isinstance(value, dict) else None
     first = choices[0] if isinstance(choices, list) and choices else None
     message = first.get("message") if isinstance(first, dict) else None
-    content = message.get("content", 0) if isinstance(message, dict) else 0
+    calls = message.get("tool_calls") or () if isinstance(message, dict) else ()
+    content = message.get("content", "" if calls else 0) if isinstance(message, dict) else 0
     content = "" if content is None else content
+    if isinstance(content, str) and isinstance(calls, list):
+        content = "\n".join([*([content] if content else ()), *map(_written, calls)])
     if not isinstance(content, str):
         raise EndpointError(Failure.INVALID_REPLY, "the reply has no choice with a message and its content")
     try:
@@ -110,3 +117,12 @@ def decode_reply(value: Any) -> Reply:
         for name in ("prompt_tokens", "completion_tokens")
     }
     return Reply(content, first.get("finish_reason") == "length", **counts)  # type: ignore[union-attr]
+
+
+def _written(call: Any) -> str:
+    """A call of a reply as text; one without a name, or whose arguments are no JSON object, stays unreadable."""
+    function = call.get("function") if isinstance(call, dict) else None
+    given = function.get("arguments") if isinstance(function, dict) else None
+    arguments = loaded(given or "{}") if isinstance(given, str) else given
+    found = call_of({**function, "arguments": arguments}) if isinstance(function, dict) else None
+    return f"{OPEN}{given}{CLOSE}" if found is None else Call(found.name, found.arguments).written()

@@ -21,7 +21,9 @@ from urllib3.util import Timeout, parse_url
 
 from sdar.config.fields import AtLeastOne, Positive, settings
 from sdar.environments.search_qa.deadline import clock_of, limited_pools
+from sdar.episode import Tool
 from sdar.errors import UserError
+from sdar.evaluation.chat_messages import Message
 from sdar.evaluation.chat_wire import (
     ConversationTooLongError,
     EndpointError,
@@ -35,9 +37,6 @@ from sdar.evaluation.chat_wire import (
 from sdar.files import parse_json
 from sdar.output.printable import printable
 from sdar.rollout.settings import SamplingConfig
-
-Message = dict[str, str]
-"""``role`` and ``content``."""
 
 MAX_REPLY = 1 << 24
 """Most bytes of a reply."""
@@ -144,7 +143,14 @@ class Endpoint:
             raise UserError(f"model must be one of those of {self._url} ({printable(listed)}), got {wanted}")
         return wanted
 
-    def ask(self, model: str, messages: Sequence[Message], sampling: SamplingConfig, seed: int | None = None) -> Reply:
+    def ask(
+        self,
+        model: str,
+        messages: Sequence[Message],
+        sampling: SamplingConfig,
+        seed: int | None = None,
+        tools: Sequence[Tool] = (),
+    ) -> Reply:
         """The response to a conversation, after as many attempts as it takes.
 
         Raises EndpointError, or ConversationTooLongError.
@@ -158,6 +164,8 @@ class Endpoint:
         }
         if sampling.top_k:
             body["top_k"] = sampling.top_k  # not of OpenAI's API; vLLM, llama.cpp and sdar serve have it
+        if tools:
+            body["tools"] = [tool.form() for tool in tools]
         if seed is not None and self.settings.send_seed:
             body["seed"] = seed
         for attempt in range(1, self.settings.attempts + 1):

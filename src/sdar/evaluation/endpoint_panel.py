@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from sdar.environments.base import Environment, Projection
-from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
+from sdar.episode import EndReason, Episode, Observation, Preface, StepOutcome, Task, Tool, Turn
+from sdar.evaluation.chat_messages import Message, Told, messages_of
 from sdar.evaluation.chat_wire import ConversationTooLongError, EndpointError, Reply
-from sdar.evaluation.endpoint import Endpoint, Message
+from sdar.evaluation.endpoint import Endpoint
 from sdar.randomness import keyed_generator
-from sdar.rollout.answers import checked_projection, checked_prompt
+from sdar.rollout.answers import checked_preface, checked_projection, checked_prompt
 from sdar.rollout.collector import last_turns, waves
 from sdar.rollout.guard import GuardedPool, error_outcome
 from sdar.rollout.live import LiveEpisode
@@ -63,25 +64,25 @@ class ChatPlayer:
             workers.shutdown(wait=False, cancel_futures=True)
         return episodes
 
-    def messages(self, task: Task, turns: Sequence[tuple[str, str]], text: str) -> list[Message]:
-        """The conversation whose next user message is ``text``, after ``turns`` of a user's text and a response."""
+    def messages(self, task: Task, preface: Preface, said: Sequence[tuple[Told, str]], told: Told) -> list[Message]:
+        """The conversation that goes on with ``told``, after what was told and the responses to it."""
         block = self.privileged(task) if self.privileged is not None else ""
-        users = [*(user for user, _ in turns), text]
-        messages: list[Message] = []
-        if block and self.system:
-            messages.append({"role": "system", "content": block})
-        elif block:
-            users[0] = block + users[0]
-        for user, (_, said) in zip(users, turns, strict=False):
-            messages += [{"role": "user", "content": user}, {"role": "assistant", "content": said}]
-        return [*messages, {"role": "user", "content": users[-1]}]
+        everything = [*(before for before, _ in said), told]
+        system = preface.system or ""
+        if self.system:
+            system = f"{system}\n\n{block}" if system and block else system or block
+        else:
+            everything[0] = Told(block + everything[0].text, everything[0].results)
+        return messages_of(system, everything, [response for _, response in said], tools=bool(preface.tools))
 
-    def ask(self, task: Task, messages: Sequence[Message], turn: int) -> Reply | EndpointError | None:
+    def ask(
+        self, task: Task, messages: Sequence[Message], turn: int, tools: Sequence[Tool] = ()
+    ) -> Reply | EndpointError | None:
         """The response; None: the conversation is too long."""
         key = (self.name, task.task_id, turn)
         seed = int(keyed_generator(self.seed, "val", *key, "endpoint").integers(_MOST_SEED))
         try:
-            return self.endpoint.ask(self.model, messages, self.rollout.sampling, seed)
+            return self.endpoint.ask(self.model, messages, self.rollout.sampling, seed, tools)
         except EndpointError as error:
             return error
         except ConversationTooLongError:
@@ -89,11 +90,11 @@ class ChatPlayer:
 
 
 class _Game(LiveEpisode):
-    """A live episode, and what was said in it: pairs of a user's text and the response."""
+    """A live episode, and what was told and said in it."""
 
     def __init__(self, task: Task, start: Observation | StepOutcome) -> None:
         super().__init__(task, 0, start)
-        self.said: list[tuple[str, str]] = []
+        self.said: list[tuple[Told, str]] = []
 
 
 class _Wave:
@@ -107,10 +108,19 @@ class _Wave:
 
     def play(self, tasks: Sequence[Task]) -> list[Episode]:
         games = [_Game(task, start) for task, start in zip(tasks, self.pool.reset(tasks), strict=True)]
+        self._ask_prefaces({slot: game for slot, game in enumerate(games) if game.live})
         while live := {slot: game for slot, game in enumerate(games) if game.live}:
             self._respond(live)
             self._act({slot: game for slot, game in live.items() if game.live})
         return [game.episode for game in games]
+
+    def _ask_prefaces(self, live: Mapping[int, _Game]) -> None:
+        asked = {slot: partial(checked_preface, self.environment.preface, live[slot].episode.task) for slot in live}
+        for slot, preface in self.pool.ask("preface", asked).items():
+            if isinstance(preface, StepOutcome):
+                live[slot].finish(EndReason.ERROR_ENVIRONMENT, preface)
+            else:
+                live[slot].episode.preface = preface
 
     def _respond(self, live: Mapping[int, _Game]) -> None:
         """A new turn, without its action yet, in every game that goes on.
@@ -156,15 +166,18 @@ class _Wave:
             game = live[slot]
             if not game.episode.turns:
                 game.episode.opening = text
-            messages = self.player.messages(game.episode.task, [] if self.window else game.said, text)
-            futures[slot] = self.workers.submit(self.player.ask, game.episode.task, messages, len(game.episode.turns))
+            episode, told = game.episode, Told(text, game.observation.results)
+            said = [] if self.window else game.said
+            messages = self.player.messages(episode.task, episode.preface, said, told)
+            ask = partial(self.player.ask, episode.task, messages, len(episode.turns), episode.preface.tools)
+            futures[slot] = self.workers.submit(ask)
         return {slot: future.result() for slot, future in futures.items()}
 
     def _take(self, game: _Game, text: str, reply: Reply | EndpointError, dropped: int) -> None:
         if isinstance(reply, EndpointError):
             game.finish(EndReason.ERROR_TOOL, error_outcome(f"endpoint: {reply}", EndReason.ERROR_TOOL))
             return
-        game.said.append((text, reply.text))
+        game.said.append((Told(text, game.observation.results), reply.text))
         game.episode.turns.append(
             Turn([], [], reply.text, "", False, game.observation, truncated=reply.truncated, dropped_turns=dropped)
         )

@@ -43,13 +43,14 @@ class EvaluationResult:
 
     ``n`` counts the episodes that ended validly. Those that ended by an error (``errors``) are not failures: every
     metric excludes them, and they are reported separately. Rates are in [0, 1], NaN if n is 0. ``episodes`` may be
-    empty if the records were gathered from several processes.
+    empty if the records were gathered from several processes. ``recorded``: they are those of an earlier pass.
     """
 
     name: str
     records: tuple[TaskRecord, ...]
     panel_hash: str = ""
     episodes: tuple[Episode, ...] = field(default=(), compare=False, repr=False)
+    recorded: bool = field(default=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for a checkpoint; without the episodes."""
@@ -182,4 +183,4 @@ def merge(results: Sequence[EvaluationResult]) -> EvaluationResult:
     if len({record.task_id for record in records}) != len(records):
         raise ValueError("results must be disjoint: a task that occurs in two shares would be counted twice")
     episodes = tuple(episode for result in results for episode in result.episodes)
-    return EvaluationResult(results[0].name, tuple(records), results[0].panel_hash, episodes)
+    return replace(results[0], records=tuple(records), episodes=episodes)

@@ -15,6 +15,7 @@ class EvaluationSettings:
     ``every_n_iterations``  how often during training
     ``seed``                seed of the panel and the sampled tokens; separate, so that runs share a panel
     ``baselines``           whether the random agent and the expert are played for the final table
+    ``reuse_panels``        whether the panel of weights that an earlier run has played is taken from its record
     ``sampling``            how the policy samples during evaluation
     """
 
@@ -23,4 +24,5 @@ class EvaluationSettings:
     every_n_iterations: AtLeastOne = 10
     seed: Count = 0
     baselines: bool = True
+    reuse_panels: bool = True
     sampling: SamplingConfig = SamplingConfig(temperature=0.4, max_response_tokens=48)

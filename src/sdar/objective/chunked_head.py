@@ -20,10 +20,24 @@ from sdar.objective.full_vocabulary import FullVocabularyDivergence, bounded
 from sdar.objective.tokens import LOG_PROB_FLOOR
 
 CHUNK_LOGITS = 10 * 2**20
-"""Default size of a chunk of logits, in float32 numbers: 40 MiB, of which at most about four exist at once. Just above
+"""Least size of a chunk of logits, in float32 numbers: 40 MiB, of which at most about four exist at once. Just above
 32 MiB, from where on the C library hands memory back as soon as it is free."""
 
+_CHUNKS_PER_CARD = 128
+"""A chunk takes this share of a GPU's memory: with four of them, a thirty-second."""
+
 _BLOCK_ROWS = 8192  # rows of the weight's gradient that are converted to its accumulator's dtype at a time
+
+
+def chunk_tokens_of(vocabulary: int, device: torch.device) -> int:
+    """Tokens whose logits exist at once where nothing else is asked for: all that fit in a chunk of the device.
+
+    On a GPU it follows from the size of the memory, not from what is free, so that figures do not depend on that.
+    """
+    logits = CHUNK_LOGITS
+    if device.type == "cuda":
+        logits = max(logits, torch.cuda.get_device_properties(device).total_memory // (4 * _CHUNKS_PER_CARD))
+    return max(1, logits // vocabulary)
 
 
 @dataclass(frozen=True)
@@ -122,7 +136,7 @@ def chunked_scores(
         entropy: whether the entropy of each distribution is wanted.
         teacher: hidden states and head of the teacher, for the same tokens in the same order.
         divergence: what is measured between the two distributions; needs ``teacher``.
-        chunk_tokens: tokens whose logits exist at once; None: as many as fit in ``CHUNK_LOGITS``.
+        chunk_tokens: tokens whose logits exist at once; None: see :func:`chunk_tokens_of`.
 
     Raises:
         ValueError: the teacher has other tokens or another vocabulary, or ``divergence`` has no teacher.
@@ -141,7 +155,7 @@ def chunked_scores(
     if teacher is not None:
         cast_head = teacher.head.to(_compute_dtype(teacher.hidden, teacher.head.weight))
         teacher = TeacherStates(teacher.hidden.detach(), cast_head)
-    size = chunk_tokens or max(1, CHUNK_LOGITS // head.weight.shape[0])
+    size = chunk_tokens or chunk_tokens_of(head.weight.shape[0], hidden.device)
     job = _Job(head.to(dtype), targets, entropy, teacher, divergence, size)
     return HeadScores(*_Chunked.apply(hidden, head.weight, head.bias, job))  # type: ignore[no-untyped-call]
 

@@ -16,8 +16,19 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-_GROWTH_TOKENS = 128
-"""Buffers grow by this many tokens per row, so they are rarely copied."""
+from sdar.errors import UserError
+
+_LEAST_GROWTH, _MOST_GROWTH = 128, 1024
+"""Tokens per row by which buffers grow."""
+
+
+def room(capacity: int, length: int) -> int:
+    """Tokens per row that buffers of ``capacity`` have once rows of ``length``, which is more, are in them.
+
+    They grow by a quarter, so that a long conversation is copied about as often as a short one, within bounds: a short
+    one is rarely copied, and a long one does not keep a quarter of its memory free.
+    """
+    return length + min(max(capacity // 4, _LEAST_GROWTH), _MOST_GROWTH)
 
 
 @dataclass
@@ -55,11 +66,16 @@ class SlotLayer(CacheLayerMixin):
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write a block [B, heads, N, D] and return all keys and values up to the longest row (views)."""
+        if torch.is_autocast_enabled(key_states.device.type):
+            # Rotation leaves keys in float32; attention would cast all of them in every later pass.
+            computed = torch.get_autocast_dtype(key_states.device.type)
+            key_states, value_states = key_states.to(computed), value_states.to(computed)
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         block = self.cache.block
         if block.length > self.keys.shape[2]:
-            padding = (0, 0, 0, block.length + _GROWTH_TOKENS - self.keys.shape[2])
+            capacity = self.keys.shape[2]
+            padding = (0, 0, 0, room(capacity, block.length) - capacity)
             self.keys, self.values = pad(self.keys, padding), pad(self.values, padding)
         if block.first:
             self.keys[:, :, : block.length] = key_states
@@ -97,6 +113,12 @@ class SlotCache(Cache):
         super().__init__(layers=[*self.slot_layers])
         self.block: _Block
 
+    @property
+    def capacity(self) -> int:
+        """Tokens per row that its buffers have room for."""
+        layer = self.slot_layers[0]
+        return int(layer.keys.shape[2]) if layer.is_initialized else 0
+
     def place(self, positions: Tensor, length: int, first: bool = False) -> None:
         """Set where the next block goes: positions [B, N], and the length of the longest row after it.
 
@@ -109,3 +131,33 @@ class SlotCache(Cache):
         """Keep the given rows, in that order; a row may occur more than once."""
         for layer in self.slot_layers:
             layer.select_rows(rows)
+
+
+def check_room(
+    rows: int, length: int, token_bytes: int, device: torch.device, limit: float | None, *, held: int = 0
+) -> None:
+    """Refuse a cache that would not fit, before the device runs out in the middle of a turn.
+
+    Args:
+        rows: conversations that are played at once.
+        length: tokens per row that it is about to have room for.
+        token_bytes: of a token, in all layers.
+        device: of the cache.
+        limit: bytes that it may have; None: what it has and what is free on a GPU, no limit elsewhere.
+        held: tokens per row that it has room for now, which are given back as it grows.
+
+    Raises:
+        UserError: with the arithmetic, naming ``rollout.max_concurrent_episodes``.
+    """
+    if limit is None:
+        if device.type != "cuda":
+            return
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        limit = float(torch.cuda.mem_get_info(device)[0] + unused + rows * held * token_bytes)
+    needed = rows * length * token_bytes
+    if needed > limit:
+        raise UserError(
+            f"rollout.max_concurrent_episodes must be <= {int(limit / (length * token_bytes))} here, got {rows} "
+            f"conversations at once: the key/value cache of {rows} x {length} tokens x {token_bytes} bytes needs "
+            f"{needed / 1e9:.2f} GB, and {limit / 1e9:.2f} GB are free"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,12 +16,15 @@ from sdar.config.check import is_node
 from sdar.environments.base import Environment, training_tasks
 from sdar.episode import Task
 from sdar.evaluation.panel import Panel, assert_disjoint, make_panel
+from sdar.evaluation.record import PanelRecords
 from sdar.learning.datamodule import RolloutDataModule, check_task_count
 from sdar.learning.module import SDARModule
 from sdar.learning.strategies import WAITING_S, data_parallel
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
 from sdar.rollout.readiness import check_ready
+from sdar.rollout.sampling import generators
+from sdar.run.folder import versions
 from sdar.run.saving import CheckpointFiles
 from sdar.run.settings import RunSettings
 from sdar.teacher.base import Teacher, join
@@ -65,12 +69,15 @@ def assemble(settings: RunSettings) -> Assembly:
     policy: LanguageModel = build(settings.config["model"], "model")
     if teacher is not None:
         join(teacher, environment, policy)
-    collector = Collector(policy, environment, rollout, None if teacher is None else teacher.reserved_tokens)
+    collector = Collector(
+        policy, environment, rollout, None if teacher is None else teacher.reserved_tokens, generators(rollout)
+    )
     eval_collector = Collector(
         policy,
         environment,
         replace(rollout, sampling=evaluation.sampling),
         None if teacher is None else teacher.evaluation_tokens,
+        collector.generator_factory,  # an engine of its own would take the memory twice
     )
     if settings.train:
         collector.check_room(train_tasks[:_TRIED_TASKS])
@@ -100,7 +107,20 @@ def panel_evaluation(assembly: Assembly, settings: RunSettings) -> PanelEvaluati
         seed=settings.evaluation.seed,
         every_n_iterations=settings.evaluation.every_n_iterations,
         privileged=evaluation_text(assembly),
+        records=panel_records(assembly, settings),
     )
+
+
+def panel_records(assembly: Assembly, settings: RunSettings) -> PanelRecords | None:
+    """Where the run's panels are recorded, as its objects were built; None: they are played."""
+    if not settings.evaluation.reuse_panels:
+        return None
+    terms = {
+        "environment": settings.config["environment"],
+        "precision": settings.trainer.get("precision"),
+        "versions": {"python": platform.python_version(), **versions()},
+    }
+    return PanelRecords.of(assembly.eval_collector, terms)
 
 
 def build_trainer(config: Mapping[str, Any], first: list[L.Callback]) -> L.Trainer:

@@ -53,7 +53,7 @@ _SEARCH_ENGINE_MAY_CHANGE = frozenset(
     {"urls", "timeout_s", "attempts", "patience_s", "connections", "batch_size", "cache_dir", "device"}
 )
 """How passages are reached, not which ones: a run may go on with a server that has moved."""
-_CHANGES_NO_FIGURE = frozenset({"every_n_iterations", "baselines"})
+_CHANGES_NO_FIGURE = frozenset({"every_n_iterations", "baselines", "reuse_panels"})
 
 
 def new_run_folder(logs_dir: str | Path, name: str, now: datetime, mark: str = "") -> Path:
@@ -111,7 +111,8 @@ def run_identity(settings: Mapping[str, Any]) -> str:
 
     Beside what is trained (:func:`config_hash`) that is how long, and what it is judged on: iterations, time limit,
     and the panel's split, size, seed and sampling. How often the panel is played in between, and whether the agents
-    without a model play it, is left out: neither changes the figures before and after training.
+    without a model play it, and whether a record stands for it, is left out: none of it changes the figures before and
+    after training.
     """
     judged = {name: value for name, value in settings["evaluation"].items() if name not in _CHANGES_NO_FIGURE}
     lasts = {name: settings["trainer"].get(name) for name in ("max_epochs", "max_time")}

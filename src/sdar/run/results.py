@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sdar.callbacks.evaluation import PanelEvaluation
+from sdar.callbacks.evaluation import PanelEvaluation, tell_recorded
 from sdar.environments.task_list import content_hash
 from sdar.evaluation.agents import play_expert, play_plans, play_random
 from sdar.evaluation.evaluate import evaluate
+from sdar.evaluation.record import PanelRecords
 from sdar.evaluation.result import EvaluationResult, summarise
 from sdar.run.assembly import Assembly, evaluation_text
 from sdar.run.folder import RESULTS_FILE, write_record
@@ -30,17 +32,18 @@ def play_baselines(assembly: Assembly, seed: int) -> list[EvaluationResult]:
     return [summarise(name, episodes, panel_hash) for name, episodes in played.items() if episodes is not None]
 
 
-def play_policy(assembly: Assembly, seed: int) -> list[EvaluationResult]:
+def play_policy(assembly: Assembly, seed: int, records: PanelRecords | None = None) -> list[EvaluationResult]:
     """The policy with its present weights: alone (``val``), and with skills where there is a teacher.
 
     The names decide the draws, so that two evaluations, also those during training, differ by their weights alone.
+    ``records``: where panels are recorded; None: they are played.
     """
-    results = [evaluate(assembly.eval_collector, assembly.panel, seed=seed, name="val")]
+    play = partial(evaluate, assembly.eval_collector, assembly.panel, seed=seed, records=records)
+    results = [play(name="val")]
     privileged = evaluation_text(assembly)
     if privileged is not None:
-        results.append(
-            evaluate(assembly.eval_collector, assembly.panel, seed=seed, name="val_with_skills", privileged=privileged)
-        )
+        results.append(play(name="val_with_skills", privileged=privileged))
+    tell_recorded(results)
     return results
 
 

@@ -26,8 +26,10 @@ from sdar.output.printable import PrintableFormatter
 from sdar.output.streams import LastingFile
 from sdar.policy.checkpoint import load_student
 from sdar.policy.checkpoint_file import share_file
+from sdar.policy.language_model import autocast_of
 from sdar.policy.trainable import trainable
 from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluation
+from sdar.run.capacity.fit import remark
 from sdar.run.continuing import contents, differences, other_contents, take_curves, told
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE, checkpoint_folder, checkpoints_of
 from sdar.run.results import play_baselines, play_policy, write_results
@@ -38,6 +40,8 @@ from sdar.run.signals import StopSignals
 from sdar.run.state import RunState
 from sdar.run.stopping import PROFILE_FILE, StopOnSignal, how_to_continue, place, why_it_ended, write_profile_to
 from sdar.run.watch import RankWatch
+
+log = logging.getLogger(__name__)
 
 LOG_FILE = "run.log"
 
@@ -91,6 +95,9 @@ class Session:
         self.ranks = RankWatch(self.signals, 60.0 * settings.config["rank_timeout_minutes"], self.folder, self._ended)
         self.state = RunState(self.folder, settings.config, held)
         self.trainer = build_trainer(settings.config, [self.ranks, self.stopping, self.evaluation, self.state])
+        self.assembly.policy.compute_dtype = autocast_of(self.trainer.precision)  # of panels beside a fit, too
+        if settings.train and leader:
+            self._check_memory()
         write_profile_to(self.trainer, self.folder)
         self.signals.farewell = self._farewell if leader else lambda _: ""
 
@@ -138,10 +145,17 @@ class Session:
                         callback.write_evaluation(self.trainer, result)
         self._conclude(results, iterations)
 
+    def _check_memory(self) -> None:
+        """Warn where the run will not fit into its device by arithmetic."""
+        assembly, device = self.assembly, self.trainer.strategy.root_device
+        size, turns = len(assembly.panel.tasks), assembly.environment.max_turns
+        if said := remark(assembly.module, self.settings.config, device, max_turns=turns, panel_size=size):
+            log.warning("%s", said)
+
     def _play(self) -> list[EvaluationResult]:
         """Play the panel with the present weights."""
         self._to_device()
-        return play_policy(self.assembly, self.settings.evaluation.seed)
+        return play_policy(self.assembly, self.settings.evaluation.seed, self.evaluation.records)
 
     def _to_device(self) -> None:
         """Lightning brings the model back to the CPU when a fit ends."""
