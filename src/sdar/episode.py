@@ -6,10 +6,14 @@ batch are packaging and are made later, by the packers in :mod:`sdar.learning.ba
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 class EndReason(StrEnum):
@@ -50,19 +54,93 @@ class Task:
     payload: Any = field(default=None, compare=False, repr=False)
 
 
+def is_unicode(text: Any) -> bool:
+    """Whether this is a text that tokenizers and files accept: one without lone surrogates."""
+    try:
+        return isinstance(text, str) and text.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A function that a response can call.
+
+    ``name`` has 1 to 64 letters, digits and ``_.-``. ``description`` is for the model. ``parameters`` is the JSON
+    schema of an object: the arguments by name; it is kept as ``schema``, its JSON text. ValueError for other values.
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    schema: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _TOOL_NAME.fullmatch(self.name):
+            raise ValueError(f"the name of a tool must be 1 to 64 letters, digits and _.-, got {self.name!r}")
+        if not is_unicode(self.description):
+            raise ValueError(f"the description of tool {self.name} must be Unicode text, got {self.description!r:.80}")
+        try:
+            given: dict[str, Any] = {**self.parameters}
+            given.setdefault("type", "object")
+            given.setdefault("properties", {})
+            schema = json.dumps(given, ensure_ascii=False, allow_nan=False)
+            whole = given["type"] == "object" and isinstance(given["properties"], Mapping) and is_unicode(schema)
+        except (TypeError, ValueError, RecursionError):
+            whole = False
+        if not whole:
+            raise ValueError(f"the parameters of tool {self.name} must be the JSON schema of an object")
+        object.__setattr__(self, "schema", schema)
+        object.__setattr__(self, "parameters", json.loads(schema))
+
+    def form(self) -> dict[str, Any]:
+        """The tool as chat templates and chat endpoints take it."""
+        function = {"name": self.name, "description": self.description, "parameters": json.loads(self.schema)}
+        return {"type": "function", "function": function}
+
+
+@dataclass(frozen=True)
+class Preface:
+    """What a model reads before the first user message: a system message and tools. Without both it is false.
+
+    A ``system`` text has no whitespace around it; of nothing but whitespace it is None. ValueError for tools with equal
+    names and for values of other types.
+    """
+
+    system: str | None = None
+    tools: tuple[Tool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.system is not None and not is_unicode(self.system):
+            raise ValueError(f"a system message must be Unicode text or None, got {self.system!r:.80}")
+        if not isinstance(self.tools, tuple) or not all(isinstance(tool, Tool) for tool in self.tools):
+            raise ValueError(f"the tools of a preface must be a tuple of Tool, got {self.tools!r:.80}")
+        if len({tool.name for tool in self.tools}) != len(self.tools):
+            raise ValueError(f"tools must have different names, got {', '.join(tool.name for tool in self.tools)}")
+        object.__setattr__(self, "system", (self.system or "").strip() or None)
+
+    def __bool__(self) -> bool:
+        return self.system is not None or self.tools != ()
+
+
+NO_PREFACE = Preface()
+
+
 @dataclass(frozen=True)
 class Observation:
     """What an agent sees before it acts.
 
     ``actions`` lists the admissible actions, or is None where the environment has none to list. ``anchor``
     identifies the state without its history (used by methods that group turns by state). ``refused`` says that it
-    answers an action that could not be carried out, so that the state is still the one before.
+    answers an action that could not be carried out, so that the state is still the one before. ``results`` are what the
+    tools returned that the last response called, in the order of the calls; ``text`` then says the same.
     """
 
     text: str
     actions: tuple[str, ...] | None
     anchor: str
     refused: bool = False
+    results: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -91,6 +169,7 @@ class Turn:
     ``splice_index``  where in ``context_ids`` the privileged block belongs for the teacher, None: not in this turn.
     ``truncated``     the response reached its token limit before an end token.
     ``valid``         the response could be projected to an action (see the environment's ``project``).
+    ``sampler_log_probs``  of the sampled ids, nats, by a sampler that is not the policy itself; None: it is
     ``dropped_turns`` past turns that the prompt should have shown and had no room for (window).
     """
 
@@ -104,14 +183,16 @@ class Turn:
     truncated: bool = False
     reward: float = 0.0
     dropped_turns: int = 0
+    sampler_log_probs: list[float] | None = None
 
 
 @dataclass
 class Episode:
     """All turns of one attempt at one task by one group member.
 
-    ``opening`` is the first user message; ``last_observation`` what the environment answered to the last action.
-    ``in_loss`` is False for an episode that dynamic sampling leaves out: none of its tokens are learned from.
+    ``opening`` is the first user message, and ``preface`` what stands before it; ``last_observation`` what the
+    environment answered to the last action. ``in_loss`` is False for an episode that dynamic sampling leaves out: none
+    of its tokens are learned from.
     """
 
     task: Task
@@ -124,6 +205,7 @@ class Episode:
     error: str | None = None
     last_observation: Observation | None = None
     in_loss: bool = True
+    preface: Preface = NO_PREFACE
 
     @property
     def episode_return(self) -> float:

@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.callbacks.tensorboard import Curves
 from sdar.evaluation.panel import make_panel
+from sdar.evaluation.record import PanelRecords
 from sdar.rollout.collector import Collector
 from toys.boards import read
 from toys.training import (
@@ -67,6 +68,22 @@ def test_evaluation_cannot_disturb_training():
     assert same_weights(weights(disturbed), weights(alone))
     for step, figures in curve.items():
         assert {name: disturbed_curve[step][name] for name in figures} == figures
+
+
+def test_a_recorded_panel_changes_nothing_but_the_time(tmp_path, capsys):
+    """Figures, weights and curve are those of a run that played it, to the last bit."""
+    alone, curve, played = run(iterations=2)
+    records = PanelRecords(tmp_path, {})
+    for recorded in (False, True):
+        module, found, evaluation = run(iterations=2, records=records)
+        assert same_weights(weights(module), weights(alone))
+        assert found == curve
+        assert evaluation.results == played.results
+        episodes = [result.episodes for result in evaluation.results[0]]
+        assert episodes == [result.episodes for result in played.results[0]]
+        line = "val and val_with_skills: these weights have played the panel in an earlier run"
+        assert (line in capsys.readouterr().out) == recorded
+    assert len(list(tmp_path.iterdir())) == 2  # later weights are not recorded
 
 
 def test_a_resumed_run_has_the_results_of_its_earlier_parts(tmp_path):

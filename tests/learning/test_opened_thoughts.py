@@ -15,6 +15,7 @@ from sdar.episode import Episode
 from sdar.objective.advantage import group_advantages
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.sampling import ResponseGenerator
 from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from toys.families import VOCABULARY
 from toys.models import tiny_random_model
@@ -32,7 +33,7 @@ class Tagged(LettersEnvironment):
         return tagged_action(response, 20)
 
 
-class Says:
+class Says(ResponseGenerator):
     """A generator that always gives one response."""
 
     def __init__(self, ids: list[int]) -> None:

@@ -88,7 +88,8 @@ def test_advantages_are_weighed_by_the_ratio_up_to_the_cap(cap, monkeypatch) -> 
     batch = prepared.batch
     mask = batch.response_mask
     ratio = (batch.old_log_probs - batch.sampler_log_probs).exp()[mask]
-    plain = torch.tensor([row[t] for row, ts in zip(_turn_advantages(prepared), _turns(batch), strict=True) for t in ts])
+    rows = zip(_turn_advantages(prepared), _turns(batch), strict=True)
+    plain = torch.tensor([advantages[turn] for advantages, turns in rows for turn in turns])
     weights = torch.ones_like(ratio) if cap is None else ratio.clamp(max=cap)
     assert float(ratio.std()) > 0.05
     assert torch.allclose(batch.advantage[mask], plain * weights, rtol=1e-5)

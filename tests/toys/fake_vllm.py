@@ -54,7 +54,8 @@ class LLM:
 
     def generate(self, prompts: Sequence[Mapping[str, Any]], parameters: Sequence[Any], *, use_tqdm: bool) -> list[Any]:
         assert not use_tqdm
-        return [self._one(prompt["prompt_token_ids"], wanted) for prompt, wanted in zip(prompts, parameters, strict=True)]
+        pairs = zip(prompts, parameters, strict=True)
+        return [self._one(prompt["prompt_token_ids"], wanted) for prompt, wanted in pairs]
 
     @torch.no_grad()
     def _one(self, prompt: list[int], wanted: Any) -> Any:

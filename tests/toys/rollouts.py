@@ -12,6 +12,7 @@ import numpy as np
 from sdar.environments.base import Environment, EnvironmentPool, Projection
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.sampling import ResponseGenerator
 from sdar.rollout.settings import RolloutSettings, SamplingConfig
 
 END = 0
@@ -24,6 +25,7 @@ class FakeChat:
 
     end_id = END
     end_ids = frozenset({END})
+    calls = None
 
     def check_append(self) -> None:
         pass
@@ -48,7 +50,7 @@ def text_ids(text: str) -> list[int]:
     return [100 + ord(letter) for letter in text]
 
 
-class FakeGenerator:
+class FakeGenerator(ResponseGenerator):
     """Samples id floor(8 u) until the end token: a response is a function of its uniforms alone."""
 
     def __init__(self, sampling: SamplingConfig) -> None:

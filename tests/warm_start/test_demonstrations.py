@@ -15,6 +15,7 @@ from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import CONTEXT_TOKENS, build_tokenizer
 from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.sampling import ResponseGenerator
 from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domains import load_domain
@@ -34,7 +35,7 @@ def stream(mixture=None, seed=0):
     return DemonstrationStream(DOMAIN, chat(), seed=seed, max_turns=MAX_TURNS, mixture=mixture)
 
 
-class Script:
+class Script(ResponseGenerator):
     """Answers with given responses, as a policy would."""
 
     def __init__(self, responses):

@@ -13,6 +13,7 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.tiny import CONTEXT_TOKENS, build_tokenizer
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.sampling import ResponseGenerator
 from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.warm_start.demonstrations import DemonstrationStream, Mixture
 from sdar.warm_start.domains import load_domain
@@ -27,7 +28,7 @@ def chat():
     return ChatFormat.from_tokenizer(build_tokenizer(texts, DOMAIN.phrases, DOMAIN.vocabulary_size))
 
 
-class Script:
+class Script(ResponseGenerator):
     def __init__(self, responses):
         self._responses = iter(responses)
 

@@ -185,6 +185,7 @@ def play(environment: Environment, task: Task, player: Player, write: Write, his
     conversation, or, with ``history_turns``, whole prompts with that many past turns (fewer if the player has no room).
     """
     from sdar.environments.base import PastTurn
+    from sdar.environments.tools import as_text
     from sdar.episode import StepOutcome
 
     with closing(environment.open_pool()) as pool:
@@ -192,6 +193,10 @@ def play(environment: Environment, task: Task, player: Player, write: Write, his
         if isinstance(first, StepOutcome):
             raise UserError(f"task {task.task_id} cannot be played: {first.error}")
         observation = first
+        preface = environment.preface(task)
+        if preface:
+            write(f"\n[before the first turn]\n{as_text(preface)}")
+        player.begin(preface)
         texts = [environment.opening(task, observation)]
         past: list[PastTurn] = []
         for turn in range(1, environment.max_turns + 1):
@@ -199,7 +204,7 @@ def play(environment: Environment, task: Task, player: Player, write: Write, his
                 shown = past[max(0, len(past) - history_turns) :]
                 starts = range(len(shown) + 1)
                 texts = [environment.window_prompt(task, shown[n:], observation, len(past)) for n in starts]
-            text = next((text for text in texts if player.fits(text)), None)
+            text = next((text for text in texts if player.fits(text, observation)), None)
             write(f"\n[turn {turn} of {environment.max_turns}]\n{texts[0] if text is None else text}")
             if text is None:
                 write("\nnot solved: the model's context has no room left")

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdar.environments.base import Environment
-from sdar.episode import Observation, Task
+from sdar.episode import NO_PREFACE, Observation, Preface, Task
 from sdar.errors import RunFailed, UserError
+from sdar.evaluation.chat_messages import Told
 from sdar.evaluation.chat_wire import Reply
 from sdar.rollout.answers import AnswerError, checked_plan
 from sdar.rollout.conversation import AppendConversation, WindowConversation
@@ -44,7 +45,10 @@ class Move:
 class Player(ABC):
     """Plays one episode."""
 
-    def fits(self, text: str) -> bool:  # noqa: ARG002
+    def begin(self, preface: Preface) -> None:  # noqa: B027 - it is shown to a person, and a solution needs none
+        """Take note of what stands before the first message."""
+
+    def fits(self, text: str, observation: Observation) -> bool:  # noqa: ARG002
         """Whether the player has room for this as the next message. Changes nothing."""
         return True
 
@@ -112,22 +116,26 @@ class PolicyPlayer(Player):
         self._generator.start(1)
         self._turn = 0
 
-    def fits(self, text: str) -> bool:
+    def begin(self, preface: Preface) -> None:
+        """Let the prompts have it."""
+        self._conversation.chat = self.policy.chat.prefaced(preface)
+
+    def fits(self, text: str, observation: Observation) -> bool:
         """Whether the context has room for the message and a response of full length."""
-        needed = self._conversation.length + len(self._conversation.prompt(text).ids)
+        needed = self._conversation.length + len(self._conversation.prompt(text, observation.results).ids)
         return needed + self.sampling.max_response_tokens <= self.policy.context_tokens
 
-    def move(self, text: str, observation: Observation) -> Move:  # noqa: ARG002
+    def move(self, text: str, observation: Observation) -> Move:
         """Sample a response and project it."""
         if self.window:
             self._generator.start(1)
-        prompt = self._conversation.prompt(text)
+        prompt = self._conversation.prompt(text, observation.results)
         length = self.sampling.max_response_tokens
         uniforms = turn_uniforms(self.seed, ("play",), self.task.task_id, 0, self._turn, length)
         (ids,) = self._generator.respond({0: prompt.ids}, {0: uniforms}).values()
         self._turn += 1
         response, _ = self._conversation.record(prompt, ids)
-        projection = self.environment.project(prompt.thought + response)
+        projection = self.environment.project(self._conversation.said(prompt, response))
         return Move(projection.action, response, projection.valid)
 
 
@@ -138,17 +146,22 @@ class EndpointPlayer(Player):
     player: ChatPlayer
     environment: Environment
     task: Task
-    said: list[tuple[str, str]] = field(default_factory=list)
+    said: list[tuple[Told, str]] = field(default_factory=list)
+    preface: Preface = NO_PREFACE
 
-    def move(self, text: str, observation: Observation) -> Move:  # noqa: ARG002
+    def begin(self, preface: Preface) -> None:
+        """Let the conversation have it."""
+        self.preface = preface
+
+    def move(self, text: str, observation: Observation) -> Move:
         """Ask for a response and project it."""
-        window = self.player.rollout.context == "window"
-        messages = self.player.messages(self.task, [] if window else self.said, text)
-        reply = self.player.ask(self.task, messages, len(self.said))
+        window, told = self.player.rollout.context == "window", Told(text, observation.results)
+        messages = self.player.messages(self.task, self.preface, [] if window else self.said, told)
+        reply = self.player.ask(self.task, messages, len(self.said), self.preface.tools)
         if not isinstance(reply, Reply):
             reason = "the conversation is longer than the model's context" if reply is None else reply
             raise RunFailed(f"the endpoint gives no response ({reason})")
-        self.said.append((text, reply.text))
+        self.said.append((told, reply.text))
         projection = self.environment.project(reply.text)
         return Move(projection.action, reply.text, projection.valid)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from sdar.episode import Observation, StepOutcome, Task
+from sdar.episode import NO_PREFACE, Observation, Preface, StepOutcome, Task
 from sdar.errors import UserError
 
 PromptStyle = Literal["terse", "full"]
@@ -91,13 +91,32 @@ class Environment(ABC):
         It is called once, before a run does any work, and answers within a bounded time.
         """
 
-    @abstractmethod
-    def opening(self, task: Task, observation: Observation) -> str:
-        """Text of the first user message of an episode."""
+    def preface(self, task: Task) -> Preface:
+        """System message and tools of an episode; none by default. It is asked once, when the episode has started.
 
-    @abstractmethod
+        The chat template of the model writes them as it writes its own. Where it cannot, they are text: tools in the
+        system message, or both in front of the first user message.
+        """
+        return NO_PREFACE
+
+    def self_contained(self) -> bool:
+        """Whether its settings, the contents of its tasks and the installed packages alone decide what it answers.
+
+        A panel that was played may then stand for playing it again: no server and no file that no task covers takes
+        part. It is asked of environments of this package alone; the version of others is not known.
+        """
+        return False
+
+    def opening(self, task: Task, observation: Observation) -> str:
+        """Text of the first user message of an episode; by default the observation's."""
+        return observation.text
+
     def reply(self, observation: Observation) -> str:
-        """Text of the user message that answers an action in a growing conversation."""
+        """Text of the user message that answers an action in a growing conversation; by default the observation's.
+
+        In place of it the model reads the ``results`` of an observation, where its template has messages of tools.
+        """
+        return observation.text
 
     def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
         """Text of the only user message of a turn if each turn gets a fresh prompt (``rollout.context=window``).
@@ -118,7 +137,10 @@ class Environment(ABC):
 
     @abstractmethod
     def project(self, response: str) -> Projection:
-        """Project a response (without its end token) to an action. Pure."""
+        """Project a response (without its end token) to an action. Pure.
+
+        In an episode with tools, calls have one form, whatever the model's: :mod:`sdar.environments.tools` reads it.
+        """
 
     def expert(self, task: Task) -> list[str] | None:
         """Actions that solve the task, or None if the environment has no expert."""

@@ -18,7 +18,7 @@ from sdar.environments.asked import ANSWER_S, asked, late
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
 from sdar.environments.task_list import TaskList
 from sdar.environments.worker import TooLateError, Worker
-from sdar.episode import Observation, StepOutcome, Task
+from sdar.episode import Observation, Preface, StepOutcome, Task
 from sdar.errors import INTERRUPTS, UserError, told
 from sdar.randomness import keyed_generator
 
@@ -218,6 +218,7 @@ class _Checker:
         views = {slot: start for slot, (start, _) in enumerate(walks) if isinstance(start, Observation)}
         past: dict[int, list[PastTurn]] = {slot: [] for slot in views}
         for slot, view in views.items():
+            self.check_preface(slots[slot][0])
             self.check_text("opening", [self.environment.opening(slots[slot][0], view) for _ in range(2)])
             self.check_window_prompt(slots[slot][0], [], view, 0)
         for turn in range(max_steps):
@@ -281,6 +282,11 @@ class _Checker:
         self.steps += len(outcomes)
         self.ends += sum(outcome.done for outcome in outcomes.values())
         return {slot: outcome for slot, outcome in outcomes.items() if slot in actions}
+
+    def check_preface(self, task: Task) -> None:
+        first, second = self.environment.preface(task), self.environment.preface(task)
+        self.expect(isinstance(first, Preface), f"preface() must return a Preface, got {first!r}")
+        self.expect(first == second, "preface() returns a different one on the second call")
 
     def check_text(self, method: str, texts: list[str]) -> None:
         self.expect(all(isinstance(text, str) for text in texts), f"{method}() must return a string")

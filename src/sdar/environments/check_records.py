@@ -8,7 +8,7 @@ from numbers import Real
 from typing import Any
 
 from sdar.environments.base import Projection
-from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.episode import EndReason, Observation, StepOutcome, Task, is_unicode
 from sdar.output.printable import printable
 
 ENVIRONMENTS_ENDS = (EndReason.SUCCESS, EndReason.FAILURE, EndReason.TURN_LIMIT, *(e for e in EndReason if e.is_error))
@@ -41,16 +41,8 @@ def task_problems(task: Any, split: str) -> Iterator[str]:
         value = getattr(task, field)
         if not isinstance(value, str) or not value:
             yield f"{field} of task {task.task_id!r} must be a non-empty string, got {value!r}"
-        elif not _is_unicode(value):
+        elif not is_unicode(value):
             yield f"{field} of task {task.task_id!r} must be Unicode text, got {value!r}, which has a lone surrogate"
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def projection_problems(projection: Any, shown: str) -> Iterator[str]:
@@ -70,11 +62,16 @@ def observation_problems(view: Any) -> Iterator[str]:
         value = getattr(view, field)
         if not isinstance(value, str):
             yield f"{field} of an observation must be a string, got {value!r}"
-        elif not _is_unicode(value):
+        elif not is_unicode(value):
             yield f"{field} of an observation must be Unicode text, got {value!r}, which has a lone surrogate"
     actions: Any = view.actions
     if actions is not None and not (isinstance(actions, tuple) and all(isinstance(action, str) for action in actions)):
         yield f"actions of an observation must be a tuple of strings or None, got {actions!r}"
+    results: Any = view.results
+    if not (isinstance(results, tuple) and all(is_unicode(result) for result in results)):
+        yield f"results of an observation must be a tuple of Unicode texts, got {results!r}"
+    elif results and not view.text:
+        yield "the text of an observation must say what its results say, got ''"
 
 
 def _is_number(value: Any) -> bool:

@@ -6,7 +6,7 @@ A game is an environment of three methods::
         name = "countdown"
 
         def examples(self, split):
-            return [Example(f"Count down from {n} to 0, a number in <action> each turn.", str(n)) for n in NUMBERS[split]]
+            return [Example(f"Count down from {n}, a number in <action> each turn.", str(n)) for n in NUMBERS[split]]
 
         def begin(self, example):
             return [int(example.answer)]

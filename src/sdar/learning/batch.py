@@ -41,6 +41,7 @@ class TokenBatch:
     old_log_probs        of the policy that sampled (theta_old)
     teacher_log_probs    of the same ids with the privileged block in the context, at the student's positions
     reference_log_probs  of the frozen policy that the KL term holds on to
+    sampler_log_probs    as they were sampled, where it was not by the policy itself; None: it was
 
     A row without responses (an episode ended by an error, or before its first response) is all padding.
     """
@@ -54,6 +55,7 @@ class TokenBatch:
     old_log_probs: Float[Tensor, "B T"] | None = None
     teacher_log_probs: Float[Tensor, "B T"] | None = None
     reference_log_probs: Float[Tensor, "B T"] | None = None
+    sampler_log_probs: Float[Tensor, "B T"] | None = None
 
     def __post_init__(self) -> None:
         """Refuse tensors whose shapes do not belong together (ValueError): broadcasting would hide the mistake."""
@@ -189,20 +191,25 @@ def pack(
     mask: list[list[bool]] = []
     advantage: list[list[float]] = []
     turn_index: list[list[int]] = []
+    sampler: list[list[float]] = []
     for row in rows:
         row_ids, row_mask = _row_ids(row, block=())
         row_advantage, row_turns = [0.0] * len(row_ids), [-1] * len(row_ids)
+        row_sampler = [0.0] * len(row_ids)
         start = 0
         for k, turn in row.turns:
             start += len(turn.context_ids)
             stop = start + len(turn.response_ids)
             row_advantage[start:stop] = [float(turn_advantages[row.episode_index][k])] * (stop - start)
             row_turns[start:stop] = [k] * (stop - start)
+            row_sampler[start:stop] = turn.sampler_log_probs or row_sampler[start:stop]
             start = stop
         ids.append(row_ids)
         mask.append(row_mask)
         advantage.append(row_advantage)
         turn_index.append(row_turns)
+        sampler.append(row_sampler)
+    by_another = any(turn.sampler_log_probs for row in rows for _, turn in row.turns)
     return TokenBatch(
         ids=_pad(ids, pad_id, torch.long),
         attention_mask=_pad([[True] * len(row_ids) for row_ids in ids], False, torch.bool),
@@ -210,6 +217,7 @@ def pack(
         advantage=_pad(advantage, 0.0, torch.float32),
         turn_index=_pad(turn_index, -1, torch.long),
         episode_index=torch.tensor([row.episode_index for row in rows], dtype=torch.long),
+        sampler_log_probs=_pad(sampler, 0.0, torch.float32) if by_another else None,
     )
 
 

@@ -18,6 +18,7 @@ from sdar.learning.token_table import TokenTable, token_table
 from sdar.learning.update import StepReport
 from sdar.objective.advantage import equal_groups
 from sdar.objective.gate import Gate
+from sdar.objective.importance import sampler_mismatch
 from sdar.rollout.dynamic import SampledGroups
 
 RESPONSE_TOKENS = "response_tokens"
@@ -53,8 +54,9 @@ def add_sampling(sums: MetricSums, sampled: SampledGroups) -> None:
 def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate, text: Callable[[int], str]) -> TokenTable | None:
     """Add the figures of the rows and of theta_old's scores.
 
-    ``rollout/context_tokens_max``, ``rollout/entropy`` and, where a teacher was scored, ``curriculum/*``; where it
-    shaped advantages also ``objective/advantage_factor_mean`` and ``_std``, over tokens whose advantage is not 0.
+    ``rollout/context_tokens_max``, ``rollout/entropy``, where another program has sampled ``rollout/sampler_mismatch``,
+    and where a teacher was scored ``curriculum/*``; where it shaped advantages also ``objective/advantage_factor_mean``
+    and ``_std``, over tokens whose advantage is not 0.
 
     Args:
         sums: where to add.
@@ -71,6 +73,10 @@ def add_scores(sums: MetricSums, prepared: Prepared, gate: Gate, text: Callable[
     assert prepared.entropy is not None
     sums.maximum("rollout/context_tokens_max", max((n for n in batch.lengths() if n), default=-math.inf))
     sums.mean("rollout/entropy", float(prepared.entropy[mask].double().sum()), count)
+    if batch.sampler_log_probs is not None:
+        assert batch.old_log_probs is not None
+        apart = sampler_mismatch(batch.old_log_probs[mask], batch.sampler_log_probs[mask])
+        sums.mean("rollout/sampler_mismatch", float(apart.sum()), count)
     if prepared.kl_charges is not None:
         sums.mean("rollout/kl_charge_mean", math.fsum(prepared.kl_charges), len(prepared.kl_charges))
     tokens = prepared.scored()

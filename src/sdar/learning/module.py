@@ -51,7 +51,7 @@ from sdar.policy.checkpoint import (
     origin,
 )
 from sdar.policy.dropout import update_mode
-from sdar.policy.language_model import LanguageModel
+from sdar.policy.language_model import LanguageModel, autocast_of
 from sdar.policy.lora import adapters_off
 from sdar.policy.sharding import gathered, is_sharded, shard
 from sdar.policy.trainable import trainable
@@ -174,10 +174,10 @@ class SDARModule(LightningModule):
         schedule, iterations = self.optimizer_settings.lr_schedule, self.trainer.max_epochs
         if schedule != "constant" and (iterations is None or iterations < 0):
             raise UserError(f"optimizer.lr_schedule={schedule} needs trainer.max_epochs, got {iterations}")
+        self.policy.compute_dtype = autocast_of(precision)  # rollouts are outside Lightning's autocast
         # Lightning warns of modules that begin in evaluation mode; training_step sets the mode it needs.
         self.model.train()
-        copies = [] if self._teacher_model is None else self._teacher_model.copies
-        for frozen in (*self._reference, *copies):
+        for frozen in self.frozen:
             torch.nn.Module.to(frozen, self.device, self.model.dtype)
         temperature = self.rollout.sampling.temperature
         self._update_loop = UpdateLoop(
@@ -200,6 +200,11 @@ class SDARModule(LightningModule):
     def _check(self, *, sharded: bool) -> None:
         processes = int(self.trainer.world_size)
         self.method.check(self.teacher, self.rollout, self.optimizer_settings, processes=processes, sharded=sharded)
+
+    @property
+    def frozen(self) -> list[PreTrainedModel]:
+        """Whole models beside the student: the reference, and a teacher with weights of its own."""
+        return [*self._reference, *([] if self._teacher_model is None else self._teacher_model.copies)]
 
     @contextmanager
     def reference(self) -> Iterator[PreTrainedModel | None]:
@@ -299,7 +304,9 @@ class SDARModule(LightningModule):
             if self.teacher is not None and self.method.score_teacher:
                 contexts = self.teacher.contexts(episodes)
             # Every text is tokenized once.
-            blocks = {text: list(self.policy.chat.privileged(text)) for text in set(contexts or ())}
+            read = [(text, episode.preface) for text, episode in zip(contexts or (), episodes, strict=False)]
+            chat = self.policy.chat
+            blocks = {(text, preface): chat.prefaced(preface).privileged(text) for text, preface in set(read)}
             prepared = prepare(
                 episodes,
                 method,
@@ -308,7 +315,7 @@ class SDARModule(LightningModule):
                 policy=self.policy,
                 device=self.device,
                 reference=self.reference,
-                privileged=None if contexts is None else [blocks[text] for text in contexts],
+                privileged=None if contexts is None else [blocks[key] for key in read],
                 teacher=self._teacher_model,
                 ranks=ranks,
             )

@@ -25,6 +25,7 @@ from sdar.learning.ranks import Ranks
 from sdar.learning.step_plan import OptimizerStep, plan_reference_steps, plan_row_steps, plan_steps
 from sdar.learning.supervision import SupervisedSteps, supervised_steps
 from sdar.objective.chunked_head import OutputHead
+from sdar.objective.importance import importance_weights
 from sdar.objective.kl import k1_estimate
 from sdar.objective.kl_reward import charge_rewards
 from sdar.objective.shaping import ScoredTokens, Shaping
@@ -161,7 +162,11 @@ def prepare(
     micro_batches = [rows for step in steps for rows in step.micro_batches]
     old = None
     dropout = policy.lora is not None and policy.lora.dropout > 0
-    left = optimizer.reuse_scores and not dropout and left_to_update(method, len(steps), privileged)
+    stated = not ranks.all(batch.sampler_log_probs is None)
+    if stated and batch.sampler_log_probs is None:  # this rank has nothing to learn from
+        batch = replace(batch, sampler_log_probs=torch.zeros(batch.ids.shape, dtype=torch.float32))
+    own = not stated or rollout.backend == "own"
+    left = optimizer.reuse_scores and not dropout and own and left_to_update(method, len(steps), privileged)
     # To ask a teacher can be a thing that all ranks do together.
     left = ranks.all(left)
     if not left:
@@ -198,6 +203,10 @@ def prepare(
         if method.shaping is not None:
             unshaped = batch.advantage
             batch = _shaped(batch, episodes, method.shaping)
+    if not own and batch.sampler_log_probs is not None and rollout.vllm.importance_cap is not None:
+        assert batch.old_log_probs is not None
+        weights = importance_weights(batch.old_log_probs, batch.sampler_log_probs, rollout.vllm.importance_cap)
+        batch = replace(batch, advantage=batch.advantage * weights)
     supervised = None
     if method.supervision is not None:
         supervised = supervised_steps(

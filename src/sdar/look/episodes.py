@@ -167,7 +167,7 @@ def _recorded(record: Mapping[str, Any]) -> Recorded:
         end=_word(record["end"]),
         episode_return=_number(record["return"]) or 0.0,
         error=_text(record.get("error")),
-        opening=_text(record.get("opening")),
+        opening="\n\n".join(filter(None, (_text(record.get("preface")), _text(record.get("opening"))))),
         reads=None if read is None else _text(read),
         turns=[_turn(turn) for turn in record["turns"][:_TURNS]],
         last_observation=_text(last),

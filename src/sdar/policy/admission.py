@@ -260,8 +260,9 @@ class _Trial:
     ) -> tuple[list[list[float | None]], list[list[int]]]:
         """Sample ``count`` tokens after each block of each slot; log-probs (None: fed) and ids of each slot."""
         sampler = _Recorder()
+        # The plain loop asks the sampler for every token, which is listened to.
         generator = TurnGenerator(
-            self.model, pad_id=self.end_id, end_ids=(), max_response_tokens=count, windows=windows
+            self.model, pad_id=self.end_id, end_ids=(), max_response_tokens=count, windows=windows, step="plain"
         )
         generator.sampler = sampler
         generator.start(len(turns))

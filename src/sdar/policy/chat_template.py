@@ -6,17 +6,20 @@ being rendered again; see :mod:`sdar.policy.chat` for the three kinds of templat
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from sdar.errors import UserError
 from sdar.policy import template_trial
+from sdar.policy.call_form import CallForm
 
-Messages = list[dict[str, str]]
+Messages = list[dict[str, Any]]
 
 INSTEAD = "use a model with a plain ChatML template, for example Qwen/Qwen2.5-1.5B-Instruct"
 """How a refusal ends."""
@@ -24,6 +27,10 @@ INSTEAD = "use a model with a plain ChatML template, for example Qwen/Qwen2.5-1.
 _USER = ("SENTINELUSERONE", "SENTINELUSERTWO", "SENTINELUSERTHREE")
 _THOUGHT = ("<think>SENTINELTHOUGHTONE</think>", "<think>SENTINELTHOUGHTTWO</think>")
 _ACTION = ("<action>SENTINELACTIONONE</action>", "<action>SENTINELACTIONTWO</action>")
+_RESULT = ("SENTINELRESULTONE", "SENTINELRESULTTWO", "SENTINELRESULTTHREE")
+_CALLED, _ARGUMENTS = "SENTINELNAME", {"SENTINELARGUMENT": "SENTINELVALUE"}
+_CALL_ID = "call00000"
+"""Some templates want nine letters and digits."""
 _DATE = "01 Jan 2026"
 _CLOCK = {
     "%-d": "1", "%-m": "1", "%a": "Thu", "%A": "Thursday", "%b": "Jan", "%B": "January", "%d": "01", "%D": "01/01/26",
@@ -41,6 +48,13 @@ _STOPPED_CLOCK = (
 _EDGE = " \n"
 _TRIMS: tuple[Callable[[str], str], ...] = (lambda text: text, str.strip, str.lstrip, str.rstrip)
 """What templates do to the whitespace around a message."""
+_ODD = ' \n"é\t'
+"""Stands around a result of which is found out what the template makes of it."""
+
+
+def json_inside(text: str) -> str:
+    """The text as JSON writes it, without its quotation marks."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 @dataclass(frozen=True)
@@ -63,16 +77,39 @@ class Growth:
     note: str | None = None
 
 
+@dataclass(frozen=True)
+class Results:
+    """Texts of the template around results of tools, from what ends a response to where the next one begins.
+
+    ``write``: what becomes of the text of a result.
+    """
+
+    before: str
+    between: str
+    after: str
+    write: Callable[[str], str]
+
+
 class ChatTemplate:
     """The chat template of a tokenizer.
 
-    ``enable_thinking`` is passed to it, and a fixed date in place of today's.
+    ``enable_thinking`` is passed to it, and a fixed date in place of today's. Every conversation begins with the
+    ``system`` message, and has the ``tools`` (in OpenAI's form).
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, enable_thinking: bool) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        enable_thinking: bool,
+        system: str | None = None,
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> None:
         self.tokenizer = tokenizer
         self.enable_thinking = enable_thinking
         self.name = tokenizer.name_or_path or type(tokenizer).__name__
+        self._system = system
+        self._lead: Messages = [] if system is None else [{"role": "system", "content": system}]
+        self._tools: list[Any] | None = list(tools) or None
 
     def check_bounds(self) -> None:
         """UserError if one of the conversations that are rendered here exceeds the limits of a trial."""
@@ -85,9 +122,15 @@ class ChatTemplate:
             [{"role": "system", "content": _ACTION[0]}, *_conversation(1)],
             _answered(),
         ]
-        shared = {**self.tokenizer.special_tokens_map, **self._options(), "tools": None, "documents": None}
+        if self._tools:
+            conversations += [[*_answered(), *_results(1)], [*_answered(), *_results(3)], _calling()]
+        shared = {**self.tokenizer.special_tokens_map, **self._options(), "tools": self._tools, "documents": None}
         renderings = [
-            {**shared, "messages": messages, "add_generation_prompt": messages[-1]["role"] == "user"}
+            {
+                **shared,
+                "messages": [*self._lead, *messages],
+                "add_generation_prompt": messages[-1]["role"] != "assistant",
+            }
             for messages in conversations
         ]
         if excess := template_trial.runaway(text, renderings):
@@ -120,7 +163,7 @@ class ChatTemplate:
             f"is not known here; {INSTEAD}"
         )
 
-    def system(self) -> tuple[str, str, str] | None:
+    def system(self) -> tuple[tuple[str], str, str] | None:
         """Texts of the opening up to the place of a system text, and right before and after it; None: no place.
 
         In a template with a default system message (Qwen2.5) the text follows that message after a blank line.
@@ -132,10 +175,10 @@ class ChatTemplate:
         head, tail = pieces[:2]
         if len(plain) >= len(head) + len(tail) and plain.startswith(head) and plain.endswith(tail):
             own = plain[: len(plain) - len(tail)]
-            return own, "\n\n" if own != head else "", ""
+            return (own,), "\n\n" if own != head else "", ""
         for cut in range(len(plain)):
             if head.startswith(plain[:cut]) and tail.endswith(plain[cut:]):
-                return plain[:cut], head[cut:], tail[: len(tail) - len(plain) + cut]
+                return (plain[:cut],), head[cut:], tail[: len(tail) - len(plain) + cut]
         return None
 
     @cached_property
@@ -165,6 +208,58 @@ class ChatTemplate:
             return Growth(frame, note=self.note)
         return self.refused("begins earlier responses differently from the next one")
 
+    def shows_tools(self) -> bool:
+        """Whether the opening names every tool, and is another one without them."""
+        names = [tool["function"]["name"] for tool in self._tools or ()]
+        plain = ChatTemplate(self.tokenizer, self.enable_thinking, self._system)
+        text = self.render(_conversation(1))
+        return all(name in text for name in names) and text != plain.render(_conversation(1))
+
+    def results(self) -> Results | None:
+        """The frame of results behind a response; None: the template shows none, or in a way that is not known here."""
+        several = self._pieces([*_answered(), *_results(3)], [_ACTION[0], *_RESULT])
+        single = self._pieces([*_answered(), *_results(1)], [_ACTION[0], _RESULT[0]])
+        again = [*_answered(), *_results(1), {"role": "assistant", "content": _ACTION[1]}, _result(_RESULT[1])]
+        later = self._pieces(again, [_ACTION[0], _RESULT[0], _ACTION[1], _RESULT[1]])
+        odd = f"{_ODD}{_RESULT[0]}{_ODD}"
+        shown = self._pieces([*_answered(), _result(odd)], [_ACTION[0], _RESULT[0]])
+        if several is None or single is None or later is None or shown is None:
+            return None
+        before, between, other, after = several[1:]
+        if between != other or single[1:] != [before, after] or later[3:] != [before, after]:
+            return None
+        if any(mark in text for text in (before, between, after) for mark in (_CALLED, _CALL_ID)):
+            return None  # a result has more to it than its text
+        for write in (*_TRIMS, json_inside):
+            left, right = write(odd).split(_RESULT[0])
+            if shown[1:] == [before + left, right + after]:
+                return Results(before, between, after, write)
+        return None
+
+    def keeps_results(self, results: Results) -> bool:
+        """Whether a conversation with results is rendered as it was appended."""
+        first, later = self.opening, self.growth.frame
+        for thoughts in (_THOUGHT, ("", "")):
+            asked, said, user, again, _ = _conversation(3, thoughts)
+            appended = [
+                *(first.before, asked["content"], first.after, said["content"]),
+                *(results.before, _RESULT[0], results.after, again["content"]),
+                *(later.before, user["content"], later.after),
+            ]
+            if self.render([asked, said, _result(_RESULT[0]), again, user]) != "".join(appended):
+                return False
+        return True
+
+    def calls(self) -> CallForm | None:
+        """The form of calls; None: the template shows none, or in a form that is not known here."""
+        answered = self._pieces(_answered(), [_USER[0], _ACTION[0]], prompt=False)
+        called = self._pieces(_calling(), [_USER[0]], prompt=False)
+        if answered is None or called is None or not called[1].endswith(answered[2]):
+            return None
+        alike = takewhile(lambda pair: pair[0] == pair[1], zip(called[1], answered[1], strict=False))
+        shown = called[1].removesuffix(answered[2])[sum(1 for _ in alike) :]
+        return CallForm.found_in(shown, _CALLED, _ARGUMENTS)
+
     @property
     def note(self) -> str:
         """What a run is told where appended turns differ from the rendering."""
@@ -185,11 +280,12 @@ class ChatTemplate:
         closing = (pieces[1] if pieces else "") or str(self.tokenizer.eos_token or "")
         return Growth(Frame(closing, ""), refusal=sentence)
 
-    def render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
+    def render(self, messages: Sequence[dict[str, Any]], *, prompt: bool = True) -> str:
         """The text of a conversation. UserError where the template fails."""
         try:
             text = self.tokenizer.apply_chat_template(
-                list(messages),
+                [*self._lead, *messages],
+                tools=self._tools,
                 chat_template=self._text,
                 tokenize=False,
                 add_generation_prompt=prompt,
@@ -256,6 +352,20 @@ def _conversation(user_turns: int, thoughts: tuple[str, str] = ("", "")) -> Mess
 
 def _answered() -> Messages:
     return [*_conversation(1), {"role": "assistant", "content": _ACTION[0]}]
+
+
+def _result(text: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": _CALL_ID, "name": _CALLED, "content": text}
+
+
+def _results(count: int) -> Messages:
+    return [_result(text) for text in _RESULT[:count]]
+
+
+def _calling() -> Messages:
+    function = {"name": _CALLED, "arguments": _ARGUMENTS}
+    call = {"id": _CALL_ID, "type": "function", "function": function}
+    return [*_conversation(1), {"role": "assistant", "content": "", "tool_calls": [call]}]
 
 
 def _split(text: str, marks: Sequence[str]) -> list[str] | None:

@@ -16,6 +16,12 @@ from typing import Any
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
+Pieces = tuple[str, ...]
+"""Texts of the template (at the even places, the first and the last one included) and of messages (at the odd ones)."""
+
+_REMEMBERED = 4096
+"""Beginnings of conversations whose borders are remembered."""
+
 
 class TextEncoder:
     """Encodes a message's text in the context of the template's own text around it.
@@ -38,41 +44,40 @@ class TextEncoder:
         unknown = named.pop("unk_token", None)
         spared = {tokenizer.unk_token_id} if unknown is not None and unknown not in named.values() else set()
         self.control_ids = frozenset((set(added) | set(tokenizer.all_special_ids)) - spared)
-        self._expected: dict[tuple[str, str], list[int]] = {}
-        self._borders: dict[str, int] = {}
+        self._expected: dict[tuple[str, ...], list[int]] = {}
+        self._borders: dict[tuple[str, ...], int] = {}
 
-    def encode(self, before: str, text: str = "", after: str = "") -> list[int]:
-        """Ids of ``before + text + after``, of which only ``text`` is not the template's.
-
-        Tokens that are no control tokens may span the borders.
-        """
-        ids = self._ids(before + text + after)
-        if not text or not self._forges(ids, before, text, after):
+    def encode(self, *pieces: str) -> list[int]:
+        """Ids of the texts together, see :data:`Pieces`. Tokens that are no control tokens may span their borders."""
+        ids = self._ids("".join(pieces))
+        if not any(pieces[1::2]) or not self._forges(ids, pieces):
             return ids
-        return self._encode_pieces(before, text, after)
+        return self._encode_pieces(pieces)
 
-    def continued(self, context: str, before: str, text: str, after: str) -> list[int]:
+    def continued(self, context: Pieces, before: str, text: str, after: str) -> list[int]:
         """Ids of ``before + text + after`` that go behind the first :meth:`border` ids of ``context``."""
-        whole, border = self.encode(context + before, text, after), self.border(context)
-        if whole[:border] == self._ids(context)[:border]:
+        whole, border = self.encode(*context[:-1], context[-1] + before, text, after), self.border(context)
+        if whole[:border] == self.encode(*context)[:border]:
             return whole[border:]
         return self.encode(before, text, after)
 
-    def border(self, context: str) -> int:
-        """Number of ids of a text of the template that stay when a word follows.
+    def border(self, context: Pieces) -> int:
+        """Number of ids of a conversation's beginning that stay when a word follows.
 
         That is all of them, but for a space at the end that SentencePiece makes a part of the word.
         """
         if context not in self._borders:
-            alone = self._ids(context)
-            shared = _shared(alone, self._ids(context + "x"))
+            if len(self._borders) >= _REMEMBERED:
+                self._borders.clear()
+            alone = self.encode(*context)
+            shared = _shared(alone, self.encode(*context[:-1], context[-1] + "x"))
             spaces = not str(self.tokenizer.decode(alone[shared:])).strip()
             self._borders[context] = shared if spaces else len(alone)
         return self._borders[context]
 
-    def splice_index(self, context: str, ids: Sequence[int]) -> int:
+    def splice_index(self, context: Pieces, ids: Sequence[int]) -> int:
         """Where in the ids of a text that begins with ``context`` something can be inserted behind it."""
-        return min(self.border(context), _shared(self._ids(context), ids))
+        return min(self.border(context), _shared(self.encode(*context), ids))
 
     def controls(self, text: str) -> list[int]:
         """The control tokens of a text of the template, in order."""
@@ -81,11 +86,12 @@ class TextEncoder:
     def _ids(self, text: str) -> list[int]:
         return [int(token) for token in self.tokenizer.encode(text, add_special_tokens=False)] if text else []
 
-    def _forges(self, ids: Sequence[int], before: str, text: str, after: str) -> bool:
-        if (before, after) not in self._expected:
-            self._expected[before, after] = self.controls(before + "x" + after)
+    def _forges(self, ids: Sequence[int], pieces: Pieces) -> bool:
+        harmless = tuple("x" if place % 2 and piece else piece for place, piece in enumerate(pieces))
+        if harmless not in self._expected:
+            self._expected[harmless] = self.controls("".join(harmless))
         found = [token for token in ids if token in self.control_ids]
-        return found != self._expected[before, after] or self.matches(text)
+        return found != self._expected[harmless] or any(map(self.matches, pieces[1::2]))
 
     @property
     def contents(self) -> list[str]:
@@ -101,13 +107,15 @@ class TextEncoder:
         contents = sorted(self._added, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, contents))) if contents else None
 
-    def _encode_pieces(self, before: str, text: str, after: str) -> list[int]:
+    def _encode_pieces(self, pieces: Pieces) -> list[int]:
         """The control tokens of the template one by one, and the texts between them without any."""
-        head, tail = self._cut(before), self._cut(after)
-        pieces = [*head[:-1], head[-1] + text + tail[0], *tail[1:]]
-        tokens = [None, *(self._added[piece] for piece in pieces[1::2]), None]
+        parts = self._cut(pieces[0])
+        for text, template in zip(pieces[1::2], pieces[2::2], strict=True):
+            beside, *further = self._cut(template)
+            parts[-1:] = [parts[-1] + text + beside, *further]
+        tokens = [None, *(self._added[part] for part in parts[1::2]), None]
         ids: list[int] = []
-        for number, piece in enumerate(pieces[::2]):
+        for number, piece in enumerate(parts[::2]):
             last, following = tokens[number : number + 2]
             plain = piece.lstrip() if last is not None and last.rstrip else piece
             plain = plain.rstrip() if following is not None and following.lstrip else plain

@@ -18,7 +18,7 @@ import numpy as np
 
 from sdar.environments.base import Projection
 from sdar.environments.check_records import LARGEST_REWARD
-from sdar.episode import EndReason, Observation, StepOutcome
+from sdar.episode import EndReason, Observation, Preface, StepOutcome
 from sdar.errors import INTERRUPTS
 
 T = TypeVar("T")
@@ -92,6 +92,15 @@ def checked_actions(value: Any) -> tuple[str, ...] | None:
     return tuple(checked_text(action, "an action of an observation") for action in value)
 
 
+def checked_results(value: Any) -> tuple[str, ...]:
+    """The results of the calls that an observation answers."""
+    if not isinstance(value, tuple):
+        raise AnswerError(f"the results of an observation must be a tuple of texts, got {got(value)}")
+    if type(value) is tuple and not value:
+        return value
+    return tuple(checked_text(result, "a result of an observation") for result in value)
+
+
 def plain(value: T, kind: type[T]) -> T:
     """An object of exactly this dataclass: attributes of one of a subclass, which may change, are read once."""
     if type(value) is kind:
@@ -108,9 +117,11 @@ def checked_observation(value: Any, what: str = "an observation") -> Observation
     anchor = checked_text(seen.anchor, "the anchor of an observation")
     actions = checked_actions(seen.actions)
     refused = checked_flag(seen.refused, "refused of an observation")
-    if text is seen.text and anchor is seen.anchor and actions is seen.actions and refused is seen.refused:
+    results = checked_results(seen.results)
+    same = text is seen.text and anchor is seen.anchor and actions is seen.actions and refused is seen.refused
+    if same and results is seen.results:
         return seen
-    return Observation(text, actions, anchor, refused)
+    return Observation(text, actions, anchor, refused, results)
 
 
 def checked_outcome(value: Any) -> StepOutcome:
@@ -156,6 +167,14 @@ def checked_scores(value: Any) -> Mapping[str, float]:
 def checked_prompt(write: Callable[..., str], *arguments: Any) -> str:
     """The text of a user message, written by a method of the environment."""
     return checked_text(write(*arguments), "a prompt")
+
+
+def checked_preface(write: Callable[..., Preface], *arguments: Any) -> Preface:
+    """What stands before the first user message, said by a method of the environment."""
+    value: Any = write(*arguments)
+    if not isinstance(value, Preface):
+        raise AnswerError(f"preface must return a Preface, got {got(value)}")
+    return plain(value, Preface)
 
 
 def checked_projection(value: Any) -> Projection:

@@ -11,16 +11,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from sdar.environments.base import Environment, PastTurn, Projection
+from sdar.environments.tools import as_text
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.errors import UserError
 from sdar.output.printable import printable
-from sdar.rollout.answers import checked_projection, checked_prompt
+from sdar.rollout.answers import checked_preface, checked_projection, checked_prompt
 from sdar.rollout.conversation import AppendConversation, Prompt, WindowConversation
 from sdar.rollout.guard import GuardedPool
 from sdar.rollout.live import LiveEpisode
@@ -137,10 +138,10 @@ class Collector:
             generator = self.generator_factory(self.policy, self.settings.sampling)
             with rollout.clock("environment_s"):
                 pool = GuardedPool(self.environment, self.settings.environment_timeout_s)
-            with pool:
+            with pool, closing(generator):
                 for wave in waves(len(requests), self.settings.max_concurrent_episodes):
                     episodes += rollout.play([requests[index] for index in wave], pool, generator)
-        _report_troubles(episodes)
+        report_troubles(episodes)
         return CollectedRollouts(episodes, rollout.timings)
 
 
@@ -186,9 +187,7 @@ class _Rollout:
     ) -> list[Episode]:
         """Play one wave until every episode has ended; slot numbers are positions in ``requests``."""
         with self.clock("environment_s"):
-            starts = pool.reset([request.task for request in requests])
-            attempts = [self._open(request, start) for request, start in zip(requests, starts, strict=True)]
-            self._prepare({slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}, pool)
+            attempts = self._begin(requests, pool)
         generator.start(len(attempts))
         live = self._live(attempts)
         while live:
@@ -197,7 +196,7 @@ class _Rollout:
                     generator.start(len(attempts))
                 responses = self._respond(live, generator)
             with self.clock("environment_s"):
-                self._act(live, responses, pool)
+                self._act(live, responses, pool, generator)
             self.turns += len(live)
             self.response_tokens += sum(len(ids) for ids in responses.values())
             live = self._live(attempts)
@@ -206,10 +205,7 @@ class _Rollout:
     def refusals(self, tasks: Sequence[Task]) -> list[str | None]:
         """Why the first prompts of tasks do not fit, in sentences; None: it does, or there is none."""
         with GuardedPool(self.environment, self.settings.environment_timeout_s) as pool:
-            attempts = [
-                self._open(EpisodeRequest(task, 0), start) for task, start in zip(tasks, pool.reset(tasks), strict=True)
-            ]
-            self._prepare({slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}, pool)
+            attempts = self._begin([EpisodeRequest(task, 0) for task in tasks], pool)
         full = EndReason.CONTEXT_FULL
         return [
             None if attempt.live or attempt.episode.end is not full else self._refusal(attempt) for attempt in attempts
@@ -217,9 +213,10 @@ class _Rollout:
 
     def _refusal(self, attempt: _RolloutState) -> str:
         text, longest = attempt.episode.opening, self.settings.sampling.max_response_tokens
+        characters = len(as_text(attempt.episode.preface)) + len(text)
         context, limit = self.policy.context_tokens, self.settings.max_prompt_tokens if self.window else None
-        if len(text) > self.collector.most_characters:
-            needs = f"has {len(text)} characters"
+        if characters > self.collector.most_characters:
+            needs = f"has {characters} characters"
         else:
             prompt = attempt.conversation.prompt(text)
             needed, own = self._needed(attempt, prompt), len(prompt.ids)
@@ -246,6 +243,27 @@ class _Rollout:
         if self.progress is not None:
             self.progress(CollectProgress(done, self.total, len(live), self.turns, self.response_tokens))
         return live
+
+    def _begin(self, requests: Sequence[EpisodeRequest], pool: GuardedPool) -> list[_RolloutState]:
+        """Start the episodes, with their first prompts."""
+        starts = pool.reset([request.task for request in requests])
+        attempts = [self._open(request, start) for request, start in zip(requests, starts, strict=True)]
+        live = {slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}
+        ask = self.environment.preface
+        asked = {slot: partial(checked_preface, ask, attempt.episode.task) for slot, attempt in live.items()}
+        for slot, preface in pool.ask("preface", asked).items():
+            if isinstance(preface, StepOutcome):
+                live.pop(slot).finish(EndReason.ERROR_ENVIRONMENT, preface)
+            elif preface:
+                live[slot].episode.preface = preface
+                if len(as_text(preface)) > self.collector.most_characters:
+                    live.pop(slot).finish(EndReason.CONTEXT_FULL)
+                else:
+                    live[slot].conversation.chat = chat = self.policy.chat.prefaced(preface)
+                    if not self.window:
+                        chat.check_append()
+        self._prepare(live, pool)
+        return attempts
 
     def _open(self, request: EpisodeRequest, start: Observation | StepOutcome) -> _RolloutState:
         """The attempt without a prompt; it has already ended if it could not start."""
@@ -276,9 +294,11 @@ class _Rollout:
             return True
         if not attempt.episode.turns:
             attempt.episode.opening = text
-        if len(text) > self.policy.context_tokens and len(text) > self.collector.most_characters:
+        results = attempt.observation.results
+        characters = max(len(text), sum(map(len, results)))
+        if characters > self.policy.context_tokens and characters > self.collector.most_characters:
             return False  # tokenizing it would take a second and 180 MB per million characters
-        prompt = attempt.conversation.prompt(text)
+        prompt = attempt.conversation.prompt(text, results)
         if not self._fits(attempt, prompt):
             return False
         attempt.prompt, attempt.dropped_turns = prompt, dropped
@@ -306,6 +326,9 @@ class _Rollout:
         # If the block is already in the prompt, its tokens are counted with the prompt's.
         if self.collector.reserved_tokens is not None and self.privileged is None:
             needed += self.collector.reserved_tokens(attempt.episode.task)
+            if attempt.episode.preface:  # around the block there are other texts than without one
+                blocks = [len(chat.privileged("x")) for chat in (attempt.conversation.chat, self.policy.chat)]
+                needed += max(0, blocks[0] - blocks[1])
         return needed
 
     def _respond(self, live: dict[int, _RolloutState], generator: ResponseGenerator) -> dict[int, list[int]]:
@@ -317,11 +340,19 @@ class _Rollout:
             uniforms[slot] = turn_uniforms(self.seed, self.key, task.task_id, member, turn, count)
         return generator.respond({slot: attempt.prompt.ids for slot, attempt in live.items()}, uniforms)
 
-    def _act(self, live: dict[int, _RolloutState], responses: dict[int, list[int]], pool: GuardedPool) -> None:
+    def _act(
+        self,
+        live: dict[int, _RolloutState],
+        responses: dict[int, list[int]],
+        pool: GuardedPool,
+        generator: ResponseGenerator,
+    ) -> None:
         """Turn responses into actions, step the environment, and prepare the next prompts."""
-        turns = {slot: self._record(attempt, responses[slot]) for slot, attempt in live.items()}
+        turns = {
+            slot: self._record(attempt, responses[slot], generator.log_probs(slot)) for slot, attempt in live.items()
+        }
         asked = {
-            slot: partial(self._projected, live[slot].prompt.thought + turn.response_text)
+            slot: partial(self._projected, live[slot].conversation.said(live[slot].prompt, turn.response_text))
             for slot, turn in turns.items()
         }
         for slot, projection in pool.ask("project", asked).items():
@@ -339,7 +370,7 @@ class _Rollout:
     def _projected(self, response: str) -> Projection:
         return checked_projection(self.environment.project(response))
 
-    def _record(self, attempt: _RolloutState, response_ids: list[int]) -> Turn:
+    def _record(self, attempt: _RolloutState, response_ids: list[int], log_probs: list[float] | None) -> Turn:
         """Append the turn, still without its action."""
         prompt = attempt.prompt
         text, truncated = attempt.conversation.record(prompt, response_ids)
@@ -352,6 +383,7 @@ class _Rollout:
             observation=attempt.observation,
             splice_index=prompt.splice_index,
             truncated=truncated,
+            sampler_log_probs=log_probs,
             dropped_turns=attempt.dropped_turns,
         )
         attempt.episode.turns.append(turn)
@@ -375,7 +407,7 @@ def first_error(episodes: Sequence[Episode]) -> str | None:
     return None if failed is None else f"task {printable(failed.task.task_id)}: {failed.error}"
 
 
-def _report_troubles(episodes: Sequence[Episode]) -> None:
+def report_troubles(episodes: Sequence[Episode]) -> None:
     """Log one warning for errors, and one for first prompts that did not fit."""
     total = len(episodes)
     if failed := [episode for episode in episodes if episode.end.is_error]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,8 +36,11 @@ class WindowConversation:
     privileged: str | None = None
     length: int = 0
 
-    def prompt(self, user_text: str) -> Prompt:
-        """The next prompt. It changes nothing and may be called again with a shorter text."""
+    def prompt(self, user_text: str, results: Sequence[str] = ()) -> Prompt:  # noqa: ARG002 - the text says them, too
+        """The next prompt. It changes nothing and may be called again with a shorter text.
+
+        ``results`` of tools are what the text says, in a growing conversation whose template has messages for them.
+        """
         ids, splice = self.chat.opening(user_text)
         block = self.chat.privileged(self.privileged) if self.privileged else []
         thought = self.chat.thought_opened(first=True)
@@ -48,6 +52,11 @@ class WindowConversation:
         """Record one turn; returns the response's text without its end token, and whether it was cut before one."""
         return self.chat.decode(response_ids), not self.chat.end_ids.intersection(response_ids[-1:])
 
+    def said(self, prompt: Prompt, response: str) -> str:
+        """What an environment reads of a response: with the thought's tag, and calls of tools in their one form."""
+        text = prompt.thought + response
+        return text if self.chat.calls is None else self.chat.calls.canonical(text)
+
 
 class AppendConversation(WindowConversation):
     """One growing conversation (``rollout.context=append``); only its first prompt is a fresh one.
@@ -57,7 +66,7 @@ class AppendConversation(WindowConversation):
 
     _ended = True
 
-    def prompt(self, user_text: str) -> Prompt:
+    def prompt(self, user_text: str, results: Sequence[str] = ()) -> Prompt:
         """The first user message; later the ids between the last response and the next one.
 
         A response that was cut at its limit has no end token, and others end with another one than the template's. The
@@ -68,7 +77,8 @@ class AppendConversation(WindowConversation):
             return super().prompt(user_text)
         end = [] if self._ended else [self.chat.end_id]
         thought = self.chat.thought_opened(first=False)
-        return Prompt([*end, *self.chat.between(user_text)], None, thought=thought)
+        told = self.chat.answer(results) if results and self.chat.results else self.chat.between(user_text)
+        return Prompt([*end, *told], None, thought=thought)
 
     def record(self, prompt: Prompt, response_ids: list[int]) -> tuple[str, bool]:
         """See :class:`WindowConversation`."""

@@ -16,7 +16,7 @@ from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import Observation, Task
 from sdar.errors import INTERRUPTS, UserError, told
 from sdar.output.printable import printable
-from sdar.rollout.answers import checked_projection, checked_prompt, got
+from sdar.rollout.answers import checked_preface, checked_projection, checked_prompt, got
 from sdar.rollout.guard import GuardedPool, Misbehaviour
 from sdar.rollout.settings import ENVIRONMENT_TIMEOUT_S
 
@@ -156,6 +156,9 @@ def _play(environment: Environment, tasks: Sequence[Task], timeout_s: float | No
             yield from _misbehaviour(start, tasks[slot])
             if isinstance(start, Observation):
                 views[slot] = start
+        prefaces = {slot: partial(checked_preface, environment.preface, tasks[slot]) for slot in views}
+        for slot, preface in pool.ask("preface", prefaces).items():
+            yield from _misbehaviour(preface, tasks[slot])
         openings = {slot: partial(checked_prompt, environment.opening, tasks[slot], views[slot]) for slot in views}
         for slot, text in pool.ask("opening", openings).items():
             yield from _misbehaviour(text, tasks[slot])

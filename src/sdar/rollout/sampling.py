@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdar.randomness import keyed_generator
-from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.settings import DecodeSettings, RolloutSettings, SamplingConfig
 
 if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
@@ -30,16 +31,45 @@ class ResponseGenerator(Protocol):
         ``uniforms``: per slot [max_response_tokens] float64 in [0, 1), one per sampled token.
         """
 
+    def log_probs(self, slot: int) -> list[float] | None:  # noqa: ARG002
+        """Of the slot's last response as it was sampled, nats, one per token; None: the policy's scores are the same.
+
+        The same up to rounding, that is, with the same weights in the same precision.
+        """
+        return None
+
+    def close(self) -> None:
+        """Free what it holds; nothing is sampled afterwards."""
+
 
 GeneratorFactory = Callable[["LanguageModel", SamplingConfig], ResponseGenerator]
 
 
-def turn_generator(policy: LanguageModel, sampling: SamplingConfig) -> ResponseGenerator:
+def generators(settings: RolloutSettings) -> GeneratorFactory:
+    """The factory that ``rollout.backend`` names. UserError: it is not installed."""
+    if settings.backend == "own":
+        if settings.decode == DecodeSettings():
+            return turn_generator
+        return partial(turn_generator, decode=settings.decode)
+    from sdar.rollout.vllm.generator import VllmFactory
+
+    return VllmFactory(settings.vllm, settings.max_concurrent_episodes)
+
+
+def turn_generator(
+    policy: LanguageModel, sampling: SamplingConfig, decode: DecodeSettings | None = None
+) -> ResponseGenerator:
     """The default factory: the model's own decode loop with a KV cache kept across turns."""
     from sdar.policy.generation import TurnGenerator
 
     return TurnGenerator(
-        policy.model, pad_id=policy.pad_id, end_ids=policy.chat.end_ids, windows=policy.windows, **asdict(sampling)
+        policy.model,
+        pad_id=policy.pad_id,
+        end_ids=policy.chat.end_ids,
+        windows=policy.windows,
+        compute_dtype=policy.compute_dtype,
+        **asdict(decode or DecodeSettings()),
+        **asdict(sampling),
     )
 
 

@@ -7,8 +7,11 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from sdar.config.fields import AtLeastOne, Count, Fraction, Positive, Temperature, settings
+from sdar.rollout.vllm.settings import VllmSettings
 
 Context = Literal["append", "window"]
+Backend = Literal["own", "vllm"]
+DecodeStep = Literal["auto", "plain", "fixed", "captured"]
 
 ENVIRONMENT_TIMEOUT_S = 600.0
 """Longest time in seconds that an environment may take for an answer, unless the settings say otherwise."""
@@ -31,6 +34,20 @@ class SamplingConfig:
 
 
 @settings(frozen=True)
+class DecodeSettings:
+    """How the policy's own loop decodes; it changes nothing that is sampled, up to rounding.
+
+    ``step``        plain: tokens are read from the device after every step; fixed: steps of one shape, which stay on
+                    the device; captured: the same as a CUDA graph (elsewhere it is fixed). auto: fixed on a GPU, plain
+                    on a CPU, where fixed shapes cost more than they save
+    ``look_every``  steps between looks whether all responses have ended; plain looks after each
+    """
+
+    step: DecodeStep = "auto"
+    look_every: AtLeastOne = 16
+
+
+@settings(frozen=True)
 class RolloutSettings:
     """How episodes are played; the defaults are those of ``configs/rollout/append.yaml``.
 
@@ -45,6 +62,9 @@ class RolloutSettings:
                                  tasks; 0 disables it
     ``keep_equal_groups``        whether to learn from groups whose returns are still equal in the end
     ``sampling``                 temperature, filters and length of a response
+    ``backend``                  who samples: own, the policy's own decode loop; vllm, of the extra vllm
+    ``vllm``                     settings of that backend
+    ``decode``                   how the policy's own loop takes its steps
     ``environment_timeout_s``    longest time in seconds that the environment may take to reset its episodes, and for a
                                  step, a text or a projection; episodes that wait longer end as ``error_environment``.
                                  None: no limit, and the environment runs in the main thread
@@ -61,6 +81,9 @@ class RolloutSettings:
     resample_rounds: Count = 0
     keep_equal_groups: bool = True
     sampling: SamplingConfig = SamplingConfig(max_response_tokens=48)
+    backend: Backend = "own"
+    vllm: VllmSettings = VllmSettings()
+    decode: DecodeSettings = DecodeSettings()
     environment_timeout_s: Positive | None = ENVIRONMENT_TIMEOUT_S
     max_error_fraction: Fraction = 0.5
     max_bad_iterations: AtLeastOne | None = 3

@@ -139,6 +139,12 @@ class _AskingGenerator:
     def start(self, num_slots: int) -> None:
         self._generator.start(num_slots)
 
+    def log_probs(self, slot: int) -> list[float] | None:
+        return self._generator.log_probs(slot)
+
+    def close(self) -> None:
+        self._generator.close()
+
     def respond(
         self, new_ids: Mapping[int, Sequence[int]], uniforms: Mapping[int, NDArray[np.float64]]
     ) -> dict[int, list[int]]:

@@ -100,7 +100,7 @@ class ChatModel:
             response = self._said.get(_key(ids, said))
             if response is None:
                 text = said.removeprefix(prompt.thought)
-                response = chat.encoder.continued(frame.after, "", text, "") if text else []
+                response = chat.encoder.continued((frame.after,), "", text, "") if text else []
             conversation.record(prompt, response)
             prompt = conversation.prompt(user)
             ids += [*response, *prompt.ids]

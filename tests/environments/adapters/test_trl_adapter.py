@@ -15,7 +15,7 @@ from sdar.config.plugins import allowing
 from sdar.environments import check_env
 from sdar.environments.adapters import foreign
 from sdar.environments.adapters.trl import TrlEnvironment, tools_of
-from sdar.episode import EndReason
+from sdar.episode import EndReason, Preface
 from sdar.errors import UserError
 from toys.training import toy_datamodule, toy_module, toy_policy, train
 
@@ -90,16 +90,19 @@ def test_it_keeps_to_the_protocol(fault: str, monkeypatch: pytest.MonkeyPatch) -
     assert check_env(safe()).ends > 0
 
 
-def test_public_methods_are_tools_and_the_prompt_describes_them() -> None:
+def test_public_methods_are_tools_as_trl_describes_them() -> None:
     assert list(tools_of(Safe())) == ["enter", "listen", "trip"]
     environment = safe(prompt="Open it. ")
     (task, *_), (start,) = environment.tasks("train"), played(environment)
-    opening = environment.opening(task, start)
-    assert "- enter(number: int) -> str\n  Enters a number.\n\n  Args:\n      number: what to enter." in opening
-    assert "_hidden" not in opening
-    assert opening.endswith("\n\nOpen it. The safe of house 0.")
+    enter, listen, trip = environment.preface(task).tools
+    assert (enter.name, enter.description) == ("enter", "Enters a number.")
+    number = {"type": "integer", "description": "what to enter."}
+    assert enter.parameters == {"type": "object", "properties": {"number": number}, "required": ["number"]}
+    assert listen.parameters == {"type": "object", "properties": {}}
+    assert trip.parameters == {"type": "object", "properties": {"place": {}, "seed": {}}, "required": ["place", "seed"]}
+    assert environment.opening(task, start) == "Open it. The safe of house 0."
     terse = safe(prompt_style="terse")
-    assert terse.opening(terse.tasks("train")[0], start) == "The safe of house 0."
+    assert not terse.preface(terse.tasks("train")[0])
 
 
 def test_calls_are_made_and_a_response_without_one_is_rewarded() -> None:
@@ -107,6 +110,7 @@ def test_calls_are_made_and_a_response_without_one_is_rewarded() -> None:
     _, both, done = played(safe(reward_scale=10), two, "Done.")
     results = ["<tool_response>\n{'clicks': 0}\n</tool_response>", "<tool_response>\nIt opens.\n</tool_response>"]
     assert (both.observation.text, both.reward, both.done) == ("\n".join(results), 0.0, False)
+    assert both.observation.results == ("{'clicks': 0}", "It opens.")
     assert (done.reward, done.end, done.scores) == (10.0, EndReason.SUCCESS, {"reward": 1.0})
     _, gave_up = played(safe(), "I give up.")
     assert (gave_up.reward, gave_up.end) == (0.0, EndReason.FAILURE)
@@ -163,7 +167,8 @@ def test_rows_of_files_are_the_arguments_of_reset(tmp_path: Path) -> None:
     environment = safe(data_dir=tmp_path, prompt_style="terse")
     (task,) = environment.tasks("train")
     start, _, done = played(environment, call("enter", number=1), "Done.")
-    assert environment.opening(task, start) == "Be quick.\n\nOpen it: The safe of house 7."
+    assert environment.preface(task) == Preface("Be quick.")
+    assert environment.opening(task, start) == "Open it: The safe of house 7."
     assert done.success
     assert check_env(environment).tasks == 2
     with pytest.raises(UserError, match=r"environment\.data_dir"):

@@ -13,9 +13,10 @@ from fake_verifiers import RIDDLES, Scripted, fake_verifiers
 
 from sdar.config.plugins import allowing
 from sdar.environments import check_env
-from sdar.environments.adapters.messages import Call, calls_in, text_of
+from sdar.environments.adapters.messages import text_of
 from sdar.environments.adapters.verifiers import VerifiersEnvironment
-from sdar.episode import EndReason, Observation, StepOutcome
+from sdar.environments.tools import Call, calls_in
+from sdar.episode import EndReason, Observation, Preface, StepOutcome, Tool
 from sdar.errors import UserError
 from toys.training import toy_datamodule, toy_module, toy_policy, train
 
@@ -58,7 +59,7 @@ def test_it_keeps_to_the_protocol_and_cleans_up(made: list[Scripted], settings: 
 def test_a_rollout_is_given_the_responses_and_its_rubrics_reward(made: list[Scripted]) -> None:
     environment = scripted(reward_scale=10)
     start, wrong, right = played(environment, "1", "0")
-    assert (start.text, start.anchor) == ("", "Be brief.\n\nGuess 0.")
+    assert (start.text, start.anchor) == ("", "Guess 0.")
     assert (wrong.observation.text, wrong.reward, wrong.done) == ("Wrong.", 0.0, False)
     assert (right.reward, right.success, right.end, right.scores) == (10.0, True, EndReason.SUCCESS, {"reward": 1.0})
     *_, last = played(environment, "1", "1", "1")
@@ -76,16 +77,19 @@ def test_episodes_of_a_pool_are_played_side_by_side(made: list[Scripted]) -> Non
     assert made[0].cleaned == 3
 
 
-def test_the_prompt_is_one_text_with_tools_first(made: list[Scripted]) -> None:
+def test_system_message_and_tools_come_before_the_prompt(made: list[Scripted]) -> None:
     environment = scripted(tools=True)
+    (task, *_) = environment.tasks("train")
+    assert environment.preface(task) == Preface("Be brief."), "tools are known when the episode has started"
     start, doubled, wrong = played(environment, f"<think>so</think>{CALL}", "7")
-    opening = environment.opening(environment.tasks("train")[0], start)
-    assert opening.startswith("You can call tools.")
-    assert opening.endswith('- double {"type": "object"}: Doubles a number.\n\nBe brief.\n\nGuess 0.')
-    assert doubled.observation.text == "<tool_response>\n8\n</tool_response>"
-    assert wrong.observation.text == "Wrong."
+    assert environment.preface(task) == Preface("Be brief.", (Tool("double", "Doubles a number."),))
+    assert environment.opening(task, start) == "Guess 0."
+    assert (doubled.observation.text, doubled.observation.results) == ("<tool_response>\n8\n</tool_response>", ("8",))
+    assert (wrong.observation.text, wrong.observation.results) == ("Wrong.", ())
     terse = scripted(tools=True, prompt_style="terse")
-    assert terse.opening(terse.tasks("train")[0], played(terse)[0]) == "Be brief.\n\nGuess 0."
+    start = played(terse)[0]
+    assert terse.preface(terse.tasks("train")[0]) == Preface("Be brief.")
+    assert terse.opening(terse.tasks("train")[0], start) == "Guess 0."
 
 
 @pytest.mark.parametrize(
@@ -234,7 +238,7 @@ def test_real_environments_keep_to_the_protocol(riddles: Any, kind: str) -> None
 @pytest.mark.e2e
 def test_real_environments_reward_what_is_right(riddles: Any) -> None:
     (start, right), (_, wrong) = played(riddles("single"), "1"), played(riddles("single"), "2")
-    assert start.anchor == "Be brief.\n\n0 + 1?"
+    assert start.anchor == "0 + 1?"
     assert (right.end, wrong.end) == (EndReason.SUCCESS, EndReason.FAILURE)
     _, again, found = played(riddles("multi"), "5", "1")
     assert (again.observation.text, found.end) == ("Wrong.", EndReason.SUCCESS)
@@ -242,7 +246,8 @@ def test_real_environments_reward_what_is_right(riddles: Any) -> None:
     assert (cut.end, cut.scores) == (EndReason.TURN_LIMIT, {"reward": 0.0})
     environment = riddles("tool")
     first, eight, done = played(environment, CALL, "1")
-    assert "- double " in environment.opening(environment.tasks("train")[0], first)
+    preface = environment.preface(environment.tasks("train")[0])
+    assert (preface.system, [tool.name for tool in preface.tools], first.text) == ("Be brief.", ["double"], "")
     assert (eight.observation.text, done.success) == ("<tool_response>\n8\n</tool_response>", True)
 
 

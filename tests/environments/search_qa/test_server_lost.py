@@ -50,7 +50,7 @@ class Server:
             self.process = None
 
 
-class Script:
+class Script(ResponseGenerator):
     """Responds with the plans of its slots, one line per turn; ``before`` is called before each turn."""
 
     def __init__(self, policy: LanguageModel) -> None:

@@ -17,6 +17,7 @@ from sdar.environments.asked import ANSWER_S, late
 from sdar.environments.base import Environment, PastTurn, Projection
 from sdar.environments.check_records import observation_problems, outcome_problems
 from sdar.environments.slots import SlotPool, failed
+from sdar.environments.tools import joined
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import INTERRUPTS, UserError, told, words_of
@@ -234,8 +235,3 @@ class ForeignEnvironment(Environment):
             return Projection(response, True)
         found = _ACTION.search(response)
         return Projection("" if found is None else found[1].strip(), found is not None)
-
-
-def joined(*parts: str) -> str:
-    """The parts that have text, a blank line between them."""
-    return "\n\n".join(filter(None, parts))

@@ -16,11 +16,11 @@ from sdar.environments.adapters.foreign import (
     ForeignEnvironment,
     ForeignPool,
     imported,
-    joined,
     required,
     trusted,
 )
 from sdar.environments.base import EnvironmentPool, PromptStyle
+from sdar.environments.tools import joined
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
 

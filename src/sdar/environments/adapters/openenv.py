@@ -15,11 +15,11 @@ from sdar.environments.adapters.foreign import (
     ActionFormat,
     ForeignEnvironment,
     ForeignPool,
-    joined,
     required,
 )
 from sdar.environments.adapters.loop import Loop
 from sdar.environments.base import EnvironmentPool, PromptStyle
+from sdar.environments.tools import joined
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 
 _ANSWERS = ("done", "reward", "metadata")

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import inspect
 import json
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,19 +16,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sdar.config.fields import AtLeastOne, Positive, TaskCount, checked
-from sdar.environments.adapters.foreign import FIRST_SEED, ForeignEnvironment, ForeignPool, joined, named
-from sdar.environments.adapters.messages import (
-    Call,
-    answered,
-    calls_in,
-    content_text,
-    described,
-    text_of,
-    without_calls,
-)
+from sdar.environments.adapters.foreign import FIRST_SEED, ForeignEnvironment, ForeignPool, named, required
+from sdar.environments.adapters.messages import content_text, system_of, text_of
 from sdar.environments.base import EnvironmentPool, Projection, PromptStyle
 from sdar.environments.search_qa.questions import read_jsonl
-from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.environments.tools import Call, calls_in, joined, tool_results, without_calls
+from sdar.episode import EndReason, Observation, Preface, StepOutcome, Task, Tool
 from sdar.errors import UserError, words_of
 from sdar.files import FileError, expanded
 
@@ -132,23 +124,24 @@ class TrlEnvironment(ForeignEnvironment):
         if isinstance(row["prompt"], str):
             row["prompt"] = [{"role": "user", "content": row["prompt"]}]
         content = hashlib.sha256(json.dumps([self.label, row], sort_keys=True).encode()).hexdigest()
-        return Task(f"{split}/{place}", self.label, text_of(row["prompt"]) or self.label, split, content, row)
+        text = text_of(system_of(row["prompt"])[1])
+        return Task(f"{split}/{place}", self.label, text or self.label, split, content, row)
 
     def open_pool(self) -> EnvironmentPool:
         """A pool with an object per episode."""
         return TrlPool(self)
 
     @cached_property
-    def _tools(self) -> str:
-        return described(_line(method) for method in tools_of(self.make()).values())
+    def _tools(self) -> tuple[Tool, ...]:
+        return tuple(tool_of(method) for method in tools_of(self.make()).values()) if self._full else ()
 
-    def rules(self, task: Task) -> str:
-        """The tools: names, arguments, docstrings."""
-        return self._tools if self._full else ""
+    def preface(self, task: Task) -> Preface:
+        """The row's system message, and the tools: names, arguments, docstrings."""
+        return Preface(system_of(task.payload["prompt"])[0], self._tools)
 
     def opening(self, task: Task, observation: Observation) -> str:
-        """Tools, and the prompt to which what ``reset`` returned is appended."""
-        return joined(self.rules(task), text_of(task.payload["prompt"]) + observation.text)
+        """The prompt, to which what ``reset`` returned is appended."""
+        return text_of(system_of(task.payload["prompt"])[1]) + observation.text
 
     def project(self, response: str) -> Projection:
         """The whole response; valid where its calls of tools can be read."""
@@ -201,8 +194,8 @@ class TrlPool(ForeignPool[_Episode]):
         if calls and state.turns < self.of.max_turns:
             results = [{"role": "tool", "name": call.name, "content": _result(state.made, call)} for call in calls]
             state.completion += results
-            text = "\n".join(answered(content_text(result["content"])) for result in results)
-            return StepOutcome(Observation(text, None, text), 0.0, False, False)
+            seen = tool_results(*(content_text(result["content"]) for result in results))
+            return StepOutcome(seen, 0.0, False, False)
         reward = self._reward(state)
         solved = reward >= self.of.success_threshold
         end = EndReason.SUCCESS if solved else EndReason.TURN_LIMIT if calls else EndReason.FAILURE
@@ -240,9 +233,17 @@ def _awaited(value: Any) -> Any:
     return asyncio.run(waited()) if inspect.isawaitable(value) else value
 
 
-def _line(method: Callable[..., Any]) -> str:
+def tool_of(method: Callable[..., Any]) -> Tool:
+    """A method as a tool, with the schema that transformers makes of annotations and docstring, as TRL does.
+
+    Where that fails, for example for want of a docstring, the schema has the names of the arguments alone.
+    """
+    schemas = required("transformers.utils.chat_template_utils", "trl")
     try:
-        signature = inspect.signature(method, eval_str=True)
-    except NameError:  # an annotation that is only there for type checkers
-        signature = inspect.signature(method)
-    return f"{method.__name__}{signature}\n{textwrap.indent(inspect.getdoc(method) or '', '  ')}".rstrip()
+        found = schemas.get_json_schema(method)["function"]
+        return Tool(found["name"], found["description"], found["parameters"])
+    except Exception:  # of several kinds, and others out of annotations
+        arguments = inspect.signature(method).parameters.values()
+        needed = [one.name for one in arguments if one.default is one.empty and one.kind is not one.VAR_KEYWORD]
+        schema = {"type": "object", "properties": {one.name: {} for one in arguments}, "required": needed}
+        return Tool(method.__name__, inspect.getdoc(method) or "", schema)

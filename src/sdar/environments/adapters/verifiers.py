@@ -17,12 +17,13 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from sdar.config.fields import AtLeastOne, Positive, TaskCount, checked
-from sdar.environments.adapters.foreign import ForeignEnvironment, ForeignPool, joined, required, trusted
+from sdar.environments.adapters.foreign import ForeignEnvironment, ForeignPool, required, trusted
 from sdar.environments.adapters.loop import Loop
-from sdar.environments.adapters.messages import calls_in, described, text_of
+from sdar.environments.adapters.messages import Messages, results_in, system_of, text_of
 from sdar.environments.adapters.verifiers_rollout import Rollout
 from sdar.environments.base import EnvironmentPool, Projection, PromptStyle
-from sdar.episode import EndReason, Observation, StepOutcome, Task
+from sdar.environments.tools import calls_in, tool_results
+from sdar.episode import EndReason, Observation, Preface, StepOutcome, Task, Tool
 from sdar.errors import INTERRUPTS, UserError, told
 
 _SERVERS = ("InfraError", "TunnelError", "SandboxError", "BrowserSandboxError")
@@ -32,8 +33,8 @@ _SERVERS = ("InfraError", "TunnelError", "SandboxError", "BrowserSandboxError")
 class VerifiersEnvironment(ForeignEnvironment):
     """An environment of verifiers; a task is a row of its data set.
 
-    The system message and the examples stand in front of the user's message, in one text, and the tools before them.
-    The rubric's reward is given with the last turn. ``train`` is the data set, ``valid`` the one for evaluation or,
+    System message and tools are the policy's own; examples stand in front of the user's message, in one text. The
+    rubric's reward is given with the last turn. ``train`` is the data set, ``valid`` the one for evaluation or,
     where there is none, the last tenth of the data set. A row that is in both is left out of ``train``.
 
     Args:
@@ -67,7 +68,7 @@ class VerifiersEnvironment(ForeignEnvironment):
         self.reward_scale = self.solved_return = reward_scale
         self._most = self.per_split(num_tasks)
         self._full = prompt_style == "full"
-        self.tools: dict[str, str] = {}  # task id -> description, known from the first request on
+        self.prefaces: dict[str, Preface] = {}  # by task id; tools are known from the first request on
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was loaded: another process loads its own."""
@@ -115,8 +116,7 @@ class VerifiersEnvironment(ForeignEnvironment):
 
     def _task(self, split: str, place: int, row: dict[str, Any]) -> Task:
         what = json.dumps([self.id, self.kwargs, {**row, "example_id": 0}], sort_keys=True, default=str)
-        prompt = row["prompt"]
-        text = prompt if isinstance(prompt, str) else text_of(prompt)
+        text = text_of(_prompt(row)[1])
         kind = str(row.get("task") or self.id)
         return Task(f"{split}/{place}", kind, text, split, hashlib.sha256(what.encode()).hexdigest(), row)
 
@@ -138,17 +138,24 @@ class VerifiersEnvironment(ForeignEnvironment):
         """A pool with an event loop of its own, which a thread runs."""
         return VerifiersPool(self)
 
-    def rules(self, task: Task) -> str:
-        """The tools of a task that was started."""
-        return self.tools.get(task.task_id, "") if self._full else ""
+    def preface(self, task: Task) -> Preface:
+        """System message and tools of a task that was started."""
+        known = self.prefaces.get(task.task_id) or Preface(_prompt(task.payload)[0])
+        return known if self._full else Preface(known.system)
 
     def opening(self, task: Task, observation: Observation) -> str:
-        """Tools and prompt; where the environment wrote another prompt than the row has, that one."""
-        return joined(self.rules(task), observation.text or task.description)
+        """The prompt; where the environment wrote another one than the row has, that one."""
+        return observation.text or task.description
 
     def project(self, response: str) -> Projection:
         """The whole response; valid where its calls of tools can be read."""
         return Projection(response, calls_in(response)[1])
+
+
+def _prompt(row: Mapping[str, Any]) -> tuple[str, Messages]:
+    """System message and other messages of a row."""
+    prompt = row["prompt"]
+    return system_of([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
 
 
 @contextmanager
@@ -184,12 +191,13 @@ class VerifiersPool(ForeignPool[Rollout]):
     def first(self, state: Rollout, task: Task) -> Observation:
         """Run it as far as its first request. The observation is "" where that is the prompt of the row."""
         self._loop.run(state.begin(self.env.run_rollout(task.payload, state.client, "policy", {})))
-        said = self._said(state)
-        if said is None:
+        if state.said is None:
             self._result(state)
             raise _RolloutError("the rollout ended before it asked for a response")
-        text, tools = said
-        self.of.tools[task.task_id] = described(_line(tool) for tool in tools)
+        said, tools = state.said
+        system, messages = system_of(said)
+        self.of.prefaces[task.task_id] = Preface(system, tuple(map(_tool, tools)))
+        text = text_of(messages)
         return Observation("" if text == task.description else text, None, text)
 
     def act(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
@@ -199,9 +207,11 @@ class VerifiersPool(ForeignPool[Rollout]):
 
     def play(self, state: Rollout, action: str) -> StepOutcome:
         """What the rollout said: its next request, or its result."""
-        said = self._said(state)
-        if said is not None:
-            return StepOutcome(Observation(said[0], None, said[0]), 0.0, False, False)
+        if state.said is not None:
+            messages, _ = state.said
+            results, text = results_in(messages), text_of(messages)
+            seen = tool_results(*results) if results else Observation(text, None, text)
+            return StepOutcome(seen, 0.0, False, False)
         result = self._result(state)
         reward = float(result.get("reward") or 0.0)
         solved = reward >= self.of.success_threshold
@@ -214,11 +224,6 @@ class VerifiersPool(ForeignPool[Rollout]):
             scores={"reward": min(max(reward, 0.0), 1.0)},
             end=EndReason.SUCCESS if solved else EndReason.TURN_LIMIT if cut else EndReason.FAILURE,
         )
-
-    def _said(self, state: Rollout) -> tuple[str, list[Any]] | None:
-        if isinstance(state.said, Exception):
-            raise state.said
-        return state.said
 
     def _result(self, state: Rollout) -> Mapping[str, Any]:
         """What verifiers recorded. Raises what the rollout raised, or recorded as its error."""
@@ -245,5 +250,5 @@ class VerifiersPool(ForeignPool[Rollout]):
         self._loop.close()
 
 
-def _line(tool: Any) -> str:
-    return f"{tool['name']} {json.dumps(tool['parameters'])}: {tool['description']}"
+def _tool(tool: Any) -> Tool:
+    return Tool(tool["name"], tool["description"] or "", tool["parameters"] or {})

@@ -8,7 +8,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from sdar.environments.adapters.messages import calls_in, text_of, without_calls
+from sdar.environments.tools import calls_in, without_calls
 
 _LEAVE_S = 10.0
 """How long an episode that is given up may take to clean up after itself."""
@@ -23,7 +23,7 @@ class Rollout:
         self.answers: asyncio.Queue[str] = asyncio.Queue()
         self.last: list[Any] = []
         self.turns = 0
-        self.said: tuple[str, list[Any]] | Exception | None = None
+        self.said: tuple[list[Any], list[Any]] | None = None
         self.running: asyncio.Future[Any]
 
         async def get_response(_: Any, prompt: list[Any], *__: Any, tools: Any = None, **___: Any) -> Any:
@@ -51,10 +51,7 @@ class Rollout:
             self.running.exception()  # it was told
 
     async def listen(self) -> None:
-        """Wait for what the rollout says next, ``said``: text and tools of a request, None where it is over.
-
-        An error in reading it is kept in its place.
-        """
+        """Wait for what the rollout says next, ``said``: new messages and tools of a request; None: it is over."""
         asked = asyncio.ensure_future(self.requests.get())
         await asyncio.wait({self.running, asked}, return_when=asyncio.FIRST_COMPLETED)
         if not asked.done():
@@ -66,10 +63,7 @@ class Rollout:
         known = len(self.last)
         new = prompt[known + 1 :] if self.last and prompt[:known] == self.last else prompt
         self.last = prompt
-        try:
-            self.said = text_of(new), tools
-        except Exception as error:  # a message that is no text, or none at all
-            self.said = error
+        self.said = new, tools
 
     def _spoken(self, response: str) -> Any:
         calls, _ = calls_in(response)

@@ -119,6 +119,10 @@ class AlfworldEnvironment(Environment):
         """A pool on this environment's engine."""
         return AlfworldPool(self._engine)
 
+    def self_contained(self) -> bool:
+        """Yes: a task's content is its game."""
+        return True
+
     def opening(self, task: Task, observation: Observation) -> str:
         """Instructions (full style), the room, and the task as the engine states it."""
         head = INSTRUCTIONS if self._prompt_style == "full" else ""

@@ -114,6 +114,10 @@ class ArithmeticEnvironment(SingleTurnEnvironment):
             return last_number(response) is not None
         return "<think>" in response and "</think>" in response and answered(response) is not None
 
+    def self_contained(self) -> bool:
+        """Yes: a task's content is its problem and answer."""
+        return True
+
     def opening(self, task: Task, observation: Observation) -> str:
         """The problem, after the instructions in the full style."""
         return (INSTRUCTIONS[self._extract] if self._full else "") + super().opening(task, observation)

@@ -112,6 +112,10 @@ class SearchQAEnvironment(Environment):
         """A pool on this environment's retriever."""
         return SearchPool(self.retriever, self._top_k, self._reward)
 
+    def self_contained(self) -> bool:
+        """Whether it is the closed world with its own search engine: no task covers a corpus or a server."""
+        return self._search_engine is None
+
     def opening(self, task: Task, observation: Observation) -> str:
         """The question, after the instructions in the full style."""
         return (f"{INSTRUCTIONS}Question: " if self._full else "") + observation.text

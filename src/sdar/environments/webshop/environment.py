@@ -97,6 +97,7 @@ class WebshopEnvironment(Environment):
         self._prompt_style = prompt_style
         self._list_actions = list_actions
         self._data_dir = data_dir
+        self._built_in = data_dir is None and nouns != "spacy"
         if folder is None or use_small:
             if folder is None:
                 products = generate_products(catalogue or CatalogueSettings())
@@ -141,6 +142,10 @@ class WebshopEnvironment(Environment):
     def open_pool(self) -> EnvironmentPool:
         """A pool of sessions in this shop."""
         return WebshopPool(self.shop)
+
+    def self_contained(self) -> bool:
+        """Whether it is the built-in catalogue: no task covers files of products, or a tagger of nouns."""
+        return self._built_in
 
     def opening(self, task: Task, observation: Observation) -> str:
         """Instructions and the first page (full style), or the shopping instruction alone (terse style)."""

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from sdar.errors import INTERRUPTS, RunFailed, UserError, told
+from sdar.policy.forward import vocabulary_size
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.published_weights import published_weights
 from sdar.policy.sharding import is_sharded
@@ -128,7 +129,7 @@ class Engine:
         from vllm import SamplingParams
 
         count = min(_PROBE_TOKENS, policy.context_tokens - 1)
-        vocabulary = policy.model.get_input_embeddings().weight.shape[0]
+        vocabulary = vocabulary_size(policy.model)
         ids = [(7919 * place + 1) % vocabulary for place in range(count)]
         (found,) = self.sample([ids], [SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)])
         theirs = [entry[token].logprob for token, entry in zip(ids[1:], found.prompt_logprobs[1:], strict=True)]
