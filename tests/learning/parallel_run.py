@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.callbacks.evaluation import PanelEvaluation
 from sdar.evaluation.panel import make_panel
+from sdar.evaluation.record import PanelRecords
 from sdar.learning.datamodule import Iteration, RolloutDataModule
 from sdar.learning.strategies import fully_sharded
 from sdar.learning.supervision import SolvedEpisodes
@@ -119,11 +120,13 @@ def live_datamodule(policy: Any, *, broken: bool, context: str) -> RolloutDataMo
     return toy_datamodule(policy, environment=environment, tasks=count, context=context)
 
 
-def panel_evaluation(policy: Any) -> PanelEvaluation:
-    """Five tasks: the shares of two ranks differ, and so do their turns."""
+def panel_evaluation(policy: Any, panels: Path | None) -> PanelEvaluation:
+    """Five tasks: the shares of two ranks differ, and so do their turns. ``panels``: where they are recorded."""
     environment = LettersEnvironment()
     collector = Collector(policy, environment, toy_rollout(temperature=0.4, max_concurrent_episodes=2))
-    return PanelEvaluation(collector, make_panel(environment, "valid", 5, 0), seed=0, every_n_iterations=5)
+    panel = make_panel(environment, "valid", 5, 0)
+    records = None if panels is None else PanelRecords(panels, {})
+    return PanelEvaluation(collector, panel, seed=0, every_n_iterations=5, records=records)
 
 
 def fit(
@@ -135,6 +138,7 @@ def fit(
     steps: dict[str, Any] | None = None,
     recompute: bool = False,
     evaluate: bool = False,
+    panels: Path | None = None,
     taught: str | None = None,
     method: str | None = None,
     choices: Sequence[str] = (),
@@ -155,7 +159,7 @@ def fit(
     module = toy_module(policy, HintTeacher(source=source), context=context, **settings)
     if recompute:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    callbacks: list[Any] = [panel_evaluation(policy)] if evaluate else []
+    callbacks: list[Any] = [panel_evaluation(policy, panels)] if evaluate else []
     data = live_datamodule(policy, broken=broken, context=context) if recorded is None else Replay(recorded)
     return _fit(module, data, iterations, callbacks, save=save, ckpt_path=ckpt_path, **trainer)
 
@@ -195,6 +199,9 @@ def main(folder: Path) -> None:
             curve, trainer = fit(iterations, save=checkpoint, devices=2, strategy=strategy(), **settings)
             if trainer.is_global_zero:
                 torch.save(curve, folder / f"{name}-{case}.curve")
+                for callback in trainer.callbacks:
+                    if isinstance(callback, PanelEvaluation):
+                        torch.save(callback.results[0][0].recorded, folder / f"{name}-{case}.recorded")
             return checkpoint
 
         run("replay", RECORDED, recorded=recorded)
@@ -216,7 +223,8 @@ def main(folder: Path) -> None:
         if name == "ddp":  # what methods do beyond these is the same whatever the strategy
             for method in METHODS_TO_SHARE:
                 run(f"method-{method}", 2, method=method, context=METHODS_TO_SHARE[method])
-        run("whole", 2, evaluate=True)
+        for case in ("whole", "from the record"):
+            run(case, 2, evaluate=True, panels=folder / f"{name}-panels")
         first = run("first", 1)
         run("resumed", 2, ckpt_path=first)
 

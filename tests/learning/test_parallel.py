@@ -129,6 +129,14 @@ def test_two_ranks_play_and_learn_what_one_rank_plays_and_learns(folder: Path, s
     assert curve(folder, f"{strategy}-whole")[2]["val/n"] == 5
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_rank_takes_its_share_of_the_panel_from_a_record(folder: Path, strategy: str) -> None:
+    recorded = [torch.load(folder / f"{strategy}-{case}.recorded") for case in ("whole", "from the record")]
+    assert recorded == [False, True]
+    assert curve(folder, f"{strategy}-from the record") == curve(folder, f"{strategy}-whole")
+    assert len(list((folder / f"{strategy}-panels").iterdir())) == 2
+
+
 @pytest.mark.parametrize("case", ["broken", "window"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_rank_with_nothing_to_learn_from_takes_part(folder: Path, strategy: str, case: str) -> None:

@@ -1,6 +1,7 @@
 """Scores from hidden states in chunks: the naive numbers and gradients, without ever holding all logits."""
 
 import math
+from types import SimpleNamespace
 
 import plain_loops
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sdar.objective.chunked_head import OutputHead, TeacherStates, chunked_scores, score_logits
+from sdar.objective.chunked_head import OutputHead, TeacherStates, chunk_tokens_of, chunked_scores, score_logits
 from sdar.objective.full_vocabulary import ForwardKL, JensenShannon, ReverseKL
 
 V, H = 37, 5
@@ -126,6 +127,21 @@ def test_a_loss_of_some_of_the_scores_has_their_gradient_alone(wanted):
     for found in both:
         for one, two in zip(found, expected, strict=True):
             torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize(
+    ("gigabytes", "vocabulary", "tokens"),
+    [(None, 152_000, 68), (None, 10**9, 1), (80, 152_000, 1103), (24, 152_000, 331), (2, 152_000, 68)],
+)
+def test_a_chunk_fits_the_device(monkeypatch, gigabytes, vocabulary, tokens):
+    """40 MiB on a CPU and on a small card; on others four chunks take a thirty-second of the memory."""
+    card = SimpleNamespace(total_memory=0 if gigabytes is None else gigabytes * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: card)
+    device = torch.device("cpu" if gigabytes is None else "cuda")
+    found = chunk_tokens_of(vocabulary, device)
+    assert found == tokens
+    if gigabytes is not None:
+        assert 4 * (found * vocabulary * 4) <= max(gigabytes * 2**30 / 32, 160 * 2**20)
 
 
 def test_a_frozen_head_costs_no_gradient_and_gets_none():

@@ -57,6 +57,8 @@ SCRIPTS: dict[str, Any] = {
     "evaluation.every_n_iterations": 5,
     "evaluation.seed": 1000,
     "evaluation.sampling.temperature": 0.4,
+    "callbacks.checkpoint.keep": 2,
+    "callbacks.checkpoint.every_n_iterations": 5,
     "trainer.max_epochs": 150,
     "seed": 0,
 }

@@ -53,6 +53,12 @@ def output_head(model: PreTrainedModel, temperature: float = 1.0) -> OutputHead 
     return OutputHead(head.weight, head.bias, None if plain else lambda logits: _finished(model, logits, temperature))
 
 
+def computed_dtype(model: PreTrainedModel) -> torch.dtype:
+    """The dtype in which the model computes attention."""
+    device = model.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+
+
 def vocabulary_size(model: PreTrainedModel) -> int:
     """Number of logits, V."""
     return int(model.config.get_text_config().vocab_size)

@@ -6,7 +6,9 @@ Only new tokens are computed: at each turn the tokens since the last sampled one
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from sdar.policy.cache import SlotCache
-from sdar.policy.forward import evaluation_mode, hidden_states, logits_from_hidden
+from sdar.policy.cache import SlotCache, check_room, room
+from sdar.policy.fixed_decoding import FixedDecoder
+from sdar.policy.forward import computed_dtype, evaluation_mode, hidden_states, logits_from_hidden
 from sdar.policy.sampling import TokenSampler
+from sdar.policy.shape import ModelShape
 from sdar.policy.windows import AttentionWindows
 
 
@@ -40,6 +44,9 @@ class TurnGenerator:
     temperature, top_p, top_k   see :class:`sdar.policy.sampling.TokenSampler`.
     max_response_tokens  >= 1, longest response, the end token included.
     windows            which earlier tokens the model's layers attend to.
+    compute_dtype      of matrix products, by autocast; None: that of the weights.
+    step, look_every   see :class:`sdar.rollout.settings.DecodeSettings`.
+    memory_bytes       that the cache may grow to; None: what is free on a GPU, no limit elsewhere.
     """
 
     def __init__(
@@ -53,6 +60,10 @@ class TurnGenerator:
         top_k: int = 0,
         max_response_tokens: int,
         windows: AttentionWindows | None = None,
+        compute_dtype: torch.dtype | None = None,
+        step: Literal["auto", "plain", "fixed", "captured"] = "auto",
+        look_every: int = 16,
+        memory_bytes: float | None = None,
     ) -> None:
         if max_response_tokens < 1:
             raise ValueError(f"max_response_tokens must be >= 1, got {max_response_tokens}")
@@ -61,6 +72,11 @@ class TurnGenerator:
         self.windows = windows or AttentionWindows()
         self.sampler = TokenSampler(temperature, top_p, top_k)
         self.max_response_tokens = max_response_tokens
+        self.compute_dtype = compute_dtype
+        self.step = step
+        self.look_every = look_every
+        self.memory_bytes = memory_bytes
+        self._shape = ModelShape.of(model.config.get_text_config())
         self._ends = np.array(sorted(end_ids), dtype=np.int64)
         self.start(0)
 
@@ -68,6 +84,7 @@ class TurnGenerator:
         """Forget everything and open ``num_slots`` empty conversations."""
         self._rows = [_Row(slot, 0, []) for slot in range(num_slots)]
         self._cache = SlotCache(self.model.config.get_text_config().num_hidden_layers)
+        self._log_probs: dict[int, list[float]] = {}
 
     def respond(
         self, new_ids: Mapping[int, Sequence[int]], uniforms: Mapping[int, NDArray[np.float64]]
@@ -91,14 +108,42 @@ class TurnGenerator:
         blocks = [[*row.pending, *new_ids[row.slot]] for row in self._rows]
         if not all(blocks):
             raise ValueError("new_ids must have at least one token per slot before its first response")
-        with torch.no_grad(), evaluation_mode(self.model):
+        with torch.no_grad(), evaluation_mode(self.model), self._precision():
             logits = self._prefill(blocks)
             for row, block in zip(self._rows, blocks, strict=True):
                 row.cached += len(block)
-            responses = self._decode(logits, torch.from_numpy(numbers))
+            decode = self._decode if self._plain else self._decode_fixed
+            responses = decode(logits, torch.from_numpy(numbers))
         for row, response in zip(self._rows, responses, strict=True):
             row.pending = response[-1:]
         return {row.slot: response for row, response in zip(self._rows, responses, strict=True)}
+
+    def log_probs(self, slot: int) -> list[float] | None:
+        """Of the slot's last response, nats, at the sampling temperature and before any filter.
+
+        None unless it was sampled in 16 bits, whose rounding is not that of the scores.
+        """
+        return self._log_probs.get(slot)
+
+    def close(self) -> None:
+        """Free the key/value cache."""
+        self.start(0)
+
+    @property
+    def _plain(self) -> bool:
+        device = self.model.device.type
+        # Tokens are drawn in float64, which Apple's GPU does not support.
+        return self.step == "plain" or device == "mps" or (self.step == "auto" and device != "cuda")
+
+    @property
+    def _scored(self) -> bool:
+        """Whether log-probs of what is sampled are kept."""
+        return self.sampler.temperature > 0 and computed_dtype(self.model) != torch.float32
+
+    def _precision(self) -> AbstractContextManager[object]:
+        if self.compute_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.model.device.type, self.compute_dtype)
 
     def _keep_rows(self, new_ids: Mapping[int, Sequence[int]]) -> None:
         live = {row.slot for row in self._rows}
@@ -141,9 +186,14 @@ class TurnGenerator:
         going = np.ones(len(self._rows), dtype=bool)
         counts = np.zeros(len(self._rows), dtype=np.int64)
         sampled: list[NDArray[np.int64]] = []
+        scores: list[NDArray[np.float32]] = []
+        scored = self._scored
         while True:
-            tokens = self.sampler.sample(logits.to(drawing), uniforms[:, len(sampled)]).cpu().numpy()
+            drawn = self.sampler.sample(logits.to(drawing), uniforms[:, len(sampled)])
+            tokens = drawn.cpu().numpy()
             sampled.append(tokens)
+            if scored:
+                scores.append(self.sampler.drawn_log_probs(logits.to(drawing), drawn).cpu().numpy())
             counts += going
             going = going & ~np.isin(tokens, self._ends)
             if len(sampled) == self.max_response_tokens or not going.any():
@@ -155,18 +205,59 @@ class TurnGenerator:
             logits = logits_from_hidden(self.model, hidden[:, -1])
         for row, length in zip(self._rows, cached.tolist(), strict=True):
             row.cached = length
-        table = np.stack(sampled, axis=1)
+        return self._responses(np.stack(sampled, axis=1), np.stack(scores, axis=1) if scores else None, counts)
+
+    def _decode_fixed(self, logits: Tensor, uniforms: Tensor) -> list[list[int]]:
+        """As :meth:`_decode`, in steps of one shape."""
+        device, cached = logits.device, np.array([row.cached for row in self._rows])
+        decoder = FixedDecoder(
+            self.model,
+            self._cache,
+            self.windows,
+            self.sampler,
+            lengths=torch.from_numpy(cached).to(device),
+            uniforms=uniforms[:, : self.max_response_tokens].to(device),
+            ends=torch.from_numpy(self._ends).to(device),
+            pad_id=self.pad_id,
+            scored=self._scored,
+            capture=self.step == "captured" and device.type == "cuda",
+        )
+        self._check_room(decoder.capacity)
+        sampled, scores = decoder.decode(logits, self.look_every)
+        table = sampled.cpu().numpy()
+        ended = np.isin(table, self._ends)
+        counts = np.where(ended.any(axis=1), ended.argmax(axis=1) + 1, table.shape[1])
+        for row, count in zip(self._rows, counts.tolist(), strict=True):
+            row.cached += count - 1  # the last one has not been fed
+        return self._responses(table, None if scores is None else scores.cpu().numpy(), counts)
+
+    def _responses(
+        self, table: NDArray[np.int64], scores: NDArray[np.float32] | None, counts: NDArray[np.int64]
+    ) -> list[list[int]]:
+        """The first tokens of each row, so many of them; their log-probs are kept."""
+        if scores is not None:
+            rows = zip(self._rows, counts.tolist(), strict=True)
+            self._log_probs = {row.slot: scores[i, :count].tolist() for i, (row, count) in enumerate(rows)}
         return [table[index, :count].tolist() for index, count in enumerate(counts.tolist())]
+
+    def _check_room(self, length: int) -> None:
+        """UserError where the cache would have to grow beyond what is free."""
+        capacity = self._cache.capacity
+        if self._shape is not None and length > capacity:
+            size = self._shape.cache_bytes(computed_dtype(self.model).itemsize)
+            tokens = room(capacity, length)
+            check_room(len(self._rows), tokens, size, self.model.device, self.memory_bytes, held=capacity)
 
     def _feed(self, ids: NDArray[np.int64], places: NDArray[np.int64], last: NDArray[np.int64]) -> Tensor:
         """Hidden states [B, N, H] of ids [B, N] written at places [B, N]; ``last`` [B]: place of the last real id."""
         device = self.model.device
         length = int(places.max()) + 1
         first = length == ids.shape[1]
+        self._check_room(length)
         positions = torch.from_numpy(places).to(device)
         self._cache.place(positions, length, first)
         # The model itself makes the masks of the first block, in which rows are as in any padded batch.
-        mask = None if first else self.windows.masks(positions, length, self.model.dtype)
+        mask = None if first else self.windows.masks(positions, length, computed_dtype(self.model))
         return hidden_states(
             self.model,
             torch.from_numpy(ids).to(device),

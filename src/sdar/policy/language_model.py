@@ -50,6 +50,7 @@ class LanguageModel:
     content_hash    of the loaded weights, without adapters; see :func:`weights_hash`.
     lora            adapters that are trained instead of the weights; None: all weights are trained.
     quantization    how the weights under the adapters are stored, for example nf4; None: as numbers of their dtype.
+    compute_dtype   of matrix products while it plays, by autocast (see :func:`autocast_of`); None: that of the weights.
     """
 
     model: PreTrainedModel
@@ -61,6 +62,7 @@ class LanguageModel:
     lora: LoraSettings | None = None
     windows: AttentionWindows = field(default_factory=AttentionWindows)
     quantization: str | None = None
+    compute_dtype: torch.dtype | None = None
 
     @property
     def architecture(self) -> str:
@@ -73,6 +75,11 @@ class LanguageModel:
         """Id of padding. It may equal the end token: masks come from lengths, not ids."""
         pad = self.tokenizer.pad_token_id
         return self.chat.end_id if pad is None else int(pad)
+
+
+def autocast_of(precision: object) -> torch.dtype | None:
+    """``compute_dtype`` under a trainer's precision: a mixed one computes in another dtype than its weights have."""
+    return torch.bfloat16 if precision in ("bf16-mixed", "bf16") else None
 
 
 @checked
@@ -136,7 +143,9 @@ def weights_hash(model: PreTrainedModel) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name, parameter in [*sorted(model.named_parameters()), *sorted(scales(model).items())]:
         digest.update(f"{name} {parameter.dtype} {tuple(parameter.shape)};".encode())
-        digest.update(parameter.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        # A copy: a storage that numpy has looked into cannot be freed any more, which sharded weights are (FSDP2).
+        content = parameter.detach().to("cpu", copy=True).contiguous()
+        digest.update(content.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -18,10 +18,10 @@ from transformers import PreTrainedModel
 
 from sdar.errors import UserError
 from sdar.objective.chunked_head import (
-    CHUNK_LOGITS,
     HeadScores,
     OutputHead,
     TeacherStates,
+    chunk_tokens_of,
     chunked_scores,
     score_logits,
 )
@@ -53,7 +53,7 @@ def score_tokens(
     score_mask     [B, T] bool: tokens to score; each must be a real token after a real token, so column 0 must be
                    False.
     temperature    > 0: logits are divided by it, so scores are those of the sampling distribution.
-    chunk_tokens   scored tokens whose logits exist at once; None: as many as fit in ``CHUNK_LOGITS``.
+    chunk_tokens   scored tokens whose logits exist at once; None: see :func:`chunk_tokens_of`.
     teacher        the teacher's hidden states for the same tokens, and its head.
     divergence     measured between the two distributions; needs ``teacher``.
     states         whether to return the hidden states, without gradient.
@@ -69,7 +69,7 @@ def score_tokens(
 
     def scores() -> tuple[Tensor | None, ...]:
         hidden, targets = token_states(model, ids, attention_mask, score_mask, shared), ids[score_mask]
-        size = chunk_tokens or max(1, CHUNK_LOGITS // vocabulary_size(model))
+        size = chunk_tokens or chunk_tokens_of(vocabulary_size(model), hidden.device)
         head = output_head(model, temperature) if teacher is None else plain_head(model, temperature)
         # Recomputing a single chunk saves nothing: it needs the same memory again.
         if head is not None and (teacher is not None or len(targets) > size):

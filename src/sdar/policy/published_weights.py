@@ -5,7 +5,7 @@ For programs that load them beside the policy, such as another engine that plays
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ def published_weights(model: PreTrainedModel) -> Iterator[tuple[str, Tensor]]:
     yield from published.items()
 
 
-def _updated(weight: Tensor, update: Any) -> Tensor:
+def _updated(weight: Tensor, update: Callable[[], Tensor]) -> Tensor:
     with torch.no_grad():
         return weight + update().to(weight.dtype)
 

@@ -43,14 +43,23 @@ class TokenSampler:
 
         A logit of -inf is a token that is never drawn. Raises RunFailed for a row with nan, +inf or nothing to draw.
         """
+        tokens, judged = self.draw(logits, uniforms)
+        check_finite(judged)
+        return tokens
+
+    def draw(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """The tokens, and a number for each row that is finite where they mean something (:func:`check_finite`)."""
         if self.temperature == 0:
             tokens = logits.argmax(dim=-1)
-            _check_finite(logits.gather(-1, tokens[:, None]))
-            return tokens
+            return tokens, logits.gather(-1, tokens[:, None])
         cumulative = self.probabilities(logits).cumsum(dim=-1, dtype=torch.float64)
-        _check_finite(cumulative[:, -1].log())
         targets = uniforms.clamp(max=_LARGEST_UNIFORM)[:, None] * cumulative[:, -1:]
-        return torch.searchsorted(cumulative, targets, right=True).squeeze(-1)
+        return torch.searchsorted(cumulative, targets, right=True).squeeze(-1), cumulative[:, -1].log()
+
+    def drawn_log_probs(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """Log-probs [B] float32 of tokens [B] at the temperature (at 1 where it is 0), before any filter."""
+        scaled = logits / self.temperature if self.temperature > 0 else logits
+        return torch.log_softmax(scaled, dim=-1).gather(-1, tokens[:, None])[:, 0]
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Filtered probabilities [B, V] (not renormalized; the draw does not need it). Temperature must be > 0."""
@@ -68,7 +77,7 @@ class TokenSampler:
         return probs
 
 
-def _check_finite(values: Tensor) -> None:
+def check_finite(values: Tensor) -> None:
     """RunFailed unless all values, one of each row, are finite."""
     if not bool(torch.isfinite(values).all()):
         raise RunFailed(

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from transformers import PreTrainedModel
 
 from sdar.policy.cache import SlotCache
-from sdar.policy.forward import hidden_states
+from sdar.policy.forward import computed_dtype, hidden_states
 from sdar.policy.windows import AttentionWindows
 
 _Layers = list[tuple[Tensor, Tensor]]
@@ -64,7 +64,7 @@ class PrefixStore:
         hidden = hidden_states(
             model,
             torch.where(real, ids.gather(1, columns), self.pad_id),
-            attention_mask=self.windows.masks(places, length, _computed(model)),
+            attention_mask=self.windows.masks(places, length, computed_dtype(model)),
             # Padding takes the position of the last real token, so no position exceeds the model's limit.
             position_ids=torch.minimum(places, (lengths - 1).clamp(min=0)[:, None]),
             past_key_values=cache,
@@ -130,9 +130,3 @@ def _stacked(parts: Sequence[Tensor | None], source: Tensor, capacity: int) -> T
         if part is not None:
             stacked[index, :, : part.shape[1]] = part
     return stacked.index_select(0, source)
-
-
-def _computed(model: PreTrainedModel) -> torch.dtype:
-    """The dtype in which the model computes attention."""
-    device = model.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
