@@ -59,7 +59,8 @@ def main() -> None:
         records = read(arguments.series)
         print(table(records))
         if planned := statements(PLAN["series"][arguments.series]):
-            print(judged(planned, records))  # their picture: scripts/picture_claims.py
+            # Their picture: scripts/picture_claims.py
+            print(judged(planned, records, pairs=len(PLAN["series"][arguments.series]["seeds"])))
         else:
             draw(records, ROOT / "docs" / "images" / f"map_{arguments.series}.png")
     else:

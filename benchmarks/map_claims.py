@@ -82,11 +82,16 @@ def statements(series: Mapping[str, Any]) -> list[Statement]:
     ]
 
 
-def judged(planned: Sequence[Statement], outcomes: Sequence[Outcome]) -> str:
-    """Markdown: a row per statement, with both intervals, the corrected p and the verdict."""
+def judged(planned: Sequence[Statement], outcomes: Sequence[Outcome], pairs: int) -> str:
+    """Markdown: a row per statement, with both intervals, the corrected p and the verdict.
+
+    A statement of which not all ``pairs`` have been played is not judged yet, whatever the first ones say.
+    """
     found = [(s, s.differences(outcomes)) for s in planned]
     # Those whose runs are still to come count, so that their coming strengthens no other.
-    corrected = holm([p_value([value + s.shift for value in values]) for s, values in found])
+    corrected = holm(
+        [p_value([value + s.shift for value in values] if len(values) == pairs else []) for s, values in found]
+    )
     lines = [
         "| statement | regime | compared | pairs | difference, points | 95 %, Student's t | 95 %, bootstrap | p (Holm) "
         "| verdict |",
@@ -102,8 +107,9 @@ def judged(planned: Sequence[Statement], outcomes: Sequence[Outcome]) -> str:
         compared = f"{s.of} - {s.against}" if s.against else s.of
         compared += "" if s.figure == "alone" else f", {s.figure.rpartition('/')[2].replace('_', ' ')}"
         compared += "" if s.than is None else f", minus that of {s.than}"
-        words = [s.says, s.regime, compared, str(estimate.n), f"{estimate.mean:+.1f}", *spans, f"{p:.2g}"]
-        lines.append(f"| {' | '.join([*words, verdict(s, estimate.mean, p)])} |")
+        words = [s.says, s.regime, compared, str(estimate.n), f"{estimate.mean:+.1f}", *spans]
+        said = [f"{p:.2g}", verdict(s, estimate.mean, p)] if estimate.n == pairs else ["", f"{pairs} pairs are planned"]
+        lines.append(f"| {' | '.join([*words, *said])} |")
     return "\n".join(lines)
 
 

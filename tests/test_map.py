@@ -71,13 +71,14 @@ def runs(method: str, *after: float, coefficient: float | None = None, **others:
     return [replace(outcome, **others) for outcome in made]
 
 
-def verdicts(lines, outcomes) -> list[tuple[str, float, str]]:
+def verdicts(lines, outcomes, pairs: int = 4) -> list[tuple[str, float, str]]:
     """Difference, corrected p and verdict of every row."""
+    statements = [map_claims.Statement(**line) for line in lines]
     rows = [
         line.strip("| ").split(" | ")
-        for line in map_claims.judged([map_claims.Statement(**line) for line in lines], outcomes).splitlines()[2:]
+        for line in map_claims.judged(statements, outcomes, pairs).splitlines()[2:]
     ]
-    return [(row[4], float(row[-2]), row[-1].strip("*")) for row in rows]
+    return [(row[4], float(row[-2] or 1), row[-1].strip("*")) for row in rows]
 
 
 GRPO = runs("grpo", 0.30, 0.33, 0.36, 0.39)
@@ -118,7 +119,7 @@ def test_a_statement_may_be_about_skills_in_the_prompt_or_about_a_curve() -> Non
     skilled = [replace(o, curves={tag: [0.1, 0.1 + 0.01 * o.cell.seed + 0.02, 0.5]}) for o in skilled]
     lost = {"says": "lost", "regime": "turns8", "of": "skill_grpo", "figure": "lost_alone"}
     rises = {"says": "rises", "regime": "turns8", "of": "skill_grpo", "figure": tag}
-    assert [row[0] for row in verdicts([lost, rises], skilled)] == ["+56.7", "+3.0"]
+    assert [row[0] for row in verdicts([lost, rises], skilled, pairs=3)] == ["+56.7", "+3.0"]
 
 
 def test_a_difference_may_be_compared_with_that_of_another_regime_seed_by_seed() -> None:
@@ -128,7 +129,16 @@ def test_a_difference_may_be_compared_with_that_of_another_regime_seed_by_seed()
     here = [*GRPO, *runs("sdar", 0.20, 0.22, 0.27, 0.27, coefficient=0.1)]  # 10, 11, 9, 12 below
     there = elsewhere([*GRPO[:3], *runs("sdar", 0.29, 0.31, 0.35, 0.5, coefficient=0.1)])  # 1, 2, 1 below
     line = BETTER | {"expected": "below", "than": "turns14"}
-    assert [row[::2] for row in verdicts([line], [*here, *there])] == [("-8.7", "supported")]
+    assert [row[::2] for row in verdicts([line], [*here, *there], pairs=3)] == [("-8.7", "supported")]
+
+
+def test_a_statement_is_not_judged_before_all_its_pairs_are_played() -> None:
+    equal = [*GRPO[:2], *runs("sdar", 0.0, 0.03, coefficient=0.1), *runs("centred", 0.4, 0.5, 0.6, 0.7, coefficient=1)]
+    found = [*equal, *GRPO[2:]]
+    both = verdicts([BETTER | {"expected": "below"}, SAME], found)
+    assert [row[2] for row in both] == ["4 pairs are planned", "supported"]
+    # It counts among the others as one without runs does.
+    assert both[1][1] == verdicts([BETTER | {"of": "sdar 3"}, SAME], found)[0][1]
 
 
 def test_the_planned_statements_are_about_cells_that_are_played() -> None:
