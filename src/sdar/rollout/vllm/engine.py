@@ -21,7 +21,6 @@ from sdar.errors import INTERRUPTS, RunFailed, UserError, told
 from sdar.policy.forward import vocabulary_size
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.published_weights import published_weights
-from sdar.policy.sharding import is_sharded
 from sdar.rollout.vllm.settings import VllmSettings
 
 if TYPE_CHECKING:
@@ -171,5 +170,3 @@ def _as_launched(ranks: bool) -> Iterator[None]:
 def _check_playable(policy: LanguageModel) -> None:
     if policy.quantization is not None:
         raise UserError(f"rollout.backend=vllm takes no quantized model, got {policy.quantization}; set it to own")
-    if is_sharded(policy.model):
-        raise UserError("rollout.backend=vllm takes no sharded weights, got trainer=fsdp2; set trainer=ddp")
