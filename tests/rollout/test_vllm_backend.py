@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sdar.errors import RunFailed, UserError
 from sdar.policy.language_model import LanguageModel
@@ -21,6 +22,7 @@ from sdar.rollout.sampling import generators
 from sdar.rollout.vllm.engine import Engine
 from sdar.rollout.vllm.settings import VllmSettings
 from toys.fake_vllm import install
+from toys.families import BY_NAME as FAMILIES
 from toys.training import (
     HintTeacher,
     LettersEnvironment,
@@ -166,3 +168,13 @@ def test_published_weights_are_those_of_a_saved_model_with_its_adapters_merged(l
     expected = merged.state_dict()
     assert list(published) == list(expected)
     assert all(torch.equal(published[name], expected[name]) for name in expected)
+
+
+def test_experts_are_published_as_a_saved_model_has_them(tmp_path: Path) -> None:
+    model = FAMILIES["qwen3_moe"].model()
+    published = dict(published_weights(model))
+    model.save_pretrained(tmp_path)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert published.keys() >= saved.keys()
+    assert saved.keys() - model.state_dict().keys()  # transformers has them in other parts
+    assert all(torch.equal(published[name], value) for name, value in saved.items())
