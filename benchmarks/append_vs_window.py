@@ -32,6 +32,7 @@ from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import PRETRAINED, LanguageModel
 from sdar.randomness import keyed_generator
 from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.sampling import ResponseGenerator
 from sdar.rollout.settings import Context, RolloutSettings
 from sdar.run.settings import RunSettings
 from sdar.run.validate import compose
@@ -94,7 +95,7 @@ def count(
     return counts
 
 
-class _Replay:
+class _Replay(ResponseGenerator):
     """Answers with the script's next command instead of sampling, and counts what it is fed."""
 
     def __init__(self, chat: ChatFormat, scripts: Scripts) -> None:

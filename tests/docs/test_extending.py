@@ -25,8 +25,8 @@ COMMANDS = re.findall(r"^    (sdar .*)$", GUIDE, re.MULTILINE)
 
 
 def block(language: str, page: str = GUIDE) -> str:
-    """The one block of a language on a page."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
+    """The first block of a language on a page."""
+    found = re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)[0]
     return str(found)
 
 

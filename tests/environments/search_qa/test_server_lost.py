@@ -18,6 +18,7 @@ from sdar.episode import EndReason, Episode
 from sdar.learning.datamodule import Iteration, RolloutDataModule
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
+from sdar.rollout.sampling import ResponseGenerator
 from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from toys.training import PLAIN_GRPO, HintTeacher, Memory, toy_module, toy_policy, toy_trainer
 
