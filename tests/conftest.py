@@ -2,7 +2,9 @@
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -56,11 +58,17 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+_CACHE = TemporaryDirectory(prefix="sdar-cache-")
+"""Of this process; indices and converted models are made once in it. One that is given (``SDAR_CACHE``) is kept."""
+_CACHE_FOLDER = Path(os.environ.get("SDAR_CACHE", _CACHE.name)) / os.environ.get("PYTEST_XDIST_WORKER", "alone")
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
-    """Every test has a cache folder of its own, also for fixtures of a module: none sees what another recorded."""
-    with TemporaryDirectory(prefix="sdar-cache-") as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SDAR_CACHE", folder)
+    """No test sees the panels that another recorded, also in fixtures of a module."""
+    shutil.rmtree(_CACHE_FOLDER / "panels", ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SDAR_CACHE", str(_CACHE_FOLDER))
         return (yield)
 
 
