@@ -74,10 +74,7 @@ def runs(method: str, *after: float, coefficient: float | None = None, **others:
 def verdicts(lines, outcomes, pairs: int = 4) -> list[tuple[str, float, str]]:
     """Difference, corrected p and verdict of every row."""
     statements = [map_claims.Statement(**line) for line in lines]
-    rows = [
-        line.strip("| ").split(" | ")
-        for line in map_claims.judged(statements, outcomes, pairs).splitlines()[2:]
-    ]
+    rows = [line.strip("| ").split(" | ") for line in map_claims.judged(statements, outcomes, pairs).splitlines()[2:]]
     return [(row[4], float(row[-2] or 1), row[-1].strip("*")) for row in rows]
 
 
