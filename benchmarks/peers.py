@@ -83,29 +83,16 @@ def report(found: dict[str, list[dict[str, float]]]) -> None:
 
 def prepare(folder: Path, hidden_size: int, layers: int) -> None:
     """A model with random weights, the shipped tokenizer, and prompts."""
-    import torch
-    from transformers import Qwen3Config, Qwen3ForCausalLM
+    from rollout_backends import random_model
 
     from sdar.environments.alfworld.environment import AlfworldEnvironment
     from sdar.policy.language_model import tiny_model
 
     policy, environment = tiny_model("alfworld"), AlfworldEnvironment()
-    heads = hidden_size // 64
-    config = Qwen3Config(
-        vocab_size=policy.model.config.vocab_size,
-        hidden_size=hidden_size,
-        intermediate_size=3 * hidden_size,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=max(1, heads // 2),
-        head_dim=64,
-        max_position_embeddings=4096,
-        tie_word_embeddings=True,
-        eos_token_id=policy.chat.end_id,
-        pad_token_id=policy.pad_id,
-    )
-    torch.manual_seed(0)
-    Qwen3ForCausalLM(config).save_pretrained(folder)
+    model = random_model(policy, hidden_size, layers)
+    model.config.eos_token_id, model.config.pad_token_id = policy.chat.end_id, policy.pad_id
+    model.generation_config.eos_token_id, model.generation_config.pad_token_id = policy.chat.end_id, policy.pad_id
+    model.save_pretrained(folder)
     policy.tokenizer.save_pretrained(folder)
     texts = []
     for task in environment.tasks("train")[: 8 * ITERATIONS]:

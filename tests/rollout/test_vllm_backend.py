@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,23 @@ def test_the_engine_has_the_runs_limits_and_the_configuration_alone(monkeypatch)
     assert settings["dtype"] == "float32"
     assert settings["load_format"] == "dummy"
     assert settings["logprobs_mode"] == "processed_logprobs"
+
+
+def test_every_rank_of_a_run_has_an_engine_of_its_own(monkeypatch, tmp_path: Path) -> None:
+    engine = install(monkeypatch)
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/ranks", rank=0, world_size=1)
+    try:
+        Engine(toy_policy(), VllmSettings(), 4)
+    finally:
+        torch.distributed.destroy_process_group()
+    (made,) = engine.made
+    assert made.settings["distributed_executor_backend"] == "external_launcher"
+    assert {name: made.found.get(name) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE")} == {
+        "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"
+    }  # fmt: skip
+    assert "RANK" not in os.environ
 
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2}])

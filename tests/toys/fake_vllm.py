@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
@@ -36,6 +37,7 @@ class LLM:
     def __init__(self, model: str, **settings: Any) -> None:
         torch.manual_seed(settings["seed"])  # as vLLM does
         self.settings = settings
+        self.found = dict(os.environ)
         self.model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model)).eval()
         self.asked: list[list[int]] = []
         self.pushes = 0

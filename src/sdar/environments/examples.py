@@ -57,3 +57,11 @@ class ExampleEnvironment(Environment):
     def _task(self, split: str, place: int, example: Example) -> Task:
         content = hashlib.sha256(f"{example.prompt}\0{example.answer}".encode()).hexdigest()
         return Task(f"{split}/{place}", example.kind or self.name, example.prompt, split, content, example)
+
+
+def share(reward: float, environment: Environment, method: str) -> float:
+    """A reward as a share of ``solved_return``. ValueError, naming the method that gave it: it is not in [0, 1]."""
+    found = float(reward)
+    if not 0 <= found <= 1:
+        raise ValueError(f"the reward of {type(environment).__name__}.{method} must be in [0, 1], got {found}")
+    return found

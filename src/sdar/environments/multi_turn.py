@@ -22,22 +22,18 @@ calls, such as a search, an :class:`sdar.environments.base.EnvironmentPool` of y
 
 from __future__ import annotations
 
-import math
-import re
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sdar.environments.base import EnvironmentPool, Projection
-from sdar.environments.examples import Example, ExampleEnvironment
-from sdar.environments.slots import SlotPool
+from sdar.environments.examples import Example, ExampleEnvironment, share
+from sdar.environments.slots import SlotPool, first_action
 from sdar.environments.tools import tool_results
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 
 __all__ = ["Example", "MultiTurnEnvironment", "Reply"]
-
-_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -84,8 +80,7 @@ class MultiTurnEnvironment(ExampleEnvironment):
         Pure. A response without an action is played as the empty one, and costs
         ``algorithm.advantage.invalid_penalty``.
         """
-        found = _ACTION.search(response)
-        return None if found is None else found[1].strip()
+        return first_action(response)
 
     def project(self, response: str) -> Projection:
         """See :meth:`action`."""
@@ -116,9 +111,7 @@ class MultiTurnPool(SlotPool[Any]):
         reply = self.environment.play(state, action)
         if not isinstance(reply, Reply):
             raise TypeError(f"{type(self.environment).__name__}.play must return a Reply, got {reply!r}")
-        reward = float(reply.solved) if reply.reward is None else float(reply.reward)
-        if not (math.isfinite(reward) and 0 <= reward <= 1):
-            raise ValueError(f"the reward of {type(self.environment).__name__}.play must be in [0, 1], got {reward}")
+        reward = share(reply.solved if reply.reward is None else reply.reward, self.environment, "play")
         done = reply.done or reply.solved
         end = (EndReason.SUCCESS if reply.solved else EndReason.FAILURE) if done else None
         text = reply.text or tool_results(*reply.results).text

@@ -14,12 +14,11 @@ A data set with a reward function is an environment of two methods::
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 
 from sdar.environments.base import EnvironmentPool, Projection
-from sdar.environments.examples import Example, ExampleEnvironment
+from sdar.environments.examples import Example, ExampleEnvironment, share
 from sdar.environments.slots import SlotPool
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 
@@ -67,9 +66,7 @@ class SingleTurnPool(SlotPool[Example]):
         return {slot: self._rewarded(self.states[slot], response) for slot, response in actions.items()}
 
     def _rewarded(self, example: Example, response: str) -> StepOutcome:
-        reward = float(self.environment.reward(response, example))
-        if not (math.isfinite(reward) and 0 <= reward <= 1):
-            raise ValueError(f"{type(self.environment).__name__}.reward must be in [0, 1], got {reward}")
+        reward = share(self.environment.reward(response, example), self.environment, "reward")
         solved = reward == 1
         return StepOutcome(
             observation=Observation("", None, ""),

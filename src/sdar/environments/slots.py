@@ -13,6 +13,7 @@ from sdar.episode import EndReason, Observation, StepOutcome, Task
 State = TypeVar("State")
 
 _CJK = re.compile(r"[\u4e00-\u9fff]")
+_TAGGED = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 
 
 class SlotPool(EnvironmentPool, Generic[State]):
@@ -61,6 +62,12 @@ class SlotPool(EnvironmentPool, Generic[State]):
 def failed(message: str, end: EndReason = EndReason.ERROR_ENVIRONMENT) -> StepOutcome:
     """The outcome of a slot that an error ends."""
     return StepOutcome(Observation("", None, ""), 0.0, True, False, end=end, error=message)
+
+
+def first_action(response: str) -> str | None:
+    """The text between the first action tags, as it stands there but for the spaces around it; None without such."""
+    found = _TAGGED.search(response)
+    return None if found is None else found[1].strip()
 
 
 def tagged_action(response: str, fallback_characters: int) -> Projection:

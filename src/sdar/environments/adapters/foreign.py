@@ -7,7 +7,6 @@ the episode that it happened in, as a typed error.
 from __future__ import annotations
 
 import importlib
-import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeVar
@@ -16,7 +15,7 @@ from sdar.config.plugins import is_allowed, is_own
 from sdar.environments.asked import ANSWER_S, late
 from sdar.environments.base import Environment, PastTurn, Projection
 from sdar.environments.check_records import observation_problems, outcome_problems
-from sdar.environments.slots import SlotPool, failed
+from sdar.environments.slots import SlotPool, failed, first_action
 from sdar.environments.tools import joined
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import EndReason, Observation, StepOutcome, Task
@@ -33,7 +32,6 @@ FIRST_SEED = {"train": 0, "valid": 100_000}
 """Of each split where a task is a seed. A split has at most 100,000 tasks, so none is in both."""
 
 TAGGED = "In every turn, give exactly one action between <action> and </action>."
-_ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 
 
 def required(module: str, extra: str) -> Any:
@@ -233,5 +231,5 @@ class ForeignEnvironment(Environment):
         """The whole response, or the text between the first action tags; without them "", which is not valid."""
         if self.action_format == "whole":
             return Projection(response, True)
-        found = _ACTION.search(response)
-        return Projection("" if found is None else found[1].strip(), found is not None)
+        action = first_action(response)
+        return Projection(action or "", action is not None)

@@ -18,7 +18,6 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from sdar.errors import INTERRUPTS, RunFailed, UserError, told
-from sdar.policy.forward import vocabulary_size
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.published_weights import published_weights
 from sdar.rollout.vllm.settings import VllmSettings
@@ -31,7 +30,9 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }
-_PROBE_TOKENS = 32
+_PROBE = "You are in the middle of a room. Looking quickly around you, you see a bed, a desk, a shelf and a lamp."
+"""A text that models expect: of what surprises them, 16 bits leave the log-probs less exact."""
+_PROBE_TOKENS = 64
 _CPU_BATCH_TOKENS = 8192
 
 
@@ -89,10 +90,9 @@ class Engine:
         if not self._on_gpu:
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", f"{self.settings.cpu_cache_gb:g}")
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        ranks = torch.distributed.is_available() and torch.distributed.is_initialized()
         try:
             # Weights are handed over later, so the folder has the configuration alone.
-            with tempfile.TemporaryDirectory() as folder, _as_launched(ranks), isolate_rng():
+            with tempfile.TemporaryDirectory() as folder, _as_launched(policy.model.device), isolate_rng():
                 from vllm import LLM
 
                 config = copy.deepcopy(policy.model.config)
@@ -115,7 +115,7 @@ class Engine:
                     seed=0,
                     **({} if self._on_gpu else _whole_prompts(policy.context_tokens)),
                     # An engine of its own in every process of the run.
-                    distributed_executor_backend="external_launcher" if ranks else None,
+                    distributed_executor_backend="external_launcher" if _has_ranks() else None,
                 )
         except INTERRUPTS:
             raise
@@ -127,9 +127,7 @@ class Engine:
     def _probe(self, policy: LanguageModel) -> None:
         from vllm import SamplingParams
 
-        count = min(_PROBE_TOKENS, policy.context_tokens - 1)
-        vocabulary = vocabulary_size(policy.model)
-        ids = [(7919 * place + 1) % vocabulary for place in range(count)]
+        ids = list(policy.chat.opening(_PROBE)[0])[: min(_PROBE_TOKENS, policy.context_tokens - 1)]
         (found,) = self.sample([ids], [SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)])
         theirs = [entry[token].logprob for token, entry in zip(ids[1:], found.prompt_logprobs[1:], strict=True)]
         row = torch.tensor([ids], device=policy.model.device)
@@ -151,14 +149,19 @@ def _whole_prompts(context_tokens: int) -> dict[str, Any]:
     return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_CPU_BATCH_TOKENS, context_tokens)}
 
 
+def _has_ranks() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
 @contextmanager
-def _as_launched(ranks: bool) -> Iterator[None]:
+def _as_launched(device: torch.device) -> Iterator[None]:
     """The environment variables that torchrun sets, inside: vLLM reads them, and other launchers do not set all."""
     wanted = {}
-    if ranks:
-        place = str(torch.distributed.get_rank())
-        wanted = {"RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": str(torch.distributed.get_world_size())}
-    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    if _has_ranks():
+        rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        # The local rank is the number of the GPU that the engine takes: the policy's.
+        wanted = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank if device.index is None else device.index}
+    added = {name: str(value) for name, value in wanted.items() if name not in os.environ}
     os.environ |= added
     try:
         yield
@@ -170,3 +173,9 @@ def _as_launched(ranks: bool) -> Iterator[None]:
 def _check_playable(policy: LanguageModel) -> None:
     if policy.quantization is not None:
         raise UserError(f"rollout.backend=vllm takes no quantized model, got {policy.quantization}; set it to own")
+    device = policy.model.device
+    if device.type == "cuda" and device.index and not _has_ranks():
+        raise UserError(
+            f"rollout.backend=vllm plays a single process on the first visible GPU, but the policy is on {device}; set "
+            f"CUDA_VISIBLE_DEVICES={device.index} and trainer.devices=1"
+        )
