@@ -24,13 +24,13 @@ FLOORS = (
     ("rollout",),
     ("policy",),
     ("environments", "skills", "objective"),
-    ("config", "episode", "files", "randomness", "processes"),
+    ("config", "episode", "exchange", "files", "randomness", "processes"),
     ("errors",),
     ("output",),
 )
 """From top to bottom: a room may import from lower floors; rooms on one floor form no circle."""
 
-LOOSE = {"episode", "errors", "files", "processes", "randomness"}
+LOOSE = {"episode", "errors", "exchange", "files", "processes", "randomness"}
 
 
 @cache

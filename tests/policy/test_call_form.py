@@ -53,6 +53,14 @@ def test_every_form_says_the_same(calls: list[Call]) -> None:
         assert without_calls(found) == "<think>I call.</think>"
 
 
+@settings(max_examples=25, deadline=None)
+@given(calls=st.lists(CALLS, min_size=1, max_size=3), form=st.sampled_from([LLAMA, LISTED, TAGGED]))
+def test_calls_that_are_written_in_a_form_are_read_in_it(calls: list[Call], form: CallForm) -> None:
+    pieces = form.pieces(calls)
+    assert len(pieces) == 2 * len(calls) + 1
+    assert calls_in(form.canonical("".join(pieces))) == (calls, True)
+
+
 @pytest.mark.parametrize(
     ("form", "response", "calls", "valid"),
     [

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from sdar.episode import Preface
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector, EpisodeRequest
@@ -62,36 +63,35 @@ def test_a_conversation_goes_on_behind_the_very_tokens_that_were_sampled(policy:
     for seed in range(8):
         first = whole(model, request("hello", seed=seed))
         again = request("hello", first.text, "and now?")
-        ids, _ = model.ids(again)
+        ids = model.prompt(again).ids
         chat = policy.chat
         end = [] if first.ids[-1] == chat.end_id else [chat.end_id]
         assert ids == [*chat.opening("hello")[0], *first.ids, *end, *chat.between("and now?")]
-        different += stranger.ids(again)[0] != ids
+        different += stranger.prompt(again).ids != ids
     assert different > 0
 
 
 def test_what_is_remembered_is_bounded(policy: LanguageModel) -> None:
     model = ChatModel(policy, DEFAULTS, remembered=1)
     answers = [whole(model, request("hello", seed=seed)) for seed in range(8)]
-    ids = [model.ids(request("hello", answer.text, "more"))[0] for answer in answers]
+    ids = [model.prompt(request("hello", answer.text, "more")).ids for answer in answers]
     stranger = ChatModel(policy, DEFAULTS)
-    encoded = [stranger.ids(request("hello", answer.text, "more"))[0] for answer in answers]
+    encoded = [stranger.prompt(request("hello", answer.text, "more")).ids for answer in answers]
     assert ids[:-1] == encoded[:-1]
 
 
 def test_what_others_said_is_encoded_as_the_template_renders_it(policy: LanguageModel) -> None:
-    ids, _ = ChatModel(policy, DEFAULTS).ids(request("hello", "I look.", "and now?"))
+    ids = ChatModel(policy, DEFAULTS).prompt(request("hello", "I look.", "and now?")).ids
     messages = [{"role": role, "content": text} for role, text in (("user", "hello"), ("assistant", "I look."))]
     messages.append({"role": "user", "content": "and now?"})
     rendered = policy.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     assert ids == policy.tokenizer.encode(rendered, add_special_tokens=False)
 
 
-def test_a_system_message_stands_where_a_policy_reads_its_skills(policy: LanguageModel) -> None:
-    ids, _ = ChatModel(policy, DEFAULTS).ids(request("hello", system="be brief"))
-    chat = policy.chat.at("system")
-    opening, splice = chat.opening("hello")
-    assert ids == [*opening[:splice], *chat.privileged("be brief"), *opening[splice:]]
+def test_a_system_message_is_the_templates(policy: LanguageModel) -> None:
+    prompt = ChatModel(policy, DEFAULTS).prompt(request("hello", system=" be brief"))
+    assert prompt.ids == policy.chat.prefaced(Preface("be brief")).opening("hello")[0]
+    assert prompt.ids != policy.chat.opening("hello")[0]
 
 
 def test_the_seed_decides_the_tokens(policy: LanguageModel) -> None:
@@ -107,7 +107,7 @@ def test_the_seed_decides_the_tokens(policy: LanguageModel) -> None:
 
 def test_the_length_is_bounded_by_the_request_and_by_the_context(policy: LanguageModel) -> None:
     model = ChatModel(policy, DEFAULTS)
-    prompt = len(model.ids(request("hello"))[0])
+    prompt = len(model.prompt(request("hello")).ids)
     assert len(whole(model, request("hello", max_tokens=2, seed=0)).ids) <= 2
     room = policy.context_tokens - prompt
     model.answer(request("hello", max_tokens=room))
@@ -132,22 +132,21 @@ def with_template(policy: LanguageModel, name: str) -> LanguageModel:
 def test_a_template_that_rewrites_turns_is_served_one_message_at_a_time(policy: LanguageModel) -> None:
     name = next(name for name, made in STRUCTURES.items() if made.append == "refused" and made.refusal is None)
     model = ChatModel(with_template(policy, name), DEFAULTS)
-    assert model.ids(request("hello"))[0] == model.policy.chat.opening("hello")[0]
+    assert model.prompt(request("hello")).ids == model.policy.chat.opening("hello")[0]
     with pytest.raises(ApiError, match="set rollout=window") as refused:
         model.answer(request("hello", "yes", "and now?"))
     assert (refused.value.status, refused.value.param) == (400, "messages")
 
 
-def test_a_system_message_without_a_place_is_refused(policy: LanguageModel) -> None:
+def test_a_system_message_without_a_place_begins_the_users(policy: LanguageModel) -> None:
     model = ChatModel(with_template(policy, "gemma"), DEFAULTS)
-    with pytest.raises(ApiError, match="has no place for one"):
-        model.answer(request("hello", system="be brief"))
+    assert "be brief\n\nhello" in model.policy.tokenizer.decode(model.prompt(request("hello", system="be brief")).ids)
 
 
 def test_a_thought_that_the_template_opens_is_part_of_the_answer_and_not_said_twice(policy: LanguageModel) -> None:
     model = ChatModel(with_template(policy, "qwen3_thinking"), DEFAULTS)
-    ids, thought = model.ids(request("hello"))
-    assert thought == "<think>"
-    assert model.policy.chat.decode(ids).endswith("<think>\n")
-    again, _ = model.ids(request("hello", "<think>so</think>x", "and now?"))
+    prompt = model.prompt(request("hello"))
+    assert prompt.thought == "<think>"
+    assert model.policy.chat.decode(prompt.ids).endswith("<think>\n")
+    again = model.prompt(request("hello", "<think>so</think>x", "and now?")).ids
     assert model.policy.tokenizer.decode(again).count("<think>") == 2  # of both prompts, none of the answer

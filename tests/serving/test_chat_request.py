@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from sdar.environments.tools import Call
+from sdar.episode import Preface, Tool
+from sdar.evaluation.chat_messages import Told
 from sdar.rollout.settings import SamplingConfig
 from sdar.serving.errors import ApiError
+from sdar.serving.messages import Said
 from sdar.serving.request import ChatRequest, read_request
 
 DEFAULTS = SamplingConfig(temperature=0.4, top_p=0.9, top_k=7, max_response_tokens=48)
@@ -37,6 +41,7 @@ def test_what_a_request_says_counts() -> None:
 
 def test_fields_that_change_nothing_are_taken() -> None:
     plain = read()
+    assert plain == read(tool_choice="none", parallel_tool_calls=False)
     assert plain == read(n=1, stop=None, tools=[], user="me", frequency_penalty=0.0, response_format={"type": "text"})
 
 
@@ -50,7 +55,61 @@ def test_a_conversation_is_taken_apart() -> None:
             {"role": "user", "content": "and?"},
         ]
     )
-    assert (asked.system, asked.users, asked.answers) == ("be brief", ("hello", "and?"), ("",))
+    assert asked.preface == Preface("be brief")
+    assert (asked.told, asked.said) == ((Told("hello"), Told("and?")), (Said(""),))
+
+
+ENTER = {"type": "function", "function": {"name": "enter", "parameters": {"properties": {"number": {}}}}}
+
+
+def called(*numbers: int, content: str | None = None) -> dict[str, Any]:
+    calls = [
+        {"id": f"c{n}", "type": "function", "function": {"name": "enter", "arguments": json.dumps({"number": n})}}
+        for n in numbers
+    ]
+    return {"role": "assistant", "content": content, "tool_calls": calls}
+
+
+def result(number: int, text: str = "no") -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": f"c{number}", "content": text}
+
+
+def test_calls_and_their_results_take_turns_with_texts() -> None:
+    # Results may come in another order than the calls.
+    messages = [*HELLO, called(1, 2, content="So."), result(2, "two"), result(1, "one"), called(3), result(3)]
+    asked = read(tools=[ENTER], messages=messages, tool_choice="auto", parallel_tool_calls=True)
+    assert asked.preface.tools == (Tool("enter", "", {"properties": {"number": {}}}),)
+    first, second, third = (Call("enter", {"number": number}) for number in (1, 2, 3))
+    assert asked.said == (Said("So.", (first, second)), Said("", (third,)))
+    assert [told.results for told in asked.told] == [(), ("one", "two"), ("no",)]
+    assert asked.told[1].text == "<tool_response>\none\n</tool_response>\n<tool_response>\ntwo\n</tool_response>"
+
+
+BAD = {"id": "c1", "function": {"name": "enter", "arguments": "{"}}
+
+
+@pytest.mark.parametrize(
+    ("messages", "param"),
+    [
+        ([*HELLO, called(1)], "messages"),
+        ([*HELLO, called(1), *HELLO], "messages"),
+        ([*HELLO, called(1, 2), result(1)], "messages"),
+        ([*HELLO, called(1), result(1), *HELLO], "messages"),
+        ([result(1)], "messages"),
+        ([*HELLO, called(1), result(2)], "messages[2].tool_call_id"),
+        ([*HELLO, called(1, 1), result(1), result(1)], "messages[2].tool_call_id"),
+        ([*HELLO, called(1), {**result(1), "content": 3}], "messages[2].content"),
+        ([*HELLO, {**called(1), "tool_calls": [BAD]}, result(1)], "messages[1].tool_calls[0]"),
+        ([*HELLO, {**called(1), "tool_calls": [7]}, result(1)], "messages[1].tool_calls[0]"),
+        ([*HELLO, {**called(1), "tool_calls": {"a": 1}}, result(1)], "messages[1].tool_calls"),
+        ([*HELLO, {"role": "assistant", "content": "", "function_call": {"name": "x"}}], "messages[1].tool_calls"),
+    ],
+    ids=str,
+)
+def test_calls_that_cannot_be_answered_are_named(messages: list[Any], param: str) -> None:
+    with pytest.raises(ApiError) as refused:
+        read(tools=[ENTER], messages=messages)
+    assert (refused.value.status, refused.value.param) == (400, param)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +148,21 @@ def test_a_body_that_is_no_request(body: bytes, param: str | None, words: str) -
         ({"n": True}, "n"),
         ({"stop": ["x"]}, "stop"),
         ({"logprobs": True}, "logprobs"),
-        ({"tools": [{}]}, "tools"),
+        ({"tools": {}}, "tools"),
+        ({"tools": [ENTER, ENTER]}, "tools"),
+        ({"tools": [{}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "strict": True}}]}, "tools[0]"),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": 3}}]}, "tools[0]"),
+        ({"tools": [ENTER], "tool_choice": "none"}, "tool_choice"),
+        ({"tools": [ENTER], "tool_choice": "required"}, "tool_choice"),
+        ({"tools": [ENTER], "parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"temperatur": 1}, "temperatur"),
         ({"messages": None}, "messages"),
         ({"messages": []}, "messages"),
         ({"messages": ["x"]}, "messages[0]"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role"),
+        ({"messages": [{"role": "critic", "content": "x"}]}, "messages[0].role"),
         ({"messages": [{"role": "user"}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
         ({"messages": [{"role": "user", "content": "\ud800"}]}, "messages[0].content"),
@@ -103,7 +170,7 @@ def test_a_body_that_is_no_request(body: bytes, param: str | None, words: str) -
         ({"messages": [*HELLO, *HELLO]}, "messages"),
         ({"messages": [*HELLO, {"role": "assistant", "content": "x"}]}, "messages"),
         ({"messages": [{"role": "assistant", "content": "x"}, *HELLO]}, "messages"),
-        ({"messages": [*HELLO, {"role": "assistant", "content": "x", "tool_calls": [{}]}, *HELLO]}, "messages"),
+        ({"messages": [*HELLO, {"role": "assistant", "content": "x", "tool_calls": [{}]}, *HELLO]}, "tools"),
     ],
     ids=str,
 )

@@ -19,6 +19,7 @@ from served import post, serving
 from sdar.errors import RunFailed, UserError
 from sdar.rollout.settings import SamplingConfig
 from sdar.serving.chat import Answer, ChatModel
+from sdar.serving.messages import Said
 from sdar.serving.server import ChatServer, listen
 from toys.training import toy_policy
 
@@ -36,7 +37,7 @@ class Scripted:
         self.asked: list[str] = []
 
     def answer(self, request: Any) -> Answer:
-        self.asked.append(request.users[-1])
+        self.asked.append(request.told[-1].text)
         answer = Answer(prompt_tokens=3)
 
         def steps() -> Iterator[str]:
@@ -44,6 +45,7 @@ class Scripted:
                 answer.ids.append(1)
                 answer.text += piece
                 yield piece
+            answer.said = Said(answer.text)
             answer.finish_reason = "stop"
 
         answer.pieces = steps()
@@ -153,7 +155,7 @@ def test_one_is_answered_at_a_time_a_few_wait_and_the_rest_are_told_so() -> None
         running.append(1)
         most.append(len(running))
         assert goes_on.wait(20)
-        yield request.users[-1]
+        yield request.told[-1].text
         running.pop()
 
     model = Scripted(pieces)
@@ -188,7 +190,7 @@ def test_who_leaves_is_not_answered_any_further(stream: bool) -> None:
     """Otherwise a client that gave up would keep all others waiting."""
 
     def pieces(request: Any) -> Iterator[str]:
-        while request.users[-1] == "forever":
+        while request.told[-1].text == "forever":
             time.sleep(0.01)
             yield "x"
         yield "done"
@@ -239,10 +241,10 @@ def test_the_end_does_not_wait_for_an_answer() -> None:
 
 def test_what_fails_is_told_and_the_next_is_answered() -> None:
     def pieces(request: Any) -> Iterator[str]:
-        if request.users[-1] != "hello":
+        if request.told[-1].text != "hello":
             yield "well"
             raise {"weights": RunFailed("the policy's logits are not finite"), "defect": KeyError("x")}[
-                request.users[-1]
+                request.told[-1].text
             ]
         yield "hi"
 

@@ -148,7 +148,7 @@ def test_what_passes_leaves_no_trace(bad: Reply) -> None:
         ((200, {}, b"no json"), "invalid_reply: the reply is no JSON"),
         (plain({"choices": []}), "invalid_reply: the reply has no choice"),
         (refusal(400, "I do not like it"), "refused: status 400"),
-        (None, "timeout: no reply within 0.5 s"),
+        (None, "timeout: no whole reply within 0.5 s"),
     ],
     ids=["500", "429", "text", "no choice", "400", "hangs"],
 )

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 from urllib3.exceptions import HTTPError
-from urllib3.util import Timeout, parse_url
+from urllib3.util import parse_url
 
 from sdar.config.fields import AtLeastOne, Positive, settings
-from sdar.environments.search_qa.deadline import clock_of, limited_pools
 from sdar.episode import Tool
 from sdar.errors import UserError
 from sdar.evaluation.chat_messages import Message
@@ -34,6 +32,7 @@ from sdar.evaluation.chat_wire import (
     model_names,
     words_of_refusal,
 )
+from sdar.exchange import BrokenError, HttpReply, LateError, TooLargeError, exchange, limited_pools
 from sdar.files import parse_json
 from sdar.output.printable import printable
 from sdar.rollout.settings import SamplingConfig
@@ -41,7 +40,6 @@ from sdar.rollout.settings import SamplingConfig
 MAX_REPLY = 1 << 24
 """Most bytes of a reply."""
 _LONGEST_WAIT_S = 60.0
-_CHUNK = 1 << 16
 _TOLD = 200
 """Characters of a server's own words that are shown."""
 
@@ -201,52 +199,39 @@ class Endpoint:
 
     def _request(self, method: str, path: str, body: bytes | None) -> Any:
         """The JSON value of one reply. Raises EndpointError, or ConversationTooLongError."""
-        seconds = self.settings.timeout_s
-        ends = time.monotonic() + seconds
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         try:
-            reply = self._pool.request(
+            reply = exchange(
+                self._pool,
                 method,
                 f"{self._url}{path}",
                 body=body,
                 headers=headers,
-                timeout=Timeout(total=seconds),
-                preload_content=False,
-                redirect=False,
+                seconds=self.settings.timeout_s,
+                max_bytes=MAX_REPLY,
             )
-            clock = clock_of(reply)
-            try:
-                content = _read(reply)
-            except BaseException:
-                reply.close()  # the rest of this reply must not be read as the next one
-                raise
-            finally:
-                clock.cancel()
-            reply.release_conn()
-        except HTTPError as error:
-            if time.monotonic() >= ends:
-                raise EndpointError(Failure.TIMEOUT, f"no reply within {seconds:g} s") from None
-            raise EndpointError(Failure.CONNECTION, self._without_key(f"{error.__cause__ or error}")) from None
-        if time.monotonic() >= ends:
-            raise EndpointError(Failure.TIMEOUT, f"no whole reply within {seconds:g} s")
+        except LateError as error:
+            raise EndpointError(Failure.TIMEOUT, str(error)) from None
+        except BrokenError as error:
+            raise EndpointError(Failure.CONNECTION, self._without_key(str(error))) from None
+        except TooLargeError as error:
+            raise EndpointError(Failure.INVALID_REPLY, str(error)) from None
         if reply.status != 200:
-            self._refused(reply.status, reply.headers, content)
+            self._refused(reply)
         try:
-            return parse_json(content.decode())
+            return parse_json(reply.content.decode())
         except ValueError as error:
             raise EndpointError(Failure.INVALID_REPLY, f"the reply is no JSON ({error})") from None
 
-    def _refused(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
-        said = self._without_key(words_of_refusal(content))
-        if status in (400, 413) and is_too_long(said):
+    def _refused(self, reply: HttpReply) -> None:
+        said = self._without_key(words_of_refusal(reply.content))
+        if reply.status in (400, 413) and is_too_long(said):
             raise ConversationTooLongError(said)
-        kind = Failure.RATE_LIMIT if status == 429 else Failure.SERVER
-        kind = kind if status in (408, 429) or status >= 500 else Failure.REFUSED
-        pause = headers.get("Retry-After", "")
-        wait_s = float(pause) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", pause) else 0.0
-        raise EndpointError(kind, f"status {status}: {said[:_TOLD]}", wait_s=wait_s, status=status)
+        kind = Failure.RATE_LIMIT if reply.status == 429 else Failure.SERVER if reply.may_pass else Failure.REFUSED
+        told = f"status {reply.status}: {said[:_TOLD]}"
+        raise EndpointError(kind, told, wait_s=reply.wait_s, status=reply.status)
 
     def _without_key(self, text: str) -> str:
         return text.replace(self._key, "[the key]") if self._key else text
@@ -262,14 +247,3 @@ def _key(variable: str) -> str | None:
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError(f"the environment variable {variable} must be a key of printable ASCII characters")
     return key
-
-
-def _read(reply: Any) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while part := reply.read1(_CHUNK):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_REPLY:
-            raise EndpointError(Failure.INVALID_REPLY, f"the reply has more than {MAX_REPLY} bytes")
-    return b"".join(parts)

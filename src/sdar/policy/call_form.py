@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,13 +44,22 @@ class CallForm:
                 return cls(opened, closed, names[0], given[0])
         return None
 
+    def pieces(self, calls: Sequence[Call]) -> tuple[str, ...]:
+        """Calls as the model writes them: texts of the form, and between each two of them the JSON of a call."""
+        opened, closed = (f"{self.open}\n", f"\n{self.close}") if self.close else (self.open, "")
+        objects = [json.dumps({self.name: c.name, self.arguments: c.arguments}, ensure_ascii=False) for c in calls]
+        found = [opened]
+        for text in objects:
+            found += [text, f"{closed}\n{opened}"]
+        return (*found[:-1], closed)
+
     def canonical(self, response: str) -> str:
         """The response with its calls as :meth:`sdar.environments.tools.Call.written` writes them.
 
         What looks like a call and cannot be read as one still does so afterwards, and still cannot. A thought is left
         as it is.
         """
-        if (self.open, self.close, self.name, self.arguments) == (OPEN, CLOSE, "name", "arguments"):
+        if self == DESCRIBED:
             return response
         thought, end, said = response.rpartition(_THOUGHT_ENDS)
         return thought + end + (self._tagged(said) if self.open else self._bare(said))
@@ -97,6 +107,10 @@ class CallForm:
             return None
         entry = self.arguments if self.arguments in value else "arguments"
         return call_of({**value, entry: _unpacked(value.get(entry, {}))}, self.name, entry)
+
+
+DESCRIBED = CallForm(OPEN, CLOSE, "name", "arguments")
+"""That of the text which describes tools to a model whose template has none."""
 
 
 def _unpacked(value: Any) -> Any:

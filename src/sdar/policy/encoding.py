@@ -54,12 +54,12 @@ class TextEncoder:
             return ids
         return self._encode_pieces(pieces)
 
-    def continued(self, context: Pieces, before: str, text: str, after: str) -> list[int]:
-        """Ids of ``before + text + after`` that go behind the first :meth:`border` ids of ``context``."""
-        whole, border = self.encode(*context[:-1], context[-1] + before, text, after), self.border(context)
+    def continued(self, context: Pieces, *pieces: str) -> list[int]:
+        """Ids of the texts together that go behind the first :meth:`border` ids of ``context``."""
+        whole, border = self.encode(*context[:-1], context[-1] + pieces[0], *pieces[1:]), self.border(context)
         if whole[:border] == self.encode(*context)[:border]:
             return whole[border:]
-        return self.encode(before, text, after)
+        return self.encode(*pieces)
 
     def border(self, context: Pieces) -> int:
         """Number of ids of a conversation's beginning that stay when a word follows.

@@ -104,7 +104,7 @@ class Service:
             return _refusal(error)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
-        choice = {"index": 0, "message": {"role": "assistant", "content": answer.text}, "logprobs": None}
+        choice = {"index": 0, "message": answer.said.message(_calls()), "logprobs": None}
         record = _record("chat.completion", self.name)
         choices = [{**choice, "finish_reason": answer.finish_reason}]
         return JSONResponse({**record, "choices": choices, "usage": _usage(answer)})
@@ -170,7 +170,7 @@ class Service:
         record = _record("chat.completion.chunk", self.name)
         usage: dict[str, Any] = {"usage": None} if asked.usage else {}
 
-        def chunk(delta: Mapping[str, str], reason: str | None = None) -> str:
+        def chunk(delta: Mapping[str, Any], reason: str | None = None) -> str:
             choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
             return _event({**record, "choices": [choice], **usage})
 
@@ -182,6 +182,9 @@ class Service:
         except ApiError as error:
             yield _event(error.body())
             return
+        if answer.said.calls:
+            calls = answer.said.message(_calls())["tool_calls"]
+            yield chunk({"tool_calls": [{"index": number, **call} for number, call in enumerate(calls)]})
         yield chunk({}, answer.finish_reason)
         if asked.usage:
             yield _event({**record, "choices": [], "usage": _usage(answer)})
@@ -204,6 +207,11 @@ class _Events(StreamingResponse):
 
 def _record(kind: str, model: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": model}
+
+
+def _calls() -> str:
+    """What the ids of the calls of a response begin with."""
+    return f"call_{secrets.token_hex(8)}_"
 
 
 def _usage(answer: Answer) -> dict[str, int]:

@@ -15,12 +15,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from sdar.errors import UserError
+from sdar.policy.call_form import DESCRIBED
+from sdar.policy.chat import ChatFormat
 from sdar.policy.generation import TurnGenerator
 from sdar.policy.language_model import LanguageModel
 from sdar.randomness import keyed_generator
-from sdar.rollout.conversation import AppendConversation
+from sdar.rollout.conversation import AppendConversation, Prompt
 from sdar.rollout.settings import SamplingConfig
 from sdar.serving.errors import ApiError, too_long
+from sdar.serving.messages import Said
 from sdar.serving.request import ChatRequest
 
 REMEMBERED = 4096
@@ -34,7 +37,10 @@ _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 class Answer:
     """A response that is being sampled. Iterating gives its text piece by piece, a token at a time.
 
+    Where the request has tools, there is one piece at the end: what looks like a text may become a call.
+
     ``text``           what has been sampled so far, without the end token
+    ``said``           what is answered: the text, without calls where these could be read. Whole with ``finish_reason``
     ``ids``            the sampled ids, and ``prompt_tokens`` the number of those before them
     ``finish_reason``  stop: an end token was sampled; length: there was no room for more; None: it goes on
     """
@@ -42,11 +48,12 @@ class Answer:
     prompt_tokens: int
     pieces: Iterator[str] = field(default_factory=lambda: iter(()), repr=False)
     text: str = ""
+    said: Said = field(default_factory=lambda: Said(""))
     ids: list[int] = field(default_factory=list)
     finish_reason: str | None = None
 
     def __iter__(self) -> Iterator[str]:
-        """Pieces of ``text``; some are empty, such as that of half a character."""
+        """Pieces of what is answered; some are empty, such as that of half a character."""
         return self.pieces
 
 
@@ -67,52 +74,54 @@ class ChatModel:
     def answer(self, request: ChatRequest) -> Answer:
         """Prepare the response to a conversation. ApiError 400: it cannot be rendered, or does not fit."""
         try:
-            ids, thought = self.ids(request)
+            prompt = self.prompt(request)
         except UserError as error:
             raise ApiError(400, str(error), param="messages") from error
-        room = self.policy.context_tokens - len(ids)
+        room = self.policy.context_tokens - len(prompt.ids)
         sampling = request.sampling
         if not request.asked_limit:
             sampling = replace(sampling, max_response_tokens=max(1, min(sampling.max_response_tokens, room)))
         if sampling.max_response_tokens > room:
-            raise too_long(self.policy.context_tokens, len(ids), sampling.max_response_tokens)
-        answer = Answer(prompt_tokens=len(ids))
-        answer.pieces = self._sample(answer, ids, thought, sampling, request.seed)
+            raise too_long(self.policy.context_tokens, len(prompt.ids), sampling.max_response_tokens)
+        answer = Answer(prompt_tokens=len(prompt.ids))
+        answer.pieces = self._sample(answer, prompt, sampling, request)
         return answer
 
-    def ids(self, request: ChatRequest) -> tuple[list[int], str]:
-        """Ids of a conversation up to where the response begins, and the opening tag of a thought it begins in, if any.
+    def prompt(self, request: ChatRequest) -> Prompt:
+        """A conversation up to where the response begins.
 
-        UserError where the chat template cannot go on behind a response, or has no place for a system message.
+        UserError where the chat template cannot go on behind a response.
         """
-        texts = [request.system or "", *request.users, *request.answers]
+        tools = [f"{tool.name}{tool.description}{tool.schema}" for tool in request.preface.tools]
+        texts = [
+            request.preface.system or "",
+            *tools,
+            *(t.text for t in request.told),
+            *map(Said.written, request.said),
+        ]
         if (characters := sum(map(len, texts))) > self._most_characters:
             least = characters // max(1, self._most_characters // self.policy.context_tokens)
             raise too_long(self.policy.context_tokens, least, request.sampling.max_response_tokens)
-        chat = self.policy.chat if request.system is None else self.policy.chat.at("system")
-        if request.answers:
+        chat = self.policy.chat.prefaced(request.preface)
+        if request.said:
             chat.check_append()
-        conversation = AppendConversation(chat, request.system)
-        prompt = conversation.prompt(request.users[0])
-        ids = list(prompt.ids)
-        frame = chat.first
-        for said, user in zip(request.answers, request.users[1:], strict=True):
+        conversation = AppendConversation(chat)
+        prompt = conversation.prompt(request.told[0].text)
+        ids, after = list(prompt.ids), chat.first.after
+        for said, told in zip(request.said, request.told[1:], strict=True):
             response = self._said.get(_key(ids, said))
             if response is None:
-                text = said.removeprefix(prompt.thought)
-                response = chat.encoder.continued((frame.after,), "", text, "") if text else []
+                response = _encoded(chat, after, said, prompt.thought)
             conversation.record(prompt, response)
-            prompt = conversation.prompt(user)
+            prompt = conversation.prompt(told.text, told.results)
             ids += [*response, *prompt.ids]
-            frame = chat.later
-        return ids, prompt.thought
+            after = (chat.results if told.results and chat.results else chat.later).after
+        return replace(prompt, ids=ids)
 
-    def _sample(
-        self, answer: Answer, ids: list[int], thought: str, sampling: SamplingConfig, seed: int | None
-    ) -> Iterator[str]:
+    def _sample(self, answer: Answer, prompt: Prompt, sampling: SamplingConfig, request: ChatRequest) -> Iterator[str]:
         """One token a step: each is computed from the kept keys and values, as in a rollout."""
-        limit, chat = sampling.max_response_tokens, self.policy.chat
-        number = secrets.randbits(63) if seed is None else seed
+        limit, chat = sampling.max_response_tokens, self.policy.chat.prefaced(request.preface)
+        number = secrets.randbits(63) if request.seed is None else request.seed
         uniforms = keyed_generator(number, "served").random(limit)
         generator = TurnGenerator(
             self.policy.model,
@@ -122,33 +131,44 @@ class ChatModel:
             **{**asdict(sampling), "max_response_tokens": 1},
         )
         generator.start(1)
-        fed, shown = ids, ""
+        fed, shown = prompt.ids, ""
         while answer.finish_reason is None:
             place = len(answer.ids)
             answer.ids += generator.respond({0: fed}, {0: uniforms[place : place + 1]})[0]
             fed = []
-            if answer.ids[-1] in chat.end_ids:
-                answer.finish_reason = "stop"
-            elif len(answer.ids) == limit:
-                answer.finish_reason = "length"
-            answer.text = thought + chat.decode(answer.ids)
-            if answer.finish_reason is None and answer.text.endswith(_INCOMPLETE):
-                yield ""  # the next token may complete the character
+            answer.text = prompt.thought + chat.decode(answer.ids)
+            ended, cut = answer.ids[-1] in chat.end_ids, len(answer.ids) == limit
+            if ended or cut:
+                read = AppendConversation(chat).said(prompt, chat.decode(answer.ids))
+                answer.said = Said.read(read) if request.preface.tools else Said(answer.text)
+                self._remember(prompt.ids, answer)
+                answer.finish_reason = "length" if not ended else "tool_calls" if answer.said.calls else "stop"
+            elif request.preface.tools or answer.text.endswith(_INCOMPLETE):
+                yield ""  # the next token may complete the character, or a call
                 continue
-            piece = answer.text[len(shown) :] if answer.text.startswith(shown) else ""
+            text = answer.said.text if answer.finish_reason else answer.text
+            piece = text[len(shown) :] if text.startswith(shown) else ""
             shown += piece
-            if answer.finish_reason is not None:
-                self._remember(ids, answer)
             yield piece
 
     def _remember(self, ids: Sequence[int], answer: Answer) -> None:
-        self._said[_key(ids, answer.text)] = list(answer.ids)
+        self._said[_key(ids, answer.said)] = list(answer.ids)
         while len(self._said) > self._remembered:
             self._said.popitem(last=False)
 
 
-def _key(ids: Sequence[int], text: str) -> bytes:
-    """A conversation up to a response, and the response's text."""
+def _encoded(chat: ChatFormat, after: str, said: Said, thought: str) -> list[int]:
+    """Ids of what somebody else said behind the template's text ``after``."""
+    text = said.text.removeprefix(thought)
+    pieces: tuple[str, ...] = ("", text, "")
+    if said.calls:
+        opened, *calls = (chat.calls or DESCRIBED).pieces(said.calls)
+        pieces = ("", text, f"\n{opened}" if text else opened, *calls)
+    return chat.encoder.continued((after,), *pieces) if "".join(pieces) else []
+
+
+def _key(ids: Sequence[int], said: Said) -> bytes:
+    """A conversation up to a response, and the response."""
     digest = hashlib.blake2b(array("q", ids).tobytes(), digest_size=16)
-    digest.update(text.encode("utf-8", "surrogatepass"))
+    digest.update(said.written().encode("utf-8", "surrogatepass"))
     return digest.digest()

@@ -6,14 +6,17 @@ an unknown one. Source of the names: OpenAI's API reference, "Create chat comple
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sdar.episode import Preface
 from sdar.errors import UserError
+from sdar.evaluation.chat_messages import Told
 from sdar.files import parse_json
 from sdar.rollout.settings import SamplingConfig
 from sdar.serving.errors import ApiError, wrong
+from sdar.serving.messages import Said, conversation_of, tools_of
 
 _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
@@ -23,8 +26,8 @@ _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
+    "tool_choice": ("auto",),
+    "parallel_tool_calls": (True,),
     "functions": ([],),
     "function_call": ("none", "auto"),
     "response_format": ({"type": "text"},),
@@ -36,15 +39,16 @@ _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
 }
 """Fields that are not supported, with the values (null apart) under which they change nothing."""
 
-_IGNORED = frozenset(
-    {"user", "metadata", "store", "service_tier", "parallel_tool_calls", "prompt_cache_key", "safety_identifier"}
-)
+_IGNORED = frozenset({"user", "metadata", "store", "service_tier", "prompt_cache_key", "safety_identifier"})
 """Fields that change no text."""
 
 _TAKEN = frozenset(
     {"model", "messages", "temperature", "top_p", "top_k", "max_tokens", "max_completion_tokens", "seed", "stream"}
-    | {"stream_options"}
+    | {"stream_options", "tools"}
 )
+
+_WITHOUT_TOOLS: Mapping[str, tuple[Any, ...]] = {"tool_choice": ("none",), "parallel_tool_calls": (False,)}
+"""Further values that change nothing where there are no tools."""
 
 _LONGEST_NAME = 60
 
@@ -53,9 +57,9 @@ _LONGEST_NAME = 60
 class ChatRequest:
     """What a client asks for.
 
-    ``system``      text of the system message; None: there is none
-    ``users``       texts of the user's messages, at least one
-    ``answers``     texts of the assistant's messages between them, one fewer
+    ``preface``     system message and tools
+    ``told``        texts of the user's messages and results of calls, at least one
+    ``said``        the assistant's messages between them, one fewer
     ``sampling``    how the response is sampled; its length is the limit that the client or the server has set
     ``asked_limit`` whether the client has set that limit
     ``seed``        of the sampled tokens; None: a new one
@@ -63,9 +67,9 @@ class ChatRequest:
     """
 
     model: str
-    system: str | None
-    users: tuple[str, ...]
-    answers: tuple[str, ...]
+    preface: Preface
+    told: tuple[Told, ...]
+    said: tuple[Said, ...]
     sampling: SamplingConfig
     asked_limit: bool
     seed: int | None
@@ -82,20 +86,21 @@ def read_request(body: bytes, defaults: SamplingConfig) -> ChatRequest:
     if not isinstance(asked, dict):
         raise ApiError(400, "the body must be a JSON object", code="invalid_json")
     asked = {name: value for name, value in asked.items() if value is not None}
+    tools = tools_of(asked.get("tools", []))
     for name, value in asked.items():
-        _check_known(name, value)
+        _check_known(name, value, () if tools else _WITHOUT_TOOLS.get(name, ()))
     if not isinstance(asked.get("model"), str):
         raise wrong("model", "the name of a model that GET /v1/models lists")
-    system, users, answers = _conversation(asked.get("messages"))
+    system, told, said = conversation_of(asked.get("messages"), with_tools=bool(tools))
     options = asked.get("stream_options", {})
     if not isinstance(options, dict):
         raise wrong("stream_options", "an object")
     limit = asked.get("max_completion_tokens", asked.get("max_tokens"))
     return ChatRequest(
         model=asked["model"],
-        system=system,
-        users=users,
-        answers=answers,
+        preface=Preface(system, tools),
+        told=told,
+        said=said,
         sampling=_sampling(asked, limit, defaults),
         asked_limit=limit is not None,
         seed=_seed(asked.get("seed")),
@@ -104,9 +109,9 @@ def read_request(body: bytes, defaults: SamplingConfig) -> ChatRequest:
     )
 
 
-def _check_known(name: str, value: Any) -> None:
+def _check_known(name: str, value: Any, further: tuple[Any, ...]) -> None:
     if name in _WITHOUT_EFFECT:
-        neutral = _WITHOUT_EFFECT[name]
+        neutral = (*_WITHOUT_EFFECT[name], *further)
         if not any(value == other and isinstance(value, bool) == isinstance(other, bool) for other in neutral):
             told = f"{name} is not supported here; leave it out"
             raise ApiError(400, told, param=name, code="unsupported_parameter")
@@ -137,49 +142,3 @@ def _sampling(asked: Mapping[str, Any], limit: Any, defaults: SamplingConfig) ->
         name, _, rest = str(error).removeprefix("SamplingConfig.").partition(" must be ")
         name = name.replace("max_response_tokens", "max_tokens")
         raise wrong(name, rest) from None
-
-
-def _conversation(messages: Any) -> tuple[str | None, tuple[str, ...], tuple[str, ...]]:
-    """System, user and assistant texts of messages that a policy has learned to answer: they take turns."""
-    if not isinstance(messages, list) or not messages:
-        raise wrong("messages", "a list of at least one message")
-    said = [_message(number, message) for number, message in enumerate(messages)]
-    system = said.pop(0)[1] if said[0][0] in ("system", "developer") else None
-    expected = ["user", "assistant"] * len(said)
-    if [role for role, _ in said] != expected[: len(said)] or len(said) % 2 == 0:
-        roles = ", ".join(role for role, _ in said[:8])
-        raise wrong(
-            "messages",
-            "an optional system message, and then user and assistant in turn with a user's at the end, got "
-            f"{roles or 'none'}{', ...' if len(said) > 8 else ''}",
-        )
-    texts = [text for _, text in said]
-    return system, tuple(texts[::2]), tuple(texts[1::2])
-
-
-def _message(number: int, message: Any) -> tuple[str, str]:
-    where = f"messages[{number}]"
-    if not isinstance(message, dict):
-        raise wrong(where, "an object with role and content")
-    role = message.get("role")
-    if role not in ("system", "developer", "user", "assistant"):
-        raise wrong(f"{where}.role", "system, user or assistant")
-    if message.get("tool_calls") or message.get("function_call"):
-        raise ApiError(400, f"{where}: calls of tools are not supported", param="messages", code="invalid_value")
-    return role, _text(f"{where}.content", message.get("content"))
-
-
-def _text(where: str, content: Any) -> str:
-    """A text, or the texts of parts, which follow each other."""
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        parts = [
-            part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None for part in content
-        ]
-        content = "".join(parts) if all(isinstance(part, str) for part in parts) else None  # type: ignore[arg-type]
-    if not isinstance(content, str):
-        raise wrong(where, "a text, or a list of parts of type text")
-    try:
-        content.encode()
-    except UnicodeEncodeError:
-        raise wrong(where, "Unicode text, without lone surrogates") from None
-    return content

@@ -224,7 +224,7 @@ READY: dict[str, tuple[Callable[..., None], str]] = {
     "another form": (plain({"documents": []}), "the reply is invalid: it must have one list of results per query"),
     "no JSON": (body(b"<html>"), "the reply is invalid: it is not JSON"),
     "broken": (plain({"error": "no index"}, status=500), "status 500"),
-    "silent": (hang, "took longer than 0.3 s"),
+    "silent": (hang, "no whole reply within 0.3 s"),
 }
 
 

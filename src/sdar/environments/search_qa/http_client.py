@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,22 +10,20 @@ from contextlib import suppress
 from itertools import count
 from typing import Literal
 
-import urllib3
 from urllib3.exceptions import HTTPError
-from urllib3.util import Timeout, parse_url
+from urllib3.util import parse_url
 
 from sdar.config.fields import AtLeastOne, Positive, checked
 from sdar.environments.search_qa import wire
-from sdar.environments.search_qa.deadline import clock_of, limited_pools
 from sdar.environments.search_qa.retriever import Found, Hit, RetrievalFailure, Retriever
 from sdar.errors import UserError
+from sdar.exchange import BrokenError, LateError, TooLargeError, exchange, limited_pools
 
 log = logging.getLogger(__name__)
 
 FIRST_WAIT_S = 0.5
 """Pause before the first retry; later ones double."""
 _LONGEST_WAIT_S = 8.0
-_CHUNK = 1 << 16
 MAX_REPLY = 1 << 26
 """Most bytes of a reply."""
 
@@ -138,60 +135,26 @@ class HttpRetriever(Retriever):
 
     def _ask(self, url: str, body: bytes, num_queries: int, top_k: int, seconds: float) -> list[list[Hit]]:
         """One attempt. Raises _AttemptError with the reason of a failure."""
-        ends = time.monotonic() + seconds
         try:
-            reply = self._pool.request(
+            reply = exchange(
+                self._pool,
                 "POST",
                 url,
                 body=body,
                 headers={"Content-Type": "application/json"},
-                timeout=Timeout(total=seconds),
-                preload_content=False,
-                redirect=False,
+                seconds=seconds,
+                max_bytes=MAX_REPLY,
             )
-            clock = clock_of(reply)
-            try:
-                content = _read(reply, ends)
-            except BaseException:
-                reply.close()  # the rest of this reply must not be read as the next one
-                raise
-            finally:
-                clock.cancel()
-            reply.release_conn()
-        except HTTPError as error:
-            if time.monotonic() >= ends:
-                raise _AttemptError(f"the reply took longer than {seconds:.3g} s") from error
-            raise _AttemptError(_reason(error)) from error
+        except (LateError, BrokenError, TooLargeError) as error:
+            raise _AttemptError(str(error), final=isinstance(error, TooLargeError)) from error
         if reply.status != 200:
-            again = reply.status >= 500 or reply.status in (408, 429)
-            pause = reply.headers.get("Retry-After", "")
-            wait_s = float(pause) if re.fullmatch("[0-9]{1,6}", pause) else 0.0
-            raise _AttemptError(f"status {reply.status}: {content[:200]!r}", final=not again, wait_s=wait_s)
+            told = f"status {reply.status}: {reply.content[:200]!r}"
+            raise _AttemptError(told, final=not reply.may_pass, wait_s=reply.wait_s)
         try:
-            return wire.decode_reply(content, num_queries, top_k)
+            return wire.decode_reply(reply.content, num_queries, top_k)
         except wire.WireError as error:
             final = not isinstance(error, wire.GarbledError)
             raise _AttemptError(f"the reply is invalid: {error}", final=final) from error
-
-
-def _read(reply: urllib3.BaseHTTPResponse, ends: float) -> bytes:
-    """The whole body, within the time limit: a slow server must not block an episode forever."""
-    parts: list[bytes] = []
-    size = 0
-    while part := reply.read1(_CHUNK):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_REPLY:
-            raise _AttemptError(f"the reply has more than {MAX_REPLY} bytes", final=True)
-    if time.monotonic() >= ends:
-        raise _AttemptError("the reply took too long")  # and may be incomplete
-    return b"".join(parts)
-
-
-def _reason(error: HTTPError) -> str:
-    """What went wrong, without the connection's own name."""
-    cause = error.__cause__
-    return f"{type(error).__name__}: {cause or error}"
 
 
 def _check_addresses(urls: Sequence[str]) -> None:

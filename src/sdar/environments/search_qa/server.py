@@ -27,11 +27,11 @@ from sdar.config.fields import Fraction, NotNegative, settings
 from sdar.environments.search_qa import wire
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.closed_world import ClosedWorld
-from sdar.environments.search_qa.deadline import shut
 from sdar.environments.search_qa.retriever import Hit, RetrievalFailure, Retriever
 from sdar.environments.search_qa.wire import MAX_TOP_K
 from sdar.environments.search_qa.world import WorldSettings
 from sdar.errors import UserError, command, run_command
+from sdar.exchange import shut
 
 log = logging.getLogger(__name__)
 
