@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -29,6 +30,9 @@ hypothesis.settings.register_profile("sdar", deadline=None)
 hypothesis.settings.load_profile("sdar")
 # Two processes with several OpenMP threads each spin against one another; small tests gain nothing from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that starts the tests in the background has this signal ignored, and all that they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test may depend on the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

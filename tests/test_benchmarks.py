@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from toys.asked import on_request
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -51,7 +53,7 @@ def test_capacity_prints_its_table_and_its_check() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif("SDAR_TEST_ALL" not in os.environ, reason="minutes; SDAR_TEST_ALL=1 runs it")
+@on_request
 def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_shapes(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     bench("gpu.py", "--device", "cpu", "--tiny", "--budget", "600", "--out", str(out))

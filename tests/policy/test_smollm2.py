@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import multiprocessing
-import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from sdar.policy.log_probs import score_tokens
 from sdar.policy.lora import LoraSettings
 from sdar.policy.smollm2 import CACHE_VARIABLE, smollm2_135m
 from sdar.warm_start.train import fast_products
+from toys.asked import on_request
 from toys.models import tiny_random_model, toy_tokenizer
 
 
@@ -158,20 +158,16 @@ needs_products = pytest.mark.skipif(
 )
 
 
-asked_for = pytest.mark.skipif(
-    "SDAR_TEST_ALL" not in os.environ, reason="minutes, for a pair of what others have singly; SDAR_TEST_ALL=1 runs it"
-)
-
-
 @pytest.mark.slow
 @needs_model
 @pytest.mark.parametrize(
     ("context", "numbers"),
     [
-        ("append", "float32"),
-        pytest.param("append", "bf16-mixed", marks=[needs_products, asked_for]),
-        pytest.param("window", "float32", marks=asked_for),
-        pytest.param("window", "bf16-mixed", marks=[needs_products, asked_for]),
+        # One of the first and the last, whichever the processor is fast at.
+        pytest.param("append", "float32", marks=on_request if fast_products() == "bfloat16" else ()),
+        pytest.param("append", "bf16-mixed", marks=[needs_products, on_request]),
+        pytest.param("window", "float32", marks=on_request),
+        pytest.param("window", "bf16-mixed", marks=[needs_products, on_request]),
         pytest.param("append", "bfloat16 with adapters", marks=needs_products),
     ],
 )

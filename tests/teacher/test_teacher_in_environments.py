@@ -9,6 +9,7 @@ import torch
 
 from commands.test_cli import curve
 from sdar.commands.train import main
+from toys.asked import on_request
 
 pytestmark = pytest.mark.e2e
 
@@ -53,7 +54,10 @@ QUICK = {
 
 
 def cases() -> list[object]:
-    """Every text in every environment. Places and contexts take turns: each text has all of them somewhere."""
+    """Every text in every environment. Places and contexts take turns: each text has all of them somewhere.
+
+    Where not all are asked for, environments take turns, too.
+    """
     found: list[object] = []
     for environment, settings in ENVIRONMENTS.items():
         for text in READ:
@@ -66,7 +70,8 @@ def cases() -> list[object]:
                 choices += SOME_ARE_SOLVED
             elif "demonstration" in text:
                 choices += EXPERTS_HAVE_TIME
-            marks = () if (environment, text) in QUICK else (pytest.mark.slow,)
+            marks = [] if (environment, text) in QUICK else [pytest.mark.slow]
+            marks += [on_request] if marks and turn % len(ENVIRONMENTS) else []
             found.append(pytest.param(choices, id=f"{environment} {text} {place} {context}", marks=marks))
     return found
 
