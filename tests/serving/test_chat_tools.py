@@ -42,6 +42,8 @@ class _Script:
 
     def start(self, num_slots: int) -> None: ...
 
+    cache_bytes = 1
+
     def respond(self, new_ids: Any, _: Any) -> Any:
         if new_ids[0]:
             self.fed.append(new_ids[0])
@@ -55,7 +57,7 @@ class _Script:
 def scripted(policy: LanguageModel, texts: list[str]) -> ChatModel:
     encode = policy.tokenizer.encode
     _Script.turns += [[*encode(text, add_special_tokens=False), policy.chat.end_id] for text in texts]
-    return ChatModel(policy, SAMPLING)
+    return ChatModel(policy, SAMPLING, kept_bytes=0)
 
 
 def asked_of(server: ChatServer) -> Episode:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 _HELP = """\
 usage: sdar serve RUN_OR_CHECKPOINT [host=127.0.0.1] [port=8080] [model_name=NAME] [max_waiting=16]
-                  [max_request_kb=4000] [temperature=T] [top_p=P] [top_k=K] [max_tokens=N] [threads=N]
-                  [--allow PACKAGE]
+                  [max_request_kb=4000] [kept_cache_mb=1000] [temperature=T] [top_p=P] [top_k=K] [max_tokens=N]
+                  [threads=N] [--allow PACKAGE]
 
 Serves a policy: POST /v1/chat/completions and GET /v1/models, as in OpenAI's API. The policy is a run's (its newest
 checkpoint), a checkpoint's, an exported model's folder or a shipped model's name. Ctrl-C ends it.
@@ -87,7 +87,7 @@ def _server(
     transformers.utils.logging.disable_progress_bar()
     if given.threads is not None:
         torch.set_num_threads(given.threads)
-    model = ChatModel(load_policy(source), sampling)
+    model = ChatModel(load_policy(source), sampling, kept_bytes=1_000_000 * given.kept_cache_mb)
     bounds = {"max_waiting": given.max_waiting, "max_bytes": 1000 * given.max_request_kb}
     return ChatServer(Service(model, name, **bounds), listening)
 

@@ -119,6 +119,11 @@ class SlotCache(Cache):
         layer = self.slot_layers[0]
         return int(layer.keys.shape[2]) if layer.is_initialized else 0
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its buffers."""
+        return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.slot_layers if layer.is_initialized)
+
     def place(self, positions: Tensor, length: int, first: bool = False) -> None:
         """Set where the next block goes: positions [B, N], and the length of the longest row after it.
 

@@ -125,6 +125,20 @@ class TurnGenerator:
         """
         return self._log_probs.get(slot)
 
+    def rewind(self, slot: int, tokens: int) -> int:
+        """Go back to the first ``tokens`` of a live conversation; returns how many of them need not be fed again.
+
+        What follows is fed as ``new_ids``, also what was sampled before.
+        """
+        row = next(row for row in self._rows if row.slot == slot)
+        row.cached, row.pending = min(row.cached, tokens), []
+        return row.cached
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the key/value cache."""
+        return self._cache.nbytes
+
     def close(self) -> None:
         """Free the key/value cache."""
         self.start(0)

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from sdar.errors import RunFailed
+from sdar.errors import RunFailed, UserError
 from sdar.serving.chat import Answer, ChatModel
 from sdar.serving.errors import ApiError
 from sdar.serving.request import ChatRequest, read_request
@@ -131,7 +131,7 @@ class Service:
                         raise ClientDisconnect
         except (ApiError, ClientDisconnect):
             raise
-        except RunFailed as error:
+        except (RunFailed, UserError) as error:
             raise ApiError(500, str(error), code="generation_failed") from error
         except Exception as error:
             log.exception("a request failed")

@@ -12,22 +12,29 @@ import secrets
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sdar.errors import UserError
 from sdar.policy.call_form import DESCRIBED
 from sdar.policy.chat import ChatFormat
 from sdar.policy.generation import TurnGenerator
 from sdar.policy.language_model import LanguageModel
+from sdar.policy.sampling import TokenSampler
 from sdar.randomness import keyed_generator
 from sdar.rollout.conversation import AppendConversation, Prompt
 from sdar.rollout.settings import SamplingConfig
 from sdar.serving.errors import ApiError, too_long
+from sdar.serving.kept import KeptConversations
 from sdar.serving.messages import Said
 from sdar.serving.request import ChatRequest
 
 REMEMBERED = 4096
 """Responses whose ids are remembered, the newest."""
+KEPT_BYTES = 1_000_000_000
+"""Most bytes of keys and values that are kept between requests."""
 _LEAST_TOKEN_CHARACTERS = 16
 """Of the longest token that is reckoned with: what a vocabulary does not know may be a token of any length."""
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
@@ -60,14 +67,23 @@ class Answer:
 class ChatModel:
     """Answers conversations with a policy, one at a time: calls must not overlap.
 
-    ``defaults``  how responses are sampled where a request does not say so
+    ``defaults``    how responses are sampled where a request does not say so
+    ``kept_bytes``  most bytes of keys and values that are kept for the next requests
     """
 
-    def __init__(self, policy: LanguageModel, defaults: SamplingConfig, *, remembered: int = REMEMBERED) -> None:
+    def __init__(
+        self,
+        policy: LanguageModel,
+        defaults: SamplingConfig,
+        *,
+        remembered: int = REMEMBERED,
+        kept_bytes: int = KEPT_BYTES,
+    ) -> None:
         self.policy = policy
         self.defaults = defaults
         self._said: OrderedDict[bytes, list[int]] = OrderedDict()
         self._remembered = remembered
+        self._kept = KeptConversations(self._generator, kept_bytes)
         longest = max(map(len, policy.tokenizer.get_vocab()))
         self._most_characters = policy.context_tokens * max(longest, _LEAST_TOKEN_CHARACTERS)
 
@@ -123,18 +139,12 @@ class ChatModel:
         limit, chat = sampling.max_response_tokens, self.policy.chat.prefaced(request.preface)
         number = secrets.randbits(63) if request.seed is None else request.seed
         uniforms = keyed_generator(number, "served").random(limit)
-        generator = TurnGenerator(
-            self.policy.model,
-            pad_id=self.policy.pad_id,
-            end_ids=chat.end_ids,
-            windows=self.policy.windows,
-            **{**asdict(sampling), "max_response_tokens": 1},
-        )
-        generator.start(1)
-        fed, shown = prompt.ids, ""
+        generator, fed = self._kept.take(prompt.ids)
+        generator.sampler = TokenSampler(sampling.temperature, sampling.top_p, sampling.top_k)
+        shown = ""
         while answer.finish_reason is None:
             place = len(answer.ids)
-            answer.ids += generator.respond({0: fed}, {0: uniforms[place : place + 1]})[0]
+            answer.ids += self._next(generator, fed, uniforms[place : place + 1])
             fed = []
             answer.text = prompt.thought + chat.decode(answer.ids)
             ended, cut = answer.ids[-1] in chat.end_ids, len(answer.ids) == limit
@@ -142,6 +152,7 @@ class ChatModel:
                 read = AppendConversation(chat).said(prompt, chat.decode(answer.ids))
                 answer.said = Said.read(read) if request.preface.tools else Said(answer.text)
                 self._remember(prompt.ids, answer)
+                self._kept.give([*prompt.ids, *answer.ids], generator)
                 answer.finish_reason = "length" if not ended else "tool_calls" if answer.said.calls else "stop"
             elif request.preface.tools or answer.text.endswith(_INCOMPLETE):
                 yield ""  # the next token may complete the character, or a call
@@ -150,6 +161,24 @@ class ChatModel:
             piece = text[len(shown) :] if text.startswith(shown) else ""
             shown += piece
             yield piece
+
+    def _next(self, generator: TurnGenerator, fed: list[int], uniforms: NDArray[np.float64]) -> list[int]:
+        """The next token; other conversations give way where memory is short."""
+        try:
+            return generator.respond({0: fed}, {0: uniforms})[0]
+        except UserError:
+            self._kept.clear()
+            return generator.respond({0: fed}, {0: uniforms})[0]
+
+    def _generator(self) -> TurnGenerator:
+        """For one conversation, a token per response."""
+        return TurnGenerator(
+            self.policy.model,
+            pad_id=self.policy.pad_id,
+            end_ids=self.policy.chat.end_ids,
+            windows=self.policy.windows,
+            max_response_tokens=1,
+        )
 
     def _remember(self, ids: Sequence[int], answer: Answer) -> None:
         self._said[_key(ids, answer.said)] = list(answer.ids)
