@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,37 @@ def test_what_stands_against_a_release_is_named(tag: str, changed: dict[str, str
     assert done.returncode == 1
     assert said in done.stderr
     assert not (tmp_path / "n.md").exists()
+
+
+REPOSITORY = "https://example.org/us/sdar"
+
+
+def test_links_work_on_a_package_index(tmp_path: Path) -> None:
+    """Every relative one, and only those; each names a file that there is."""
+    for name in ("README.md", "pyproject.toml"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, str(ROOT / "scripts" / "link_for_index.py"), REPOSITORY, "v0.1.0"]
+    seen = []
+    for _ in range(2):
+        subprocess.run([*command, "--root", str(tmp_path)], check=True, timeout=60)
+        seen.append(((tmp_path / "README.md").read_text(), (tmp_path / "pyproject.toml").read_text()))
+    assert seen[0] == seen[1]
+    text, settings = seen[0]
+    before = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", (ROOT / "README.md").read_text())
+    after = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", text)
+    assert len(before) == len(after) > 30
+    pictures = 0
+    for (picture, old), (_, new) in zip(before, after, strict=True):
+        if "://" in old or old.startswith("#"):
+            assert new == old
+            continue
+        pictures += bool(picture)
+        assert new == f"{REPOSITORY}/{'raw' if picture else 'blob'}/v0.1.0/{old}"
+        assert (ROOT / old.partition("#")[0]).is_file()
+    assert pictures == 3
+    project = tomllib.loads(settings)["project"]
+    assert project["urls"]["Homepage"] == REPOSITORY
+    assert project["name"] == "sdar"
 
 
 def test_the_version_is_cited() -> None:
