@@ -67,7 +67,7 @@ def exchange(
 ) -> HttpReply:
     """One request over :func:`limited_pools`, without redirects. Raises LateError, BrokenError or TooLargeError."""
     ends = time.monotonic() + seconds
-    late = LateError(f"no whole reply within {seconds:.3g} s")
+    late = LateError(f"no whole reply within {seconds:g} s")
     try:
         reply = pools.request(
             method,

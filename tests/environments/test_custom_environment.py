@@ -24,7 +24,8 @@ def block(language: str, number: int = 0) -> str:
     return str(re.findall(rf"```{language}\n(.*?)```", GUIDE, re.DOTALL)[number])
 
 
-COMMANDS = re.findall(r"^    (sdar .*)$", GUIDE, re.MULTILINE)
+COMMANDS = re.findall(r"^    (sdar .*)$", re.sub(r"\\\n +", "", GUIDE), re.MULTILINE)
+SKILL = "---\nname: knock\nkind: general\n---\nKnock on a drawer before you open it.\n"
 
 
 def test_a_working_environment_takes_at_most_40_lines() -> None:
@@ -57,6 +58,23 @@ def test_a_pretrained_model_may_play_it_although_it_takes_no_settings_of_prompts
             compose([*overrides, "environment.list_actions=true"], config_dir=tmp_path)
 
 
+@pytest.mark.parametrize("command", COMMANDS[4:])
+def test_a_command_for_a_pretrained_model_is_accepted(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "environment").mkdir()
+    (tmp_path / "environment" / "drawers.yaml").write_text(block("yaml"))
+    (tmp_path / "drawers.py").write_text(block("python"))
+    (tmp_path / "skills").mkdir()
+    (tmp_path / "skills" / "knock.md").write_text(SKILL)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = [word for word in command.split()[2:] if "=" in word]
+    overrides = [word.replace("FOLDER", str(tmp_path / "skills")) for word in words]
+    with allowing(["drawers"]):
+        settings = compose([*overrides, "run_dir=run"], config_dir=tmp_path)
+    assert settings.config["skills"] == str(tmp_path / "skills")
+
+
 @pytest.mark.e2e
 def test_the_guide_followed_to_the_letter_ends_in_a_trained_model(tmp_path: Path) -> None:
     """Beside an installed sdar: both files are saved where the guide says, and its commands are run."""
@@ -65,10 +83,15 @@ def test_the_guide_followed_to_the_letter_ends_in_a_trained_model(tmp_path: Path
     (work / "settings" / "environment").mkdir(parents=True)
     (work / "drawers.py").write_text(block("python"))
     (work / "settings" / "environment" / "drawers.yaml").write_text(block("yaml"))
-    shown = [run(command, work, path=f"{tmp_path / 'site'}{os.pathsep}.") for command in COMMANDS]
-    checked, played, _ = shown
+    (work / "skills").mkdir()
+    (work / "skills" / "knock.md").write_text(SKILL)
+    commands = [command.replace("FOLDER", "skills") for command in COMMANDS[:4]]
+    checked, played, _, selected = [
+        run(command, work, path=f"{tmp_path / 'site'}{os.pathsep}.") for command in commands
+    ]
     assert "drawers keeps to the protocol" in checked
     assert "solved in 1 turns, reward 10" in played
+    assert "knock" in selected
     (results,) = work.glob("logs/**/results.json")
     record = json.loads(results.read_text())
     assert record["training"]["iterations"] == 3

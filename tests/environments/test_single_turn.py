@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from sdar.config.plugins import allowing
 from sdar.environments.check import check_env
 from sdar.environments.single_turn import Example, SingleTurnEnvironment
 from sdar.episode import EndReason, Observation, StepOutcome
 from sdar.errors import UserError
 from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.run.validate import compose
 from toys.training import toy_datamodule, toy_module, toy_policy, toy_rollout, train
 
 
@@ -90,7 +92,7 @@ def test_a_policy_learns_it() -> None:
     assert sum(returns[-3:]) / 3 > 1.5 * sum(returns[:3]) / 3
 
 
-def test_the_example_in_the_documentation_works() -> None:
+def test_the_example_in_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
     (code,) = [
         block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "SingleTurnEnvironment" in block
@@ -103,3 +105,16 @@ def test_the_example_in_the_documentation_works() -> None:
     pool = environment.open_pool()
     pool.reset([kenya])
     assert pool.step({0: "It is Nairobi."})[0].success
+
+    (tmp_path / "capitals.py").write_text(code)
+    (yaml,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "capitals.Capitals" in block]
+    (tmp_path / "environment").mkdir()
+    (tmp_path / "environment" / "capitals.yaml").write_text(yaml)
+    monkeypatch.syspath_prepend(tmp_path)
+    (command,) = re.findall(r"PYTHONPATH=\. (sdar train .*)", text.replace("\\\n", ""))
+    _, _, *words = command.split()
+    overrides = [word for word in words if "=" in word]
+    with allowing(["capitals"]):
+        settings = compose([*overrides, f"run_dir={tmp_path / 'run'}"], config_dir=tmp_path)
+    assert settings.config["environment"]["_target_"] == "capitals.Capitals"
+    assert settings.method.name == "grpo"

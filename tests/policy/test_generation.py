@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import numpy as np
 import pytest
 import torch
@@ -206,3 +208,26 @@ def test_bad_calls_are_named() -> None:
         generator.respond({0: [5]}, {0: np.full(3, 0.5)})
     with pytest.raises(ValueError, match="max_response_tokens"):
         _generator(model, limit=0)
+
+
+def test_buffers_are_freed_at_once() -> None:
+    """And not when garbage is looked for, which does not see how large they are."""
+    made = tiny_random_model()
+    generator = TurnGenerator(made, pad_id=0, end_ids=[1], max_response_tokens=2)
+    generator.start(2)
+    gc.disable()
+    try:
+        before = buffers()
+        generator.respond({0: [3, 4], 1: [5]}, {0: np.zeros(2), 1: np.zeros(2)})
+        assert buffers() > before
+        assert generator.cache_bytes > 0
+        generator.close()
+        assert buffers() == before
+        assert generator.cache_bytes == 0
+    finally:
+        gc.enable()
+
+
+def buffers() -> int:
+    """Tensors of keys and values: those of four dimensions."""
+    return sum(1 for found in gc.get_objects() if type(found) is torch.Tensor and found.dim() == 4)

@@ -123,6 +123,12 @@ def test_the_length_is_bounded_by_the_request_and_by_the_context(policy: Languag
         model.answer(request("x" * 10_000_000))  # refused before it is tokenized
 
 
+def test_messages_without_a_text_are_bounded_too(policy: LanguageModel) -> None:
+    """Each has the template's tokens."""
+    with pytest.raises(ApiError, match="maximum context length"):
+        ChatModel(policy, DEFAULTS).answer(request("hello", *[""] * 100_000))
+
+
 def with_template(policy: LanguageModel, name: str) -> LanguageModel:
     """The policy with another chat template; its weights are only asked for their number of tokens."""
     tokenizer = STRUCTURES[name].tokenizer()

@@ -78,6 +78,8 @@ def test_calls_and_their_results_take_turns_with_texts() -> None:
     # Results may come in another order than the calls.
     messages = [*HELLO, called(1, 2, content="So."), result(2, "two"), result(1, "one"), called(3), result(3)]
     asked = read(tools=[ENTER], messages=messages, tool_choice="auto", parallel_tool_calls=True)
+    assert asked.may_call
+    assert not read(tools=[ENTER], tool_choice="none").may_call
     assert asked.preface.tools == (Tool("enter", "", {"properties": {"number": {}}}),)
     first, second, third = (Call("enter", {"number": number}) for number in (1, 2, 3))
     assert asked.said == (Said("So.", (first, second)), Said("", (third,)))
@@ -154,7 +156,6 @@ def test_a_body_that_is_no_request(body: bytes, param: str | None, words: str) -
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools[0]"),
         ({"tools": [{"type": "function", "function": {"name": "a", "strict": True}}]}, "tools[0]"),
         ({"tools": [{"type": "function", "function": {"name": "a", "parameters": 3}}]}, "tools[0]"),
-        ({"tools": [ENTER], "tool_choice": "none"}, "tool_choice"),
         ({"tools": [ENTER], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [ENTER], "parallel_tool_calls": False}, "parallel_tool_calls"),
         ({"response_format": {"type": "json_object"}}, "response_format"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from served import post, serving
 
+from policy.test_preface import NATIVE
 from rollout.test_tool_episodes import LIMIT, call, conversation, played, policy_of, safe
 from sdar.episode import Episode
 from sdar.evaluation.endpoint import Endpoint, EndpointSettings
 from sdar.evaluation.endpoint_panel import ChatPlayer
+from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from sdar.serving import chat
@@ -116,6 +119,50 @@ def test_calls_have_openais_form(fed: list[list[int]], stream: bool) -> None:
     assert [json.loads(found["function"]["arguments"]) for found in calls] == [{"number": 1}, {"number": 2}]
     assert len({found["id"] for found in calls}) == 2
     assert len(fed) == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"name": "Ann", "parameters": {"age": 3}}',  # nobody offered that
+        '{"name": "enter", "parameters": {"number": "\\ud83d"}}',  # half a character
+        '{"name": "enter", "parameters": {"number"',
+    ],
+    ids=["unknown", "half a character", "cut"],
+)
+def test_what_is_no_call_of_these_tools_is_the_text_that_it_is(fed: list[list[int]], said: str) -> None:
+    assert answered(policy_of("llama"), said) == {"role": "assistant", "content": said}
+    assert len(fed) == 1
+
+
+def test_a_request_may_want_a_text(fed: list[list[int]]) -> None:
+    said = call("qwen3", 1)
+    assert answered(policy_of("qwen3"), said, tool_choice="none") == {"role": "assistant", "content": said}
+    assert "enter" in policy_of("qwen3").tokenizer.decode(fed[0])  # the tools are shown, so that calls before it fit
+
+
+def answered(policy: LanguageModel, said: str, **fields: Any) -> dict[str, Any]:
+    tools = [tool.form() for tool in safe().preface(safe().tasks("train")[0]).tools]
+    with serving(scripted(policy, [said])) as server:
+        reply = post(server, messages="Open it.", tools=tools, max_tokens=400, **fields)
+    assert reply.status == 200, reply.data
+    message: dict[str, Any] = reply.json()["choices"][0]["message"]
+    return message
+
+
+@pytest.mark.usefixtures("fed")
+def test_a_stream_of_single_bytes_says_what_the_whole_says() -> None:
+    """SentencePiece's bytes are decoded together: what follows may change what was a character before."""
+    tokenizer = NATIVE["qwen2.5"].tokenizer("spm")
+    policy = replace(policy_of("qwen2.5"), tokenizer=tokenizer, chat=ChatFormat.from_tokenizer(tokenizer))
+    bytes_ = tokenizer.convert_tokens_to_ids(["<0xC3>", "<0xA9>", "<0xE2>"])
+    (letter,) = tokenizer.convert_tokens_to_ids(["a"])
+    for said in ([*bytes_, letter], [*bytes_[:2], letter], [letter, *bytes_], [letter, *bytes_[:2]]):
+        _Script.turns.append([*said, policy.chat.end_id])
+        answer = ChatModel(policy, SAMPLING, kept_bytes=0).answer(
+            read_request(b'{"model": "toy", "messages": [{"role": "user", "content": "hello"}]}', SAMPLING)
+        )
+        assert "".join(answer) == answer.text == policy.chat.decode(said)
 
 
 @pytest.mark.parametrize("name", ["qwen2.5", "llama"])

@@ -13,6 +13,7 @@ from sdar.policy import generation
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.shape import ModelShape
 from sdar.serving.chat import Answer, ChatModel
+from sdar.serving.errors import ApiError
 from toys.training import toy_policy
 
 
@@ -93,7 +94,7 @@ def test_where_memory_is_short_other_conversations_give_way(
 ) -> None:
     kept = ChatModel(policy, DEFAULTS)
     answers = [talk(kept, name, 1, temperature=0)[0] for name in "ab"]
-    short = iter([True])
+    short = iter([True, False, False, True, True])
 
     def check(*_: object, **__: object) -> None:
         if next(short, False):
@@ -104,3 +105,5 @@ def test_where_memory_is_short_other_conversations_give_way(
     with counted(policy) as sizes:
         assert whole(kept, request("a says hello", temperature=0)).ids == answers[0].ids
     assert sum(sizes) > len(answers[0].ids)
+    with pytest.raises(ApiError, match="there is not enough memory for this conversation"):
+        whole(kept, request("d says hello", temperature=0))

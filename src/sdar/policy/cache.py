@@ -8,6 +8,7 @@ of its tokens, and a step never copies the history.
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,8 @@ class SlotLayer(CacheLayerMixin):
 
     def __init__(self, cache: SlotCache) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.cache = cache
+        # Without a circle: the buffers are freed with the last reference to the cache, not when garbage is looked for.
+        self.cache: SlotCache = weakref.proxy(cache)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Allocate empty buffers for the rows, heads and dtype of the first block."""

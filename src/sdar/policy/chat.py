@@ -33,14 +33,12 @@ from sdar.episode import NO_PREFACE, Preface
 from sdar.errors import UserError
 from sdar.policy.call_form import CallForm
 from sdar.policy.chat_template import INSTEAD, ChatTemplate, Frame, Results
-from sdar.policy.encoding import Pieces, TextEncoder
+from sdar.policy.encoding import Pieces, TextEncoder, TextMemory
 from sdar.policy.marks import Marks
 
 log = logging.getLogger(__name__)
 
 _OPEN, _CLOSE = "<think>", "</think>"
-_PREFACES = 1024
-"""Formats with different prefaces that are kept."""
 
 
 class Position(StrEnum):
@@ -112,7 +110,7 @@ class ChatFormat:
     lead: str = ""
     results: Results | None = None
     calls: CallForm | None = None
-    _prefaced: dict[Preface, ChatFormat] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _prefaced: TextMemory[ChatFormat] = field(default_factory=TextMemory, init=False, repr=False, compare=False)
 
     @classmethod
     def from_tokenizer(
@@ -161,11 +159,8 @@ class ChatFormat:
         form that is known here are described in the system message, and a system message goes in front of the first
         user's text. Which of it, is logged once. UserError: the template does not end within bounds.
         """
-        if preface not in self._prefaced:
-            if len(self._prefaced) >= _PREFACES:
-                self._prefaced.clear()
-            self._prefaced[preface] = self._with(preface) if preface else self
-        return self._prefaced[preface]
+        texts = (repr(preface.system), *(text for t in preface.tools for text in (t.name, t.description, t.schema)))
+        return self._prefaced.get(texts, lambda: self._with(preface) if preface else self)
 
     def check_append(self) -> None:
         """UserError where turns cannot be appended; one warning in the log where they differ from the template."""

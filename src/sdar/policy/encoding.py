@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
@@ -19,8 +19,30 @@ from transformers import PreTrainedTokenizerBase
 Pieces = tuple[str, ...]
 """Texts of the template (at the even places, the first and the last one included) and of messages (at the odd ones)."""
 
-_REMEMBERED = 4096
-"""Beginnings of conversations whose borders are remembered."""
+_REMEMBERED = 4_000_000
+"""Characters of the texts about which something is remembered."""
+
+T = TypeVar("T")
+
+
+class TextMemory(Generic[T]):
+    """What was found out about texts, within a number of characters; beyond it everything is forgotten."""
+
+    def __init__(self, characters: int = _REMEMBERED) -> None:
+        self._characters = characters
+        self._found: dict[tuple[str, ...], T] = {}
+        self._size = 0
+
+    def get(self, texts: tuple[str, ...], find: Callable[[], T]) -> T:
+        """What is known about ``texts``, or is found now."""
+        if texts not in self._found:
+            found = find()
+            size = sum(map(len, texts))
+            if self._size + size > self._characters:
+                self._found, self._size = {}, 0
+            self._found[texts] = found
+            self._size += size
+        return self._found[texts]
 
 
 class TextEncoder:
@@ -44,8 +66,8 @@ class TextEncoder:
         unknown = named.pop("unk_token", None)
         spared = {tokenizer.unk_token_id} if unknown is not None and unknown not in named.values() else set()
         self.control_ids = frozenset((set(added) | set(tokenizer.all_special_ids)) - spared)
-        self._expected: dict[tuple[str, ...], list[int]] = {}
-        self._borders: dict[tuple[str, ...], int] = {}
+        self._expected: TextMemory[list[int]] = TextMemory()
+        self._borders: TextMemory[int] = TextMemory()
 
     def encode(self, *pieces: str) -> list[int]:
         """Ids of the texts together, see :data:`Pieces`. Tokens that are no control tokens may span their borders."""
@@ -66,14 +88,12 @@ class TextEncoder:
 
         That is all of them, but for a space at the end that SentencePiece makes a part of the word.
         """
-        if context not in self._borders:
-            if len(self._borders) >= _REMEMBERED:
-                self._borders.clear()
-            alone = self.encode(*context)
-            shared = _shared(alone, self.encode(*context[:-1], context[-1] + "x"))
-            spaces = not str(self.tokenizer.decode(alone[shared:])).strip()
-            self._borders[context] = shared if spaces else len(alone)
-        return self._borders[context]
+        return self._borders.get(context, lambda: self._border(context))
+
+    def _border(self, context: Pieces) -> int:
+        alone = self.encode(*context)
+        shared = _shared(alone, self.encode(*context[:-1], context[-1] + "x"))
+        return shared if not str(self.tokenizer.decode(alone[shared:])).strip() else len(alone)
 
     def splice_index(self, context: Pieces, ids: Sequence[int]) -> int:
         """Where in the ids of a text that begins with ``context`` something can be inserted behind it."""
@@ -88,10 +108,9 @@ class TextEncoder:
 
     def _forges(self, ids: Sequence[int], pieces: Pieces) -> bool:
         harmless = tuple("x" if place % 2 and piece else piece for place, piece in enumerate(pieces))
-        if harmless not in self._expected:
-            self._expected[harmless] = self.controls("".join(harmless))
+        expected = self._expected.get(harmless, lambda: self.controls("".join(harmless)))
         found = [token for token in ids if token in self.control_ids]
-        return found != self._expected[harmless] or any(map(self.matches, pieces[1::2]))
+        return found != expected or any(map(self.matches, pieces[1::2]))
 
     @property
     def contents(self) -> list[str]:

@@ -21,9 +21,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from sdar.errors import RunFailed, UserError
+from sdar.errors import RunFailed
 from sdar.serving.chat import Answer, ChatModel
 from sdar.serving.errors import ApiError
 from sdar.serving.request import ChatRequest, read_request
@@ -31,7 +31,9 @@ from sdar.serving.request import ChatRequest, read_request
 log = logging.getLogger(__name__)
 
 REQUEST_S = 60.0
-"""How long a client may take to send a request, in seconds."""
+"""How long a client may take to send a request, or to read a piece of the response, in seconds."""
+MAX_READING = 256
+"""Requests that may be sent at the same time."""
 
 T = TypeVar("T")
 Step = tuple[ChatRequest, Answer, str]
@@ -55,6 +57,7 @@ class Service:
         self.stopping = False
         self._created = int(time.time())
         self._inside = 0
+        self._reading = 0
         self._turn = asyncio.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="generate")
 
@@ -111,12 +114,13 @@ class Service:
 
     async def _answer(self, request: Request) -> AsyncGenerator[Step]:
         """The steps of an answer, a token each. Everything that goes wrong is an ApiError or a ClientDisconnect."""
+        body = await self._body(request)  # first: who sends slowly keeps nobody else out
         if self._inside > self.max_waiting:
             told = f"{self._inside} requests are answered or waiting already; try again later"
             raise ApiError(429, told, code="rate_limit_exceeded")
         self._inside += 1
         try:
-            asked = read_request(await self._body(request), self.model.defaults)
+            asked = read_request(body, self.model.defaults)
             if asked.model != self.name:
                 raise self._unknown(asked.model)
             async with self._turn:
@@ -131,7 +135,7 @@ class Service:
                         raise ClientDisconnect
         except (ApiError, ClientDisconnect):
             raise
-        except (RunFailed, UserError) as error:
+        except RunFailed as error:
             raise ApiError(500, str(error), code="generation_failed") from error
         except Exception as error:
             log.exception("a request failed")
@@ -150,8 +154,11 @@ class Service:
         given = request.headers.get("content-length", "")
         if given.isdecimal() and int(given[:20]) > self.max_bytes:
             raise too_large
+        if self._reading >= MAX_READING:
+            raise ApiError(429, f"{self._reading} requests are being sent already", code="rate_limit_exceeded")
         parts: list[bytes] = []
         size = 0
+        self._reading += 1
         try:
             async with asyncio.timeout(REQUEST_S):
                 async for part in request.stream():
@@ -161,6 +168,8 @@ class Service:
                         raise too_large
         except TimeoutError:
             raise ApiError(408, f"the request did not come within {REQUEST_S:g} s", code="request_timeout") from None
+        finally:
+            self._reading -= 1
         return b"".join(parts)
 
     async def _events(
@@ -199,8 +208,15 @@ class _Events(StreamingResponse):
         self._steps = steps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+        async def send_soon(message: Message) -> None:
+            async with asyncio.timeout(REQUEST_S):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_soon)
+        except (TimeoutError, ClientDisconnect):
+            log.info("a client has stopped reading")
         finally:
             await self._steps.aclose()
 

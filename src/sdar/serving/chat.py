@@ -8,6 +8,7 @@ somebody else is encoded.
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from array import array
 from collections import OrderedDict
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sdar.errors import UserError
@@ -37,6 +39,7 @@ KEPT_BYTES = 1_000_000_000
 """Most bytes of keys and values that are kept between requests."""
 _LEAST_TOKEN_CHARACTERS = 16
 """Of the longest token that is reckoned with: what a vocabulary does not know may be a token of any length."""
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -131,6 +134,8 @@ class ChatModel:
             conversation.record(prompt, response)
             prompt = conversation.prompt(told.text, told.results)
             ids += [*response, *prompt.ids]
+            if len(ids) >= self.policy.context_tokens:
+                raise too_long(self.policy.context_tokens, len(ids), request.sampling.max_response_tokens)
             after = (chat.results if told.results and chat.results else chat.later).after
         return replace(prompt, ids=ids)
 
@@ -150,11 +155,11 @@ class ChatModel:
             ended, cut = answer.ids[-1] in chat.end_ids, len(answer.ids) == limit
             if ended or cut:
                 read = AppendConversation(chat).said(prompt, chat.decode(answer.ids))
-                answer.said = Said.read(read) if request.preface.tools else Said(answer.text)
+                answer.said = (request.may_call and Said.calling(read, request.preface.tools)) or Said(answer.text)
                 self._remember(prompt.ids, answer)
                 self._kept.give([*prompt.ids, *answer.ids], generator)
                 answer.finish_reason = "length" if not ended else "tool_calls" if answer.said.calls else "stop"
-            elif request.preface.tools or answer.text.endswith(_INCOMPLETE):
+            elif request.may_call or answer.text.endswith(_INCOMPLETE) or self._is_byte(answer.ids[-1]):
                 yield ""  # the next token may complete the character, or a call
                 continue
             text = answer.said.text if answer.finish_reason else answer.text
@@ -166,9 +171,17 @@ class ChatModel:
         """The next token; other conversations give way where memory is short."""
         try:
             return generator.respond({0: fed}, {0: uniforms})[0]
-        except UserError:
+        except (UserError, torch.OutOfMemoryError):
             self._kept.clear()
+        try:
             return generator.respond({0: fed}, {0: uniforms})[0]
+        except (UserError, torch.OutOfMemoryError) as error:
+            told = "there is not enough memory for this conversation; shorten the messages, or lower max_tokens"
+            raise ApiError(500, told, code="out_of_memory") from error
+
+    def _is_byte(self, token: int) -> bool:
+        """Whether it is a single byte of SentencePiece's, which is decoded together with those beside it."""
+        return _BYTE.fullmatch(str(self.policy.tokenizer.convert_ids_to_tokens(token))) is not None
 
     def _generator(self) -> TurnGenerator:
         """For one conversation, a token per response."""
@@ -178,6 +191,7 @@ class ChatModel:
             end_ids=self.policy.chat.end_ids,
             windows=self.policy.windows,
             max_response_tokens=1,
+            step="plain",
         )
 
     def _remember(self, ids: Sequence[int], answer: Answer) -> None:

@@ -30,10 +30,16 @@ class Said:
     calls: tuple[Call, ...] = ()
 
     @classmethod
-    def read(cls, response: str) -> Said:
-        """What a response in the form of environments says; one in which not every call can be read has none."""
+    def calling(cls, response: str, tools: Sequence[Tool]) -> Said | None:
+        """The message of a response in the form of environments; None: it has no calls, or others than of these tools.
+
+        Nor are there any where one of them cannot be read.
+        """
         calls, whole = calls_in(response)
-        return cls(without_calls(response), tuple(calls)) if calls and whole else cls(response)
+        known = {tool.name for tool in tools}
+        if not calls or not whole or not all(call.name in known and is_unicode(call.written()) for call in calls):
+            return None
+        return cls(without_calls(response), tuple(calls))
 
     def written(self) -> str:
         """The message in the form that environments read."""
@@ -125,7 +131,7 @@ def _said(messages: Sequence[Any], place: int, *, with_tools: bool) -> Said:
 def _call(where: str, value: Any) -> Call:
     function = value.get("function") if isinstance(value, dict) else None
     given = function.get("arguments") if isinstance(function, dict) else None
-    call = call_of({**function, "arguments": loaded(given)}) if isinstance(given, str) and function else None
+    call = call_of({**function, "arguments": loaded(given or "{}")}) if isinstance(given, str) and function else None
     if call is None or not isinstance(value.get("id"), str) or not is_unicode(call.written()):
         raise wrong(where, "an object with id and a function, whose arguments are a JSON object as text")
     return call

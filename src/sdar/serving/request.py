@@ -26,7 +26,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "logit_bias": ({},),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "tool_choice": ("auto",),
+    "tool_choice": ("auto", "none"),
     "parallel_tool_calls": (True,),
     "functions": ([],),
     "function_call": ("none", "auto"),
@@ -37,7 +37,7 @@ _WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "reasoning_effort": (),
     "web_search_options": (),
 }
-"""Fields that are not supported, with the values (null apart) under which they change nothing."""
+"""Fields that are not supported, with the values (null apart) under which they are understood."""
 
 _IGNORED = frozenset({"user", "metadata", "store", "service_tier", "prompt_cache_key", "safety_identifier"})
 """Fields that change no text."""
@@ -47,7 +47,7 @@ _TAKEN = frozenset(
     | {"stream_options", "tools"}
 )
 
-_WITHOUT_TOOLS: Mapping[str, tuple[Any, ...]] = {"tool_choice": ("none",), "parallel_tool_calls": (False,)}
+_WITHOUT_TOOLS: Mapping[str, tuple[Any, ...]] = {"parallel_tool_calls": (False,)}
 """Further values that change nothing where there are no tools."""
 
 _LONGEST_NAME = 60
@@ -60,6 +60,7 @@ class ChatRequest:
     ``preface``     system message and tools
     ``told``        texts of the user's messages and results of calls, at least one
     ``said``        the assistant's messages between them, one fewer
+    ``may_call``    whether calls of the tools are read from the response; else it is a text
     ``sampling``    how the response is sampled; its length is the limit that the client or the server has set
     ``asked_limit`` whether the client has set that limit
     ``seed``        of the sampled tokens; None: a new one
@@ -70,6 +71,7 @@ class ChatRequest:
     preface: Preface
     told: tuple[Told, ...]
     said: tuple[Said, ...]
+    may_call: bool
     sampling: SamplingConfig
     asked_limit: bool
     seed: int | None
@@ -101,6 +103,7 @@ def read_request(body: bytes, defaults: SamplingConfig) -> ChatRequest:
         preface=Preface(system, tools),
         told=told,
         said=said,
+        may_call=bool(tools) and asked.get("tool_choice") != "none",
         sampling=_sampling(asked, limit, defaults),
         asked_limit=limit is not None,
         seed=_seed(asked.get("seed")),
