@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
+from reused_runs import ROOT, make
+
 from sdar.evaluation.statistics import Estimate, mean_over_runs, paired_difference
 
-ROOT = Path(__file__).resolve().parent.parent
 WARM_STARTS = ("alfworld", "alfworld_seed1", "alfworld_seed2")
 SEEDS = (1, 2)
 METHODS = ("sdar", "grpo")
@@ -37,29 +34,20 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--warm-starts", nargs="+", default=list(WARM_STARTS))
     arguments, overrides = parser.parse_known_args()
-    wanted = list(product(arguments.warm_starts, arguments.seeds, arguments.methods))
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for _ in pool.map(lambda run: _train(*run, out=arguments.out, overrides=overrides), wanted):
-            pass
+    make(
+        {
+            _folder(arguments.out, warm_start, seed, method): [
+                f"algorithm={method}", f"model.path={warm_start}", f"seed={seed}", *overrides
+            ]
+            for warm_start, seed, method in product(arguments.warm_starts, arguments.seeds, arguments.methods)
+        },
+        arguments.jobs,
+    )  # fmt: skip
     _report(arguments)
 
 
 def _folder(out: Path, warm_start: str, seed: int, method: str) -> Path:
     return out / f"{method}-{warm_start}-seed{seed}"
-
-
-def _train(warm_start: str, seed: int, method: str, *, out: Path, overrides: list[str]) -> None:
-    folder = _folder(out, warm_start, seed, method)
-    if (folder / "results.json").exists():
-        return
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, str(ROOT / "train.py"), f"algorithm={method}", f"model.path={warm_start}"]
-    command += [f"seed={seed}", f"run_dir={folder}", "threads=1", *overrides]
-    started = time.monotonic()
-    with (folder.parent / f"{folder.name}.log").open("w") as log:
-        done = subprocess.run(command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
-    state = "done" if done.returncode == 0 else f"FAILED with exit code {done.returncode}, see {log.name}"
-    print(f"{folder.name}: {state} after {(time.monotonic() - started) / 60:.1f} min", flush=True)
 
 
 def _rates(folder: Path) -> dict[str, float]:

@@ -617,7 +617,10 @@ def main() -> None:
     names = options.parts.split(",")
     if unknown := sorted(set(names) - PARTS.keys()):
         parser.error(f"--parts must be among {', '.join(PARTS)}, got {', '.join(unknown)}")
-    print("\n" + table(run_parts(names, options)))
+    found = run_parts(names, options)
+    print("\n" + table(found))
+    if failed := [name for name, part in found["parts"].items() if part["state"] != "done" or part["errors"]]:
+        raise SystemExit(f"error: not all was measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -10,26 +10,22 @@
     opsd            the ungated term alone, without rewards; left out unless it is named
 
 Each is a run of ``train.py`` with the default configuration and lambda = 0.01 (``algorithm.objective.
-distillation_coefficient=...`` as an override changes it for the three). Runs that are finished are reused. The table
-gives the means of the last ten iterations over the seeds, each with its smallest and largest; the picture (extra
-``sdar[plot]``) shows every iteration, a thin line per seed and a thick one for their mean. Both show what these runs
-did, and nothing about runs of another size.
+distillation_coefficient=...`` as an override changes it for the three). Runs that are finished are reused, and without
+all of them there is no table. It gives the means of the last ten iterations over the seeds, each with its smallest and
+largest; the picture (extra ``sdar[plot]``) shows every iteration, a thin line per seed and a thick one for their mean.
+Both show what these runs did, and nothing about runs of another size.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
+from reused_runs import ROOT, make
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-ROOT = Path(__file__).resolve().parent.parent
 METHODS: dict[str, list[str]] = {
     "grpo": ["algorithm=grpo"],
     "sdar": ["algorithm=sdar"],
@@ -64,10 +60,13 @@ def main() -> None:
     arguments, overrides = parser.parse_known_args()
     if arguments.picture is not None:
         _check_drawing()
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        wanted = product(arguments.seeds, arguments.methods)
-        for _ in pool.map(lambda run: _train(*run, out=arguments.out, overrides=overrides), wanted):
-            pass
+    make(
+        {
+            arguments.out / f"{method}-seed{seed}": _overrides(seed, method, overrides)
+            for seed, method in product(arguments.seeds, arguments.methods)
+        },
+        arguments.jobs,
+    )
     print(f"\nmean of the last {LAST} iterations over {len(arguments.seeds)} seeds (least to largest)")
     print(f"{'':<16}" + "".join(f"{tag:>32}" for tag in TAGS))
     for method in arguments.methods:
@@ -108,26 +107,10 @@ def _draw(picture: Path, out: Path, methods: list[str], seeds: list[int]) -> Non
     figure.savefig(picture, dpi=110)
 
 
-def _train(seed: int, method: str, *, out: Path, overrides: list[str]) -> None:
-    folder = out / f"{method}-seed{seed}"
-    if (folder / "results.json").exists():
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        str(ROOT / "train.py"),
-        *METHODS[method],
-        f"seed={seed}",
-        f"run_dir={folder}",
-        "threads=1",
-    ]
+def _overrides(seed: int, method: str, overrides: list[str]) -> list[str]:
     # GRPO has no distillation and OPSD nothing else: an override of the coefficient is not meant for them.
     own = [text for text in overrides if method not in ("grpo", "opsd") or "distillation_coefficient" not in text]
-    started = time.monotonic()
-    with (out / f"{folder.name}.log").open("w") as log:
-        done = subprocess.run([*command, *own], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False)
-    state = "done" if done.returncode == 0 else f"FAILED with exit code {done.returncode}, see {log.name}"
-    print(f"{folder.name}: {state} after {(time.monotonic() - started) / 60:.1f} min", flush=True)
+    return [*METHODS[method], f"seed={seed}", *own]
 
 
 def curve(folder: Path, tag: str) -> tuple[list[int], list[float]]:

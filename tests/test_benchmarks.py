@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -14,6 +15,9 @@ import pytest
 from toys.asked import on_request
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+reused_runs = importlib.import_module("reused_runs")
+sys.path.pop(0)
 
 
 @pytest.mark.e2e
@@ -31,14 +35,16 @@ def test_append_feeds_fewer_tokens_than_window() -> None:
         assert float(ratio) < (0.5 if name == "teacher" else 0.7), (name, ratio)
 
 
-def bench(script: str, *arguments: str) -> str:
-    return subprocess.run(
+def bench(script: str, *arguments: str, code: int = 0) -> str:
+    done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        check=True,
-    ).stdout
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done.stdout
 
 
 @pytest.mark.e2e
@@ -69,8 +75,43 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_tiny_shapes(tmp_path: Path) -> Non
 def test_a_part_without_time_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     asked = ["--device", "cpu", "--tiny", "--budget", "6", "--parts", "equality,machine"]
-    told = bench("gpu.py", *asked, "--out", str(out))
+    told = bench("gpu.py", *asked, "--out", str(out), code=1)
     parts = json.loads(out.read_text())["parts"]
     assert parts["equality"]["state"].startswith("stopped after")
     assert parts["machine"]["state"] == "no time left"
     assert "equality (stopped after" in told
+
+
+STUB = """
+import json, pathlib, sys
+given = dict(word.split("=", 1) for word in sys.argv[1:])
+folder = pathlib.Path(given["run_dir"])
+folder.mkdir()  # as the real one, which refuses a folder with a run in it
+(folder / "events").write_text("some iterations")
+if given["seed"] == "3":
+    sys.exit(1)
+(folder / "results.json").write_text("{}")
+"""
+
+
+def test_runs_of_a_benchmark_are_made_once_and_a_failed_one_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stub = tmp_path / "train.py"
+    stub.write_text(STUB)
+    monkeypatch.setattr(reused_runs, "TRAIN", stub)
+    wanted = {tmp_path / f"run{seed}": ["algorithm=grpo", f"seed={seed}"] for seed in (1, 2)}
+    reused_runs.make(wanted, jobs=2)
+    made = {folder: (folder / "results.json").stat().st_mtime_ns for folder in wanted}
+    reused_runs.make(wanted, jobs=1)
+    assert made == {folder: (folder / "results.json").stat().st_mtime_ns for folder in wanted}
+
+    failing = {**wanted, tmp_path / "run3": ["seed=3"]}
+    for _ in range(2):  # again: what it left is in nobody's way
+        with pytest.raises(SystemExit, match="failed: run3"):
+            reused_runs.make(failing, jobs=2)
+    (tmp_path / "run1" / "results.json").unlink()  # stopped in between
+    reused_runs.make(wanted, jobs=1)
+
+    with pytest.raises(SystemExit, match=r"run2 has a run with other overrides than .* gate\.beta=9"):
+        reused_runs.make({tmp_path / "run2": ["algorithm=grpo", "seed=2", "gate.beta=9"]}, jobs=1)

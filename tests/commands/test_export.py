@@ -145,6 +145,30 @@ def test_what_cannot_be_exported_is_one_sentence(run: Path, tmp_path: Path, caps
     assert not (tmp_path / "out").exists()
 
 
+def test_an_empty_folder_is_filled_where_it_is(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may be a file system of its own, which cannot be replaced, and its parent nobody's to write."""
+    there = tmp_path / "volume"
+    there.mkdir()
+    inode = there.stat().st_ino
+    monkeypatch.chdir(there)
+    assert main([f"ckpt_path={run}", "out=."]) == 0, capsys.readouterr().err
+    assert there.stat().st_ino == inode
+    assert AutoModelForCausalLM.from_pretrained(str(there)).config.hidden_size == 16
+    assert [file.name for file in there.iterdir() if file.name.startswith(".")] == []
+    assert [file.name for file in tmp_path.iterdir()] == ["volume"]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.access", lambda *_: False)
+    monkeypatch.setattr("sdar.commands.export.export", None)
+    said = refused(capsys, f"ckpt_path={run}", f"out={tmp_path}/a/b")
+    assert f"out must be a folder that can be written, got {tmp_path}/a/b: {tmp_path} cannot be" in said
+
+
 def test_a_damaged_record_leaves_gaps_in_the_card(run: Path, tmp_path: Path) -> None:
     there = tmp_path / "run"
     shutil.copytree(run.parents[1], there)

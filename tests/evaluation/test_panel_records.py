@@ -22,6 +22,7 @@ from sdar.environments.search_qa.environment import SearchQAEnvironment
 from sdar.environments.search_qa.http_client import HttpRetriever
 from sdar.episode import EndReason, Episode, Observation, Preface, Task, Tool, Turn
 from sdar.evaluation import record
+from sdar.evaluation.conditions import source_hash
 from sdar.evaluation.evaluate import evaluate
 from sdar.evaluation.panel import Panel, make_panel
 from sdar.evaluation.plain import from_plain, to_plain
@@ -298,6 +299,25 @@ def test_code_that_changed_while_the_run_was_starting_is_not_trusted(monkeypatch
     collector = Collector(toy_policy(), ArithmeticEnvironment(), toy_rollout())
     monkeypatch.setattr("sdar.evaluation.conditions._IMPORTED", 1.0)
     assert PanelRecords.of(collector, {}) is None
+
+
+def test_a_change_of_code_counts_wherever_the_package_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "pretrained" / "sdar"  # the name of a folder that is left out inside the package
+    (package / "rollout").mkdir(parents=True)
+    (package / "pretrained").mkdir()
+    code, weights = package / "rollout" / "collector.py", package / "pretrained" / "model.py"
+    for file in (package / "__init__.py", code, weights):
+        file.write_text("a = 1\n")
+    monkeypatch.setattr("sdar.__file__", str(package / "__init__.py"))
+    found = []
+    for file in (weights, code, code):
+        source_hash.cache_clear()
+        found.append(source_hash())
+        file.write_text(file.read_text() + "b = 2\n")
+    source_hash.cache_clear()
+    assert found[0] == found[1]
+    assert found[1] != found[2] != source_hash()
+    source_hash.cache_clear()
 
 
 def test_every_part_of_an_episode_comes_back() -> None:

@@ -15,6 +15,8 @@ import torch
 from safetensors.torch import load_file
 
 from sdar.errors import RunFailed, UserError
+from sdar.objective.shaping import RLSD
+from sdar.policy.dropout import update_mode
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.lora import merge_adapters
 from sdar.policy.published_weights import published_weights
@@ -101,6 +103,13 @@ def test_advantages_are_weighed_by_the_ratio_up_to_the_cap(cap, monkeypatch) -> 
     assert curve[0]["rollout/sampler_mismatch"] == pytest.approx(k3, rel=1e-4)
 
 
+def test_factors_of_a_shaping_are_without_these_weights(monkeypatch) -> None:
+    install(monkeypatch, noise=0.3)
+    _, curve = run(toy_policy(), iterations=1, teacher=HintTeacher(), shaping=RLSD(weight=0.5, clip=0.0))
+    assert curve[0]["objective/advantage_factor_mean"] == pytest.approx(1.0, abs=1e-6)
+    assert curve[0]["objective/advantage_factor_std"] == pytest.approx(0.0, abs=1e-3)
+
+
 def _turn_advantages(prepared: Any) -> list[list[float]]:
     return [prepared.advantages[episode] for episode in prepared.batch.episode_index.tolist()]
 
@@ -139,6 +148,64 @@ def test_models_that_it_cannot_take_are_refused(monkeypatch) -> None:
 
 def _refusing(**_: Any) -> SimpleNamespace:
     raise ValueError("no such architecture")
+
+
+def _short_of_memory(**_: Any) -> SimpleNamespace:
+    raise ValueError("No available memory for the cache blocks.")
+
+
+def test_too_little_memory_names_its_setting(monkeypatch) -> None:
+    install(monkeypatch)
+    monkeypatch.setattr(sys.modules["vllm"], "LLM", _short_of_memory)
+    with pytest.raises(UserError, match=r"change rollout\.vllm\.cpu_cache_gb"):
+        Engine(toy_policy(), VllmSettings(), 4)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_the_cache_of_a_cpu_is_the_settings_whatever_the_shell_says(size: int, monkeypatch) -> None:
+    engine = install(monkeypatch)
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "7")
+    Engine(toy_policy(), VllmSettings(cpu_cache_gb=size), 4)
+    assert engine.made[0].found["VLLM_CPU_KVCACHE_SPACE"] == str(size)
+    with pytest.raises(UserError, match=r"cpu_cache_gb must be"):
+        VllmSettings(cpu_cache_gb=0.5)
+
+
+def test_the_dropout_of_adapters_does_not_act_where_weights_are_compared(monkeypatch) -> None:
+    install(monkeypatch)
+    policy = toy_policy(lora={"rank": 2, "dropout": 0.9})
+    with torch.no_grad():
+        for name, parameter in policy.model.named_parameters():
+            if parameter.requires_grad and "lora_B" in name:
+                parameter.normal_()
+    update_mode(policy.model)  # as the last iteration left it
+    engine = Engine(policy, VllmSettings(max_mismatch=1e-4), 4)
+    before = torch.random.get_rng_state()
+    engine.take_weights(policy)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_weights_without_adapters_need_no_peft(monkeypatch) -> None:
+    expected = dict(published_weights(toy_policy().model))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "peft"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_WithoutPeft(), *sys.meta_path])
+    published = dict(published_weights(toy_policy().model))
+    assert all(torch.equal(published[name], value) for name, value in expected.items())
+
+
+class _WithoutPeft:
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name.partition(".")[0] == "peft":
+            raise ModuleNotFoundError(name)
+
+
+def test_a_rank_without_an_episode_hands_over_its_share_of_the_weights(monkeypatch) -> None:
+    engine = install(monkeypatch)
+    policy, rollout = toy_policy(), toy_rollout(backend="vllm")
+    collector = Collector(policy, LettersEnvironment(), rollout, generator_factory=generators(rollout))
+    assert collector.collect([], seed=1, key=("test",)).episodes == []
+    assert engine.made[0].pushes == 1
 
 
 def test_the_engine_has_the_runs_limits_and_the_configuration_alone(monkeypatch) -> None:

@@ -174,7 +174,9 @@ def memory(**changes: Any) -> MemoryPlan:
         strategy="one",
         processes=1,
         weight_bytes=4,
+        trained_bytes=4,
         compute_bytes=2,
+        cast=shape.parameters,
         moment_bytes=8.0,
         rows=128,
         row_tokens=992,
@@ -196,7 +198,11 @@ def test_memory_of_the_papers_model_by_hand() -> None:
     four = memory(strategy="fsdp2", processes=4)
     assert four.kept()["moments"] == 2 * 3_085_938_688
     assert four.played()["weights to compute with"] == 2 * 3_085_938_688
-    assert memory(compute_bytes=4).played()["weights to compute with"] == 0
+    assert memory(compute_bytes=4, cast=0).played()["weights to compute with"] == 0
+    engine = memory(engine_bytes=32e9)
+    assert engine.peak("play") - memory().peak("play") == 32e9
+    assert engine.peak("update") == memory().peak("update")
+    assert replace(engine, engine_stays=True).peak("update") - memory().peak("update") == 32e9
     assert memory().learned()["logits"] == 80e9 / 32
     assert memory(card_bytes=0.0).learned()["logits"] == 4 * 40 * 2**20
     assert memory(trained=1000).stepped() == {"gradients": 4000, "temporaries": 4000}
@@ -225,7 +231,33 @@ def test_a_module_states_what_it_keeps() -> None:
     mixed = {"trainer": {**config["trainer"], "precision": "bf16-mixed"}}
     halved = fit.memory_plan(module, mixed, device, max_turns=3, panel_size=4)
     assert halved is not None
-    assert halved.compute_bytes == 2
+    assert (halved.compute_bytes, halved.cast) == (2, count)
+
+
+@pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["whole", "adapters"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+def test_weights_gradients_and_moments_have_the_bytes_that_are_reckoned(
+    precision: str, dtype: torch.dtype, lora: dict[str, int] | None
+) -> None:
+    module = toy_module(toy_policy(dtype=dtype, lora=lora), HintTeacher(), kl_coefficient=0.0)
+    config = {"trainer": {"devices": 1, "accelerator": "cpu", "precision": precision}}
+    plan = fit.memory_plan(module, config, torch.device("cpu"), max_turns=3, panel_size=4)
+    assert plan is not None
+    if precision == "bf16-true":
+        module.to(torch.bfloat16)  # as Lightning does
+    weights = list(module.model.parameters())
+    assert plan.kept()["weights"] == pytest.approx(sum(weight.nbytes for weight in weights))
+    cast = sum(weight.numel() for weight in weights if weight.dtype is not torch.bfloat16)
+    assert plan.played()["weights to compute with"] == (2 * cast if precision == "bf16-mixed" else 0)
+    trained = [weight for weight in weights if weight.requires_grad]
+    for weight in trained:
+        weight.grad = torch.ones_like(weight)
+    assert plan.learned()["gradients"] == pytest.approx(sum(weight.nbytes for weight in trained))
+    optimizer = torch.optim.AdamW(trained)
+    optimizer.step()
+    moments = [value for state in optimizer.state.values() for value in state.values() if value.dim() > 0]
+    assert plan.kept()["moments"] == pytest.approx(sum(value.nbytes for value in moments))
 
 
 def test_a_run_is_remarked_on_where_its_device_is_too_small(monkeypatch: pytest.MonkeyPatch) -> None:

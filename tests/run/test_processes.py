@@ -12,6 +12,7 @@ from sdar.learning.strategies import fully_sharded
 from sdar.processes import Launched, count_devices, is_first_process, launched_from_outside, world_size
 from sdar.run.rules import processes as parallel
 from sdar.run.validate import validate
+from toys.fake_vllm import install
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "x", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "GROUP_RANK": "1"}
 SLURM = {"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "train"}
@@ -83,6 +84,15 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_process_may_be_sharded() -> None:
     check("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.devices=1")
+
+
+def test_ranks_hand_over_shares_of_the_weights_at_the_same_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    sharded = ["rollout.backend=vllm", "trainer=fsdp2", "trainer.accelerator=cpu", "rollout.tasks_per_iteration=4"]
+    check(*sharded)
+    check(*sharded[:1], "trainer=ddp", *sharded[2:], "rollout.resample_rounds=1")
+    with pytest.raises(UserError, match=r"rollout\.resample_rounds must be 0 with rollout\.backend=vllm.*got 1"):
+        check(*sharded, "rollout.resample_rounds=1")
 
 
 def test_the_reference_codes_micro_batches_must_be_shared_evenly() -> None:

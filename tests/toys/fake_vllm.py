@@ -36,6 +36,7 @@ class LLM:
 
     def __init__(self, model: str, **settings: Any) -> None:
         torch.manual_seed(settings["seed"])  # as vLLM does
+        int(os.environ["VLLM_CPU_KVCACHE_SPACE"])  # it takes nothing else
         self.settings = settings
         self.found = dict(os.environ)
         self.model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model)).eval()

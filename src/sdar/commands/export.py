@@ -7,6 +7,7 @@ card. The command loads the written folder with transformers alone and compares 
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -90,12 +91,15 @@ def _request(line: CommandLine) -> tuple[Path, Path, list[str]]:
     for name in ("ckpt_path", "out"):
         if not given.get(name):
             raise UserError(f"{name} is missing: sdar export ckpt_path=PATH out=FOLDER")
-    checkpoint, out = Path(at_home(given["ckpt_path"])), Path(at_home(given["out"]))
+    checkpoint, out = Path(at_home(given["ckpt_path"])), Path(at_home(given["out"])).absolute()
     if not checkpoint.is_file():
         reason = " (a directory: a sharded checkpoint?)" if checkpoint.is_dir() else ""
         raise UserError(f"ckpt_path must be the file of a checkpoint, got {checkpoint}{reason}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"out must be a new or empty folder, got {out}")
+    place = next(folder for folder in (out, *out.parents) if folder.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"out must be a folder that can be written, got {out}: {place} cannot be")
     return checkpoint, out, [text for text in line.overrides if text.partition("=")[0] not in ("ckpt_path", "out")]
 
 
@@ -160,7 +164,10 @@ def export(
     # The template's end token first, then the others at which the loaded model stops.
     ends = [policy.chat.end_id, *sorted(policy.chat.end_ids - {policy.chat.end_id})]
     generation.eos_token_id, generation.pad_token_id = ends if ends[1:] else ends[0], policy.pad_id
-    partial = out.with_name(f".{out.name}.partial")
+    out = out.absolute()
+    exists = out.exists()
+    # A folder that exists may be a file system of its own, and its parent nobody's to write.
+    partial = (out if exists else out.parent) / f".{out.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         policy.model.save_pretrained(str(partial))
@@ -176,9 +183,11 @@ def export(
         )
         (partial / FILE_NAME).write_text(model_card(facts), encoding="utf-8")
         error = _check(partial, policy, ids, expected, trust=model.get("trust_remote_code") is True)
-        if out.exists():
-            out.rmdir()  # empty, or it would have been refused
-        partial.rename(out)
+        if exists:
+            for file in sorted(partial.iterdir()):
+                file.rename(out / file.name)
+        else:
+            partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     print(f"{policy.name} after {iterations} iterations is in {out}")

@@ -90,7 +90,9 @@ def _is_ours(environment: Environment) -> bool:
 
 def _source_files() -> Iterable[Path]:
     root = Path(sdar.__file__).parent
-    return sorted(file for file in root.rglob("*.*") if file.is_file() and not _NO_CODE.intersection(file.parts))
+    return sorted(
+        file for file in root.rglob("*.*") if file.is_file() and not _NO_CODE.intersection(file.relative_to(root).parts)
+    )
 
 
 def _is_unchanged() -> bool:

@@ -207,6 +207,7 @@ def prepare(
         assert batch.old_log_probs is not None
         weights = importance_weights(batch.old_log_probs, batch.sampler_log_probs, rollout.vllm.importance_cap)
         batch = replace(batch, advantage=batch.advantage * weights)
+        unshaped = None if unshaped is None else unshaped * weights
     supervised = None
     if method.supervision is not None:
         supervised = supervised_steps(

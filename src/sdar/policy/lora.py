@@ -7,6 +7,7 @@ term without a second copy.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -125,6 +126,8 @@ def take_adapters(model: PreTrainedModel, trained: PreTrainedModel) -> None:
 
 
 def _adapter_layers(model: PreTrainedModel) -> dict[str, Any]:
+    if "peft" not in sys.modules:  # whoever has adapters has imported it
+        return {}
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return {name: part for name, part in model.named_modules() if isinstance(part, BaseTunerLayer)}

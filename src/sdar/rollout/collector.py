@@ -134,7 +134,8 @@ class Collector:
             raise ValueError("requests must be pairwise different in (task, member)")
         rollout = _Rollout(self, seed, key, privileged, progress, total=len(requests))
         episodes: list[Episode] = []
-        if requests:
+        # An engine takes the weights; sharded ones are put together by all ranks, also by one without an episode.
+        if requests or self.settings.backend == "vllm":
             generator = self.generator_factory(self.policy, self.settings.sampling)
             with rollout.clock("environment_s"):
                 pool = GuardedPool(self.environment, self.settings.environment_timeout_s)

@@ -18,6 +18,7 @@ import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from sdar.errors import INTERRUPTS, RunFailed, UserError, told
+from sdar.policy.forward import evaluation_mode
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.published_weights import published_weights
 from sdar.rollout.vllm.settings import VllmSettings
@@ -88,7 +89,7 @@ class Engine:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         if not self._on_gpu:
-            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", f"{self.settings.cpu_cache_gb:g}")
+            os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(self.settings.cpu_cache_gb)
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         try:
             # Weights are handed over later, so the folder has the configuration alone.
@@ -120,8 +121,10 @@ class Engine:
         except INTERRUPTS:
             raise
         except Exception as error:
+            memory = "rollout.vllm.memory_fraction" if self._on_gpu else "rollout.vllm.cpu_cache_gb"
+            instead = f"change {memory}" if "memory" in told(error).lower() else "set rollout.backend=own"
             raise UserError(
-                f"rollout.backend=vllm cannot play the model {policy.name!r} ({told(error)}); set rollout.backend=own"
+                f"rollout.backend=vllm cannot play the model {policy.name!r} ({told(error)}); {instead}"
             ) from error
 
     def _probe(self, policy: LanguageModel) -> None:
@@ -133,7 +136,7 @@ class Engine:
         row = torch.tensor([ids], device=policy.model.device)
         sampled = torch.ones_like(row, dtype=torch.bool)
         sampled[:, 0] = False
-        with torch.no_grad():
+        with torch.no_grad(), evaluation_mode(policy.model):
             ours = score_tokens(policy.model, row, torch.ones_like(sampled), sampled, temperature=1.0).log_probs[0, 1:]
         distance = float((torch.tensor(theirs) - ours.float().cpu()).abs().mean())
         if not distance <= self.settings.max_mismatch:

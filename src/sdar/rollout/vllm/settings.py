@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Gt, Lt
 
-from sdar.config.fields import Positive, settings
+from sdar.config.fields import AtLeastOne, Positive, settings
 
 
 @settings(frozen=True)
@@ -14,7 +14,7 @@ class VllmSettings:
     """How vLLM plays, and what is done about its probabilities, which differ from the policy's by their rounding.
 
     ``memory_fraction``  of a GPU's memory that the engine takes while it plays: weights and key/value cache
-    ``cpu_cache_gb``     on a CPU: memory of the key/value cache, in GB
+    ``cpu_cache_gb``     on a CPU: memory of the key/value cache, in whole GB
     ``dtype``            of the engine's weights; None: bfloat16 on a GPU, float32 on a CPU
     ``sleep``            on a GPU: whether the engine gives its memory back while the policy learns
     ``eager``            whether decode steps are launched one by one; false captures them as CUDA graphs
@@ -25,7 +25,7 @@ class VllmSettings:
     """
 
     memory_fraction: Annotated[float, Gt(0), Lt(1)] = 0.4
-    cpu_cache_gb: Positive = 1.0
+    cpu_cache_gb: AtLeastOne = 1
     dtype: Literal["float32", "bfloat16"] | None = None
     sleep: bool = True
     eager: bool = False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from sdar.learning.module import SDARModule
 from sdar.policy.shape import ModelShape
 from sdar.policy.trainable import trainable
 from sdar.processes import count_devices, world_size
-from sdar.run.capacity.memory import MOMENT_BYTES, MemoryPlan, Strategy, told
+from sdar.run.capacity.memory import MemoryPlan, Strategy, moment_bytes, told
 from sdar.run.rules.processes import is_sharded
 
 _PROMPT_TOKENS = 1024
@@ -53,12 +54,16 @@ def memory_plan(
         return None
     trainer = config["trainer"]
     processes = world_size(trainer)
-    weights = list(model.parameters())
-    parameters = sum(weight.numel() for weight in weights)
-    size = math.ceil(sum(weight.numel() * weight.element_size() for weight in weights) / parameters)
+    precision = str(trainer.get("precision", "32-true"))
+    # Under bf16-true Lightning turns all weights into 16 bits later.
+    forced = 2 if precision == "bf16-true" else None
+    stored, trained = _Stored.of(model.parameters(), forced), _Stored.of(trainable(model), forced)
+    computed = 2 if precision.startswith("bf16") else stored.commonest
+    optimizer = module.optimizer_settings
+    card = (device_memory(device) or 0.0) if device.type == "cuda" else 0.0
     strategy: Strategy = "fsdp2" if is_sharded(trainer) else "ddp" if processes > 1 else "one"
     episodes = rollout.tasks_per_iteration * rollout.group_size // processes
-    # vLLM bounds its cache by settings of its own, and gives its memory back.
+    # vLLM bounds its cache by settings of its own.
     rows = 0 if rollout.backend == "vllm" else min(rollout.max_concurrent_episodes, max(episodes, panel_size))
     response = rollout.sampling.max_response_tokens
     context = module.policy.context_tokens
@@ -71,21 +76,62 @@ def memory_plan(
         longest = _PROMPT_TOKENS + max_turns * (response + _OBSERVATION_TOKENS)
     return MemoryPlan(
         shape=shape,
-        parameters=parameters,
-        trained=sum(weight.numel() for weight in trainable(model)),
+        parameters=stored.numbers,
+        trained=trained.numbers,
         copies=len(module.frozen),
         strategy=strategy,
         processes=processes,
-        weight_bytes=size,
-        compute_bytes=2 if str(trainer.get("precision", "32-true")).startswith("bf16") else size,
-        moment_bytes=MOMENT_BYTES.get(module.optimizer_settings.name, 8.0),
+        weight_bytes=stored.mean,
+        trained_bytes=trained.mean,
+        compute_bytes=computed,
+        cast=stored.others(computed) if precision == "bf16-mixed" else 0,
+        moment_bytes=moment_bytes(optimizer.name, trained.mean),
         rows=rows,
         row_tokens=min(longest, context),
         prompt_tokens=prompt,
-        micro_batch_tokens=module.optimizer_settings.micro_batch_tokens(device),
+        micro_batch_tokens=optimizer.micro_batch_tokens(device),
         checkpointing=any(getattr(part, "gradient_checkpointing", False) for part in model.modules()),
-        card_bytes=(device_memory(device) or 0.0) if device.type == "cuda" else 0.0,
+        card_bytes=card,
+        engine_bytes=rollout.vllm.memory_fraction * card if rollout.backend == "vllm" else 0.0,
+        engine_stays=not rollout.vllm.sleep,
     )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """How many numbers weights have, by their size in bytes; apart, the bytes of what is packed (quantized)."""
+
+    by_size: Mapping[int, int]
+    packed: int
+
+    @classmethod
+    def of(cls, weights: Iterable[torch.Tensor], size: int | None) -> _Stored:
+        """``size``: of numbers, whatever they have now; None: that."""
+        found: Counter[int] = Counter()
+        packed = 0
+        for weight in weights:
+            if weight.is_floating_point():
+                found[size or weight.element_size()] += weight.numel()
+            else:
+                packed += weight.nbytes
+        return cls(found, packed)
+
+    @property
+    def numbers(self) -> int:
+        return sum(self.by_size.values()) + self.packed
+
+    @property
+    def mean(self) -> float:
+        whole = sum(size * count for size, count in self.by_size.items())
+        return (whole + self.packed) / max(1, self.numbers)
+
+    @property
+    def commonest(self) -> int:
+        return max(self.by_size, key=lambda size: self.by_size[size], default=4)
+
+    def others(self, size: int) -> int:
+        """Numbers of another size; what is packed is unpacked layer by layer."""
+        return sum(count for own, count in self.by_size.items() if own != size)
 
 
 def device_memory(device: torch.device, sharers: int = 1) -> float | None:

@@ -11,8 +11,10 @@ from sdar.policy.shape import ModelShape
 
 Strategy = Literal["one", "ddp", "fsdp2"]
 
-MOMENT_BYTES = {"adamw": 8.0, "adamw_8bit": 2.0, "paged_adamw_8bit": 2.0, "muon": 4.0}
-"""Bytes per trained parameter that an optimizer keeps."""
+_MOMENTS = {"adamw": 2, "muon": 1}
+"""Numbers per trained parameter that an optimizer keeps, in the parameter's own dtype."""
+_MOMENTS_8BIT = 2.0
+"""Bytes per trained parameter of the others."""
 
 CONTEXT_BYTES = 1e9
 """Of a card, for CUDA's context, libraries and what the allocator cannot use (assumed)."""
@@ -33,8 +35,10 @@ class MemoryPlan:
     ``copies``         further whole models: the KL term's reference, a teacher of its own
     ``strategy``       fsdp2 shares weights, gradients, moments and the reference between the processes
     ``processes``      over all nodes
-    ``weight_bytes``   per number of the weights
+    ``weight_bytes``   per number of the weights, on average
+    ``trained_bytes``  per number of the trained ones, and of their gradients
     ``compute_bytes``  per number of what is computed
+    ``cast``           weights that are stored otherwise than they are computed with
     ``moment_bytes``   per trained parameter, of the optimizer
     ``rows``           conversations that are played at once by a process
     ``row_tokens``     of the longest of these, its response included
@@ -43,6 +47,8 @@ class MemoryPlan:
     ``checkpointing``  of activations
     ``card_bytes``     memory of the card, of which chunks of logits take a share; 0: it is a CPU
     ``play_split``     cards that share the weights they play with (vLLM, tensor parallel)
+    ``engine_bytes``   of an engine that plays (vLLM), its weights and cache
+    ``engine_stays``   whether it keeps them while the policy learns
     """
 
     shape: ModelShape
@@ -51,8 +57,10 @@ class MemoryPlan:
     copies: int
     strategy: Strategy
     processes: int
-    weight_bytes: int
+    weight_bytes: float
+    trained_bytes: float
     compute_bytes: int
+    cast: int
     moment_bytes: float
     rows: int
     row_tokens: float
@@ -61,6 +69,8 @@ class MemoryPlan:
     checkpointing: bool
     card_bytes: float = 0.0
     play_split: int = 1
+    engine_bytes: float = 0.0
+    engine_stays: bool = False
 
     def kept(self) -> dict[str, float]:
         """What is there all the time."""
@@ -70,6 +80,7 @@ class MemoryPlan:
             "moments": self.moment_bytes * self.trained / share,
             "copies": self.weight_bytes * self.parameters * self.copies / share,
             "context": CONTEXT_BYTES if self.card_bytes else 0.0,
+            "engine": self.engine_bytes if self.engine_stays else 0.0,
         }
 
     def played(self) -> dict[str, float]:
@@ -81,6 +92,7 @@ class MemoryPlan:
             "key/value cache": shape.cache_bytes(size) * self.rows * self.row_tokens / self.play_split,
             "prompts": passing,
             "logits": _SAMPLING_BYTES * shape.vocabulary * self.rows,
+            "engine that plays": 0.0 if self.engine_stays else self.engine_bytes,
         }
 
     def learned(self) -> dict[str, float]:
@@ -89,7 +101,7 @@ class MemoryPlan:
         kept = self.shape.activation_bytes(self.compute_bytes, checkpointing=self.checkpointing)
         blocks = 2 * self.compute_bytes * (self.shape.layer_products // self.shape.layers + self.shape.head)
         return {
-            "gradients": self.weight_bytes * self.trained / share,
+            "gradients": self.trained_bytes * self.trained / share,
             "weights to compute with": float(blocks) if self.strategy == "fsdp2" else self._computed(),
             "activations": float(kept * self.micro_batch_tokens),
             "logits": max(4.0 * _CHUNKS * CHUNK_LOGITS, self.card_bytes / _CHUNKS_SHARE),
@@ -98,7 +110,7 @@ class MemoryPlan:
     def stepped(self) -> dict[str, float]:
         """While the optimizer steps: gradients, and on a card as much again, since its kernels take many tensors."""
         share = self.processes if self.strategy == "fsdp2" else 1
-        gradients = self.weight_bytes * self.trained / share
+        gradients = self.trained_bytes * self.trained / share
         return {"gradients": gradients, "temporaries": gradients if self.card_bytes else 0.0}
 
     def phases(self) -> dict[str, Mapping[str, float]]:
@@ -115,10 +127,13 @@ class MemoryPlan:
         return phase, self.peak(phase)
 
     def _computed(self) -> float:
-        """A copy of the weights in the dtype of the computation, or whole ones of shared weights."""
-        if self.strategy != "fsdp2" and self.compute_bytes == self.weight_bytes:
-            return 0.0
-        return float(self.compute_bytes * self.parameters)
+        """A copy of weights in the dtype of the computation, or whole ones of shared weights."""
+        return float(self.compute_bytes * (self.parameters if self.strategy == "fsdp2" else self.cast))
+
+
+def moment_bytes(optimizer: str, trained_bytes: float) -> float:
+    """Bytes per trained parameter that an optimizer keeps."""
+    return _MOMENTS[optimizer] * trained_bytes if optimizer in _MOMENTS else _MOMENTS_8BIT
 
 
 def told(plan: MemoryPlan, available: float, device: str) -> str | None:

@@ -104,3 +104,8 @@ def _check_precision(settings: RunSettings) -> None:
         raise UserError(f"trainer.precision must be one of {', '.join(_SHARDED_PRECISIONS)}, got {stated}")
     if sharded and settings.config["model"].get("lora") is not None:
         raise UserError("model.lora: adapters cannot be sharded; set trainer=cpu, gpu or ddp")
+    if sharded and settings.rollout.backend == "vllm" and settings.rollout.resample_rounds > 0:
+        raise UserError(
+            "rollout.resample_rounds must be 0 with rollout.backend=vllm and trainer=fsdp2, got "
+            f"{settings.rollout.resample_rounds}: ranks would hand over shares of the weights at different times"
+        )
