@@ -91,7 +91,7 @@ def test_the_guide_followed_to_the_letter_ends_in_a_trained_model(tmp_path: Path
     ]
     assert "drawers keeps to the protocol" in checked
     assert "solved in 1 turns, reward 10" in played
-    assert "knock" in selected
+    assert "library: skills, 1 skills, 1 of them general" in selected
     (results,) = work.glob("logs/**/results.json")
     record = json.loads(results.read_text())
     assert record["training"]["iterations"] == 3

@@ -84,8 +84,9 @@ def compose_config(
     prepared = [(override, text) for override in read if (text := _prepared(override, options)) is not None]
     # Settings change no choice: with our own files alone they are put into a copy of what the choices give.
     apart = config_dir is None and not any(override.is_delete() for override in read)
-    values = [override for override, text in prepared if apart and text.startswith(_VALUE)]
-    choices = [text for _, text in prepared if not (apart and text.startswith(_VALUE))]
+    # Beside them lies what is no group, such as a folder skills/, whose name Hydra would take for one.
+    values = [o for o, text in prepared if text.startswith(_VALUE) and (apart or _is_folder(folders, o.key_or_group))]
+    choices = [text for override, text in prepared if override not in values]
     if config_dir is not None:
         choices.append(f"hydra.searchpath=[{quoted(f'file://{folders[1]}')}]")
     try:
@@ -116,6 +117,10 @@ def _leave_out_prompts(config: DictConfig, typed: Sequence[str]) -> None:
     for name in () if taken.open else _PROMPTS:
         if name in environment and name not in taken.parameters and f"environment.{name}" not in typed:
             del environment[name]
+
+
+def _is_folder(folders: Sequence[Path], name: str) -> bool:
+    return any(os.path.isdir(folder / name) for folder in folders)  # noqa: PTH112 - also false for a long name
 
 
 def _has(folder: Path, name: str) -> bool:
