@@ -1,6 +1,6 @@
-"""The tables of model families and chat templates in docs/models.md: every tiny model of the tests, loaded.
+"""The tables of model families and chat templates in docs/model_families.md: every tiny model of the tests, loaded.
 
-    python scripts/model_families.py docs/models.md     # writes them between their marks
+    python scripts/model_families.py docs/model_families.md     # writes them between their marks
 
 A test compares the page with what is found. Needs a clone: the models are those of ``tests/toys``.
 """
@@ -22,7 +22,7 @@ from toys.chat_templates import STRUCTURES, Structure
 from toys.families import FAMILIES, Family
 from toys.matrix import save_tokenizer, save_weights
 
-BEGIN, END = "<!-- begin: python scripts/model_families.py docs/models.md: {} -->", "<!-- end: {} -->"
+BEGIN, END = "<!-- begin: python scripts/model_families.py docs/model_families.md: {} -->", "<!-- end: {} -->"
 _TOKENIZERS = {"bytes": "bytes", "bpe": "byte-level BPE", "unigram": "SentencePiece, unigrams"}
 
 
@@ -66,7 +66,7 @@ def _found(family: Family) -> str:
     config = policy.model.config.get_text_config()
     short = policy.context_tokens < config.max_position_embeddings if family.context < 512 else False
     windows = ", windows of any length" if policy.windows.limits else ""
-    return "plays, up to the length that its configuration names" if short else f"plays{windows}"
+    return "works, up to the length that its configuration names" if short else f"works{windows}"
 
 
 def _contexts(structure: Structure) -> tuple[str, str]:

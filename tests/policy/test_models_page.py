@@ -1,4 +1,4 @@
-"""docs/models.md says of every family and template what is found when it is loaded."""
+"""docs/model_families.md says of every family and template what is found when it is loaded."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def test_the_tables_are_what_is_found() -> None:
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "model_families.md").read_text(encoding="utf-8")
     assert script.with_tables(page) == page
