@@ -50,9 +50,10 @@ TAUGHT: dict[str, dict[str, Any]] = {
         "distillation_coefficient": 0.5,
         "gate": NoGate(),
         "divergence": ReverseKL(),
-        "measure_terms_every_n_iterations": 1,
     },
 }
+TAUGHT["measured"] = TAUGHT["whole"] | {"measure_terms_every_n_iterations": 1}
+TAUGHT["initial"] = TAUGHT["whole"] | {"source": TeacherSource.INITIAL}
 """How a teacher of the present weights is asked."""
 STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambda: fully_sharded(2, 1)}
 PRECISIONS = ("bf16-mixed", "bf16-true")
@@ -154,8 +155,8 @@ def fit(
         module, data = method_run(method, *choices, context=context, learning_rate=1e-3, max_tokens_per_micro_batch=300)
         return _fit(module, data, iterations, save=save, ckpt_path=ckpt_path, **trainer)
     policy = two_layers()
-    source = TeacherSource.OLD if taught is None else TeacherSource.CURRENT
     settings = SETTINGS | (steps or {}) | (TAUGHT[taught] if taught else {})
+    source = settings.pop("source", TeacherSource.OLD if taught is None else TeacherSource.CURRENT)
     module = toy_module(policy, HintTeacher(source=source), context=context, **settings)
     if recompute:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -218,8 +219,10 @@ def main(folder: Path) -> None:
         run("analyzed", 2, method="hindsight", choices=ANALYZED)
         run("taught-sampled", 2, taught="sampled")
         run("taught-idle", 2, broken=True, taught="sampled", steps={"episodes_per_step": 4})
-        if name == "ddp":  # whole distributions are not offered for sharded weights
-            run("taught-whole", 2, broken=True, taught="whole")
+        run("taught-whole", 2, broken=True, taught="whole")
+        run("taught-initial", 2, broken=True, taught="initial")
+        if name == "ddp":  # gradients of single terms are not measured where weights are sharded
+            run("taught-measured", 2, broken=True, taught="measured")
         if name == "ddp":  # what methods do beyond these is the same whatever the strategy
             for method in METHODS_TO_SHARE:
                 run(f"method-{method}", 2, method=method, context=METHODS_TO_SHARE[method])

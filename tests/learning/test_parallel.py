@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "broken": fit(2, broken=True, save=folder / "alone-broken.ckpt")[0],
         "window": fit(2, broken=True, context="window", save=folder / "alone-window.ckpt")[0],
         "taught-sampled": fit(2, taught="sampled", save=folder / "alone-taught-sampled.ckpt")[0],
-        "taught-whole": fit(2, broken=True, taught="whole", save=folder / "alone-taught-whole.ckpt")[0],
+        **{
+            f"taught-{how}": fit(2, broken=True, taught=how, save=folder / f"alone-taught-{how}.ckpt")[0]
+            for how in ("whole", "initial", "measured")
+        },
         "supervised": fit(2, steps=SUPERVISED, save=folder / "alone-supervised.ckpt")[0],
         "analyzed": fit(2, method="hindsight", choices=ANALYZED, save=folder / "alone-analyzed.ckpt")[0],
         "whole": fit(2, evaluate=True, save=folder / "alone-whole.ckpt")[0],
@@ -163,13 +167,15 @@ def test_steps_by_rows_are_equally_many_on_ranks_with_different_numbers_of_rows(
         assert figures["train/grad_norm"] > 0
 
 
-@pytest.mark.parametrize(("strategy", "how"), [("ddp", "sampled"), ("ddp", "whole"), ("fsdp2", "sampled")])
+@pytest.mark.parametrize(
+    ("strategy", "how"), [*product(STRATEGIES, ("sampled", "whole", "initial")), ("ddp", "measured")]
+)
 def test_a_teacher_that_is_asked_again_is_asked_by_all_ranks(folder: Path, strategy: str, how: str) -> None:
     """Also by one that has nothing to learn from: with whole distributions, and in a run that need only end."""
     assert math.isfinite(curve(folder, f"{strategy}-taught-idle")[1]["loss/distillation"])
     assert_same_curve(curve(folder, f"{strategy}-taught-{how}"), curve(folder, f"alone-taught-{how}"))
-    if how == "whole":  # and each term's gradient, which is measured there, is that of both ranks' rows
-        assert curve(folder, "ddp-taught-whole")[0]["objective/distillation_share"] > 0
+    if how == "measured":  # each term's gradient is that of both ranks' rows
+        assert curve(folder, "ddp-taught-measured")[0]["objective/distillation_share"] > 0
     assert_same_weights(folder, f"{strategy}-taught-{how}", f"alone-taught-{how}")
 
 

@@ -13,7 +13,8 @@ from sdar.objective.chunked_head import TeacherStates
 from sdar.objective.full_vocabulary import FullVocabularyDivergence
 from sdar.objective.objective import ObjectiveConfig
 from sdar.objective.tokens import TokenScores
-from sdar.policy.log_probs import plain_head, score_tokens, token_states
+from sdar.policy.log_probs import kept_head, plain_head, score_tokens, token_states
+from sdar.policy.sharding import is_sharded, one_pass
 from sdar.policy.shared_prefixes import SharedRows
 from sdar.teacher.weights import TeacherModel
 
@@ -38,7 +39,10 @@ class UpdateTeacher:
         if self.kept is not None:
             return self.kept
         with self.model.model() as model:
-            return TeacherStates(token_states(model, *self.rows, self.shared), plain_head(model, temperature))
+            hidden = one_pass(model, lambda: token_states(model, *self.rows, self.shared))
+            # Sharded weights of another model than the student's are given back when this ends.
+            head = kept_head if is_sharded(model) and not self.model.is_student else plain_head
+            return TeacherStates(hidden, head(model, temperature))
 
     def log_probs(self, student_mask: Tensor, temperature: float) -> Tensor:
         """Log-probs [B, T] of the response tokens, at the student's positions."""

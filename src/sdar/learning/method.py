@@ -214,7 +214,7 @@ class Method:
             weights = teacher.weights
             check_needs(self.objective.divergence, weights.source, keep_hidden=weights.keep_hidden)
             if sharded:
-                check_sharding(self.objective.divergence, weights.source)
+                check_sharding(weights.source)
 
     def _check_measured(self, optimizer: OptimizerSettings, *, sharded: bool) -> None:
         every = optimizer.measure_terms_every_n_iterations

@@ -84,13 +84,8 @@ def check_needs(divergence: Divergence, source: TeacherSource, *, keep_hidden: b
         )
 
 
-def check_sharding(divergence: Divergence, source: TeacherSource) -> None:
+def check_sharding(source: TeacherSource) -> None:
     """UserError for what sharded weights (FSDP2) do not support."""
-    if divergence.full_vocabulary:
-        raise UserError(
-            f"divergence={divergence.name} needs the whole output head, but trainer.strategy shards the weights; set "
-            "divergence=sampled or sampled_rkl, or trainer=ddp"
-        )
     if source is TeacherSource.EMA:
         raise UserError(
             "teacher.source=ema needs a copy of all weights, but trainer.strategy shards them; set teacher.source=old, "
