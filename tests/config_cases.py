@@ -264,10 +264,6 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["trainer=fsdp2", "trainer.accelerator=cpu", "trainer.precision=64-true"],
         ["trainer.precision", "32-true", "got 64-true"],
     ),
-    "whole distributions with weights that are spread": (
-        ["trainer=fsdp2", "trainer.accelerator=cpu", "algorithm=opsd"],
-        ["divergence=reverse_kl", "trainer.strategy", "trainer=ddp"],
-    ),
     "an average of weights that are spread": (
         ["trainer=fsdp2", "trainer.accelerator=cpu", "teacher.source=ema"],
         ["teacher.source=ema", "trainer.strategy", "trainer=ddp"],

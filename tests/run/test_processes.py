@@ -84,6 +84,7 @@ def test_more_gpus_than_there_are_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_one_process_may_be_sharded() -> None:
     check("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.devices=1")
+    check("trainer=fsdp2", "trainer.accelerator=cpu", "trainer.devices=1", "algorithm=grpo_opsd_initial")
 
 
 def test_ranks_hand_over_shares_of_the_weights_at_the_same_times(monkeypatch: pytest.MonkeyPatch) -> None:
