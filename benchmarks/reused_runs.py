@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sdar.run.folder import is_occupied
+
 ROOT = Path(__file__).resolve().parent.parent
 TRAIN = ROOT / "train.py"
 
@@ -22,8 +24,11 @@ def make(wanted: Mapping[Path, Sequence[str]], jobs: int) -> None:
     failed. A run that was stopped is made anew.
     """
     for folder, overrides in wanted.items():
-        if (folder / "results.json").exists() and _known(folder) != list(overrides):
-            raise SystemExit(f"error: {folder} has a run with other overrides than {' '.join(overrides)}; set --out")
+        if is_occupied(folder):
+            raise SystemExit(f"error: another process works in {folder}; wait for it, or set --out")
+        if (folder / "results.json").exists() and (known := _overrides_of(folder)) != list(overrides):
+            wanted_words = " ".join(overrides)
+            raise SystemExit(f"error: {folder} has a run with {' '.join(known)}, not {wanted_words}; set --out")
     missing = [folder for folder in wanted if not (folder / "results.json").exists()]
     with ThreadPoolExecutor(jobs) as pool:
         codes = pool.map(lambda folder: _train(folder, wanted[folder]), missing)
@@ -32,19 +37,16 @@ def make(wanted: Mapping[Path, Sequence[str]], jobs: int) -> None:
         raise SystemExit(f"error: failed: {', '.join(failed)}; see NAME.log beside their folders")
 
 
-def _record(folder: Path) -> Path:
-    return folder.with_name(f"{folder.name}.json")
-
-
-def _known(folder: Path) -> list[str] | None:
-    found: list[str] | None = json.loads(_record(folder).read_text()) if _record(folder).exists() else None
-    return found
+def _overrides_of(folder: Path) -> list[str]:
+    """What a run was started with, without what every run here has."""
+    command = json.loads((folder / "run.json").read_text(encoding="utf-8"))["command"]
+    words = [str(word) for word in command if "=" in str(word)]
+    return [word for word in words if word.partition("=")[0] not in ("run_dir", "threads")]
 
 
 def _train(folder: Path, overrides: Sequence[str]) -> int:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    _record(folder).write_text(json.dumps(list(overrides)))
     started = time.monotonic()
     with folder.with_name(f"{folder.name}.log").open("w") as log:
         command = [sys.executable, str(TRAIN), *overrides, f"run_dir={folder}", "threads=1"]

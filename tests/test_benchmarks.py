@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sdar.run.folder import occupied
 from toys.asked import on_request
 
 ROOT = Path(__file__).parents[1]
@@ -90,6 +91,7 @@ folder.mkdir()  # as the real one, which refuses a folder with a run in it
 (folder / "events").write_text("some iterations")
 if given["seed"] == "3":
     sys.exit(1)
+(folder / "run.json").write_text(json.dumps({"command": ["sdar", "train", *sys.argv[1:]]}))
 (folder / "results.json").write_text("{}")
 """
 
@@ -113,5 +115,7 @@ def test_runs_of_a_benchmark_are_made_once_and_a_failed_one_ends_it(
     (tmp_path / "run1" / "results.json").unlink()  # stopped in between
     reused_runs.make(wanted, jobs=1)
 
-    with pytest.raises(SystemExit, match=r"run2 has a run with other overrides than .* gate\.beta=9"):
+    with pytest.raises(SystemExit, match=r"run2 has a run with algorithm=grpo seed=2, not algorithm=grpo .*beta=9"):
         reused_runs.make({tmp_path / "run2": ["algorithm=grpo", "seed=2", "gate.beta=9"]}, jobs=1)
+    with occupied(tmp_path / "run4"), pytest.raises(SystemExit, match=r"another process works in .*run4"):
+        reused_runs.make({tmp_path / "run4": ["seed=4"]}, jobs=1)

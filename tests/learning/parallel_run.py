@@ -54,6 +54,7 @@ TAUGHT: dict[str, dict[str, Any]] = {
 }
 TAUGHT["measured"] = TAUGHT["whole"] | {"measure_terms_every_n_iterations": 1}
 TAUGHT["initial"] = TAUGHT["whole"] | {"source": TeacherSource.INITIAL}
+TAUGHT["kept"] = TAUGHT["whole"] | {"source": TeacherSource.OLD, "keep_hidden": True}
 """How a teacher of the present weights is asked."""
 STRATEGIES: dict[str, Callable[[], Any]] = {"ddp": lambda: "ddp", "fsdp2": lambda: fully_sharded(2, 1)}
 PRECISIONS = ("bf16-mixed", "bf16-true")
@@ -157,7 +158,8 @@ def fit(
     policy = two_layers()
     settings = SETTINGS | (steps or {}) | (TAUGHT[taught] if taught else {})
     source = settings.pop("source", TeacherSource.OLD if taught is None else TeacherSource.CURRENT)
-    module = toy_module(policy, HintTeacher(source=source), context=context, **settings)
+    teacher = HintTeacher(source=source, keep_hidden=settings.pop("keep_hidden", False))
+    module = toy_module(policy, teacher, context=context, **settings)
     if recompute:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     callbacks: list[Any] = [panel_evaluation(policy, panels)] if evaluate else []
@@ -221,6 +223,7 @@ def main(folder: Path) -> None:
         run("taught-idle", 2, broken=True, taught="sampled", steps={"episodes_per_step": 4})
         run("taught-whole", 2, broken=True, taught="whole")
         run("taught-initial", 2, broken=True, taught="initial")
+        run("taught-kept", 2, broken=True, taught="kept")
         if name == "ddp":  # gradients of single terms are not measured where weights are sharded
             run("taught-measured", 2, broken=True, taught="measured")
         if name == "ddp":  # what methods do beyond these is the same whatever the strategy

@@ -73,7 +73,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "taught-sampled": fit(2, taught="sampled", save=folder / "alone-taught-sampled.ckpt")[0],
         **{
             f"taught-{how}": fit(2, broken=True, taught=how, save=folder / f"alone-taught-{how}.ckpt")[0]
-            for how in ("whole", "initial", "measured")
+            for how in ("whole", "initial", "kept", "measured")
         },
         "supervised": fit(2, steps=SUPERVISED, save=folder / "alone-supervised.ckpt")[0],
         "analyzed": fit(2, method="hindsight", choices=ANALYZED, save=folder / "alone-analyzed.ckpt")[0],
@@ -168,7 +168,7 @@ def test_steps_by_rows_are_equally_many_on_ranks_with_different_numbers_of_rows(
 
 
 @pytest.mark.parametrize(
-    ("strategy", "how"), [*product(STRATEGIES, ("sampled", "whole", "initial")), ("ddp", "measured")]
+    ("strategy", "how"), [*product(STRATEGIES, ("sampled", "whole", "initial", "kept")), ("ddp", "measured")]
 )
 def test_a_teacher_that_is_asked_again_is_asked_by_all_ranks(folder: Path, strategy: str, how: str) -> None:
     """Also by one that has nothing to learn from: with whole distributions, and in a run that need only end."""

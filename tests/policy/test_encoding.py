@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from sdar.errors import UserError
 from sdar.policy.chat import ChatFormat
 from sdar.policy.chat_check import checked_chat
+from sdar.policy.encoding import TextMemory
 from toys.chat_templates import BY_NAME, STRUCTURES, Structure
 from toys.tokenizers import KINDS, toy_tokenizer_of
 
@@ -180,3 +181,21 @@ def test_a_tokenizer_that_encodes_a_message_otherwise_is_refused(monkeypatch: py
     monkeypatch.setattr(type(chat.encoder), "encode", lambda self, before, text="", after="": [chat.end_id, 1])
     with pytest.raises(UserError, match=r"encodes a message differently from its chat template"):
         checked_chat(chat)
+
+
+def test_what_is_remembered_is_bounded_by_texts_and_by_findings() -> None:
+    memory: TextMemory[int] = TextMemory(characters=5000)
+    asked: list[str] = []
+
+    def find(text: str) -> int:
+        asked.append(text)
+        return len(text)
+
+    for text in ("a", "b" * 900, "a", "c" * 2000, "a", "b" * 900):
+        assert memory.get((text,), lambda text=text: find(text)) == len(text)
+    assert [text[0] for text in asked] == ["a", "b", "c", "a", "b"]  # c does not fit beside both
+    for number in range(100):
+        memory.get((str(number),), lambda: 0)
+    asked.clear()
+    memory.get(("0",), lambda: find("0"))
+    assert asked == ["0"]  # a hundred findings are too many, however short their texts

@@ -203,6 +203,13 @@ def test_memory_of_the_papers_model_by_hand() -> None:
     assert engine.peak("play") - memory().peak("play") == 32e9
     assert engine.peak("update") == memory().peak("update")
     assert replace(engine, engine_stays=True).peak("update") - memory().peak("update") == 32e9
+    said = told(replace(engine, rows=0), 40e9, "a card")
+    assert said is not None
+    assert "rollout.vllm.memory_fraction" in said
+    taught = memory(whole_teacher=True)
+    assert taught.learned() == memory().learned()
+    sharded = replace(taught, strategy="fsdp2", processes=4)
+    assert sharded.learned()["whole teacher"] == 2 * 3_085_938_688
     assert memory().learned()["logits"] == 80e9 / 32
     assert memory(card_bytes=0.0).learned()["logits"] == 4 * 40 * 2**20
     assert memory(trained=1000).stepped() == {"gradients": 4000, "temporaries": 4000}
@@ -236,7 +243,7 @@ def test_a_module_states_what_it_keeps() -> None:
 
 @pytest.mark.parametrize("lora", [None, {"rank": 2}], ids=["whole", "adapters"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true"])
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "bf16-true", "bf16"])
 def test_weights_gradients_and_moments_have_the_bytes_that_are_reckoned(
     precision: str, dtype: torch.dtype, lora: dict[str, int] | None
 ) -> None:
@@ -249,7 +256,7 @@ def test_weights_gradients_and_moments_have_the_bytes_that_are_reckoned(
     weights = list(module.model.parameters())
     assert plan.kept()["weights"] == pytest.approx(sum(weight.nbytes for weight in weights))
     cast = sum(weight.numel() for weight in weights if weight.dtype is not torch.bfloat16)
-    assert plan.played()["weights to compute with"] == (2 * cast if precision == "bf16-mixed" else 0)
+    assert plan.played()["weights to compute with"] == (2 * cast if precision in ("bf16-mixed", "bf16") else 0)
     trained = [weight for weight in weights if weight.requires_grad]
     for weight in trained:
         weight.grad = torch.ones_like(weight)

@@ -207,6 +207,47 @@ def test_who_leaves_is_not_answered_any_further(stream: bool) -> None:
         assert post(server, messages="hello").json()["choices"][0]["message"]["content"] == "done"
 
 
+def started(server: ChatServer, body: bytes, length: int) -> socket.socket:
+    """A connection over which the beginning of a request was sent."""
+    place = urlsplit(server.url)
+    assert place.hostname is not None
+    connection = socket.create_connection((place.hostname, place.port or 0), timeout=30)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def test_who_sends_slowly_keeps_nobody_out_and_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdar.serving.app.REQUEST_S", 1.0)
+    with serving(Scripted(lambda _: iter(["hi"])), max_waiting=0) as server:
+        slow = [started(server, b"{", 100) for _ in range(3)]
+        assert post(server, messages="hello").status == 200
+        for connection in slow:
+            with connection:
+                assert b" 408 " in connection.recv(4096)
+
+
+def test_more_than_is_to_be_held_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdar.serving.app.MAX_READING", 1000)
+    with serving(Scripted(lambda _: iter(["hi"])), max_bytes=800) as server:
+        with started(server, b" " * 700, 750), started(server, b" " * 700, 750) as second:
+            assert b" 429 " in second.recv(4096)
+        assert post(server, messages="hello").status == 200
+
+
+def test_who_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdar.serving.app.REQUEST_S", 1.0)
+
+    def pieces(request: Any) -> Iterator[str]:
+        while request.told[-1].text == "forever":
+            yield "x" * 100_000
+        yield "hi"
+
+    body = json.dumps({"model": "toy", "stream": True, "messages": [{"role": "user", "content": "forever"}]}).encode()
+    with serving(Scripted(pieces)) as server, started(server, body, len(body)):
+        assert post(server, messages="hello").json()["choices"][0]["message"]["content"] == "hi"
+
+
 def test_the_end_does_not_wait_for_an_answer() -> None:
     begun = threading.Event()
 

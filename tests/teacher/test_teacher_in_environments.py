@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,12 +54,12 @@ QUICK = {
 }
 
 
-def cases() -> list[object]:
+def cases() -> list[Any]:
     """Every text in every environment. Places and contexts take turns: each text has all of them somewhere.
 
     Where not all are asked for, environments take turns, too.
     """
-    found: list[object] = []
+    found: list[Any] = []
     for environment, settings in ENVIRONMENTS.items():
         for text in READ:
             turn = READ.index(text) + list(ENVIRONMENTS).index(environment)
@@ -71,9 +72,16 @@ def cases() -> list[object]:
             elif "demonstration" in text:
                 choices += EXPERTS_HAVE_TIME
             marks = [] if (environment, text) in QUICK else [pytest.mark.slow]
-            marks += [on_request] if marks and turn % len(ENVIRONMENTS) else []
+            met = (READ.index(text) - list(ENVIRONMENTS).index(environment)) % len(ENVIRONMENTS) == 0
+            marks += [] if met or not marks else [on_request]
             found.append(pytest.param(choices, id=f"{environment} {text} {place} {context}", marks=marks))
     return found
+
+
+def test_each_text_place_and_context_is_met_without_asking_for_all() -> None:
+    met = [choices for case in cases() if on_request not in case.marks for choices in case.values]
+    for wanted in (*READ, *(f"teacher.position={place}" for place in PLACES), *(f"rollout={c}" for c in CONTEXTS)):
+        assert any(set(wanted.split()) <= set(choices) for choices in met), wanted
 
 
 @pytest.mark.parametrize("choices", cases())

@@ -95,7 +95,7 @@ def _request(line: CommandLine) -> tuple[Path, Path, list[str]]:
     if not checkpoint.is_file():
         reason = " (a directory: a sharded checkpoint?)" if checkpoint.is_dir() else ""
         raise UserError(f"ckpt_path must be the file of a checkpoint, got {checkpoint}{reason}")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(file.name not in _ignored(out) for file in out.iterdir())):
         raise UserError(f"out must be a new or empty folder, got {out}")
     place = next(folder for folder in (out, *out.parents) if folder.exists())
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
@@ -167,7 +167,7 @@ def export(
     out = out.absolute()
     exists = out.exists()
     # A folder that exists may be a file system of its own, and its parent nobody's to write.
-    partial = (out if exists else out.parent) / f".{out.name}.partial"
+    partial = (out if exists else out.parent) / _partial(out)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         policy.model.save_pretrained(str(partial))
@@ -184,7 +184,8 @@ def export(
         (partial / FILE_NAME).write_text(model_card(facts), encoding="utf-8")
         error = _check(partial, policy, ids, expected, trust=model.get("trust_remote_code") is True)
         if exists:
-            for file in sorted(partial.iterdir()):
+            # Whoever finds the configuration finds the rest.
+            for file in sorted(partial.iterdir(), key=lambda file: file.name == "config.json"):
                 file.rename(out / file.name)
         else:
             partial.rename(out)
@@ -192,6 +193,15 @@ def export(
         shutil.rmtree(partial, ignore_errors=True)
     print(f"{policy.name} after {iterations} iterations is in {out}")
     return error
+
+
+def _partial(out: Path) -> str:
+    return f".{out.name}.partial"
+
+
+def _ignored(out: Path) -> set[str]:
+    """What an empty folder may hold: the rest of an export that was killed, and what file systems put there."""
+    return {_partial(out), "lost+found"}
 
 
 def _scores(policy: Any) -> tuple[Any, Any]:

@@ -79,8 +79,9 @@ def student_scores(
         full = divergence.under(objective.gate)
     if len(batch) == 0:
         nobody = TokenRows.nobody(batch.ids.device)
-        if teacher is not None:
+        if teacher is not None and teacher.kept is None:
             replace(teacher, rows=nobody, shared=None).log_probs(nobody.response_mask, temperature)
+        if teacher is not None:
             batch = replace(batch, teacher_log_probs=torch.zeros(batch.ids.shape, device=batch.ids.device))
         empty = score_tokens(model, *nobody).log_probs.sum().expand(batch.ids.shape)
         return TokenScores(empty, empty if entropy else None, None if full is None else empty), batch

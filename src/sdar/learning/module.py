@@ -321,6 +321,13 @@ class SDARModule(LightningModule):
             )
         return prepared, contexts
 
+    @property
+    def asks_a_frozen_teacher(self) -> bool:
+        """Whether every micro-batch of the update is scored by the initial weights, for whole distributions."""
+        teacher = self._teacher_model
+        frozen = teacher is not None and teacher.settings.source is TeacherSource.INITIAL
+        return frozen and self.method.objective.divergence.full_vocabulary
+
     def _fed_tokens(self, iteration: Iteration, prepared: Prepared, method: Method) -> FedTokens:
         moves = self._teacher_model is not None and self._teacher_model.moves_during_update
         played = [*iteration.episodes, *iteration.replaced]

@@ -326,9 +326,10 @@ class UpdateLoop:
             return None
         shared = None if self._store is None else SharedRows(self._store, kept.shared_tokens).of(rows)
         states = None
-        if kept.states is not None and kept.head is not None and len(rows) > 0:
-            hidden = torch.cat([kept.states[row] for row in rows]).to(self.module.device)
-            states = TeacherStates(hidden, kept.head)
+        if kept.states is not None and kept.head is not None:
+            # Also of no rows: nobody is asked, as on ranks that have some.
+            hidden = torch.cat([torch.empty(0, kept.head.weight.shape[1]), *(kept.states[row] for row in rows)])
+            states = TeacherStates(hidden.to(self.module.device), kept.head)
         return UpdateTeacher(kept.rows.select(rows).to(self.module.device), self.teacher, states, shared)
 
 

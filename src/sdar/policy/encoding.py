@@ -21,12 +21,16 @@ Pieces = tuple[str, ...]
 
 _REMEMBERED = 4_000_000
 """Characters of the texts about which something is remembered."""
+_FINDING = 1000
 
 T = TypeVar("T")
 
 
 class TextMemory(Generic[T]):
-    """What was found out about texts, within a number of characters; beyond it everything is forgotten."""
+    """What was found out about texts, within a number of characters; beyond it everything is forgotten.
+
+    Each finding counts as ``_FINDING`` characters, whatever its texts are.
+    """
 
     def __init__(self, characters: int = _REMEMBERED) -> None:
         self._characters = characters
@@ -37,7 +41,7 @@ class TextMemory(Generic[T]):
         """What is known about ``texts``, or is found now."""
         if texts not in self._found:
             found = find()
-            size = sum(map(len, texts))
+            size = _FINDING + sum(map(len, texts))
             if self._size + size > self._characters:
                 self._found, self._size = {}, 0
             self._found[texts] = found

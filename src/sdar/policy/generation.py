@@ -108,12 +108,18 @@ class TurnGenerator:
         blocks = [[*row.pending, *new_ids[row.slot]] for row in self._rows]
         if not all(blocks):
             raise ValueError("new_ids must have at least one token per slot before its first response")
-        with torch.no_grad(), evaluation_mode(self.model), self._precision():
-            logits = self._prefill(blocks)
-            for row, block in zip(self._rows, blocks, strict=True):
-                row.cached += len(block)
-            decode = self._decode if self._plain else self._decode_fixed
-            responses = decode(logits, torch.from_numpy(numbers))
+        before = [row.cached for row in self._rows]
+        try:
+            with torch.no_grad(), evaluation_mode(self.model), self._precision():
+                logits = self._prefill(blocks)
+                for row, block in zip(self._rows, blocks, strict=True):
+                    row.cached += len(block)
+                decode = self._decode if self._plain else self._decode_fixed
+                responses = decode(logits, torch.from_numpy(numbers))
+        except BaseException:
+            for row, cached in zip(self._rows, before, strict=True):
+                row.cached = cached  # so that the same call may be made again
+            raise
         for row, response in zip(self._rows, responses, strict=True):
             row.pending = response[-1:]
         return {row.slot: response for row, response in zip(self._rows, responses, strict=True)}

@@ -6,13 +6,13 @@ is also the script of that process, and so imports nothing of sdar.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
 from typing import Any
 
 SECONDS = 2.0
@@ -25,6 +25,9 @@ CHARACTERS = 1_000_000
 _PATIENCE = 120.0
 """Seconds of waiting for the process on a busy machine."""
 _READY = "ready"
+_REMEMBERED = 1024
+_known: dict[bytes, str | None] = {}
+"""What was found about jobs, by their digest: large ones are not kept."""
 _OUT_OF_MEMORY, _TOO_LONG = 3, 4
 
 
@@ -36,10 +39,15 @@ def runaway(template: str, renderings: Sequence[Mapping[str, Any]]) -> str | Non
     if len(template) > CHARACTERS:
         return "is longer"
     limits = {"seconds": SECONDS, "memory": MEMORY, "characters": CHARACTERS}
-    return _tried(json.dumps({"path": sys.path, "template": template, "renderings": renderings, **limits}, default=str))
+    job = json.dumps({"path": sys.path, "template": template, "renderings": renderings, **limits}, default=str)
+    digest = hashlib.blake2b(job.encode("utf-8", "surrogatepass")).digest()
+    if digest not in _known:
+        if len(_known) >= _REMEMBERED:
+            _known.clear()
+        _known[digest] = _tried(job)
+    return _known[digest]
 
 
-@lru_cache(maxsize=64)
 def _tried(job: str) -> str | None:
     try:
         done = subprocess.run(

@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 
 REQUEST_S = 60.0
 """How long a client may take to send a request, or to read a piece of the response, in seconds."""
-MAX_READING = 256
-"""Requests that may be sent at the same time."""
+MAX_READING = 1 << 26
+"""Bytes of requests that may be on their way at the same time; a single one may always have ``max_bytes``."""
 
 T = TypeVar("T")
 Step = tuple[ChatRequest, Answer, str]
@@ -154,22 +154,22 @@ class Service:
         given = request.headers.get("content-length", "")
         if given.isdecimal() and int(given[:20]) > self.max_bytes:
             raise too_large
-        if self._reading >= MAX_READING:
-            raise ApiError(429, f"{self._reading} requests are being sent already", code="rate_limit_exceeded")
         parts: list[bytes] = []
         size = 0
-        self._reading += 1
         try:
             async with asyncio.timeout(REQUEST_S):
                 async for part in request.stream():
                     parts.append(part)
                     size += len(part)
+                    self._reading += len(part)
                     if size > self.max_bytes:
                         raise too_large
+                    if self._reading > max(MAX_READING, self.max_bytes):
+                        raise ApiError(429, "too much is being sent at once", code="rate_limit_exceeded")
         except TimeoutError:
             raise ApiError(408, f"the request did not come within {REQUEST_S:g} s", code="request_timeout") from None
         finally:
-            self._reading -= 1
+            self._reading -= size
         return b"".join(parts)
 
     async def _events(

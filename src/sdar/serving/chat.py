@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sdar.environments.tools import as_text
 from sdar.errors import UserError
 from sdar.policy.call_form import DESCRIBED
 from sdar.policy.chat import ChatFormat
@@ -121,6 +122,9 @@ class ChatModel:
         if (characters := sum(map(len, texts))) > self._most_characters:
             least = characters // max(1, self._most_characters // self.policy.context_tokens)
             raise too_long(self.policy.context_tokens, least, request.sampling.max_response_tokens)
+        written = self.policy.chat.encoder.encode("", as_text(request.preface), "")
+        if len(written) >= self.policy.context_tokens:
+            raise too_long(self.policy.context_tokens, len(written), request.sampling.max_response_tokens)
         chat = self.policy.chat.prefaced(request.preface)
         if request.said:
             chat.check_append()

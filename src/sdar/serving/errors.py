@@ -25,9 +25,10 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
-def wrong(param: str, must_be: str) -> ApiError:
-    """A field that has a value which it cannot have."""
-    return ApiError(400, f"{param} must be {must_be}", param=param, code="invalid_value")
+def wrong(param: str, must_be: str, got: str | None = None) -> ApiError:
+    """A field that has a value which it cannot have; ``got``: what it has, in a few words."""
+    told = f"{param} must be {must_be}" + ("" if got is None else f", got {got}")
+    return ApiError(400, told, param=param, code="invalid_value")
 
 
 def too_long(context: int, prompt: int, response: int) -> ApiError:

@@ -40,7 +40,9 @@ class KeptConversations:
         return generator, ids[generator.rewind(0, min(length, len(ids) - 1)) :]
 
     def give(self, ids: Sequence[int], generator: TurnGenerator) -> None:
-        """Keep a conversation, and forget those that were used least lately."""
+        """Keep a conversation, and forget those that were used least lately; one that is too large is not kept."""
+        if generator.cache_bytes > self._max_bytes:
+            return
         self._kept.append((list(ids), generator))
         while self._kept and sum(kept.cache_bytes for _, kept in self._kept) > self._max_bytes:
             self._kept.pop(0)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sdar.config.words import shown
 from sdar.environments.tools import Call, call_of, calls_in, loaded, tool_results, without_calls
 from sdar.episode import Tool, is_unicode
 from sdar.evaluation.chat_messages import Told
@@ -63,10 +64,11 @@ class Said:
 def tools_of(value: Any) -> tuple[Tool, ...]:
     """The tools of a request. ApiError 400: they cannot be offered."""
     if not isinstance(value, list) or len(value) > _MOST_TOOLS:
-        raise wrong("tools", f"a list of at most {_MOST_TOOLS} functions")
+        got = f"{len(value)}" if isinstance(value, list) else type(value).__name__
+        raise wrong("tools", f"a list of at most {_MOST_TOOLS} functions", got)
     tools = tuple(_tool(f"tools[{number}]", entry) for number, entry in enumerate(value))
     if len({tool.name for tool in tools}) < len(tools):
-        raise wrong("tools", "functions with different names")
+        raise wrong("tools", "functions with different names", ", ".join(sorted(tool.name for tool in tools)))
     return tools
 
 
@@ -111,7 +113,7 @@ def _role(number: int, message: Any) -> str:
         raise wrong(f"messages[{number}]", "an object with role and content")
     role = message.get("role")
     if role not in ("system", "developer", "user", "assistant", "tool"):
-        raise wrong(f"messages[{number}].role", "system, user, assistant or tool")
+        raise wrong(f"messages[{number}].role", "system, user, assistant or tool", shown(role))
     return "system" if role == "developer" else str(role)
 
 

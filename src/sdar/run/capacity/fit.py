@@ -15,7 +15,7 @@ from sdar.policy.shape import ModelShape
 from sdar.policy.trainable import trainable
 from sdar.processes import count_devices, world_size
 from sdar.run.capacity.memory import MemoryPlan, Strategy, moment_bytes, told
-from sdar.run.rules.processes import is_sharded
+from sdar.run.rules.processes import is_sharded, precision_of
 
 _PROMPT_TOKENS = 1024
 _OBSERVATION_TOKENS = 128
@@ -54,7 +54,7 @@ def memory_plan(
         return None
     trainer = config["trainer"]
     processes = world_size(trainer)
-    precision = str(trainer.get("precision", "32-true"))
+    precision = precision_of(trainer)
     # Under bf16-true Lightning turns all weights into 16 bits later.
     forced = 2 if precision == "bf16-true" else None
     stored, trained = _Stored.of(model.parameters(), forced), _Stored.of(trainable(model), forced)
@@ -94,6 +94,7 @@ def memory_plan(
         card_bytes=card,
         engine_bytes=rollout.vllm.memory_fraction * card if rollout.backend == "vllm" else 0.0,
         engine_stays=not rollout.vllm.sleep,
+        whole_teacher=module.asks_a_frozen_teacher,
     )
 
 

@@ -49,6 +49,7 @@ class MemoryPlan:
     ``play_split``     cards that share the weights they play with (vLLM, tensor parallel)
     ``engine_bytes``   of an engine that plays (vLLM), its weights and cache
     ``engine_stays``   whether it keeps them while the policy learns
+    ``whole_teacher``  whether a frozen teacher scores every micro-batch, with whole weights where they are shared
     """
 
     shape: ModelShape
@@ -71,6 +72,7 @@ class MemoryPlan:
     play_split: int = 1
     engine_bytes: float = 0.0
     engine_stays: bool = False
+    whole_teacher: bool = False
 
     def kept(self) -> dict[str, float]:
         """What is there all the time."""
@@ -103,6 +105,7 @@ class MemoryPlan:
         return {
             "gradients": self.trained_bytes * self.trained / share,
             "weights to compute with": float(blocks) if self.strategy == "fsdp2" else self._computed(),
+            "whole teacher": self._computed() if self.whole_teacher and self.strategy == "fsdp2" else 0.0,
             "activations": float(kept * self.micro_batch_tokens),
             "logits": max(4.0 * _CHUNKS * CHUNK_LOGITS, self.card_bytes / _CHUNKS_SHARE),
         }
@@ -146,12 +149,13 @@ def told(plan: MemoryPlan, available: float, device: str) -> str | None:
     words = ", ".join(f"{name} {size / 1e9:.1f}" for size, name in largest)
     return (
         f"by arithmetic this run will not fit: {device} has {available / 1e9:.1f} GB, and the {phase} needs about "
-        f"{needed / 1e9:.1f} ({words}); {_ADVICE[phase]} (docs/scaling.md)"
+        f"{needed / 1e9:.1f} ({words}); {_ADVICE['engine' if 'engine' in largest[0][1] else phase]} (docs/scaling.md)"
     )
 
 
 _ADVICE = {
     "play": "lower rollout.max_concurrent_episodes, or set trainer=fsdp2",
     "update": "set model.gradient_checkpointing=true, lower optimizer.max_tokens_per_micro_batch, or set model.lora",
+    "engine": "lower rollout.vllm.memory_fraction, or set rollout.vllm.sleep=true",
     "optimizer step": "set model.lora, optimizer=adamw_8bit or trainer=fsdp2",
 }

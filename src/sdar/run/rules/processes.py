@@ -95,10 +95,15 @@ def _check_launcher(trainer: Mapping[str, Any], processes: int) -> None:
         )
 
 
+def precision_of(trainer: Mapping[str, Any]) -> str:
+    """By its long name, such as ``bf16-mixed``."""
+    stated = str(trainer.get("precision") or "32-true")
+    return _PRECISIONS.get(stated, stated)
+
+
 def _check_precision(settings: RunSettings) -> None:
     trainer = settings.trainer
-    stated = str(trainer.get("precision") or "32-true")
-    precision = _PRECISIONS.get(stated, stated)
+    stated, precision = trainer.get("precision"), precision_of(trainer)
     sharded = is_sharded(trainer)
     if precision in ("16-mixed", "16-true") or (sharded and precision not in _SHARDED_PRECISIONS):
         raise UserError(f"trainer.precision must be one of {', '.join(_SHARDED_PRECISIONS)}, got {stated}")
