@@ -150,7 +150,8 @@ def test_an_empty_folder_is_filled_where_it_is(
 ) -> None:
     """It may be a file system of its own, which cannot be replaced, and its parent nobody's to write."""
     there = tmp_path / "volume"
-    there.mkdir()
+    for found in (there / "lost+found", there / ".volume.partial"):  # of the file system; of an export that was killed
+        found.mkdir(parents=True)
     inode = there.stat().st_ino
     monkeypatch.chdir(there)
     assert main([f"ckpt_path={run}", "out=."]) == 0, capsys.readouterr().err
