@@ -3,6 +3,7 @@
     python benchmarks/map.py run screen [--jobs 2] [--out logs/map]    # what is missing; Ctrl-C and go on at will
     python benchmarks/map.py collect screen                            # finished cells into docs/data/map_screen.json
     python benchmarks/map.py table screen                              # tables of docs/results.md; the screen's picture
+    python benchmarks/map.py grid tuning                               # success by method and coefficient
     python benchmarks/map.py show screen                               # the command of every cell
 
 Cells are listed in ``map.yaml``. Each is a run of ``train.py`` with one thread. Runs of a seed share tasks, warm start
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from map_cells import DATA, PLAN, ROOT, SPAN, WARM_STARTS, Cell, Outcome, cells, file_of, read, read_all
 from map_claims import judged, statements
-from map_tables import draw, table
+from map_tables import draw, grid, table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 MADE = "made"
@@ -44,7 +45,7 @@ CURVES = (
 def main() -> None:
     """Run, collect or show a series."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "collect", "table", "show"))
+    parser.add_argument("what", choices=("run", "collect", "table", "grid", "show"))
     parser.add_argument("series", choices=tuple(PLAN["series"]))
     parser.add_argument("--out", type=Path, default=ROOT / "logs" / "map")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
@@ -55,6 +56,8 @@ def main() -> None:
         run(wanted, arguments.out, arguments.jobs)
     elif arguments.what == "collect":
         collect(wanted, arguments.out, arguments.series)
+    elif arguments.what == "grid":
+        print(grid(read(arguments.series)))
     elif arguments.what == "table":
         records = read(arguments.series)
         print(table(records))

@@ -74,6 +74,30 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(parts)
 
 
+def grid(outcomes: Sequence[Outcome]) -> str:
+    """Markdown: a row per method and a column per coefficient with the mean success alone, the best of a row in bold.
+
+    Of equal ones the better with skills is the best. Methods with other coefficients have a table of their own.
+    """
+    found = [row for row in rows(outcomes) if row.coefficient is not None]
+    parts = []
+    for regime in dict.fromkeys(row.regime for row in found):
+        methods = dict.fromkeys(row.method for row in found if row.regime == regime)
+        tables: dict[tuple[float, ...], list[list[Row]]] = {}
+        for method in methods:
+            line = [row for row in found if (row.regime, row.method) == (regime, method)]
+            tables.setdefault(tuple(row.coefficient or 0.0 for row in line), []).append(line)
+        for coefficients, lines in tables.items():
+            parts.append(f"| {regime} | {' | '.join(f'{value:g}' for value in coefficients)} |")
+            parts.append("|---" * (1 + len(coefficients)) + "|")
+            for line in lines:
+                best = max(line, key=lambda row: (row.after.mean, row.with_skills or 0.0))
+                cells = [f"**{row.after.mean:.1f}**" if row is best else f"{row.after.mean:.1f}" for row in line]
+                parts.append(f"| {line[0].method} | {' | '.join(cells)} |")
+            parts.append("")
+    return "\n".join(parts)
+
+
 def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     """Difference to GRPO over the coefficient, a panel per regime and a line per method."""
     import matplotlib as mpl

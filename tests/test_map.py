@@ -6,6 +6,7 @@ import importlib
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,6 +128,25 @@ def test_a_difference_may_be_compared_with_that_of_another_regime_seed_by_seed()
     there = elsewhere([*GRPO[:3], *runs("sdar", 0.29, 0.31, 0.35, 0.5, coefficient=0.1)])  # 1, 2, 1 below
     line = BETTER | {"expected": "below", "than": "turns14"}
     assert [row[::2] for row in verdicts([line], [*here, *there], pairs=3)] == [("-8.7", "supported")]
+
+
+def test_a_grid_has_the_best_coefficient_of_every_method() -> None:
+    def outcome(method: str, coefficient: float | None, after: float, skilled: float | None = None) -> Any:
+        cell = map_cells.Cell("turns8", method, coefficient, 1)
+        return map_cells.Outcome(cell, 0.1, 0.4, after, skilled, 120, "abc", 1.0)
+
+    found = [outcome("grpo", None, 0.9)]
+    found += [outcome("sdar", 0.1, 0.5, 0.6), outcome("sdar", 1, 0.5, 0.7), outcome("sdar", 3, 0.2)]
+    found += [outcome("rlsd", 0.1, 0.4), outcome("rlsd", 1, 0.3)]
+    assert map_tables.grid(found).splitlines() == [
+        "| turns8 | 0.1 | 1 | 3 |",
+        "|---|---|---|---|",
+        "| sdar | 50.0 | **50.0** | 20.0 |",
+        "",
+        "| turns8 | 0.1 | 1 |",
+        "|---|---|---|",
+        "| rlsd | **40.0** | 30.0 |",
+    ]
 
 
 def test_a_statement_is_not_judged_before_all_its_pairs_are_played() -> None:
