@@ -64,8 +64,8 @@ def main() -> None:
         if planned := statements(PLAN["series"][arguments.series]):
             # Their picture: scripts/picture_claims.py
             print(judged(planned, records, pairs=len(PLAN["series"][arguments.series]["seeds"])))
-        else:
-            draw(records, ROOT / "docs" / "images" / f"map_{arguments.series}.png")
+        if arguments.series == "screen":
+            draw(records, ROOT / "docs" / "images" / "map_screen.png")
     else:
         for name in dict.fromkeys(cell.warm_start for cell in wanted if cell.warm_start is not None):
             print("python -m sdar.warm_start", *_warm_start(name, arguments.out))
