@@ -167,7 +167,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
     monkeypatch.setattr("os.access", lambda *_: False)
     monkeypatch.setattr("sdar.commands.export.export", None)
     said = refused(capsys, f"ckpt_path={run}", f"out={tmp_path}/a/b")
-    assert f"out must be a folder that can be written, got {tmp_path}/a/b: {tmp_path} cannot be" in said
+    assert f"out={tmp_path}/a/b: {tmp_path} is not writable; out must be a writable directory" in said
 
 
 def test_a_damaged_record_leaves_gaps_in_the_card(run: Path, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ card. The command loads the written folder with transformers alone and compares 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -23,7 +22,7 @@ from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
 from sdar.policy.model_card import FILE_NAME, model_card
-from sdar.run.folder import CONFIG_FILE, run_config
+from sdar.run.folder import CONFIG_FILE, check_writable, run_config
 
 USAGE = """\
 usage: sdar export ckpt_path=PATH out=FOLDER [license=ID] [push_to_hub=OWNER/NAME] [private=true]
@@ -97,9 +96,7 @@ def _request(line: CommandLine) -> tuple[Path, Path, list[str]]:
         raise UserError(f"ckpt_path must be the file of a checkpoint, got {checkpoint}{reason}")
     if out.exists() and (not out.is_dir() or any(file.name not in _ignored(out) for file in out.iterdir())):
         raise UserError(f"out must be a new or empty folder, got {out}")
-    place = next(folder for folder in (out, *out.parents) if folder.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"out must be a folder that can be written, got {out}: {place} cannot be")
+    check_writable("out", out)
     return checkpoint, out, [text for text in line.overrides if text.partition("=")[0] not in ("ckpt_path", "out")]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from sdar.environments.tools import calls_in, without_calls
+from sdar.environments.tools import Call, calls_in, without_calls
 
 Message = dict[str, Any]
 """``role`` and ``content``; with calls also ``tool_calls``, with the result of one ``tool_call_id``."""
@@ -46,17 +46,22 @@ def messages_of(system: str, told: Sequence[Told], said: Sequence[str], *, tools
     return messages
 
 
-def _assistant(response: str, number: int) -> Message:
-    calls, _ = calls_in(response)
-    made = [
+def made(calls: Sequence[Call], ids: Sequence[str]) -> list[Message]:
+    """Calls as ``tool_calls`` of a message has them."""
+    return [
         {
             "id": name,
             "type": "function",
             "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
         }
-        for name, call in zip(_ids(number, len(calls)), calls, strict=True)
+        for name, call in zip(ids, calls, strict=True)
     ]
-    return {"role": "assistant", "content": without_calls(response), "tool_calls": made}
+
+
+def _assistant(response: str, number: int) -> Message:
+    calls, _ = calls_in(response)
+    called = made(calls, _ids(number, len(calls)))
+    return {"role": "assistant", "content": without_calls(response), "tool_calls": called}
 
 
 def _ids(number: int, count: int) -> list[str]:

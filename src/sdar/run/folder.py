@@ -220,7 +220,9 @@ def check_writable(name: str, path: str | Path) -> None:
     check_paths({name: str(path)})
     folder = Path(path)
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    reason = "not a directory" if not there.is_dir() else "not writable" if not os.access(there, os.W_OK) else ""
+    reason = (
+        "not a directory" if not there.is_dir() else "not writable" if not os.access(there, os.W_OK | os.X_OK) else ""
+    )
     if reason:
         raise UserError(f"{name}={path}: {there} is {reason}; {name} must be a writable directory")
 

@@ -33,11 +33,10 @@ from sdar.serving.errors import ApiError, too_long
 from sdar.serving.kept import KeptConversations
 from sdar.serving.messages import Said
 from sdar.serving.request import ChatRequest
+from sdar.serving.settings import ServeSettings
 
 REMEMBERED = 4096
 """Responses whose ids are remembered, the newest."""
-KEPT_BYTES = 1_000_000_000
-"""Most bytes of keys and values that are kept between requests."""
 _LEAST_TOKEN_CHARACTERS = 16
 """Of the longest token that is reckoned with: what a vocabulary does not know may be a token of any length."""
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
@@ -81,7 +80,7 @@ class ChatModel:
         defaults: SamplingConfig,
         *,
         remembered: int = REMEMBERED,
-        kept_bytes: int = KEPT_BYTES,
+        kept_bytes: int = 1_000_000 * ServeSettings.kept_cache_mb,
     ) -> None:
         self.policy = policy
         self.defaults = defaults
@@ -112,19 +111,14 @@ class ChatModel:
 
         UserError where the chat template cannot go on behind a response.
         """
-        tools = [f"{tool.name}{tool.description}{tool.schema}" for tool in request.preface.tools]
-        texts = [
-            request.preface.system or "",
-            *tools,
-            *(t.text for t in request.told),
-            *map(Said.written, request.said),
-        ]
+        preface = as_text(request.preface)
+        texts = [preface, *(told.text for told in request.told), *map(Said.written, request.said)]
         if (characters := sum(map(len, texts))) > self._most_characters:
             least = characters // max(1, self._most_characters // self.policy.context_tokens)
             raise too_long(self.policy.context_tokens, least, request.sampling.max_response_tokens)
-        written = self.policy.chat.encoder.encode("", as_text(request.preface), "")
-        if len(written) >= self.policy.context_tokens:
-            raise too_long(self.policy.context_tokens, len(written), request.sampling.max_response_tokens)
+        least = len(self.policy.chat.encoder.encode("", preface, ""))
+        if least >= self.policy.context_tokens:
+            raise too_long(self.policy.context_tokens, least, request.sampling.max_response_tokens)
         chat = self.policy.chat.prefaced(request.preface)
         if request.said:
             chat.check_append()
@@ -155,10 +149,11 @@ class ChatModel:
             place = len(answer.ids)
             answer.ids += self._next(generator, fed, uniforms[place : place + 1])
             fed = []
-            answer.text = prompt.thought + chat.decode(answer.ids)
+            decoded = chat.decode(answer.ids)
+            answer.text = prompt.thought + decoded
             ended, cut = answer.ids[-1] in chat.end_ids, len(answer.ids) == limit
             if ended or cut:
-                read = AppendConversation(chat).said(prompt, chat.decode(answer.ids))
+                read = AppendConversation(chat).said(prompt, decoded)
                 answer.said = (request.may_call and Said.calling(read, request.preface.tools)) or Said(answer.text)
                 self._remember(prompt.ids, answer)
                 self._kept.give([*prompt.ids, *answer.ids], generator)

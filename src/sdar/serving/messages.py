@@ -5,7 +5,6 @@ Source of the form: OpenAI's API reference, "Create chat completion".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from sdar.config.words import shown
 from sdar.environments.tools import Call, call_of, calls_in, loaded, tool_results, without_calls
 from sdar.episode import Tool, is_unicode
-from sdar.evaluation.chat_messages import Told
+from sdar.evaluation.chat_messages import Told, made
 from sdar.serving.errors import ApiError, wrong
 
 _MOST_TOOLS = 128
@@ -50,14 +49,7 @@ class Said:
         """The message as a reply has it; ``prefix`` begins the ids of its calls."""
         message: dict[str, Any] = {"role": "assistant", "content": self.text or (None if self.calls else "")}
         if self.calls:
-            message["tool_calls"] = [
-                {
-                    "id": f"{prefix}{number}",
-                    "type": "function",
-                    "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
-                }
-                for number, call in enumerate(self.calls)
-            ]
+            message["tool_calls"] = made(self.calls, [f"{prefix}{number}" for number in range(len(self.calls))])
         return message
 
 
