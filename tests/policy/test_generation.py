@@ -231,3 +231,20 @@ def test_buffers_are_freed_at_once() -> None:
 def buffers() -> int:
     """Tensors of keys and values: those of four dimensions."""
     return sum(1 for found in gc.get_objects() if type(found) is torch.Tensor and found.dim() == 4)
+
+
+def test_a_call_that_failed_may_be_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it fails behind the prompt: what was fed must not be fed twice."""
+    made = tiny_random_model()
+    fresh, failing = (TurnGenerator(made, pad_id=PAD, end_ids=[END], max_response_tokens=3) for _ in range(2))
+    draws = np.linspace(0.2, 0.8, 3)
+    for new in ([3, 4, 5], [6, 7]):
+        if not failing.cache_bytes:
+            fresh.start(1)
+            failing.start(1)
+        expected = fresh.respond({0: new}, {0: draws})
+        with monkeypatch.context() as patched:
+            patched.setattr(TokenSampler, "sample", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                failing.respond({0: new}, {0: draws})
+        assert failing.respond({0: new}, {0: draws}) == expected
