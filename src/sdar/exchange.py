@@ -18,7 +18,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
-from urllib3.util import Timeout
+from urllib3.util import Timeout, parse_url
 
 _CHUNK = 1 << 16
 
@@ -53,6 +53,25 @@ class HttpReply:
     def may_pass(self) -> bool:
         """Whether the same request may be answered later: 408, 429 and 5xx."""
         return self.status in (408, 429) or self.status >= 500
+
+
+def is_http_address(url: str) -> bool:
+    """Whether it is an ``http`` or ``https`` URL with a host."""
+    try:
+        parsed = parse_url(url)
+    except HTTPError:
+        return False
+    return parsed.scheme in ("http", "https") and bool(parsed.host)
+
+
+def is_base_url(url: str) -> bool:
+    """Whether paths can be appended to this address: it has no query and no fragment."""
+    return is_http_address(url) and not (parse_url(url).query or parse_url(url).fragment)
+
+
+def has_password(url: str) -> bool:
+    """Whether an address names a user, which whoever writes it down should know."""
+    return parse_url(url).auth is not None
 
 
 def exchange(

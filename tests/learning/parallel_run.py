@@ -1,8 +1,9 @@
 """What ``test_parallel.py`` has two processes do; started by torchrun, all cases in one start.
 
-    parallel_run.py FOLDER
+    parallel_run.py FOLDER URL
 
 The folder holds ``recorded.pkl`` and ``alone.ckpt`` of one process; each case leaves its curve, weights and checkpoint.
+A server at the address plays the rollouts of one case.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import pickle
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from sdar.objective.full_vocabulary import ReverseKL
 from sdar.objective.gate import NoGate
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
+from sdar.rollout.sampling import generators
+from sdar.rollout.vllm.settings import VllmSettings
 from sdar.teacher.weights import TeacherSource
 from toys.methods import TRAINED, method_run
 from toys.training import (
@@ -144,13 +148,15 @@ def fit(
     taught: str | None = None,
     method: str | None = None,
     choices: Sequence[str] = (),
+    served: str | None = None,
     save: Path | None = None,
     ckpt_path: Path | None = None,
     **trainer: Any,
 ) -> tuple[Curve, Any]:
     """Train the toy; returns the curve and the trainer.
 
-    ``save``: where the last checkpoint goes; ``steps``: settings of the module.
+    ``save``: where the last checkpoint goes; ``steps``: settings of the module; ``served``: address of a server that
+    plays the rollouts.
     """
     if method is not None:
         module, data = method_run(method, *choices, context=context, learning_rate=1e-3, max_tokens_per_micro_batch=300)
@@ -164,6 +170,10 @@ def fit(
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     callbacks: list[Any] = [panel_evaluation(policy, panels)] if evaluate else []
     data = live_datamodule(policy, broken=broken, context=context) if recorded is None else Replay(recorded)
+    if served is not None:
+        vllm = VllmSettings(url=served, timeout_s=60.0)
+        module.rollout = data.collector.settings = replace(module.rollout, backend="vllm", vllm=vllm)
+        data.collector.generator_factory = generators(module.rollout)
     return _fit(module, data, iterations, callbacks, save=save, ckpt_path=ckpt_path, **trainer)
 
 
@@ -193,7 +203,7 @@ def _fit(
     return memory.curve(), fitted
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, served: str) -> None:
     recorded = pickle.loads((folder / "recorded.pkl").read_bytes())
     for name, strategy in STRATEGIES.items():
 
@@ -216,6 +226,7 @@ def main(folder: Path) -> None:
         run("window", 2, broken=True, context="window")
         for case, steps in BY_ROWS.items():
             run(case, 2, broken=True, context="window", steps=steps)
+        run("served", 2, broken=True, served=served)
         run("supervised", 2, steps=SUPERVISED)
         run("bad", 2, recorded=recorded, steps={"advantage": BadOnOneRank()})
         run("analyzed", 2, method="hindsight", choices=ANALYZED)
@@ -236,4 +247,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -30,6 +30,7 @@ from parallel_run import (
 
 from sdar.commands.train import main
 from sdar.policy.checkpoint import load_student
+from toys.fake_vllm_server import serving
 from toys.models import save_tiny
 from toys.training import HintTeacher, toy_module
 
@@ -85,7 +86,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit(1, recorded=recorded, save=folder / "alone.ckpt")
     for case, curve in curves.items():
         torch.save(curve, folder / f"alone-{case}.curve")
-    two_processes(HERE / "parallel_run.py", str(folder))
+    with serving(two_layers().model) as fake:
+        torch.save(
+            fit(2, broken=True, served=fake.url, save=folder / "alone-served.ckpt")[0], folder / "alone-served.curve"
+        )
+        pushed = len(fake.loaded)
+        two_processes(HERE / "parallel_run.py", str(folder), fake.url)
+        (folder / "pushes.json").write_text(json.dumps([pushed, len(fake.loaded) - pushed]))
     return folder
 
 
@@ -187,6 +194,13 @@ def test_a_step_that_is_bad_on_one_rank_is_skipped_by_both(folder: Path, strateg
     assert "train/grad_norm" not in first
     assert second["train/skipped_steps"] == 0
     assert second["train/grad_norm"] > 0
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_ranks_share_a_server_that_is_handed_the_weights_once_an_iteration(folder: Path, strategy: str) -> None:
+    assert_same_curve(curve(folder, f"{strategy}-served"), curve(folder, "alone-served"))
+    assert_same_weights(folder, f"{strategy}-served", "alone-served")
+    assert json.loads((folder / "pushes.json").read_text()) == [2, 2 * len(STRATEGIES)]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

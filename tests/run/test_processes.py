@@ -96,6 +96,15 @@ def test_ranks_hand_over_shares_of_the_weights_at_the_same_times(monkeypatch: py
         check(*sharded, "rollout.resample_rounds=1")
 
 
+def test_ranks_that_share_a_server_hand_weights_over_together() -> None:
+    served = ["rollout.backend=vllm", "rollout.vllm.url=http://127.0.0.1:8000", "rollout.tasks_per_iteration=4"]
+    check(*served, "rollout.resample_rounds=1")  # a process alone
+    several = [*served, "trainer=ddp", "trainer.accelerator=cpu"]
+    check(*several)
+    with pytest.raises(UserError, match=r"rollout\.resample_rounds must be 0 with .*rollout\.vllm\.url.*got 1"):
+        check(*several, "rollout.resample_rounds=1")
+
+
 def test_the_reference_codes_micro_batches_must_be_shared_evenly() -> None:
     release = ["loss_aggregation=reference_code", "rollout=window", "trainer=ddp", "trainer.accelerator=cpu"]
     check(*release, "loss_aggregation.micro_batch_rows=8", "optimizer.rows_per_step=32")

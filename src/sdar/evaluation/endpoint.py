@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from urllib3.exceptions import HTTPError
-from urllib3.util import parse_url
 
 from sdar.config.fields import AtLeastOne, Positive, settings
 from sdar.episode import Tool
@@ -32,7 +30,16 @@ from sdar.evaluation.chat_wire import (
     model_names,
     words_of_refusal,
 )
-from sdar.exchange import BrokenError, HttpReply, LateError, TooLargeError, exchange, limited_pools
+from sdar.exchange import (
+    BrokenError,
+    HttpReply,
+    LateError,
+    TooLargeError,
+    exchange,
+    has_password,
+    is_base_url,
+    limited_pools,
+)
 from sdar.files import parse_json
 from sdar.output.printable import printable
 from sdar.rollout.settings import SamplingConfig
@@ -74,15 +81,11 @@ class EndpointSettings:
 
     def __post_init__(self) -> None:
         """UserError for an address that cannot be one."""
-        try:
-            parsed = parse_url(self.endpoint)
-        except HTTPError:
-            parsed = parse_url("")
-        if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        if not is_base_url(self.endpoint):
             raise UserError(
                 f"endpoint must be the base URL of a chat API, such as http://127.0.0.1:8080/v1, got {self.endpoint!r}"
             )
-        if parsed.auth is not None:
+        if has_password(self.endpoint):
             raise UserError("endpoint must be a URL without a user's name and password, which would be written down")
 
 

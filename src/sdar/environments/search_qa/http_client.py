@@ -6,18 +6,14 @@ import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import count
 from typing import Literal
-
-from urllib3.exceptions import HTTPError
-from urllib3.util import parse_url
 
 from sdar.config.fields import AtLeastOne, Positive, checked
 from sdar.environments.search_qa import wire
 from sdar.environments.search_qa.retriever import Found, Hit, RetrievalFailure, Retriever
 from sdar.errors import UserError
-from sdar.exchange import BrokenError, LateError, TooLargeError, exchange, limited_pools
+from sdar.exchange import BrokenError, LateError, TooLargeError, exchange, is_http_address, limited_pools
 
 log = logging.getLogger(__name__)
 
@@ -161,10 +157,7 @@ def _check_addresses(urls: Sequence[str]) -> None:
     if not urls:
         raise UserError("environment.search_engine.urls must contain at least one address, got []")
     for url in urls:
-        parsed = None
-        with suppress(HTTPError):  # it cannot be parsed
-            parsed = parse_url(url)
-        if parsed is None or parsed.scheme not in ("http", "https") or not parsed.host:
+        if not is_http_address(url):
             raise UserError(
                 f"environment.search_engine.urls must be addresses such as http://127.0.0.1:8000/retrieve, got {url!r}"
             )

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from lightning.pytorch.utilities.seed import isolate_rng
 
-from sdar.errors import INTERRUPTS, RunFailed, UserError, told
-from sdar.policy.forward import evaluation_mode
-from sdar.policy.log_probs import score_tokens
+from sdar.errors import INTERRUPTS, UserError, told
 from sdar.policy.published_weights import published_weights
+from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.vllm.interface import Sampled
+from sdar.rollout.vllm.probe import check_same_weights
+from sdar.rollout.vllm.ranks import has_ranks
 from sdar.rollout.vllm.settings import VllmSettings
 
 if TYPE_CHECKING:
@@ -31,9 +33,6 @@ _ENVIRONMENT = {
     "VLLM_LOGGING_LEVEL": "ERROR",
     "VLLM_NO_USAGE_STATS": "1",
 }
-_PROBE = "You are in the middle of a room. Looking quickly around you, you see a bed, a desk, a shelf and a lamp."
-"""A text that models expect: of what surprises them, 16 bits leave the log-probs less exact."""
-_PROBE_TOKENS = 64
 _CPU_BATCH_TOKENS = 8192
 
 
@@ -72,18 +71,52 @@ class Engine:
             self._asleep = False
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": published_weights(policy.model)})
         self._llm.reset_prefix_cache()
-        self._probe(policy)
+        check_same_weights(self, policy, self.settings.max_mismatch)
 
-    def sample(self, prompts: Sequence[Sequence[int]], parameters: Sequence[Any]) -> list[Any]:
-        """VLLM's outputs for prompts of token ids, one ``SamplingParams`` each, in their order."""
-        asked = [{"prompt_token_ids": list(ids)} for ids in prompts]
-        return list(self._llm.generate(asked, list(parameters), use_tqdm=False))
+    def sample(
+        self, prompts: Sequence[Sequence[int]], seeds: Sequence[int], sampling: SamplingConfig, ends: Sequence[int]
+    ) -> list[Sampled]:
+        """One response to each prompt; see :class:`~sdar.rollout.vllm.interface.SamplingEngine`."""
+        from vllm import SamplingParams
+
+        parameters = [
+            SamplingParams(
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=sampling.max_response_tokens,
+                seed=seed,
+                stop_token_ids=list(ends),
+                ignore_eos=True,  # the chat format's end tokens alone
+                logprobs=0,
+                detokenize=False,
+            )
+            for seed in seeds
+        ]
+        responses = []
+        for output in self._generate(prompts, parameters):
+            (completion,) = output.outputs
+            ids = [int(token) for token in completion.token_ids]
+            log_probs = [float(entry[token].logprob) for token, entry in zip(ids, completion.logprobs, strict=True)]
+            responses.append(Sampled(ids, log_probs))
+        return responses
+
+    def prompt_log_probs(self, ids: Sequence[int]) -> list[float]:
+        """Of the tokens of a text but its first, temperature 1, nats."""
+        from vllm import SamplingParams
+
+        (found,) = self._generate([ids], [SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)])
+        return [float(entry[token].logprob) for token, entry in zip(ids[1:], found.prompt_logprobs[1:], strict=True)]
 
     def rest(self) -> None:
         """Give the memory back until the next weights, where that is wanted."""
         if self._on_gpu and self.settings.sleep and not self._asleep:
             self._llm.sleep(level=2)  # the weights are the policy's, and come again
             self._asleep = True
+
+    def _generate(self, prompts: Sequence[Sequence[int]], parameters: Sequence[Any]) -> list[Any]:
+        asked = [{"prompt_token_ids": list(ids)} for ids in prompts]
+        return list(self._llm.generate(asked, list(parameters), use_tqdm=False))
 
     def _build(self, policy: LanguageModel, most_episodes: int) -> Any:
         for name, value in _ENVIRONMENT.items():
@@ -116,7 +149,7 @@ class Engine:
                     seed=0,
                     **({} if self._on_gpu else _whole_prompts(policy.context_tokens)),
                     # An engine of its own in every process of the run.
-                    distributed_executor_backend="external_launcher" if _has_ranks() else None,
+                    distributed_executor_backend="external_launcher" if has_ranks() else None,
                 )
         except INTERRUPTS:
             raise
@@ -127,40 +160,17 @@ class Engine:
                 f"rollout.backend=vllm cannot play the model {policy.name!r} ({told(error)}); {instead}"
             ) from error
 
-    def _probe(self, policy: LanguageModel) -> None:
-        from vllm import SamplingParams
-
-        ids = list(policy.chat.opening(_PROBE)[0])[: min(_PROBE_TOKENS, policy.context_tokens - 1)]
-        (found,) = self.sample([ids], [SamplingParams(max_tokens=1, prompt_logprobs=0, detokenize=False)])
-        theirs = [entry[token].logprob for token, entry in zip(ids[1:], found.prompt_logprobs[1:], strict=True)]
-        row = torch.tensor([ids], device=policy.model.device)
-        sampled = torch.ones_like(row, dtype=torch.bool)
-        sampled[:, 0] = False
-        with torch.no_grad(), evaluation_mode(policy.model):
-            ours = score_tokens(policy.model, row, torch.ones_like(sampled), sampled, temperature=1.0).log_probs[0, 1:]
-        distance = float((torch.tensor(theirs) - ours.float().cpu()).abs().mean())
-        if not distance <= self.settings.max_mismatch:
-            raise RunFailed(
-                f"vLLM's log-probs differ from the policy's by {distance:.2g} nats a token after its weights were "
-                f"handed over, and rollout.vllm.max_mismatch={self.settings.max_mismatch:g}: this release of vLLM does "
-                "not take the weights of this model; set rollout.backend=own"
-            )
-
 
 def _whole_prompts(context_tokens: int) -> dict[str, Any]:
     """Settings of a CPU: vLLM 0.32 cannot cut the prompt of a seeded response there (``_bookkeeping_sync``)."""
     return {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_CPU_BATCH_TOKENS, context_tokens)}
 
 
-def _has_ranks() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
 @contextmanager
 def _as_launched(device: torch.device) -> Iterator[None]:
     """The environment variables that torchrun sets, inside: vLLM reads them, and other launchers do not set all."""
     wanted = {}
-    if _has_ranks():
+    if has_ranks():
         rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
         # The local rank is the number of the GPU that the engine takes: the policy's.
         wanted = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank if device.index is None else device.index}
@@ -177,7 +187,7 @@ def _check_playable(policy: LanguageModel) -> None:
     if policy.quantization is not None:
         raise UserError(f"rollout.backend=vllm takes no quantized model, got {policy.quantization}; set it to own")
     device = policy.model.device
-    if device.type == "cuda" and device.index and not _has_ranks():
+    if device.type == "cuda" and device.index and not has_ranks():
         raise UserError(
             f"rollout.backend=vllm plays a single process on the first visible GPU, but the policy is on {device}; set "
             f"CUDA_VISIBLE_DEVICES={device.index} and trainer.devices=1"

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from sdar.rollout.settings import SamplingConfig
 from sdar.rollout.vllm.engine import Engine, check_installed
+from sdar.rollout.vllm.interface import SamplingEngine
+from sdar.rollout.vllm.server import VllmServer
 from sdar.rollout.vllm.settings import VllmSettings
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class VllmGenerator:
     same seed gives the same tokens is vLLM's to keep.
     """
 
-    def __init__(self, engine: Engine, policy: LanguageModel, sampling: SamplingConfig) -> None:
+    def __init__(self, engine: SamplingEngine, policy: LanguageModel, sampling: SamplingConfig) -> None:
         self._engine = engine
         self._sampling = sampling
         self._ends = sorted(policy.chat.end_ids)
@@ -42,34 +44,14 @@ class VllmGenerator:
         self, new_ids: Mapping[int, Sequence[int]], uniforms: Mapping[int, NDArray[np.float64]]
     ) -> dict[int, list[int]]:
         """Sample one response per given slot, the end token included where it was sampled."""
-        from vllm import SamplingParams
-
-        sampling = self._sampling
         for slot, ids in new_ids.items():
             self._conversations[slot] += ids
-        parameters = [
-            SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                max_tokens=sampling.max_response_tokens,
-                seed=int(uniforms[slot][0] * _SEEDS),
-                stop_token_ids=self._ends,
-                ignore_eos=True,  # the chat format's end tokens alone
-                logprobs=0,
-                detokenize=False,
-            )
-            for slot in new_ids
-        ]
-        outputs = self._engine.sample([self._conversations[slot] for slot in new_ids], parameters)
+        prompts = [self._conversations[slot] for slot in new_ids]
+        seeds = [int(uniforms[slot][0] * _SEEDS) for slot in new_ids]
         responses = {}
-        for slot, output in zip(new_ids, outputs, strict=True):
-            (completion,) = output.outputs
-            responses[slot] = [int(token) for token in completion.token_ids]
-            self._log_probs[slot] = [
-                float(entry[token].logprob) for token, entry in zip(responses[slot], completion.logprobs, strict=True)
-            ]
-            self._conversations[slot] += responses[slot]
+        for slot, said in zip(new_ids, self._engine.sample(prompts, seeds, self._sampling, self._ends), strict=True):
+            responses[slot], self._log_probs[slot] = said.ids, said.log_probs
+            self._conversations[slot] += said.ids
         return responses
 
     def log_probs(self, slot: int) -> list[float]:
@@ -83,23 +65,25 @@ class VllmGenerator:
 
 @dataclass
 class VllmFactory:
-    """A generator factory whose engine is built at its first use and takes the policy's weights at every use.
+    """A generator factory whose engine is made at its first use and takes the policy's weights at every use.
 
-    ``engine``: one that there is already; None: it is built.
+    ``engine``: one that there is already; None: it is built, or the client of a server.
 
-    Raises UserError where vLLM is missing.
+    Raises UserError where vLLM is missing but no server is named.
     """
 
     settings: VllmSettings
     most_episodes: int
-    engine: Engine | None = None
+    engine: SamplingEngine | None = None
 
     def __post_init__(self) -> None:
-        check_installed()
+        if self.settings.url is None:
+            check_installed()
 
     def __call__(self, policy: LanguageModel, sampling: SamplingConfig) -> VllmGenerator:
         """A generator with the policy's present weights."""
         if self.engine is None:
-            self.engine = Engine(policy, self.settings, self.most_episodes)
+            kind = Engine if self.settings.url is None else VllmServer
+            self.engine = kind(policy, self.settings, self.most_episodes)
         self.engine.take_weights(policy)
         return VllmGenerator(self.engine, policy, sampling)

@@ -63,6 +63,7 @@ def memory_plan(
     card = (device_memory(device) or 0.0) if device.type == "cuda" else 0.0
     strategy: Strategy = "fsdp2" if is_sharded(trainer) else "ddp" if processes > 1 else "one"
     episodes = rollout.tasks_per_iteration * rollout.group_size // processes
+    colocated = rollout.backend == "vllm" and rollout.vllm.url is None
     # vLLM bounds its cache by settings of its own.
     rows = 0 if rollout.backend == "vllm" else min(rollout.max_concurrent_episodes, max(episodes, panel_size))
     response = rollout.sampling.max_response_tokens
@@ -92,7 +93,7 @@ def memory_plan(
         micro_batch_tokens=optimizer.micro_batch_tokens(device),
         checkpointing=any(getattr(part, "gradient_checkpointing", False) for part in model.modules()),
         card_bytes=card,
-        engine_bytes=rollout.vllm.memory_fraction * card if rollout.backend == "vllm" else 0.0,
+        engine_bytes=rollout.vllm.memory_fraction * card if colocated else 0.0,
         engine_stays=not rollout.vllm.sleep,
         whole_teacher=module.asks_a_frozen_teacher,
     )

@@ -33,6 +33,7 @@ def check_processes(settings: RunSettings) -> None:
     _check_accelerator(trainer)
     _check_launcher(trainer, processes)
     _check_precision(settings)
+    _check_hand_over(settings, processes)
     _check_quantization(settings.config["model"])
     settings.method.check(
         settings.teacher,
@@ -109,8 +110,17 @@ def _check_precision(settings: RunSettings) -> None:
         raise UserError(f"trainer.precision must be one of {', '.join(_SHARDED_PRECISIONS)}, got {stated}")
     if sharded and settings.config["model"].get("lora") is not None:
         raise UserError("model.lora: adapters cannot be sharded; set trainer=cpu, gpu or ddp")
-    if sharded and settings.rollout.backend == "vllm" and settings.rollout.resample_rounds > 0:
+
+
+def _check_hand_over(settings: RunSettings, processes: int) -> None:
+    """Refuse what would let processes hand weights over at different times."""
+    rollout = settings.rollout
+    if rollout.backend != "vllm" or rollout.resample_rounds == 0:
+        return
+    sharded, served = is_sharded(settings.trainer), rollout.vllm.url is not None and processes > 1
+    if sharded or served:
+        with_what = "trainer=fsdp2" if sharded else "rollout.vllm.url and several processes"
         raise UserError(
-            "rollout.resample_rounds must be 0 with rollout.backend=vllm and trainer=fsdp2, got "
-            f"{settings.rollout.resample_rounds}: ranks would hand over shares of the weights at different times"
+            f"rollout.resample_rounds must be 0 with rollout.backend=vllm and {with_what}, got "
+            f"{rollout.resample_rounds}: ranks would hand over weights at different times"
         )

@@ -1,0 +1,218 @@
+"""Rollouts by a vLLM server: weights through a folder, and one sentence for whatever it does not do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sdar.errors import RunFailed, UserError
+from sdar.policy.published_weights import published_weights
+from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.rollout.sampling import generators
+from sdar.rollout.vllm import wire
+from sdar.rollout.vllm.server import VllmServer, write_weights
+from sdar.rollout.vllm.settings import VllmSettings
+from toys.fake_vllm_server import FakeServer, serving
+from toys.training import LettersEnvironment, toy_datamodule, toy_module, toy_policy, toy_rollout, train
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "WAITS_S", (0.0, 0.0))
+    monkeypatch.delenv(wire.API_KEY, raising=False)
+
+
+def settings_of(fake: FakeServer, **settings: Any) -> VllmSettings:
+    return VllmSettings(url=fake.url, timeout_s=20.0, **settings)
+
+
+@pytest.mark.parametrize("context", ["append", "window"])
+@pytest.mark.parametrize("lora", [None, {"rank": 2}])
+def test_a_run_learns_and_its_server_has_the_weights_of_every_iteration(context, lora, tmp_path: Path) -> None:
+    policy = toy_policy(lora=lora)
+    plain = toy_policy()
+    before = [parameter.detach().clone() for parameter in policy.model.parameters()]
+    with serving(plain.model) as fake:
+        module = toy_module(
+            policy, None, episodes_per_step=None, distillation_coefficient=0.0, context=context, learning_rate=1e-2
+        )
+        vllm = settings_of(fake, weights_folder=str(tmp_path))
+        module.rollout = replace(module.rollout, backend="vllm", vllm=vllm)
+        data = toy_datamodule(policy, context=context)
+        data.collector.generator_factory = generators(module.rollout)
+        curve = train(module, data, 3).curve()
+        assert len(fake.loaded) == 3
+        assert any(not torch.equal(fake.loaded[0][name], value) for name, value in fake.loaded[2].items())
+        (kept,) = list(tmp_path.iterdir())
+        assert [folder.name for folder in kept.iterdir()] == ["2"]  # earlier weights take no room
+    assert any(not torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))
+    for figures in curve.values():
+        assert 0 <= figures["rollout/sampler_mismatch"] < 1e-10
+
+
+def test_what_it_is_asked_are_the_very_ids_of_the_conversation() -> None:
+    policy = toy_policy()
+    environment = LettersEnvironment()
+    task = environment.tasks("train")[0]
+    with serving(policy.model) as fake:
+        rollout = toy_rollout(backend="vllm", vllm=settings_of(fake))
+        collector = Collector(policy, environment, rollout, generator_factory=generators(rollout))
+        (episode,) = collector.collect([EpisodeRequest(task, 0)], seed=1, key=("test",)).episodes
+        asked = fake.asked[1:]  # the first request asks for the kind of its log-probs
+        again = collector.collect([EpisodeRequest(task, 0)], seed=1, key=("test",)).episodes[0]
+    told: list[int] = []
+    expected = []
+    for turn in episode.turns:
+        told += turn.context_ids
+        expected.append(list(told))
+        told += turn.response_ids
+        assert turn.sampler_log_probs is not None
+        assert len(turn.sampler_log_probs) == len(turn.response_ids)
+    assert len(expected) > 1
+    assert asked == expected
+    assert [turn.response_ids for turn in again.turns] == [turn.response_ids for turn in episode.turns]
+
+
+def test_the_same_episodes_as_an_engine_in_the_process_would_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stand-ins sample by the seed of a response alone."""
+    from toys.fake_vllm import install
+
+    install(monkeypatch)
+    policy, environment = toy_policy(), LettersEnvironment()
+    requests = [EpisodeRequest(task, member) for task in environment.tasks("train")[:2] for member in range(2)]
+    with serving(policy.model) as fake:
+        played = []
+        for vllm in (VllmSettings(), settings_of(fake)):
+            rollout = toy_rollout(backend="vllm", vllm=vllm)
+            collector = Collector(policy, environment, rollout, generator_factory=generators(rollout))
+            episodes = collector.collect(requests, seed=1, key=("test",)).episodes
+            played.append([[turn.response_ids for turn in episode.turns] for episode in episodes])
+    assert played[0] == played[1]
+
+
+def test_weights_are_written_in_parts_as_the_server_loads_them(tmp_path: Path) -> None:
+    published = {name: value.clone() for name, value in published_weights(toy_policy().model)}
+    write_weights(published.items(), tmp_path, file_bytes=4096)
+    parts = [load_file(file) for file in sorted(tmp_path.iterdir())]
+    assert len(parts) > 2
+    for part in parts:  # the last weight of a part may exceed it
+        sizes = [value.nbytes for value in part.values()]
+        assert sum(sizes) - max(sizes) < 4096
+    found = {name: value for part in parts for name, value in part.items()}
+    assert found.keys() == published.keys()
+    assert all(torch.equal(found[name], value) for name, value in published.items())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_weights_are_handed_over_in_the_servers_precision(dtype: str) -> None:
+    policy = toy_policy()
+    with serving(policy.model) as fake:
+        VllmServer(policy, settings_of(fake, dtype=dtype, max_mismatch=1.0), 2).take_weights(policy)
+        assert {value.dtype for value in fake.loaded[0].values()} == {getattr(torch, dtype)}
+
+
+def test_what_may_pass_is_tried_again() -> None:
+    policy = toy_policy()
+    with serving(policy.model) as fake:
+        server = VllmServer(policy, settings_of(fake), 2)
+        server.take_weights(policy)
+        for passing in ([503, 429], [None], [None, 500]):
+            fake.fails = list(passing)
+            assert len(server.prompt_log_probs([1, 2, 3])) == 2
+        fake.fails = [503] * 3
+        with pytest.raises(RunFailed, match=r"does not answer /v1/completions: status 503"):
+            server.prompt_log_probs([1, 2, 3])
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "no weights": ({"takes_weights": False}, r"rollout\.vllm\.url=.*VLLM_SERVER_DEV_MODE=1"),
+    "short context": ({"context": 64}, r"a context of 256 tokens, got 64; start it with --max-model-len 256"),
+    "two models": ({"names": ("one", "two")}, r"must have one model.*got one, two"),
+    "no model": ({"names": ()}, r"must have one model.*got none"),
+    "raw log-probs": ({"processed": False}, r"start it with --logprobs-mode processed_logprobs"),
+    "a key": ({"key": "secret"}, r"needs a key in the environment variable SDAR_API_KEY"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_servers_that_cannot_play_are_refused_in_a_sentence(name: str) -> None:
+    behaviour, sentence = REFUSED[name]
+    policy = toy_policy()
+    with serving(policy.model, **behaviour) as fake, pytest.raises(UserError, match=sentence):
+        VllmServer(policy, settings_of(fake), 2).take_weights(policy)
+
+
+def test_the_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = toy_policy()
+    with serving(policy.model, key="secret") as fake:
+        monkeypatch.setenv(wire.API_KEY, "secret")
+        VllmServer(policy, settings_of(fake), 2).take_weights(policy)
+        monkeypatch.setenv(wire.API_KEY, "other-secret")
+        with pytest.raises(UserError) as refused:
+            VllmServer(policy, settings_of(fake), 2)
+    assert "[the key]" in str(refused.value)
+    assert "other-secret" not in str(refused.value)
+
+
+def test_weights_that_do_not_arrive_end_the_run() -> None:
+    policy = toy_policy()
+    with serving(policy.model, stale=True) as fake:
+        server = VllmServer(policy, settings_of(fake, max_mismatch=1e-3), 2)
+        server.take_weights(policy)
+        with torch.no_grad():
+            for parameter in policy.model.parameters():
+                parameter.mul_(1.5)
+        with pytest.raises(RunFailed, match=r"differ from the policy's by .* rollout\.vllm\.max_mismatch=0\.001"):
+            server.take_weights(policy)
+
+
+def test_a_folder_that_the_server_does_not_see_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = toy_policy()
+    with serving(policy.model) as fake:
+        elsewhere = Path("/nowhere")
+        monkeypatch.setattr(fake, "answer", _with_path(fake, elsewhere))
+        with pytest.raises(UserError, match=r"rollout\.vllm\.weights_folder must be a folder that the server .* sees"):
+            VllmServer(policy, settings_of(fake), 2).take_weights(policy)
+
+
+def _with_path(fake: FakeServer, folder: Path) -> Any:
+    answer = fake.answer
+
+    def elsewhere(path: str, body: Any) -> Any:
+        if path == "/collective_rpc":
+            body = body | {"kwargs": {"weights_path": str(folder)}}
+        return answer(path, body)
+
+    return elsewhere
+
+
+def test_nobody_at_the_address_is_told() -> None:
+    policy = toy_policy()
+    with serving(policy.model) as fake:
+        settings = settings_of(fake)
+    with pytest.raises(UserError, match=r"rollout\.vllm\.url must be the address of a vLLM server that answers"):
+        VllmServer(policy, settings, 2)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost:8000", "ftp://host", "http://", "http://host/?a=b", "http://me:pw@host"]
+)
+def test_addresses_that_are_none_are_refused(url: str) -> None:
+    with pytest.raises(UserError, match=r"rollout\.vllm\.url must be") as refused:
+        VllmSettings(url=url)
+    assert "pw" not in str(refused.value)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"rollout\.vllm\.weights_folder must be a folder"):
+        VllmSettings(url="http://127.0.0.1:8000", weights_folder=str(tmp_path / "missing"))
+
+
+def test_a_server_needs_no_vllm_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "vllm", None)
+    generators(toy_rollout(backend="vllm", vllm=VllmSettings(url="http://127.0.0.1:8000")))
