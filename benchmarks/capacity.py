@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
+from sdar.rollout.settings import DecodeSettings
 from sdar.run.capacity.machine import CARDS, CPU, H100, SOURCES, Device, Engine
 from sdar.run.capacity.memory import MemoryPlan, Strategy
 from sdar.run.capacity.seconds import Plan
@@ -83,6 +84,7 @@ def plan(
         rows=max(1, min(128, work.episodes * split // processes)),
         row_tokens=work.longest_context,
         prompt_tokens=work.observation_tokens if work.context == "window" else work.opening_tokens / 8,
+        prefill_tokens=DecodeSettings().prefill_tokens,
         micro_batch_tokens=micro_batch,
         checkpointing=True,
         card_bytes=device.memory,
@@ -218,7 +220,7 @@ def main() -> None:
     if options.model:
         o = options
         rows = ((o.model, o.trainer, o.engine, o.context, o.episodes, o.cards, o.nodes),)
-    print(f"{device.name}, bf16-mixed, activations recomputed; arithmetic, not measured; vllm server is not built\n")
+    print(f"{device.name}, bf16-mixed, activations recomputed; arithmetic, not measured\n")
     print(table(rows, device))
     print("\n" + "\n".join(f"{name}: {source}" for name, source in SOURCES.items()))
 

@@ -6,6 +6,7 @@ its body, never exceeds it and could block a request for hours.
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import threading
@@ -19,6 +20,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import HTTPError
 from urllib3.util import Timeout, parse_url
+
+from sdar.errors import UserError
 
 _CHUNK = 1 << 16
 
@@ -70,8 +73,24 @@ def is_base_url(url: str) -> bool:
 
 
 def has_password(url: str) -> bool:
-    """Whether an address names a user, which whoever writes it down should know."""
-    return parse_url(url).auth is not None
+    """Whether an address names a user, which is to be written down nowhere."""
+    try:
+        return parse_url(url).auth is not None
+    except HTTPError:
+        return "@" in url
+
+
+def api_key(variable: str) -> str | None:
+    """The key in an environment variable; None: it is not set. UserError, without the key: it cannot be one."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise UserError(f"the environment variable {variable} must be a key of printable ASCII characters")
+    return key or None
+
+
+def without_key(text: str, key: str | None) -> str:
+    """What a server says, without the key that it may repeat."""
+    return text.replace(key, "[the key]") if key else text
 
 
 def exchange(

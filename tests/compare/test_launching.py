@@ -304,6 +304,10 @@ def test_no_run_beside_others_has_more_threads_than_the_environment_says(
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "jobs=2"], "set jobs alone"),
         (["hydra/launcher=joblib", "hydra.launcher.nonsense=2"], "do not fit hydra/launcher=joblib"),
         (["hydra/launcher=submitit_local", "jobs=2"], "settings of its own"),
+        (
+            ["jobs=2", "rollout.backend=vllm", "rollout.vllm.url=http://127.0.0.1:8000"],
+            "a server plays one run at a time; set jobs=1",
+        ),
         (["--nonsense"], "--nonsense"),
     ],
 )

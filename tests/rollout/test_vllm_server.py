@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from sdar.errors import RunFailed, UserError
 from sdar.policy.published_weights import published_weights
 from sdar.rollout.collector import Collector, EpisodeRequest
 from sdar.rollout.sampling import generators
+from sdar.rollout.settings import SamplingConfig
 from sdar.rollout.vllm import wire
 from sdar.rollout.vllm.server import VllmServer, write_weights
 from sdar.rollout.vllm.settings import VllmSettings
@@ -49,7 +52,7 @@ def test_a_run_learns_and_its_server_has_the_weights_of_every_iteration(context,
         assert len(fake.loaded) == 3
         assert any(not torch.equal(fake.loaded[0][name], value) for name, value in fake.loaded[2].items())
         (kept,) = list(tmp_path.iterdir())
-        assert [folder.name for folder in kept.iterdir()] == ["2"]  # earlier weights take no room
+        assert list(kept.iterdir()) == []  # what the server has takes no room
     assert any(not torch.equal(a, b) for a, b in zip(before, policy.model.parameters(), strict=True))
     for figures in curve.values():
         assert 0 <= figures["rollout/sampler_mismatch"] < 1e-10
@@ -132,7 +135,8 @@ def test_what_may_pass_is_tried_again() -> None:
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "no weights": ({"takes_weights": False}, r"rollout\.vllm\.url=.*VLLM_SERVER_DEV_MODE=1"),
     "short context": ({"context": 64}, r"a context of 256 tokens, got 64; start it with --max-model-len 256"),
-    "two models": ({"names": ("one", "two")}, r"must have one model.*got one, two"),
+    "two models": ({"names": ("one", "two")}, r"must have one model.*got two, one"),
+    "others' requests": ({"busy": 100}, r"answers others' requests; a run needs one of its own"),
     "no model": ({"names": ()}, r"must have one model.*got none"),
     "raw log-probs": ({"processed": False}, r"start it with --logprobs-mode processed_logprobs"),
     "a key": ({"key": "secret"}, r"needs a key in the environment variable SDAR_API_KEY"),
@@ -176,7 +180,9 @@ def test_a_folder_that_the_server_does_not_see_is_told(monkeypatch: pytest.Monke
     with serving(policy.model) as fake:
         elsewhere = Path("/nowhere")
         monkeypatch.setattr(fake, "answer", _with_path(fake, elsewhere))
-        with pytest.raises(UserError, match=r"rollout\.vllm\.weights_folder must be a folder that the server .* sees"):
+        with pytest.raises(
+            UserError, match=r"rollout\.vllm\.weights_folder must be a folder that the server .* can read"
+        ):
             VllmServer(policy, settings_of(fake), 2).take_weights(policy)
 
 
@@ -200,17 +206,80 @@ def test_nobody_at_the_address_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:8000", "ftp://host", "http://", "http://host/?a=b", "http://me:pw@host"]
+    "url", ["", "localhost:8000", "ftp://me:pw@host", "http://", "http://me:pw@host/?a=b", "http://me:pw@host"]
 )
 def test_addresses_that_are_none_are_refused(url: str) -> None:
+    """In words that have no password."""
     with pytest.raises(UserError, match=r"rollout\.vllm\.url must be") as refused:
         VllmSettings(url=url)
     assert "pw" not in str(refused.value)
 
 
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"rollout\.vllm\.weights_folder must be a folder"):
-        VllmSettings(url="http://127.0.0.1:8000", weights_folder=str(tmp_path / "missing"))
+def test_a_folder_in_which_nothing_can_be_written_is_told(tmp_path: Path) -> None:
+    policy = toy_policy()
+    with serving(policy.model) as fake:
+        settings = settings_of(fake, weights_folder=str(tmp_path / "missing"))
+        with pytest.raises(UserError, match=r"rollout\.vllm\.weights_folder: cannot write to .*missing"):
+            VllmServer(policy, settings, 2).take_weights(policy)
+
+
+def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = toy_policy()
+    with serving(policy.model) as fake:
+        server = VllmServer(policy, settings_of(fake, weights_folder=str(tmp_path)), 2)
+        server.take_weights(policy)
+
+        def full(weights: Any, path: Path) -> None:
+            path.write_bytes(b"half")
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+        monkeypatch.setattr("sdar.rollout.vllm.server.save_file", full)
+        with pytest.raises(RunFailed, match=r"weights_folder: cannot write to .*No space left.* GiB are free"):
+            server.take_weights(policy)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_server_that_is_busy_for_a_moment_is_waited_for() -> None:
+    policy = toy_policy()
+    with serving(policy.model, busy=2) as fake:
+        VllmServer(policy, settings_of(fake), 2).take_weights(policy)
+        assert len(fake.loaded) == 1
+
+
+def test_two_names_of_one_model_are_one_model() -> None:
+    policy = toy_policy()
+    with serving(policy.model, names=("toy", "toy-again")) as fake:
+        VllmServer(policy, settings_of(fake), 2).take_weights(policy)
+
+
+def test_other_weights_in_the_middle_of_an_episode_end_the_run() -> None:
+    policy = toy_policy()
+    with serving(policy.model) as fake:
+        server = VllmServer(policy, settings_of(fake), 2)
+        server.take_weights(policy)
+        sampling = SamplingConfig(max_response_tokens=3)
+        assert len(server.sample([[5, 6, 7]], [1], sampling, [])) == 1
+        with torch.no_grad():
+            for parameter in fake.model.parameters():  # another run hands its own over
+                parameter.mul_(1.5)
+        with pytest.raises(RunFailed, match=r"have changed by .* while it played: another run uses it"):
+            server.sample([[5, 6, 7]], [1], sampling, [])
+
+
+def test_an_answer_that_takes_too_long_is_not_waited_for_again() -> None:
+    policy = toy_policy()
+    with serving(policy.model) as fake:
+        server = VllmServer(policy, VllmSettings(url=fake.url, timeout_s=1.0), 2)
+        fake.slow_s = 2.0
+        began = time.monotonic()
+        with pytest.raises(RunFailed, match=r"no whole reply within 1 s; rollout\.vllm\.timeout_s=1"):
+            server.prompt_log_probs([1, 2, 3])
+        assert time.monotonic() - began < 1.9
+
+
+def test_quantized_models_are_refused() -> None:
+    with pytest.raises(UserError, match="takes no quantized model, got nf4"):
+        VllmServer(replace(toy_policy(), quantization="nf4"), VllmSettings(url="http://127.0.0.1:9"), 2)
 
 
 def test_a_server_needs_no_vllm_here(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,7 @@ def memory(**changes: Any) -> MemoryPlan:
         rows=128,
         row_tokens=992,
         prompt_tokens=480,
+        prefill_tokens=16384,
         micro_batch_tokens=16384,
         checkpointing=True,
         card_bytes=80e9,
@@ -194,6 +195,10 @@ def test_memory_of_the_papers_model_by_hand() -> None:
     assert kept["moments"] == 8 * 3_085_938_688
     # 2 x 36 layers x 2 heads x 128 numbers of 2 bytes are 36,864 bytes a token.
     assert memory().played()["key/value cache"] == 36_864 * 128 * 992
+    # Two bytes of 4 x 2,048 + 2 x 11,008 numbers a token: of the prompts that are fed at once.
+    assert memory().played()["prompts"] == 2 * (4 * 2048 + 2 * 11_008) * 16_384
+    assert memory(prefill_tokens=100).played()["prompts"] == 2 * (4 * 2048 + 2 * 11_008) * 480
+    assert memory(rows=3).played()["prompts"] == 2 * (4 * 2048 + 2 * 11_008) * 3 * 480
     assert memory().learned()["gradients"] == 4 * 3_085_938_688
     four = memory(strategy="fsdp2", processes=4)
     assert four.kept()["moments"] == 2 * 3_085_938_688

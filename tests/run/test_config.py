@@ -296,6 +296,15 @@ def test_the_hash_ignores_what_may_change_on_resuming_and_nothing_else() -> None
         assert config_hash(settings_of(other)) != base
 
 
+def test_a_run_may_go_on_with_a_vllm_server_that_has_moved() -> None:
+    served = ("rollout.backend=vllm", "rollout.vllm.url=http://127.0.0.1:8000")
+    base = config_hash(settings_of(*served))
+    for harmless in ("url=http://elsewhere:9000", "timeout_s=5", "weights_folder=/elsewhere"):
+        assert config_hash(settings_of(*served, f"rollout.vllm.{harmless}")) == base
+    assert config_hash(settings_of(*served, "rollout.vllm.importance_cap=3")) != base
+    assert config_hash(settings_of(served[0])) != base
+
+
 def test_a_run_may_go_on_with_a_search_server_that_has_moved() -> None:
     searching = ("environment=search_qa", "search_engine=http")
     base = config_hash(settings_of(*searching))

@@ -96,6 +96,11 @@ def test_ranks_hand_over_shares_of_the_weights_at_the_same_times(monkeypatch: py
         check(*sharded, "rollout.resample_rounds=1")
 
 
+def test_a_server_that_nobody_would_ask_is_refused() -> None:
+    with pytest.raises(UserError, match=r"rollout\.vllm\.url=http://127\.0\.0\.1:8000 needs rollout\.backend=vllm"):
+        check("rollout.vllm.url=http://127.0.0.1:8000")
+
+
 def test_ranks_that_share_a_server_hand_weights_over_together() -> None:
     served = ["rollout.backend=vllm", "rollout.vllm.url=http://127.0.0.1:8000", "rollout.tasks_per_iteration=4"]
     check(*served, "rollout.resample_rounds=1")  # a process alone

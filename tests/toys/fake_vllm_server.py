@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ class FakeServer:
     ``processed``      whether log-probs are those after temperature
     ``key``            that it wants; None: none
     ``fails``          statuses of its next answers; None closes the connection
+    ``busy``           how often it cannot forget
+    ``slow_s``         seconds that an answer takes
     """
 
     model: Any
@@ -35,6 +38,8 @@ class FakeServer:
     processed: bool = True
     key: str | None = None
     fails: list[int | None] = field(default_factory=list)
+    busy: int = 0
+    slow_s: float = 0.0
     url: str = ""
     asked: list[list[int]] = field(default_factory=list)
     loaded: list[dict[str, torch.Tensor]] = field(default_factory=list)
@@ -43,12 +48,13 @@ class FakeServer:
     def answer(self, path: str, body: Any) -> tuple[int, Any]:
         """Status and value."""
         if path == "/v1/models":
-            return 200, {"data": [{"id": name, "max_model_len": self.context} for name in self.names]}
+            return 200, {"data": [{"id": n, "root": n[0], "max_model_len": self.context} for n in self.names]}
         if path == "/v1/completions":
             return self._complete(body)
-        if path in ("/collective_rpc", "/reset_prefix_cache") and self.takes_weights:
-            if path == "/reset_prefix_cache":
-                return 200, {"success": True}
+        if path.startswith(("/collective_rpc", "/reset_prefix_cache?reset_external=true")) and self.takes_weights:
+            if path.startswith("/reset"):
+                self.busy -= 1
+                return 200, {"success": self.busy < 0}
             assert body["method"] == "reload_weights"
             return self._load(Path(body["kwargs"]["weights_path"]))
         return 404, {"detail": "Not Found"}
@@ -124,6 +130,7 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
             self._reply(json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"null"))
 
         def _reply(self, body: Any) -> None:
+            time.sleep(fake.slow_s)
             with fake.lock:
                 status, value = 200, None
                 if fake.key is not None and self.headers.get("Authorization") != f"Bearer {fake.key}":

@@ -198,6 +198,9 @@ def _check_machine(config: Mapping[str, Any]) -> None:
     if threads is not None and threads > cores():
         raise UserError(f"threads={threads}, but this process may use only {cores()} cores")
     check_writable("run_dir", config["run_dir"])
+    vllm = config["rollout"]["vllm"]
+    if vllm["url"] is not None and vllm["weights_folder"] is not None:
+        check_writable("rollout.vllm.weights_folder", vllm["weights_folder"])
     for group in ("logger", "callbacks"):
         for name, node in config[group].items():
             for folder in _OUTPUT_FOLDERS & (node or {}).keys():

@@ -63,6 +63,8 @@ def _answer(line: CommandLine) -> int:
     plan = make_plan(request)
     threads = plan.jobs[0].config["threads"]
     how = choose_launcher(request.launcher, request.launcher_overrides, request.jobs, threads)
+    if how.at_a_time != 1 and any(job.config["rollout"]["vllm"]["url"] is not None for job in plan.jobs):
+        raise UserError("rollout.vllm.url: a server plays one run at a time; set jobs=1")
     with occupied(plan.folder) as ours:
         if not ours:
             raise UserError(f"this comparison is running already, in {plan.folder}; wait until it has ended")

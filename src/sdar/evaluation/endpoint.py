@@ -7,7 +7,6 @@ shown or written. Redirects are not followed and proxies of the shell not used, 
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections import Counter
@@ -35,10 +34,12 @@ from sdar.exchange import (
     HttpReply,
     LateError,
     TooLargeError,
+    api_key,
     exchange,
     has_password,
     is_base_url,
     limited_pools,
+    without_key,
 )
 from sdar.files import parse_json
 from sdar.output.printable import printable
@@ -81,12 +82,12 @@ class EndpointSettings:
 
     def __post_init__(self) -> None:
         """UserError for an address that cannot be one."""
+        if has_password(self.endpoint):
+            raise UserError("endpoint must be a URL without a user's name and password, which would be written down")
         if not is_base_url(self.endpoint):
             raise UserError(
                 f"endpoint must be the base URL of a chat API, such as http://127.0.0.1:8080/v1, got {self.endpoint!r}"
             )
-        if has_password(self.endpoint):
-            raise UserError("endpoint must be a URL without a user's name and password, which would be written down")
 
 
 class Endpoint:
@@ -218,7 +219,7 @@ class Endpoint:
         except LateError as error:
             raise EndpointError(Failure.TIMEOUT, str(error)) from None
         except BrokenError as error:
-            raise EndpointError(Failure.CONNECTION, self._without_key(str(error))) from None
+            raise EndpointError(Failure.CONNECTION, without_key(str(error), self._key)) from None
         except TooLargeError as error:
             raise EndpointError(Failure.INVALID_REPLY, str(error)) from None
         if reply.status != 200:
@@ -229,24 +230,17 @@ class Endpoint:
             raise EndpointError(Failure.INVALID_REPLY, f"the reply is no JSON ({error})") from None
 
     def _refused(self, reply: HttpReply) -> None:
-        said = self._without_key(words_of_refusal(reply.content))
+        said = without_key(words_of_refusal(reply.content), self._key)
         if reply.status in (400, 413) and is_too_long(said):
             raise ConversationTooLongError(said)
         kind = Failure.RATE_LIMIT if reply.status == 429 else Failure.SERVER if reply.may_pass else Failure.REFUSED
         told = f"status {reply.status}: {said[:_TOLD]}"
         raise EndpointError(kind, told, wait_s=reply.wait_s, status=reply.status)
 
-    def _without_key(self, text: str) -> str:
-        return text.replace(self._key, "[the key]") if self._key else text
-
 
 def _key(variable: str) -> str | None:
     """The key in an environment variable; None: the default one is not set. UserError, without the key."""
-    key = os.environ.get(variable, "").strip()
-    if not key:
-        if variable != EndpointSettings.api_key_env:
-            raise UserError(f"api_key_env={variable}: this environment variable must be set to the API's key")
-        return None
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise UserError(f"the environment variable {variable} must be a key of printable ASCII characters")
+    key = api_key(variable)
+    if key is None and variable != EndpointSettings.api_key_env:
+        raise UserError(f"api_key_env={variable}: this environment variable must be set to the API's key")
     return key

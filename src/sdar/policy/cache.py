@@ -34,12 +34,15 @@ def room(capacity: int, length: int) -> int:
 
 @dataclass
 class _Block:
-    """Where the current block goes: rows [B, 1], positions [B, N], and the length of the longest row after it."""
+    """Where the current block goes; see :meth:`SlotCache.place`. ``numbers`` [B, 1] of the rows ``span``."""
 
-    rows: Tensor
+    numbers: Tensor
+    span: slice
     positions: Tensor
     length: int
     first: bool
+    rows: int
+    longest: int
 
 
 class SlotLayer(CacheLayerMixin):
@@ -56,9 +59,10 @@ class SlotLayer(CacheLayerMixin):
         self.cache: SlotCache = weakref.proxy(cache)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Allocate empty buffers for the rows, heads and dtype of the first block."""
-        self.keys = key_states.new_zeros(*key_states.shape[:2], 0, key_states.shape[3])
-        self.values = value_states.new_zeros(*value_states.shape[:2], 0, value_states.shape[3])
+        """Allocate empty buffers for all rows, with the heads and dtype of the first block."""
+        rows = self.cache.block.rows
+        self.keys = key_states.new_zeros(rows, key_states.shape[1], 0, key_states.shape[3])
+        self.values = value_states.new_zeros(rows, value_states.shape[1], 0, value_states.shape[3])
         self.is_initialized = True
 
     def fill(self, keys: Tensor, values: Tensor) -> None:
@@ -67,7 +71,7 @@ class SlotLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """Write a block [B, heads, N, D] and return all keys and values up to the longest row (views)."""
+        """Write a block [B, heads, N, D]; returns its rows' keys and values up to the longest of them (views)."""
         if torch.is_autocast_enabled(key_states.device.type):
             # Rotation leaves keys in float32; attention would cast all of them in every later pass.
             computed = torch.get_autocast_dtype(key_states.device.type)
@@ -75,18 +79,18 @@ class SlotLayer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         block = self.cache.block
-        if block.length > self.keys.shape[2]:
+        if block.longest > self.keys.shape[2]:
             capacity = self.keys.shape[2]
-            padding = (0, 0, 0, room(capacity, block.length) - capacity)
+            padding = (0, 0, 0, room(capacity, block.longest) - capacity)
             self.keys, self.values = pad(self.keys, padding), pad(self.values, padding)
         if block.first:
-            self.keys[:, :, : block.length] = key_states
-            self.values[:, :, : block.length] = value_states
+            self.keys[block.span, :, : block.length] = key_states
+            self.values[block.span, :, : block.length] = value_states
         else:
             # Two index tensors with a slice between them address [B, N, heads, D].
-            self.keys[block.rows, :, block.positions] = key_states.transpose(1, 2)
-            self.values[block.rows, :, block.positions] = value_states.transpose(1, 2)
-        return self.keys[:, :, : block.length], self.values[:, :, : block.length]
+            self.keys[block.numbers, :, block.positions] = key_states.transpose(1, 2)
+            self.values[block.numbers, :, block.positions] = value_states.transpose(1, 2)
+        return self.keys[block.span, :, : block.length], self.values[block.span, :, : block.length]
 
     def select_rows(self, rows: Tensor) -> None:
         """See :meth:`SlotCache.select_rows`."""
@@ -126,13 +130,30 @@ class SlotCache(Cache):
         """Bytes of its buffers."""
         return sum(layer.keys.nbytes + layer.values.nbytes for layer in self.slot_layers if layer.is_initialized)
 
-    def place(self, positions: Tensor, length: int, first: bool = False) -> None:
-        """Set where the next block goes: positions [B, N], and the length of the longest row after it.
+    def place(
+        self,
+        positions: Tensor,
+        length: int,
+        first: bool = False,
+        *,
+        start: int = 0,
+        rows: int | None = None,
+        longest: int | None = None,
+    ) -> None:
+        """Set where the next block goes, and which rows it is of.
 
-        ``first``: every row starts at 0, so the cache is empty before the block.
+        Args:
+            positions: [B, N], where each id is written.
+            length: of the longest of these rows after the block.
+            first: whether every one of these rows starts at 0, so that they are empty before the block.
+            start: number of the first of them; the others follow.
+            rows: of the cache; None: these.
+            longest: length for which there must be room, where other blocks of a turn are longer; None: ``length``.
         """
-        rows = torch.arange(positions.shape[0], device=positions.device)[:, None]
-        self.block = _Block(rows, positions, length, first)
+        count = positions.shape[0]
+        numbers = start + torch.arange(count, device=positions.device)[:, None]
+        span = slice(start, start + count)
+        self.block = _Block(numbers, span, positions, length, first, rows or count, longest or length)
 
     def select_rows(self, rows: Tensor) -> None:
         """Keep the given rows, in that order; a row may occur more than once."""

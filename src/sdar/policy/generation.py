@@ -33,6 +33,15 @@ class _Row:
     pending: list[int]
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Rows of the cache that are fed together: the number of the first, all there are, and the longest of all."""
+
+    start: int
+    rows: int
+    longest: int
+
+
 class TurnGenerator:
     """Turn-by-turn generation for a fixed set of slots, one conversation each.
 
@@ -45,7 +54,7 @@ class TurnGenerator:
     max_response_tokens  >= 1, longest response, the end token included.
     windows            which earlier tokens the model's layers attend to.
     compute_dtype      of matrix products, by autocast; None: that of the weights.
-    step, look_every   see :class:`sdar.rollout.settings.DecodeSettings`.
+    step, look_every, prefill_tokens   see :class:`sdar.rollout.settings.DecodeSettings`.
     memory_bytes       that the cache may grow to; None: what is free on a GPU, no limit elsewhere.
     """
 
@@ -63,6 +72,7 @@ class TurnGenerator:
         compute_dtype: torch.dtype | None = None,
         step: Literal["auto", "plain", "fixed", "captured"] = "auto",
         look_every: int = 16,
+        prefill_tokens: int = 16_384,
         memory_bytes: float | None = None,
     ) -> None:
         if max_response_tokens < 1:
@@ -75,6 +85,7 @@ class TurnGenerator:
         self.compute_dtype = compute_dtype
         self.step = step
         self.look_every = look_every
+        self.prefill_tokens = prefill_tokens
         self.memory_bytes = memory_bytes
         self._shape = ModelShape.of(model.config.get_text_config())
         self._ends = np.array(sorted(end_ids), dtype=np.int64)
@@ -191,12 +202,21 @@ class TurnGenerator:
 
     def _prefill_rows(self, blocks: list[list[int]], lengths: list[int]) -> Tensor:
         sizes, cached = np.array([len(block) for block in blocks]), np.array(lengths)
-        ids = np.full((len(blocks), int(sizes.max())), self.pad_id, dtype=np.int64)
-        for index, block in enumerate(blocks):
-            ids[index, : len(block)] = block
-        hidden = self._feed(ids, cached[:, None] + np.arange(ids.shape[1]), last=cached + sizes - 1)
-        ends = torch.from_numpy(sizes - 1).to(hidden.device)
-        return logits_from_hidden(self.model, hidden[torch.arange(len(blocks), device=hidden.device), ends])
+        parts = row_parts(sizes.tolist(), self.prefill_tokens)
+        longest = max(int(cached[part].max() + sizes[part].max()) for part in parts)
+        logits = []
+        for part in parts:
+            own, before = sizes[part], cached[part]
+            ids = np.full((len(own), int(own.max())), self.pad_id, dtype=np.int64)
+            for index, block in enumerate(blocks[part]):
+                ids[index, : len(block)] = block
+            places = before[:, None] + np.arange(ids.shape[1])
+            whole = _Part(part.start, len(blocks), longest)
+            hidden = self._feed(ids, places, last=before + own - 1, part=whole)
+            ends = torch.from_numpy(own - 1).to(hidden.device)
+            rows = torch.arange(len(own), device=hidden.device)
+            logits.append(logits_from_hidden(self.model, hidden[rows, ends]))
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def _decode(self, logits: Tensor, uniforms: Tensor) -> list[list[int]]:
         # Tokens are drawn in float64, which Apple's GPU does not support.
@@ -268,14 +288,20 @@ class TurnGenerator:
             tokens = room(capacity, length)
             check_room(len(self._rows), tokens, size, self.model.device, self.memory_bytes, held=capacity)
 
-    def _feed(self, ids: NDArray[np.int64], places: NDArray[np.int64], last: NDArray[np.int64]) -> Tensor:
-        """Hidden states [B, N, H] of ids [B, N] written at places [B, N]; ``last`` [B]: place of the last real id."""
+    def _feed(
+        self, ids: NDArray[np.int64], places: NDArray[np.int64], last: NDArray[np.int64], part: _Part | None = None
+    ) -> Tensor:
+        """Hidden states [B, N, H] of ids [B, N] written at places [B, N]; ``last`` [B]: place of the last real id.
+
+        ``part``: which rows of the cache these are; None: all.
+        """
         device = self.model.device
         length = int(places.max()) + 1
+        part = part or _Part(0, len(ids), length)
         first = length == ids.shape[1]
-        self._check_room(length)
+        self._check_room(part.longest)
         positions = torch.from_numpy(places).to(device)
-        self._cache.place(positions, length, first)
+        self._cache.place(positions, length, first, start=part.start, rows=part.rows, longest=part.longest)
         # The model itself makes the masks of the first block, in which rows are as in any padded batch.
         mask = None if first else self.windows.masks(positions, length, computed_dtype(self.model))
         return hidden_states(
@@ -287,3 +313,15 @@ class TurnGenerator:
             past_key_values=self._cache,
             use_cache=True,
         )
+
+
+def row_parts(sizes: Sequence[int], most_tokens: int) -> list[slice]:
+    """Cut rows of these lengths into neighbors that have at most ``most_tokens`` when padded alike, or are one row."""
+    parts: list[slice] = []
+    start = width = 0
+    for row, size in enumerate(sizes):
+        if row > start and (row + 1 - start) * max(width, size) > most_tokens:
+            parts.append(slice(start, row))
+            start, width = row, 0
+        width = max(width, size)
+    return [*parts, slice(start, len(sizes))]

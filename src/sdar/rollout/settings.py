@@ -41,10 +41,13 @@ class DecodeSettings:
                     the device; captured: the same as a CUDA graph (elsewhere it is fixed). auto: fixed on a GPU, plain
                     on a CPU, where fixed shapes cost more than they save
     ``look_every``  steps between looks whether all responses have ended; plain looks after each
+    ``prefill_tokens``  padded tokens of prompts that are computed at once, which bounds their activations' memory; a
+                        longer prompt is computed alone
     """
 
     step: DecodeStep = "auto"
     look_every: AtLeastOne = 16
+    prefill_tokens: AtLeastOne = 16_384
 
 
 @settings(frozen=True)

@@ -49,6 +49,8 @@ _TRAINER_MAY_CHANGE = frozenset({"max_epochs", "max_time", "enable_progress_bar"
 _ROLLOUT_MAY_CHANGE = frozenset({"environment_timeout_s", "max_error_fraction", "max_bad_iterations"})
 _OPTIMIZER_MAY_CHANGE = frozenset({"max_bad_steps"})
 """How long errors and bad steps are borne with, not what is sampled."""
+_VLLM_MAY_CHANGE = frozenset({"url", "weights_folder", "timeout_s"})
+"""How a server is reached. Whether there is one counts."""
 _SEARCH_ENGINE_MAY_CHANGE = frozenset(
     {"urls", "timeout_s", "attempts", "patience_s", "connections", "batch_size", "cache_dir", "device"}
 )
@@ -88,13 +90,16 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     """16 hex digits that identify what is trained: equal for runs of which one may continue the other.
 
     Leaves out what may change on resuming: the number of iterations (unless the learning rate falls until the last
-    one), folders, the checkpoint, threads, evaluation, callbacks and loggers, how a search engine is reached, and how
-    errors are borne with. A class counts by its name and package, not by the module in which it stands.
+    one), folders, the checkpoint, threads, evaluation, callbacks and loggers, how a search engine or a vLLM server is
+    reached, and how errors are borne with. A class counts by its name and package, not by the module it stands in.
     """
     kept = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     kept["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in _TRAINER_MAY_CHANGE}
     if isinstance(rollout := settings.get("rollout"), Mapping):
         kept["rollout"] = {k: v for k, v in rollout.items() if k not in _ROLLOUT_MAY_CHANGE}
+        if isinstance(vllm := rollout.get("vllm"), Mapping):
+            served = {"served": True} if vllm.get("url") else {}
+            kept["rollout"]["vllm"] = {k: v for k, v in vllm.items() if k not in _VLLM_MAY_CHANGE} | served
     if isinstance(optimizer := settings.get("optimizer"), Mapping):
         kept["optimizer"] = {k: v for k, v in optimizer.items() if k not in _OPTIMIZER_MAY_CHANGE}
         if optimizer.get("lr_schedule", "constant") != "constant":

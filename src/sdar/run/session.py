@@ -28,6 +28,7 @@ from sdar.policy.checkpoint import load_student
 from sdar.policy.checkpoint_file import share_file
 from sdar.policy.language_model import autocast_of
 from sdar.policy.trainable import trainable
+from sdar.rollout.vllm.ranks import left_alone
 from sdar.run.assembly import Assembly, assemble, build_trainer, panel_evaluation
 from sdar.run.capacity.fit import remark
 from sdar.run.continuing import contents, differences, other_contents, take_curves, told
@@ -153,9 +154,10 @@ class Session:
             log.warning("%s", said)
 
     def _play(self) -> list[EvaluationResult]:
-        """Play the panel with the present weights."""
+        """Play the panel with the present weights, while no other process plays."""
         self._to_device()
-        return play_policy(self.assembly, self.settings.evaluation.seed, self.evaluation.records)
+        with left_alone():
+            return play_policy(self.assembly, self.settings.evaluation.seed, self.evaluation.records)
 
     def _to_device(self) -> None:
         """Lightning brings the model back to the CPU when a fit ends."""

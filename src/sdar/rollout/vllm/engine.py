@@ -56,9 +56,12 @@ class Engine:
         UserError: vLLM is missing, or it cannot play this model.
     """
 
+    suspicion = "this release of vLLM does not take the weights of this model; set rollout.backend=own"
+
     def __init__(self, policy: LanguageModel, settings: VllmSettings, most_episodes: int) -> None:
         check_installed()
-        _check_playable(policy)
+        check_plain(policy)
+        _check_device(policy)
         self.settings = settings
         self._on_gpu = policy.model.device.type == "cuda"
         self._llm = self._build(policy, most_episodes)
@@ -183,9 +186,13 @@ def _as_launched(device: torch.device) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _check_playable(policy: LanguageModel) -> None:
+def check_plain(policy: LanguageModel) -> None:
+    """UserError for weights that cannot be handed over."""
     if policy.quantization is not None:
         raise UserError(f"rollout.backend=vllm takes no quantized model, got {policy.quantization}; set it to own")
+
+
+def _check_device(policy: LanguageModel) -> None:
     device = policy.model.device
     if device.type == "cuda" and device.index and not has_ranks():
         raise UserError(

@@ -21,7 +21,12 @@ class Sampled:
 
 
 class SamplingEngine(Protocol):
-    """An engine with the weights that the policy had at the last :meth:`take_weights`."""
+    """An engine with the weights that the policy had at the last :meth:`take_weights`.
+
+    ``suspicion``  the likely reason where its log-probs are not the policy's
+    """
+
+    suspicion: str
 
     def take_weights(self, policy: LanguageModel) -> None:
         """Take over the policy's present weights. RunFailed: its log-probs say that they did not arrive."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _TEXT = "You are in the middle of a room. Looking quickly around you, you see a bed, a desk, a shelf and a lamp."
 """One that models expect: of what surprises them, 16 bits leave the log-probs less exact."""
-_TOKENS = 64
+_TOKENS, _SAMPLED = 64, 16
+"""Tokens that are scored, and that may be sampled behind them."""
 
 
 def check_same_weights(engine: SamplingEngine, policy: LanguageModel, max_mismatch: float) -> None:
@@ -29,14 +30,13 @@ def check_same_weights(engine: SamplingEngine, policy: LanguageModel, max_mismat
     if not distance <= max_mismatch:
         raise RunFailed(
             f"vLLM's log-probs differ from the policy's by {distance:.2g} nats a token after its weights were handed "
-            f"over, and rollout.vllm.max_mismatch={max_mismatch:g}: this release of vLLM does not take the weights of "
-            "this model; set rollout.backend=own"
+            f"over, and rollout.vllm.max_mismatch={max_mismatch:g}: {engine.suspicion}"
         )
 
 
 def probe_ids(policy: LanguageModel) -> list[int]:
     """The text that is scored, in the policy's chat format."""
-    return list(policy.chat.opening(_TEXT)[0])[: min(_TOKENS, policy.context_tokens - 2)]
+    return list(policy.chat.opening(_TEXT)[0])[: min(_TOKENS, policy.context_tokens - _SAMPLED)]
 
 
 def policy_log_probs(policy: LanguageModel, ids: Sequence[int], temperature: float = 1.0) -> Tensor:

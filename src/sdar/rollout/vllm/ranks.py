@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+
+_left: list[bool] = []
+"""Not empty: the others have gone."""
 
 
 def has_ranks() -> bool:
@@ -10,12 +16,22 @@ def has_ranks() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def rank() -> int:
-    """The number of this process; 0 where it is alone."""
-    return torch.distributed.get_rank() if has_ranks() else 0
+@contextmanager
+def left_alone() -> Iterator[None]:
+    """Inside, no other process of the group is waited for: they do something else, or have ended."""
+    _left.append(True)
+    try:
+        yield
+    finally:
+        _left.pop()
+
+
+def is_first() -> bool:
+    """Whether this process does what one does for all."""
+    return bool(_left) or not has_ranks() or torch.distributed.get_rank() == 0
 
 
 def wait_for_all() -> None:
     """Return when every process has called this as often."""
-    if has_ranks():
+    if has_ranks() and not _left:
         torch.distributed.barrier()

@@ -90,6 +90,7 @@ def memory_plan(
         rows=rows,
         row_tokens=min(longest, context),
         prompt_tokens=prompt,
+        prefill_tokens=rollout.decode.prefill_tokens,
         micro_batch_tokens=optimizer.micro_batch_tokens(device),
         checkpointing=any(getattr(part, "gradient_checkpointing", False) for part in model.modules()),
         card_bytes=card,

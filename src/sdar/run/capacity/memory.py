@@ -42,7 +42,8 @@ class MemoryPlan:
     ``moment_bytes``   per trained parameter, of the optimizer
     ``rows``           conversations that are played at once by a process
     ``row_tokens``     of the longest of these, its response included
-    ``prompt_tokens``  of the longest prompt that is fed at once
+    ``prompt_tokens``  of the longest prompt that is fed
+    ``prefill_tokens``  of prompts that are fed at once
     ``micro_batch_tokens``  padded, in the update
     ``checkpointing``  of activations
     ``card_bytes``     memory of the card, of which chunks of logits take a share; 0: it is a CPU
@@ -66,6 +67,7 @@ class MemoryPlan:
     rows: int
     row_tokens: float
     prompt_tokens: float
+    prefill_tokens: float
     micro_batch_tokens: int
     checkpointing: bool
     card_bytes: float = 0.0
@@ -88,11 +90,11 @@ class MemoryPlan:
     def played(self) -> dict[str, float]:
         """While episodes are played: weights as they are computed with, cache, prompts, one step's logits."""
         shape, size = self.shape, self.compute_bytes
-        passing = size * (4 * shape.hidden + 2 * shape.intermediate) * self.rows * self.prompt_tokens
+        fed = min(self.rows * self.prompt_tokens, max(self.prefill_tokens, self.prompt_tokens))
         return {
             "weights to compute with": self._computed() / self.play_split,
             "key/value cache": shape.cache_bytes(size) * self.rows * self.row_tokens / self.play_split,
-            "prompts": passing,
+            "prompts": size * (4 * shape.hidden + 2 * shape.intermediate) * fed,
             "logits": _SAMPLING_BYTES * shape.vocabulary * self.rows,
             "engine that plays": 0.0 if self.engine_stays else self.engine_bytes,
         }

@@ -113,8 +113,10 @@ def _check_precision(settings: RunSettings) -> None:
 
 
 def _check_hand_over(settings: RunSettings, processes: int) -> None:
-    """Refuse what would let processes hand weights over at different times."""
+    """Refuse a server that nobody would ask, and what would let processes hand weights over at different times."""
     rollout = settings.rollout
+    if rollout.backend != "vllm" and rollout.vllm.url is not None:
+        raise UserError(f"rollout.vllm.url={rollout.vllm.url} needs rollout.backend=vllm, got {rollout.backend}")
     if rollout.backend != "vllm" or rollout.resample_rounds == 0:
         return
     sharded, served = is_sharded(settings.trainer), rollout.vllm.url is not None and processes > 1
