@@ -29,6 +29,7 @@ settings=(
   model.lora.rank=32                    # on all linear layers; the reference of the KL term costs no memory
   model.gradient_checkpointing=true     # a third more time in the update, activations of one layer at a time
   optimizer.learning_rate=1e-5          # ten times that of whole weights: a place to begin, not tuned
+  algorithm=grpo_opsd_initial           # docs/choosing.md; the default has the paper's coefficient, which hardly acts
   trainer=gpu
   trainer.max_epochs=60
   rollout.tasks_per_iteration=8
@@ -38,8 +39,7 @@ settings=(
   optimizer.max_tokens_per_micro_batch=16384
   evaluation.panel_size=60
   evaluation.every_n_iterations=10
-  # Where skills help the model but rewards are rare, the paper's 0.01 hardly acts (docs/choosing.md); look at
-  # objective/distillation_share, which this measures, before choosing another coefficient.
+  # Measures objective/distillation_share: look at it before choosing another coefficient than 1.
   optimizer.measure_terms_every_n_iterations=10
 )
 exec sdar train "${settings[@]}" "$@"

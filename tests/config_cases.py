@@ -125,6 +125,14 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["gate=entropy", "schedule=feedback"],
         ["schedule.coefficient", "gate=entropy"],
     ),
+    "feedback of a teacher that nobody asks": (
+        ["algorithm=grpo", "schedule.policy={_target_:sdar.objective.schedule.Feedback}"],
+        ["schedule.policy", "algorithm.score_teacher=false"],
+    ),
+    "a share of no term": (
+        ["algorithm=rlsd", "schedule=share"],
+        ["schedule.coefficient=Share", "algorithm.objective.distillation_coefficient=0"],
+    ),
     "a warm-down that ends before it begins": (
         ["schedule=warm_down", "schedule.coefficient.hold=9", "schedule.coefficient.zero_at=9"],
         ["zero_at must be > hold=9, got 9"],

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 
 from sdar.callbacks.curriculum import CurriculumMonitor
+from sdar.objective.gate import GapGate
 from toys.training import HintTeacher, toy_datamodule, toy_module, toy_policy, train
 
 HEALTHY = {
@@ -48,6 +50,31 @@ def test_a_healthy_run_and_a_run_without_teacher_are_silent():
     assert monitor.check(HEALTHY) == []
     assert monitor.check({"rollout/entropy": 1.0}) == []
     assert monitor.check({}) == []
+
+
+def test_a_gate_without_a_slope_is_not_pinned():
+    """It is 0.5 everywhere by its setting, as in a method that uses the gap itself."""
+    monitor, messages = CurriculumMonitor(patience=1), []
+    policy = toy_policy()
+    module = toy_module(policy, HintTeacher(), gate=GapGate(beta=0.0))
+    train(module, toy_datamodule(policy), 1)
+    assert module.report.metrics["curriculum/strongly_gated_fraction"] == 0
+    messages = monitor_messages(monitor, module)
+    assert not any("pinned" in message for message in messages)
+
+
+def monitor_messages(monitor, module):
+    """What the callback warns of after the module's last iteration."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    log = logging.getLogger("sdar.callbacks.curriculum")
+    log.addHandler(handler)
+    try:
+        monitor.on_iteration(SimpleNamespace(is_global_zero=True), module, SimpleNamespace(index=0))
+    finally:
+        log.removeHandler(handler)
+    return records
 
 
 def test_the_counters_survive_a_checkpoint():

@@ -48,8 +48,9 @@ def load(file: Path) -> ModuleType:
 
 
 def commands(package: str) -> list[str]:
-    """The lines of its page that begin with ``sdar``."""
-    return re.findall(r"^    (sdar .*)$", (EXAMPLES / package / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    """The commands of its page that begin with ``sdar``, each in one line."""
+    page = (EXAMPLES / package / "README.md").read_text(encoding="utf-8")
+    return re.findall(r"^    (sdar .*)$", re.sub(r"\s*\\\n\s+", " ", page), re.MULTILINE)
 
 
 # The environment.

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.errors import UserError
+from sdar.learning import loss
 from sdar.learning.module import TEACHER_KEY
 from sdar.objective.divergence import Sampled, SampledReverseKL
 from sdar.objective.full_vocabulary import ForwardKL, GatedExpected, JensenShannon, ReverseKL
@@ -236,6 +237,48 @@ def test_another_model_with_another_tokenizer_is_refused():
 def test_an_average_of_sixteen_bit_weights_is_refused():
     with pytest.raises(UserError, match=r"teacher\.source=ema needs float32.*bfloat16.*model\.dtype=float32"):
         toy_module(toy_policy(dtype=torch.bfloat16), HintTeacher(source=TeacherSource.EMA))
+
+
+def test_an_average_whose_student_a_trainer_turns_into_sixteen_bits_is_refused():
+    policy = toy_policy()
+    module = toy_module(policy, HintTeacher(source=TeacherSource.EMA))
+    with pytest.raises(UserError, match=r"teacher\.source=ema needs float32.*bfloat16.*trainer\.precision=32-true"):
+        train(module, toy_datamodule(policy), 1, precision="bf16-true")
+
+
+def test_adapters_on_sixteen_bit_weights_have_a_float32_average():
+    policy = toy_policy(dtype=torch.bfloat16, lora={"rank": 2})
+    module = toy_module(policy, HintTeacher(source=TeacherSource.EMA, ema_decay=0.75), learning_rate=1e-2)
+    train(module, toy_datamodule(policy), 2)
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    averaged = checkpoint[TEACHER_KEY]
+    assert averaged
+    assert {value.dtype for value in averaged.values()} == {torch.float32}
+    assert any(bool(value.any()) for name, value in averaged.items() if "lora_B" in name)  # these begin at 0
+
+
+@pytest.mark.parametrize("method", ["opsd", "soft_or"])
+def test_no_pass_of_the_teacher_has_more_tokens_than_a_micro_batch(method, monkeypatch):
+    """Its rows are longer than the student's; also in the update, where it is asked anew in every step."""
+    passes = []
+    for name in ("token_states", "score_tokens"):
+        plain = getattr(loss, name)
+
+        def counted(model, ids, *rest, plain=plain, **others):
+            if not torch.is_grad_enabled():
+                passes.append(tuple(ids.shape))
+            return plain(model, ids, *rest, **others)
+
+        monkeypatch.setattr(loss, name, counted)
+    long = "Hint: say bbb. " * 8
+    bounded, _ = run(method, hint=long, distillation_coefficient=0.5, max_tokens_per_micro_batch=600)
+    assert passes
+    assert all(rows == 1 or rows * width <= 600 for rows, width in passes)
+    monkeypatch.undo()
+    whole, _ = run(method, hint=long, distillation_coefficient=0.5, max_tokens_per_micro_batch=100_000)
+    for name, tensor in weights(bounded).items():
+        torch.testing.assert_close(tensor, weights(whole)[name], rtol=0, atol=2e-4)
 
 
 def test_distributions_of_an_old_teacher_are_refused_by_naming_both_settings():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -145,3 +147,13 @@ def test_supervised_rows_are_learned_when_a_schedule_has_taken_out_the_only_term
 def test_a_coefficient_below_zero_is_refused():
     with pytest.raises(UserError, match=r"SolvedEpisodes\.coefficient must be a number >= 0, got -1\.0"):
         SolvedEpisodes(coefficient=-1.0)
+
+
+def test_solved_attempts_alone_can_be_learned_from():
+    """Without any term of the objective."""
+    module, curve, _ = run(supervision=SolvedEpisodes(coefficient=1.0), **(NOTHING_ELSE | {"entropy_coefficient": 0.0}))
+    module.method.check(None, module.rollout, module.optimizer_settings)
+    assert curve[0]["loss/supervised"] > 0
+    assert not same_weights(weights(module), weights(toy_module(toy_policy(), distillation_coefficient=0.0)))
+    with pytest.raises(UserError, match="there is nothing to train"):
+        replace(module.method, supervision=None).check(None, module.rollout, module.optimizer_settings)

@@ -4,17 +4,20 @@
 """
 
 import math
+from typing import ClassVar
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from sdar.config.fields import settings
 from sdar.errors import UserError
 from sdar.objective.chunked_head import OutputHead, TeacherStates, chunked_scores, score_logits
 from sdar.objective.divergence import Sampled
 from sdar.objective.full_vocabulary import GatedExpected, ReverseKL, bounded
-from sdar.objective.gate import CentredGate, EntropyGate, GapGate, NoGate, SoftOrGate
+from sdar.objective.gate import CentredGate, EntropyGate, GapGate, Gate, NoGate, SoftOrGate
 from sdar.objective.objective import ObjectiveConfig
 from sdar.objective.tokens import DistillationTokens
 
@@ -109,7 +112,7 @@ def test_values_and_gradients_are_bounded_and_zero_between_equals(seed, spread, 
     assert each.norm(dim=-1).max().item() <= math.sqrt(2) / 2 + 1e-6
 
 
-@settings(max_examples=10)
+@examples(max_examples=10)
 @given(seed=st.integers(0, 10_000))
 def test_drawn_tokens_agree_within_their_interval_and_centring_lowers_the_variance(seed):
     student, noise, _ = logits(seed, spread=1.0)
@@ -150,6 +153,39 @@ def test_a_centred_gate_is_zero_where_nothing_is_known_and_strongly_gated_where_
     paper = GapGate()
     assert ((values > CentredGate().threshold) == (paper.value(tokens) > paper.threshold)).all()
     torch.testing.assert_close(values, paper.value(tokens) - 0.5)
+
+
+@settings(frozen=True)
+class PraiseGate(Gate):
+    """The gap gate on turns that went well; ``strict``: it does not do without an advantage."""
+
+    strict: bool = False
+    name: ClassVar[str] = "praise"
+
+    def value(self, tokens):
+        if tokens.advantage is None and not self.strict:
+            return torch.zeros_like(tokens.gap)
+        return torch.where(tokens.advantage > 0, torch.sigmoid(tokens.gap), 0.0)
+
+
+@settings(frozen=True)
+class LateGate(Gate):
+    """The gap gate after the first turns."""
+
+    name: ClassVar[str] = "late"
+
+    def value(self, tokens):
+        gate = torch.sigmoid(tokens.gap)
+        return gate if tokens.turn is None else torch.where(tokens.turn > 2, gate, 0.0)
+
+
+@pytest.mark.parametrize("gate", [PraiseGate(), PraiseGate(strict=True), LateGate()])
+def test_a_gate_that_reads_more_than_the_gap_has_no_expectation(gate):
+    with pytest.raises(
+        UserError, match=rf"divergence=gated_expected .*needs a gate of the gap alone, got gate={gate.name}"
+    ):
+        GatedExpected().check_gate(gate)
+    GatedExpected().check_gate(GapGate(beta=0.0))
 
 
 @pytest.mark.parametrize("top_k", [None, 3, 8])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdar.policy import generation
-from sdar.policy.generation import row_parts
+from sdar.policy.row_parts import row_parts
 from toys.conversations import END, generator, play
 from toys.models import tiny_random_model
 
@@ -20,7 +20,7 @@ from toys.models import tiny_random_model
     most=st.integers(1, 300),
 )
 def test_parts_are_all_rows_in_order_within_the_bound(sizes: list[int], most: int) -> None:
-    parts = [sizes[part] for part in row_parts(sizes, most)]
+    parts = [[sizes[row] for row in part] for part in row_parts(sizes, most)]
     assert [size for part in parts for size in part] == sizes
     assert all(len(part) == 1 or len(part) * max(part) <= most for part in parts)
     for part, following in pairwise(parts):  # none ends before it has to

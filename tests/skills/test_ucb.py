@@ -140,3 +140,13 @@ def test_a_checkpoint_of_another_strategy_or_reward_is_refused():
         UCBRetrieval().load_state({})
     with pytest.raises(UserError, match=r"retrieval.reward=gap_on_success"):
         UCBRetrieval(reward="gap_on_success").load_state(UCBRetrieval().state())
+
+
+def test_a_gap_that_is_no_number_is_no_reward():
+    bandit = UCBRetrieval(reward="gap_on_success")
+    (task,) = tasks("one")
+    for gap in (math.nan, math.inf, 0.5):
+        bandit.begin(LIBRARY, [task])
+        chosen(bandit, task)
+        bandit.observe([outcome(task, 10.0, gap=gap)], 10.0)
+    assert all(math.isfinite(value) for value in bandit.metrics().values())

@@ -84,7 +84,8 @@ class CurriculumMonitor(IterationCallback):
         """Check the iteration's metrics. They are those of all ranks, so only the first rank logs."""
         if module.report is None:
             return
-        reads_gap = module.method.objective.gate.reads_gap
+        gate = module.report.gate
+        reads_gap = gate.reads_gap and getattr(gate, "beta", 1.0) != 0  # a slope of 0 ignores it as well
         for message in self.check(module.report.metrics, gate_reads_gap=reads_gap):
             if trainer.is_global_zero:
                 logger.warning("iteration %d: %s", iteration.index, message)

@@ -65,6 +65,7 @@ class MultiTurnEnvironment(ExampleEnvironment):
     """
 
     max_turns = 10
+    solved_return = 10.0  # as in the built-in environments: penalties and floors of advantages are in this unit
 
     @abstractmethod
     def begin(self, example: Example) -> Any:

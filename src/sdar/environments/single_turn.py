@@ -32,6 +32,7 @@ class SingleTurnEnvironment(ExampleEnvironment):
     """
 
     max_turns = 1
+    solved_return = 10.0  # as in the built-in environments: penalties and floors of advantages are in this unit
 
     @abstractmethod
     def reward(self, response: str, example: Example) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from sdar.objective.full_vocabulary import FullVocabularyDivergence
 from sdar.objective.objective import ObjectiveConfig
 from sdar.objective.tokens import TokenScores
 from sdar.policy.log_probs import kept_head, plain_head, score_tokens, token_states
+from sdar.policy.row_parts import row_parts
 from sdar.policy.sharding import is_sharded, one_pass
 from sdar.policy.shared_prefixes import SharedRows
 from sdar.teacher.weights import TeacherModel
@@ -27,28 +29,46 @@ class UpdateTeacher:
     ``model``  whose weights the teacher has
     ``kept``   the teacher as it was before the update; None: it is asked now
     ``shared`` how the rows share their beginnings; None: they are computed whole
+    ``most_tokens``  padded tokens that are computed at once: the block makes rows longer than the student's
     """
 
     rows: TokenRows
     model: TeacherModel
     kept: TeacherStates | None = None
     shared: SharedRows | None = None
+    most_tokens: int | None = None
 
     def states(self, temperature: float) -> TeacherStates:
         """Hidden states of all response tokens, row by row, and the head."""
         if self.kept is not None:
             return self.kept
         with self.model.model() as model:
-            hidden = one_pass(model, lambda: token_states(model, *self.rows, self.shared))
+            parts = [one_pass(model, partial(token_states, model, *rows, kept)) for rows, kept in self._parts(model)]
+            hidden = parts[0] if len(parts) == 1 else torch.cat(parts)
             # Sharded weights of another model than the student's are given back when this ends.
             head = kept_head if is_sharded(model) and not self.model.is_student else plain_head
             return TeacherStates(hidden, head(model, temperature))
 
     def log_probs(self, student_mask: Tensor, temperature: float) -> Tensor:
         """Log-probs [B, T] of the response tokens, at the student's positions."""
+        found = self.rows.ids.new_zeros(self.rows.ids.shape, dtype=torch.float32)
         with self.model.model() as model:
-            scores = score_tokens(model, *self.rows, temperature=temperature, shared=self.shared)
-        return align(scores.log_probs, self.rows.response_mask, student_mask)
+            start = 0
+            for rows, shared in self._parts(model):
+                scores = score_tokens(model, *rows, temperature=temperature, shared=shared)
+                found[start : start + len(rows.ids), : rows.ids.shape[1]] = scores.log_probs
+                start += len(rows.ids)
+        return align(found, self.rows.response_mask, student_mask)
+
+    def _parts(self, model: PreTrainedModel) -> list[tuple[TokenRows, SharedRows | None]]:
+        """The rows in parts, in order."""
+        # Ranks fetch sharded weights equally often.
+        if self.most_tokens is None or is_sharded(model):
+            return [(self.rows, self.shared)]
+        parts = row_parts(self.rows.lengths(), self.most_tokens)
+        if len(parts) == 1:
+            return [(self.rows, self.shared)]
+        return [(self.rows.select(part), None if self.shared is None else self.shared.of(part)) for part in parts]
 
 
 def student_scores(

@@ -108,11 +108,22 @@ class Method:
                 "algorithm.objective.policy_coefficient=0 has none; set another schedule, or a policy_coefficient "
                 "above 0"
             )
+        if isinstance(schedules.coefficient, Share) and self.objective.distillation_coefficient == 0:
+            raise UserError(
+                "schedule.coefficient=Share sets the distillation coefficient, but "
+                "algorithm.objective.distillation_coefficient=0 has no such term; set another schedule, or a "
+                "coefficient above 0"
+            )
         for name, scheduled in (
             ("coefficient", schedules.coefficient),
             ("beta", schedules.beta),
             ("policy", schedules.policy),
         ):
+            if isinstance(scheduled, Feedback) and not self.score_teacher:
+                raise UserError(
+                    f"schedule.{name} follows the gate's activity, but algorithm.score_teacher=false asks no teacher; "
+                    "set another schedule"
+                )
             if isinstance(scheduled, Feedback) and not gate.reads_gap:
                 raise UserError(
                     f"schedule.{name} follows the gate's activity, but gate={gate.name} ignores the teacher; set "
@@ -190,7 +201,8 @@ class Method:
         Raises:
             UserError: naming the settings.
         """
-        if train and not any(self.objective.coefficients().values()):
+        supervised = self.supervision is not None and self.supervision.coefficient != 0
+        if train and not supervised and not any(self.objective.coefficients().values()):
             raise UserError(
                 "algorithm.objective: every coefficient is 0, so there is nothing to train; set train=false, or a "
                 "coefficient above 0"

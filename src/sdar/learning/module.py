@@ -7,6 +7,7 @@ token-local and moves theta. Here are the models, the checkpoint, and the order 
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,7 @@ from sdar.policy.checkpoint import (
     keep_trained,
     origin,
 )
+from sdar.policy.copies import move_as
 from sdar.policy.dropout import update_mode
 from sdar.policy.language_model import LanguageModel, autocast_of
 from sdar.policy.lora import adapters_off
@@ -178,7 +180,9 @@ class SDARModule(LightningModule):
         # Lightning warns of modules that begin in evaluation mode; training_step sets the mode it needs.
         self.model.train()
         for frozen in self.frozen:
-            torch.nn.Module.to(frozen, self.device, self.model.dtype)
+            move_as(frozen, self.model, self.device)
+        if self._teacher_model is not None:
+            self._teacher_model.check_precision()  # the strategy may have turned the weights into 16 bits
         temperature = self.rollout.sampling.temperature
         self._update_loop = UpdateLoop(
             self,
@@ -360,7 +364,9 @@ class SDARModule(LightningModule):
 
     def _finish(self, metrics: dict[str, float]) -> None:
         """Let schedules and teacher follow the iteration; the metrics are those of all ranks."""
-        activity = metrics.get("curriculum/strongly_gated_fraction")
+        # Of gaps that are not finite, whose step was skipped, a share says nothing.
+        finite = math.isfinite(metrics.get("curriculum/gap_mean", 0.0))
+        activity = metrics.get("curriculum/strongly_gated_fraction") if finite else None
         share = metrics.get("objective/distillation_share")
         self.schedules.observe(gate_activity=activity, distillation_share=share)
         if self._teacher_model is not None:

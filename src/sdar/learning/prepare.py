@@ -182,7 +182,7 @@ def prepare(
         charges = [
             before.episode_return - after.episode_return
             for before, after in zip(episodes, charged, strict=True)
-            if not before.end.is_error
+            if not before.end.is_error and before.in_loss
         ]
         advantages = method.estimator.turns(charged)
         batch = replace(batch, advantage=pack(charged, advantages, policy.pad_id, context).advantage)

@@ -330,7 +330,8 @@ class UpdateLoop:
             # Also of no rows: nobody is asked, as on ranks that have some.
             hidden = torch.cat([torch.empty(0, kept.head.weight.shape[1]), *(kept.states[row] for row in rows)])
             states = TeacherStates(hidden.to(self.module.device), kept.head)
-        return UpdateTeacher(kept.rows.select(rows).to(self.module.device), self.teacher, states, shared)
+        own = kept.rows.select(rows).to(self.module.device)
+        return UpdateTeacher(own, self.teacher, states, shared, self.settings.micro_batch_tokens(self.module.device))
 
 
 def _unscored(prepared: Prepared) -> TokenScores:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -174,8 +174,11 @@ class GatedExpected(FullVocabularyDivergence):
     applies_gate: ClassVar[bool] = True
 
     def check_gate(self, gate: Gate) -> None:
-        """Of the gap alone: the expectation of a gate that does not read it has no gradient."""
-        if not gate.reads_gap or gate.needs_entropy or gate.centres_on_step:
+        """Of the gap alone: the expectation of a gate that does not read it has no gradient.
+
+        What else a gate reads is known of the sampled token, and not of the whole vocabulary.
+        """
+        if not gate.reads_gap or gate.needs_entropy or gate.centres_on_step or not _reads_only_the_gap(gate):
             raise UserError(
                 f"divergence={self.name} takes the gate's mean over the vocabulary and needs a gate of the gap alone, "
                 f"got gate={gate.name}; set gate=gap (a constant taken from the gate makes no difference here)"
@@ -188,6 +191,21 @@ class GatedExpected(FullVocabularyDivergence):
     def measure(self, student: Tensor, teacher: Tensor) -> Tensor:  # noqa: ARG002
         """ValueError: it has no gate of its own, and is measured :meth:`under` one."""
         raise ValueError(f"divergence={self.name} is measured under a gate; call under(gate) first")
+
+
+def _reads_only_the_gap(gate: Gate) -> bool:
+    """Whether advantage and turn make no difference to the gate of some gaps."""
+    gaps = torch.linspace(-2.0, 2.0, 9)
+    alone = DistillationTokens(student=torch.zeros(9), teacher=gaps)
+    try:
+        expected = gate.value(alone)
+        others = [
+            gate.value(replace(alone, advantage=torch.full((9,), advantage), turn=torch.full((9,), turn)))
+            for advantage, turn in ((1.0, 0), (-1.0, 3))
+        ]
+    except Exception:  # a gate of the user's own that does without neither
+        return False
+    return all(torch.equal(expected, other) for other in others)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,8 @@ class CentredGate(_Sloped):
 
     ``beta``      in 1/nats
     ``baseline``  neutral: the constant is 1/2, the gate of a gap of 0; step_mean: the mean gate of the other tokens of
-                  the optimizer step (leave-one-out), so that what it endorses more than the rest is raised
+                  the optimizer step (leave-one-out) at the weights that sampled, so that what it endorses more than
+                  the rest is raised
     """
 
     threshold: Fraction = 0.0
@@ -109,7 +110,10 @@ class CentredGate(_Sloped):
         return self.baseline == "step_mean"
 
     def centred_on(self, total: float, count: int) -> Gate:
-        """In [-1, 1]; the gates of the step add up to 0. A step of one token has no others: its gate is 0."""
+        """In [-1, 1]; at the weights that sampled, the gates of the step add up to 0.
+
+        A step of one token has no others: its gate is 0 there.
+        """
         if not self.centres_on_step:
             return self
         return _CentredOnStep(self.threshold, gate=self, mean=total / max(count, 1), count=max(count, 2))

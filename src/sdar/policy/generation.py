@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from sdar.policy.cache import SlotCache, check_room, room
 from sdar.policy.fixed_decoding import FixedDecoder
 from sdar.policy.forward import computed_dtype, evaluation_mode, hidden_states, logits_from_hidden
+from sdar.policy.row_parts import row_parts
 from sdar.policy.sampling import TokenSampler
 from sdar.policy.shape import ModelShape
 from sdar.policy.windows import AttentionWindows
@@ -203,13 +204,13 @@ class TurnGenerator:
     def _prefill_rows(self, blocks: list[list[int]], lengths: list[int]) -> Tensor:
         sizes, cached = np.array([len(block) for block in blocks]), np.array(lengths)
         parts = row_parts(sizes.tolist(), self.prefill_tokens)
-        longest = max(int(cached[part].max() + sizes[part].max()) for part in parts)
+        longest = max(int(cached[list(part)].max() + sizes[list(part)].max()) for part in parts)
         logits = []
         for part in parts:
-            own, before = sizes[part], cached[part]
+            own, before = sizes[list(part)], cached[list(part)]
             ids = np.full((len(own), int(own.max())), self.pad_id, dtype=np.int64)
-            for index, block in enumerate(blocks[part]):
-                ids[index, : len(block)] = block
+            for index, row in enumerate(part):
+                ids[index, : len(blocks[row])] = blocks[row]
             places = before[:, None] + np.arange(ids.shape[1])
             whole = _Part(part.start, len(blocks), longest)
             hidden = self._feed(ids, places, last=before + own - 1, part=whole)
@@ -313,15 +314,3 @@ class TurnGenerator:
             past_key_values=self._cache,
             use_cache=True,
         )
-
-
-def row_parts(sizes: Sequence[int], most_tokens: int) -> list[slice]:
-    """Cut rows of these lengths into neighbors that have at most ``most_tokens`` when padded alike, or are one row."""
-    parts: list[slice] = []
-    start = width = 0
-    for row, size in enumerate(sizes):
-        if row > start and (row + 1 - start) * max(width, size) > most_tokens:
-            parts.append(slice(start, row))
-            start, width = row, 0
-        width = max(width, size)
-    return [*parts, slice(start, len(sizes))]

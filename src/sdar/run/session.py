@@ -35,6 +35,7 @@ from sdar.run.continuing import contents, differences, other_contents, take_curv
 from sdar.run.folder import CONFIG_FILE, LAST_CHECKPOINT, RESULTS_FILE, checkpoint_folder, checkpoints_of
 from sdar.run.results import play_baselines, play_policy, write_results
 from sdar.run.resume import Continued, check_checkpoint, find_checkpoint, restoring
+from sdar.run.rules import returns
 from sdar.run.saving import check_space
 from sdar.run.settings import RunSettings
 from sdar.run.signals import StopSignals
@@ -99,6 +100,9 @@ class Session:
         self.assembly.policy.compute_dtype = autocast_of(self.trainer.precision)  # of panels beside a fit, too
         if settings.train and leader:
             self._check_memory()
+            advantage, solved = settings.method.advantage, self.assembly.environment.solved_return
+            if said := returns.remark(advantage, solved):
+                log.warning("%s", said)
         write_profile_to(self.trainer, self.folder)
         self.signals.farewell = self._farewell if leader else lambda _: ""
 

@@ -133,7 +133,7 @@ class UCBRetrieval(Retrieval):
         if self.reward == "return":
             return min(max(outcome.mean_return / solved_return, 0.0), 1.0)
         gap = outcome.gap_on_success
-        if gap is None:
+        if gap is None or not math.isfinite(gap):  # the update was skipped, too
             return None
         return 0.5 * (1.0 + math.tanh(0.5 * self.gap_slope * gap))  # sigmoid without overflow
 

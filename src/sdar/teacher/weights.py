@@ -114,14 +114,19 @@ class TeacherModel:
         self._student = policy.model
         self._policy = policy
         self._initial = initial
+        self.check_precision()
         if settings.source is TeacherSource.EMA:
-            _check_precision(policy.model)
             self.copies.append(copy.deepcopy(policy.model).requires_grad_(False).train(False))
         elif settings.other is not None:
             other = settings.other if isinstance(settings.other, LanguageModel) else settings.other()
             _check_other(other, policy)
             self._policy = other
             self.copies.append(other.model.requires_grad_(False).train(False))
+
+    def check_precision(self) -> None:
+        """UserError where the student's weights are too coarse for an average of them."""
+        if self.settings.source is TeacherSource.EMA:
+            _check_precision(self._student)
 
     @property
     def is_student(self) -> bool:
@@ -191,8 +196,8 @@ def _check_precision(model: PreTrainedModel) -> None:
     if trained != {torch.float32}:
         raise UserError(
             f"teacher.source=ema needs float32 weights, but the trained weights are "
-            f"{', '.join(sorted(map(str, trained)))}, too coarse for an average; set model.dtype=float32 (with "
-            "trainer.precision=bf16-mixed if needed)"
+            f"{', '.join(sorted(map(str, trained)))}, too coarse for an average; set model.dtype=float32 and "
+            "trainer.precision=32-true or bf16-mixed"
         )
 
 
