@@ -1,7 +1,7 @@
 """Success after training by method, over the seeds of the claims: ``python scripts/picture_claims.py OUT.svg``.
 
-A dot is a run, a bar the mean over seeds with its 95 % interval (Student's t). Rows and regimes are those of
-:data:`PANELS`; figures are those of ``docs/data/map_SERIES.json``, which ``benchmarks/map.py collect SERIES`` wrote.
+A dot is a run, a bar the mean over seeds with its 95 % interval (Student's t). Series and their regimes are those of
+:data:`PANELS`, rows those of :data:`ROWS`; figures are those of ``docs/data/map_SERIES.json``, which ``benchmarks/map.py collect SERIES`` wrote.
 Regimes of which a planned run is missing are left out.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -25,13 +25,22 @@ WIDTH, LEFT, RIGHT, TOP, ROW = 640, 222, 190, 48, 30
 """Of the picture: its width, what lies left, right and above of the first panel, and the height of a row."""
 HEAD, GAP = 56, 40
 """Above a panel's rows, for its heading, and below them, for its numbers."""
+WORDS = 60
+"""Least distance at which two words stand above their lines; nearer ones stand beside them."""
 PANELS = {
-    "turns8": "ALFWorld, eight turns",
-    "webshop": "WebShop",
-    "arithmetic_short": "Arithmetic, 15 iterations",
-    "arithmetic_stale": "The same, several optimizer steps on every rollout",
+    "claims": {
+        "turns8": "ALFWorld, eight turns",
+        "webshop": "WebShop",
+        "arithmetic_short": "Arithmetic, 15 iterations",
+        "arithmetic_stale": "The same, several optimizer steps on every rollout",
+    },
+    "sizes": {
+        "stale_small": "Arithmetic, several optimizer steps: 0.05 million parameters",
+        "arithmetic_stale": "0.17 million parameters",
+        "stale_large": "0.64 million parameters",
+    },
 }
-"""Regimes and how they are called."""
+"""Regimes of a series, and how they are called."""
 ROWS = {
     "grpo": ("GRPO", 0),
     "sdar": ("SDAR", 1),
@@ -48,12 +57,13 @@ def main(arguments: list[str]) -> int:
     """Read, draw, and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="picture to write")
-    parser.add_argument("--series", default="claims", help="of benchmarks/map.yaml (claims)")
+    parser.add_argument("--series", choices=PANELS, default="claims", help="of benchmarks/map.yaml (claims)")
     options = parser.parse_args(arguments)
     found = complete(read(options.series), options.series)
     if not found:
         raise UserError(f"--series must be one whose runs were collected, got {options.series}")
-    options.out.write_text(drawing(found, f"{options.out} --series {options.series}"), encoding="utf-8")
+    words = f"{options.out} --series {options.series}"
+    options.out.write_text(drawing(found, words, PANELS[options.series]), encoding="utf-8")
     print(options.out)
     return 0
 
@@ -65,20 +75,20 @@ def complete(outcomes: Sequence[Outcome], series: str) -> list[Outcome]:
     return [outcome for outcome in outcomes if outcome.cell.regime in whole]
 
 
-def drawing(outcomes: Sequence[Outcome], words: str) -> str:
-    """The picture."""
-    panels = {name: _rows([o for o in outcomes if o.cell.regime == name]) for name in PANELS}
+def drawing(outcomes: Sequence[Outcome], words: str, called: Mapping[str, str] = PANELS["claims"]) -> str:
+    """The picture. ``words``: the command's, ``called``: regimes in their order, and their headings."""
+    panels = {name: _rows([o for o in outcomes if o.cell.regime == name]) for name in called}
     image = Drawing(
         WIDTH,
         "Success of the student alone after training, by method",
-        " ".join(_told(name, rows) for name, rows in panels.items() if rows),
+        " ".join(_told(called[name], rows) for name, rows in panels.items() if rows),
         f"python scripts/picture_claims.py {words}",
     )
     image.text(16, 32, "Success without skills in the prompt, after training", size=16, bold=True)
     y = TOP
     for name, rows in panels.items():
         if rows:
-            y = _panel(image, name, rows, y)
+            y = _panel(image, called[name], rows, y)
     image.text(
         16, y + 4, "Dots: runs. Bars: means, 95 % intervals over seeds. Dashed: before training.", colour="faint"
     )
@@ -97,10 +107,10 @@ def _rows(outcomes: Sequence[Outcome]) -> Rows:
     return rows
 
 
-def _panel(image: Drawing, name: str, rows: Rows, top: float) -> float:
+def _panel(image: Drawing, heading: str, rows: Rows, top: float) -> float:
     first = next(iter(rows.values()))[0]
     bottom = top + HEAD + ROW * len(rows)
-    image.text(16, top + 20, PANELS[name], bold=True)
+    image.text(16, top + 20, heading, bold=True)
     image.text(WIDTH - RIGHT + 18, top + HEAD - 14, "above GRPO, points", colour="faint")
     for rate in range(0, 101, 25):
         image.path(f"M{_x(rate):g} {top + HEAD - 8:g}V{bottom:g}", stroke="line", thick=1)
@@ -109,9 +119,12 @@ def _panel(image: Drawing, name: str, rows: Rows, top: float) -> float:
     starts = [(first.before, "start")]
     if first.before_with_skills is not None:
         starts.append((first.before_with_skills, "with skills"))
-    for rate, words in starts:
-        image.path(f"M{_x(100 * rate):g} {top + HEAD - 8:g}V{bottom:g}", stroke="faint", dash="4 4", thick=1.5)
-        image.text(_x(100 * rate), top + HEAD - 14, words, colour="faint", anchor="middle")
+    places = [_x(100 * rate) for rate, _ in starts]
+    apart = max(places) - min(places) > WORDS or len(places) == 1
+    for place, (_, words) in zip(places, starts, strict=True):
+        image.path(f"M{place:g} {top + HEAD - 8:g}V{bottom:g}", stroke="faint", dash="4 4", thick=1.5)
+        anchor = "middle" if apart else "end" if place == min(places) else "start"
+        image.text(place, top + HEAD - 14, words, colour="faint", anchor=anchor)
     base = {o.cell.seed: o.after for key, found in rows.items() if key[0] == BASELINE for o in found}
     for number, ((method, coefficient), found) in enumerate(rows.items()):
         y = top + HEAD + ROW * (number + 0.5)
@@ -142,10 +155,10 @@ def _x(rate: float) -> float:
     return round(LEFT + rate / 100 * (WIDTH - LEFT - RIGHT), 1)
 
 
-def _told(name: str, rows: Rows) -> str:
+def _told(heading: str, rows: Rows) -> str:
     """For those who hear the picture."""
     means = [f"{ROWS[key[0]][0]} {100 * sum(o.after for o in found) / len(found):.1f} %" for key, found in rows.items()]
-    return f"{PANELS[name]}: {', '.join(means)}."
+    return f"{heading}: {', '.join(means)}."
 
 
 if __name__ == "__main__":

@@ -231,14 +231,12 @@ def claims() -> ModuleType:
     return script("picture_claims")
 
 
-def test_the_picture_of_the_claims_is_what_its_figures_give(
-    claims: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(ROOT)
-    out = tmp_path / "claims.svg"
-    assert claims.main([str(out)]) == 0
-    written = out.read_text(encoding="utf-8").replace(str(out), "docs/images/map_claims.svg")
-    assert written == (IMAGES / "map_claims.svg").read_text(encoding="utf-8")
+@pytest.mark.parametrize("series", ["claims", "sizes"])
+def test_the_picture_of_a_series_is_what_its_figures_give(series: str, claims: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / f"{series}.svg"
+    assert claims.main([str(out), "--series", series]) == 0
+    written = out.read_text(encoding="utf-8").replace(str(out), f"docs/images/map_{series}.svg")
+    assert written == (IMAGES / f"map_{series}.svg").read_text(encoding="utf-8")
 
 
 def test_a_row_of_the_claims_has_its_runs_mean_and_paired_difference(claims: ModuleType, tmp_path: Path) -> None:
