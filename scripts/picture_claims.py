@@ -1,7 +1,8 @@
 """Success after training by method, over the seeds of the claims: ``python scripts/picture_claims.py OUT.svg``.
 
 A dot is a run, a bar the mean over seeds with its 95 % interval (Student's t). Series and their regimes are those of
-:data:`PANELS`, rows those of :data:`ROWS`; figures are those of ``docs/data/map_SERIES.json``, which ``benchmarks/map.py collect SERIES`` wrote.
+:data:`PANELS`, rows those of :data:`ROWS`; figures are those of ``docs/data/map_SERIES.json``, which
+``benchmarks/map.py collect SERIES`` wrote.
 Regimes of which a planned run is missing are left out.
 """
 

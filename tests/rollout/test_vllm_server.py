@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from sdar.commands.train import main
 from sdar.errors import RunFailed, UserError
+from sdar.policy.language_model import load_model
 from sdar.policy.published_weights import published_weights
 from sdar.rollout.collector import Collector, EpisodeRequest
 from sdar.rollout.sampling import generators
@@ -21,6 +24,7 @@ from sdar.rollout.vllm import wire
 from sdar.rollout.vllm.server import VllmServer, write_weights
 from sdar.rollout.vllm.settings import VllmSettings
 from toys.fake_vllm_server import FakeServer, serving
+from toys.models import save_tiny
 from toys.training import LettersEnvironment, toy_datamodule, toy_module, toy_policy, toy_rollout, train
 
 
@@ -234,6 +238,8 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path: Path, monkeypatch: py
             raise SafetensorError("I/O error: No space left on device (os error 28)")
 
         monkeypatch.setattr("sdar.rollout.vllm.server.save_file", full)
+        with torch.no_grad():
+            next(policy.model.parameters()).add_(0.01)
         with pytest.raises(RunFailed, match=r"weights_folder: cannot write to .*No space left.* GiB are free"):
             server.take_weights(policy)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -277,6 +283,20 @@ def test_an_answer_that_takes_too_long_is_not_waited_for_again() -> None:
         assert time.monotonic() - began < 1.9
 
 
+def test_weights_that_have_not_changed_are_not_handed_over_again() -> None:
+    policy = toy_policy(lora={"rank": 2})
+    with serving(toy_policy().model) as fake:
+        server = VllmServer(policy, settings_of(fake), 2)
+        for _ in range(2):
+            server.take_weights(policy)
+        assert len(fake.loaded) == 1
+        adapter = next(weight for weight in policy.model.parameters() if weight.requires_grad)
+        with torch.no_grad():
+            adapter[0, 0] += 1e-6
+        server.take_weights(policy)
+        assert len(fake.loaded) == 2
+
+
 def test_quantized_models_are_refused() -> None:
     with pytest.raises(UserError, match="takes no quantized model, got nf4"):
         VllmServer(replace(toy_policy(), quantization="nf4"), VllmSettings(url="http://127.0.0.1:9"), 2)
@@ -285,3 +305,28 @@ def test_quantized_models_are_refused() -> None:
 def test_a_server_needs_no_vllm_here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "vllm", None)
     generators(toy_rollout(backend="vllm", vllm=VllmSettings(url="http://127.0.0.1:8000")))
+
+
+@pytest.mark.e2e
+def test_a_whole_run_plays_its_rollouts_and_panels_there_and_continues_at_another_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = save_tiny(tmp_path / "model", context_tokens=1024)
+    policy = load_model(str(folder), "toy", "model.path", dtype="float32")
+    common = [
+        "experiment=smoke", "environment=arithmetic", "algorithm=grpo_opsd_initial", f"model.path={folder}",
+        "evaluation.baselines=false", "threads=1", "rollout.backend=vllm", f"rollout.vllm.weights_folder={tmp_path}",
+    ]  # fmt: skip
+    with serving(policy.model, context=1024) as fake:
+        assert main([*common, f"rollout.vllm.url={fake.url}", "run_dir=run"]) == 0
+        # Three panels without and with skills, and two iterations: of the start, and after each iteration.
+        assert len(fake.loaded) == 3
+    (kept,) = tmp_path.glob("sdar-weights-*")
+    assert list(kept.iterdir()) == []
+    with serving(policy.model, context=1024) as fake:
+        elsewhere = [f"rollout.vllm.url={fake.url}", "ckpt_path=run/checkpoints/last.ckpt", "trainer.max_epochs=3"]
+        assert main([*common, *elsewhere, "run_dir=continued"]) == 0
+        assert fake.loaded
+    figures = json.loads((tmp_path / "continued" / "results.json").read_text())
+    assert figures["training"]["iterations"] == 3

@@ -31,7 +31,10 @@ def is_first() -> bool:
     return bool(_left) or not has_ranks() or torch.distributed.get_rank() == 0
 
 
-def wait_for_all() -> None:
-    """Return when every process has called this as often."""
-    if has_ranks() and not _left:
-        torch.distributed.barrier()
+def anyone(true: bool, device: torch.device) -> bool:
+    """Whether it is true in any process, once every process has said so. ``device``: where they exchange tensors."""
+    if _left or not has_ranks():
+        return true
+    said = torch.tensor([float(true)], device=device)
+    torch.distributed.all_reduce(said, torch.distributed.ReduceOp.MAX)
+    return bool(said.item() > 0)

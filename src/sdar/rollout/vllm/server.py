@@ -18,15 +18,18 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
 
 from sdar.errors import RunFailed, UserError, told
 from sdar.output.printable import printable
 from sdar.policy.published_weights import published_weights
+from sdar.policy.trainable import trainable
 from sdar.rollout.settings import SamplingConfig
 from sdar.rollout.vllm.engine import check_plain
 from sdar.rollout.vllm.interface import Sampled
 from sdar.rollout.vllm.probe import check_same_weights, policy_log_probs, probe_ids
-from sdar.rollout.vllm.ranks import is_first, wait_for_all
+from sdar.rollout.vllm.ranks import anyone, is_first
 from sdar.rollout.vllm.settings import VllmSettings
 from sdar.rollout.vllm.wire import API_KEY, RefusedError, Wire
 
@@ -65,18 +68,22 @@ class VllmServer:
         self._workers = ThreadPoolExecutor(most_episodes, thread_name_prefix="vllm")
         self._folder: Path | None = None
         self._pushes = 0
+        self._mark: Tensor | None = None
         self._probed: tuple[list[int], Tensor] | None = None
 
     def take_weights(self, policy: LanguageModel) -> None:
         """Take over the policy's present weights. RunFailed: the server's log-probs say that they did not arrive."""
-        wait_for_all()  # nobody samples any more
-        weights = published_weights(policy.model)
-        if is_first():
-            self._push(self._as_served(policy, weights))
-        else:
-            for _ in weights:  # sharded ones are put together by all
-                pass
-        wait_for_all()
+        device, mark = policy.model.device, fingerprint(policy.model)
+        # Panels without and with skills, and the iteration after them, have the same ones. Nobody samples any more.
+        if anyone(self._mark is None or not torch.equal(mark, self._mark), device):
+            weights = published_weights(policy.model)
+            if is_first():
+                self._push(self._as_served(policy, weights))
+            else:
+                for _ in weights:  # sharded ones are put together by all
+                    pass
+            anyone(True, device)  # the others wait for the first
+            self._mark = mark
         check_same_weights(self, policy, self.settings.max_mismatch)
         if self._pushes == 0:
             self._check_processed(policy)
@@ -222,6 +229,14 @@ class VllmServer:
     @staticmethod
     def _scores(policy: LanguageModel, ids: list[int], said: Sampled, temperature: float) -> Tensor:
         return policy_log_probs(policy, [*ids, *said.ids], temperature)[len(ids) - 1 :]
+
+
+@torch.no_grad()
+def fingerprint(model: PreTrainedModel) -> Tensor:
+    """Sums of the weights that may change, or of this process's share of them; a step of the optimizer moves them."""
+    parts = [part.to_local() if isinstance(part, DTensor) else part for part in trainable(model) or model.parameters()]
+    exact = torch.float32 if model.device.type == "mps" else torch.float64
+    return torch.stack([part.sum(dtype=exact) for part in parts]).cpu()
 
 
 def write_weights(weights: Iterable[tuple[str, Tensor]], folder: Path, file_bytes: int = _FILE_BYTES) -> None:
