@@ -81,7 +81,7 @@ def _group(group: Group, level: int, mark: str, draw: bool) -> list[Block]:
         ("Success", _success(group, draw)),
         ("Training episodes", course(group, ROLLOUTS, draw)),
         ("What the teacher thinks", curriculum(group, draw)),
-        ("Internalisation", _internalisation(group, draw)),
+        ("Internalization", _internalisation(group, draw)),
         ("Entropy and gradient", course(group, HEALTH, draw)),
         ("By task type", _types(group, draw)),
         ("Costs", costs(group, draw)),
