@@ -27,6 +27,7 @@ _LONG_WORD = re.compile(r"(\S{100})\S{100,}(\S{50})")
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+_NO_ACCESS = (errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.ESTALE)
 
 P = ParamSpec("P")
 
@@ -120,6 +121,9 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
             if error.errno in _NO_PATH and error.filename:
                 _tell(UserError(f"{error.filename} must be the name of a file ({error.strerror})"))
                 return USER_ERROR
+            if error.errno in _NO_ACCESS and error.filename:
+                _tell(RunFailed(f"{error.filename} cannot be used ({error.strerror})"))
+                return FAILED
             if error.errno not in _NO_ROOM:
                 raise
             where = error.filename or "a file"

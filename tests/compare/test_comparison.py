@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sdar.compare.comparison import summarise_methods, summarise_pairs
+from sdar.compare.comparison import Sample, summarise_methods, summarise_pairs
 from sdar.compare.records import FinishedRun, read_run
 from sdar.compare.report import as_record, report
+from sdar.evaluation.statistics import p_value
 from sdar.run.folder import read_record
 from toys.runs import make_run, results
 
@@ -33,6 +34,14 @@ def runs_of(logs: Path, **settings: object) -> Runs:
             assert run is not None
             found[method, seed] = run
     return found
+
+
+def test_differences_that_are_equal_but_for_rounding_are_equal() -> None:
+    """11 of 20 less 9, and 12 less 10, as floating-point numbers."""
+    sample = Sample((11 / 20 - 9 / 20, 12 / 20 - 10 / 20))
+    assert (sample.deviation, sample.detectable) == (0.0, math.inf)
+    assert p_value([11 / 20 - 9 / 20, 12 / 20 - 10 / 20]) == 0.0
+    assert p_value([0.3 - 0.2 - 0.1, 0.0]) == 1.0
 
 
 @pytest.fixture(scope="module")

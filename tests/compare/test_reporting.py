@@ -12,10 +12,13 @@ from xml.etree import ElementTree
 
 import pytest
 
+from sdar.compare.records import read_run
 from sdar.compare.reporting import drawing
 from sdar.compare.reporting.app import main
 from sdar.compare.reporting.bands import interval_band, range_band, thinned
 from sdar.compare.reporting.events import read_scalars
+from sdar.compare.reporting.history import read_history
+from sdar.run.folder import read_record
 from toys.events import record, write_events
 from toys.runs import make_run, results, row
 
@@ -320,6 +323,28 @@ def test_a_continued_run_is_one_curve(six: Path, tmp_path: Path) -> None:
     (six / "run-3" / "run.json").write_text(json.dumps(found))
     text, _ = report(six)
     assert rows_of(text, "Mean gap, teacher minus student, nats") == [["sdar", "-0.400", "-0.100"]]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_that_went_on_from_an_earlier_iteration_has_none_of_the_later_ones(six: Path, tmp_path: Path) -> None:
+    """The run it left had gone further."""
+    folder = six / "run-3"
+    for file in (folder / "tensorboard").iterdir():
+        file.unlink()
+    write_events(folder / "tensorboard", {"curriculum/gap_mean": {1: -0.2, 2: -0.1}})
+    earlier = make(tmp_path / "elsewhere", "sdar", 0)
+    write_events(earlier / "tensorboard", {"curriculum/gap_mean": {0: -0.5, 1: -0.4, 3: -9.0, 4: -9.0}})
+    found = json.loads((folder / "run.json").read_text())
+    found["resumed_from"] = str(earlier / "checkpoints" / "best.ckpt")
+    (folder / "run.json").write_text(json.dumps(found))
+    record = read_record(folder / "run.json")
+    assert record is not None
+    run = read_run(folder, record)
+    assert run is not None
+    curve = read_history(run).scalars["curriculum/gap_mean"]
+    assert max(curve) == 2
+    assert curve[2] == pytest.approx(-0.1)
+    assert 0 in curve  # of the run it left
 
 
 def test_without_matplotlib_there_are_tables_and_a_sentence(

@@ -22,7 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from sdar.episode import Task
 from sdar.errors import UserError
 from sdar.policy.checkpoint_file import share_file, write_checkpoint
-from sdar.run.continuing import contents, differences, other_contents, take_curves, told
+from sdar.run.continuing import SETTINGS_KEY, contents, differences, other_contents, take_curves, told
 from sdar.run.folder import IDENTITY_VERSION, config_hash, occupied
 from sdar.run.resume import find_checkpoint
 from sdar.skills.library import SHIPPED
@@ -84,6 +84,20 @@ def test_a_run_without_the_name_last_has_its_newest(make_run: MakeRun, settings:
     folder = make_run("2026", 1, 2)
     (folder / "last.ckpt").unlink()
     assert find_checkpoint(settings) == folder / "iteration-0002.ckpt"
+
+
+def test_checkpoints_of_another_run_in_a_shared_folder_are_skipped_and_named(
+    tmp_path: Path, settings: dict[str, Any], make_run: MakeRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run("2026").parent if (tmp_path / "2026").mkdir() is None else tmp_path
+    shared = tmp_path / "shared"
+    directory = {"callbacks": {"checkpoint": {"directory": str(shared)}}, "run_dir": str(run)}
+    (run / "config.yaml").write_text(json.dumps(directory))
+    write_checkpoint({"epoch": 1, SETTINGS_KEY: settings}, shared / "iteration-0001.ckpt")
+    write_checkpoint({"epoch": 2, SETTINGS_KEY: settings | {"seed": 99}}, shared / "last.ckpt")
+    with caplog.at_level(logging.WARNING, "sdar"):
+        assert find_checkpoint(settings) == shared / "iteration-0001.ckpt"
+    assert "last.ckpt (of another run)" in caplog.text
 
 
 def test_a_run_that_is_still_running_is_not_continued(make_run: MakeRun, settings: dict[str, Any]) -> None:

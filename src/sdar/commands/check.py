@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.command_line import CommandLine, only, parse_command_line
 from sdar.config.plugins import allowing
 from sdar.errors import command
 from sdar.output.printable import printable
@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     if line.help:
         print(_HELP, end="")
         return 0
+    only(line, "sdar check", "--config-dir", "--config-name")
     with allowing(line.allow):
         return _check(line)
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from sdar.config.arguments import named_values
-from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.command_line import CommandLine, only, parse_command_line
 from sdar.config.fields import settings
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
@@ -69,6 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     if line.help or not arguments:
         print(_HELP, end="")
         return 0
+    only(line, "sdar evaluate", "--config-dir", "--config-name")
     with allowing(line.allow):
         return _evaluate(line, arguments)
 

@@ -13,14 +13,16 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from sdar.commands.card_facts import card_facts, check_license
 from sdar.commands.hub import Hub
 from sdar.config.arguments import named_values
-from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.command_line import CommandLine, only, parse_command_line
 from sdar.config.fields import settings
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
-from sdar.errors import UserError, command, run_command
+from sdar.errors import RunFailed, UserError, command, run_command
 from sdar.policy.model_card import FILE_NAME, model_card
 from sdar.run.folder import CONFIG_FILE, check_writable, run_config
 
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     line = parse_command_line(arguments)
+    only(line, "sdar export", "--config-dir")
     with allowing(line.allow):
         return _export(line)
 
@@ -186,6 +189,8 @@ def export(
                 file.rename(out / file.name)
         else:
             partial.rename(out)
+    except SafetensorError as error:  # a full disk, which is no OSError there
+        raise RunFailed(f"{partial} cannot be written ({error}); nothing is in {out}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     print(f"{policy.name} after {iterations} iterations is in {out}")

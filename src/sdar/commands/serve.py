@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sdar.config.arguments import named_values
-from sdar.config.command_line import parse_command_line
+from sdar.config.command_line import only, parse_command_line
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     if line.help or not arguments:
         print(_HELP, end="")
         return 0
+    only(line, "sdar serve")
     source, *others = line.overrides or ("",)
     if not source or source.partition("=")[0] in {field.name for field in fields(ServeSettings)}:
         raise UserError("RUN_OR_CHECKPOINT is missing: sdar serve RUN_OR_CHECKPOINT [port=8080]")

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sdar.config.command_line import CommandLine, parse_command_line
+from sdar.config.command_line import CommandLine, only, parse_command_line
 from sdar.config.plugins import allowing
 from sdar.errors import UserError, command, run_command
 
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str], write: Write = print) -> int:
         write(USAGE)
         return 0
     line = parse_command_line(arguments)
+    only(line, "sdar skills", "--config-dir")
     with allowing(line.allow):
         return _run(line, write)
 

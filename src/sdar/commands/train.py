@@ -191,13 +191,14 @@ def _text(config: DictConfig, name: str) -> str:
 
 
 def _check_machine(config: Mapping[str, Any]) -> None:
-    """Refuse threads that there are no cores for, and folders in which nothing can be written."""
-    from sdar.run.folder import check_writable
+    """Refuse threads that there are no cores for, and folders that cannot be written or that are another run's."""
+    from sdar.run.folder import check_free_checkpoints, check_writable
 
     threads = config["threads"]
     if threads is not None and threads > cores():
         raise UserError(f"threads={threads}, but this process may use only {cores()} cores")
     check_writable("run_dir", config["run_dir"])
+    check_free_checkpoints(config)
     vllm = config["rollout"]["vllm"]
     if vllm["url"] is not None and vllm["weights_folder"] is not None:
         check_writable("rollout.vllm.weights_folder", vllm["weights_folder"])
@@ -222,7 +223,7 @@ def _multirun(line: CommandLine) -> int:
     """Every combination in a process of its own, by Hydra's launchers; all are validated before the first starts."""
     from sdar.compare.launching import choose_launcher, job_record, last_line, launch
     from sdar.config.compose import sweep
-    from sdar.run.folder import make_run_folder
+    from sdar.run.folder import check_own_checkpoints, make_run_folder
 
     own = [text for text in line.overrides if not text.lstrip("+").startswith(("hydra/launcher=", "hydra.launcher."))]
     chosen = [text for text in line.overrides if text not in own]
@@ -240,6 +241,9 @@ def _multirun(line: CommandLine) -> int:
         if run_dirs.count(run_dir) > 1:
             raise UserError(f"run_dir must be another folder for every run of a sweep, got {run_dir} more than once")
     configs = [_settings(config, datetime.now()).config for config in composed]
+    if len(configs) > 1:
+        for each in configs:
+            check_own_checkpoints(each)
     settings = [text for text in chosen if not text.lstrip("+").startswith("hydra/")]
     how = choose_launcher(name, settings, None, max((c["threads"] for c in configs if c["threads"]), default=None))
     jobs = [

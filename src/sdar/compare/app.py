@@ -76,8 +76,8 @@ def _compare(plan: Plan, how: Launcher) -> int:
     from sdar.compare.records import count_older_runs
 
     found = look(plan)
-    finished = _finished(plan, found)
-    missing = [job for job in plan.jobs if job not in finished]
+    finished, unsound = _finished(plan, found)
+    missing = [job for job in plan.jobs if job not in finished and job not in unsound]
     for job in missing:
         if (busy := found[job.identity].running) is not None:
             raise UserError(f"{job.label} is running now, in {busy}; wait until it has ended, or end it")
@@ -91,18 +91,20 @@ def _compare(plan: Plan, how: Launcher) -> int:
     failed: dict[Job, Mapping[str, Any]] = {}
     if missing:
         failed = run_jobs(plan, missing, found, how)
-        finished = _finished(plan, look(plan))
+        finished, unsound = _finished(plan, look(plan))
     for job, state in failed.items():
         log = Path(state["log"])
         said = last_line(log)
         failure = "" if said.startswith("stopped by ") else f"FAILED with exit code {state.get('code')}: "
         print(f"{job.label}: {failure}{said} (see {log})", flush=True)
+    for told in unsound.values():
+        print(f"left out: {told}", flush=True)
     if finished:
         conclude(plan, finished)
-    lacking = len(plan.jobs) - len(finished)
+    lacking = len(plan.jobs) - len(finished) - len(unsound)
     if lacking:
         print(f"{lacking} of {len(plan.jobs)} runs are not finished; the same command tries them again", flush=True)
-    return SOME_FAILED if lacking else 0
+    return SOME_FAILED if lacking or unsound else 0
 
 
 def look(plan: Plan) -> dict[str, Found]:
@@ -112,15 +114,15 @@ def look(plan: Plan) -> dict[str, Found]:
     return find_runs(plan.logs_dir, [job.config for job in plan.jobs])
 
 
-def _finished(plan: Plan, found: Mapping[str, Found]) -> dict[Job, FinishedRun]:
-    """The finished runs, checked for errors and for equal terms."""
-    from sdar.compare.terms import check_comparable, check_sound
+def _finished(plan: Plan, found: Mapping[str, Found]) -> tuple[dict[Job, FinishedRun], dict[Job, str]]:
+    """The finished runs, checked for equal terms, and why others cannot be compared: episodes ended by errors."""
+    from sdar.compare.terms import check_comparable, unsoundness
 
     runs = {job: run for job in plan.jobs if (run := found[job.identity].finished) is not None}
-    labelled = {job.label: run for job, run in runs.items()}
-    check_sound(labelled)
-    check_comparable(labelled)
-    return runs
+    unsound = {job: told for job, run in runs.items() if (told := unsoundness(job.label, run)) is not None}
+    runs = {job: run for job, run in runs.items() if job not in unsound}
+    check_comparable({job.label: run for job, run in runs.items()})
+    return runs, unsound
 
 
 def _check_terms(plan: Plan, finished: Mapping[Job, FinishedRun]) -> None:

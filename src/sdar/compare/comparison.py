@@ -10,6 +10,7 @@ from functools import cached_property
 
 from sdar.compare.records import AFTER, BEFORE, WITH_SKILLS, FinishedRun
 from sdar.evaluation.statistics import (
+    DIGITS,
     Estimate,
     bootstrap_mean,
     detectable_difference,
@@ -26,9 +27,17 @@ VIEWS = {"without skills": "", "with skills": WITH_SKILLS}
 
 @dataclass(frozen=True)
 class Sample:
-    """One value per run, at least one, and the estimates of their mean."""
+    """One value per run, at least one, and the estimates of their mean.
+
+    Values are rates of a panel or differences of such: their last digits are rounding, without which equal differences
+    are equal.
+    """
 
     values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Leave the rounding out."""
+        object.__setattr__(self, "values", tuple(round(value, DIGITS) for value in self.values))
 
     @cached_property
     def student(self) -> Estimate:

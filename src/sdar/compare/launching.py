@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from sdar.callbacks.duration import duration
@@ -129,7 +130,7 @@ def launch(
     progress = Progress(folder, [job["label"] for job in jobs], how.at_a_time)
     process = launcher.start(folder, range(len(jobs)), how.name, how.overrides)
     try:
-        with _every_end_is_ctrl_c():
+        with _every_end_is_ctrl_c() as ended_by:
             while process.poll() is None:
                 progress.look()
                 time.sleep(1.0)
@@ -143,7 +144,7 @@ def launch(
             + ("" if how.at_a_time is not None else " Jobs that a cluster has accepted go on there."),
             flush=True,
         )
-        raise SystemExit(INTERRUPTED) from None
+        raise SystemExit(128 + ended_by[0] if ended_by else INTERRUPTED) from None
     states = progress.states()
     if process.returncode != 0 and len(states) < len(jobs):
         log = folder / launcher.LOG_FILE
@@ -186,14 +187,23 @@ def threads_of_environment(environ: Mapping[str, str] = os.environ) -> int | Non
 
 
 @contextmanager
-def _every_end_is_ctrl_c() -> Iterator[None]:
-    """Turn the signals that end this process into Ctrl-C: its launcher, in another session, must end with it."""
+def _every_end_is_ctrl_c() -> Iterator[list[int]]:
+    """Turn the signals that end this process into Ctrl-C: its launcher, in another session, must end with it.
+
+    Gives a list that has the signal's number afterwards, if there was one.
+    """
+    came: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        signal.default_int_handler(number, frame)
+
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     changed = [number for number in numbers if signal.getsignal(number) is signal.SIG_DFL]
     for number in changed:
-        signal.signal(number, signal.default_int_handler)
+        signal.signal(number, end)
     try:
-        yield
+        yield came
     finally:
         for number in changed:
             signal.signal(number, signal.SIG_DFL)

@@ -12,7 +12,7 @@ from sdar.compare.request import Request
 from sdar.config.command_line import options
 from sdar.config.words import shown
 from sdar.errors import UserError
-from sdar.run.folder import run_identity
+from sdar.run.folder import check_own_checkpoints, run_identity
 from sdar.run.validate import compose
 
 _MUST_AGREE = {
@@ -87,6 +87,8 @@ def make_plan(request: Request) -> Plan:
                     f"{label} sets train=false, but a comparison trains every run; leave the method out (the rows "
                     "before training show the initial weights without and with skills)"
                 )
+            _check_ends(label, settings.config)
+            check_own_checkpoints(settings.config)
             arguments = (*options(request.config_dir, request.config_name), *overrides)
             jobs.append(Job(label, seed, arguments, settings.config, run_identity(settings.config)))
     _check_equal_terms(jobs)
@@ -96,6 +98,16 @@ def make_plan(request: Request) -> Plan:
         if other is not job:
             raise UserError(f"{other.label} and {job.label} are the same run: no setting that differs changes a result")
     return Plan(labels, request.seeds, tuple(jobs))
+
+
+def _check_ends(label: str, config: Mapping[str, Any]) -> None:
+    for name, node in config["callbacks"].items():
+        target = str((node or {}).get("_target_", "")).rpartition(".")[2]
+        if target in ("EarlyStopping", "Timer"):
+            raise UserError(
+                f"{label}: callbacks.{name} ends runs at different iterations, after which they cannot be compared; "
+                "leave it out"
+            )
 
 
 def _label(method: Sequence[str]) -> str:

@@ -158,9 +158,12 @@ def _choose(candidates: Iterable[_Candidate], asked: Mapping[str, Any]) -> Found
         if run_identity(candidate.settings) == run_identity(asked):
             if (folder / RESULTS_FILE).exists():
                 run = read_run(folder, candidate.record)
-                if run is not None:
+                if run is None:
+                    unreadable.append(folder)
+                elif _is_whole(run, asked):
                     return Found(finished=run, unreadable=tuple(unreadable))
-                unreadable.append(folder)
+                else:
+                    checkpoint = checkpoint or _newest(folder)
             elif is_occupied(folder):
                 running = running or folder
             else:
@@ -172,6 +175,12 @@ def _choose(candidates: Iterable[_Candidate], asked: Mapping[str, Any]) -> Found
     if checkpoint is None and shorter:
         checkpoint = _newest(max(shorter)[1].folder)
     return Found(checkpoint=checkpoint, running=running, unreadable=tuple(unreadable))
+
+
+def _is_whole(run: FinishedRun, asked: Mapping[str, Any]) -> bool:
+    """Whether a run went to its last iteration: callbacks, which may end it before, are no part of its identity."""
+    iterations, trainer = run.iterations, asked["trainer"]
+    return iterations is None or trainer.get("max_time") is not None or iterations == trainer.get("max_epochs")
 
 
 def _newest(folder: Path) -> Path | None:

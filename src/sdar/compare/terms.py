@@ -48,20 +48,20 @@ def check_comparable(runs: Mapping[str, FinishedRun]) -> None:
     _check_equal({f"{label} ({run.folder})": _terms(run) for label, run in runs.items()}, remedy)
 
 
-def check_sound(runs: Mapping[str, FinishedRun]) -> None:
-    """Refuse finished runs (by label) that were judged on less than their panel. UserError names run and folder.
+def unsoundness(label: str, run: FinishedRun) -> str | None:
+    """Why a finished run cannot be compared, in a sentence; None: it can.
 
     Episodes that ended by errors are in no figure, so "2 of 2" would stand beside "2 of 6".
     """
-    for label, run in runs.items():
-        for row in run.results["results"]:
-            failed = int(row.get("errors") or 0)
-            if failed and str(row["name"]).startswith((BEFORE, AFTER)):
-                raise UserError(
-                    f"{label} ({run.folder}): {failed} of {int(row['n']) + failed} episodes of {row['name']!r} ended "
-                    f"by errors, so it cannot be compared; remove {run.folder / RESULTS_FILE} to have it played again, "
-                    "or move the run out of logs_dir"
-                )
+    for row in run.results["results"]:
+        failed = int(row.get("errors") or 0)
+        if failed and str(row["name"]).startswith((BEFORE, AFTER)):
+            return (
+                f"{label} ({run.folder}): {failed} of {int(row['n']) + failed} episodes of {row['name']!r} ended "
+                f"by errors, so it cannot be compared; remove {run.folder / RESULTS_FILE} to have it played again, "
+                "or move the run out of logs_dir"
+            )
+    return None
 
 
 def _terms(run: FinishedRun) -> Terms:

@@ -96,6 +96,20 @@ def parse_command_line(arguments: Sequence[str]) -> CommandLine:
     )
 
 
+def only(line: CommandLine, command: str, *taken: str) -> None:
+    """UserError for options that this command does not take; ``taken``: of those that not every command takes."""
+    given = {
+        "--cfg": line.show,
+        "--resolve": line.resolve,
+        "--multirun": line.multirun,
+        "--config-dir": line.config_dir is not None,
+        "--config-name": line.config_name != "train",
+    }
+    for name, is_given in given.items():
+        if is_given and name not in taken:
+            raise UserError(f"{command} does not take {name}; --help shows what can be given")
+
+
 def options(config_dir: str | None, config_name: str) -> list[str]:
     """The options that choose other files and allow packages, for the command line of another process."""
     found = [f"--allow={package}" for package in given()]

@@ -14,6 +14,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import binomtest, bootstrap, nct, t, ttest_1samp
 
+DIGITS = 12
+"""Of differences of rates that are no rounding."""
 CONFIDENCE = 0.95
 """Default confidence level of all intervals."""
 
@@ -95,7 +97,7 @@ def bootstrap_mean(values: Sequence[float], confidence: float = CONFIDENCE, *, s
     students = mean_over_runs(values, confidence)
     if students.n == 1:
         return students
-    if len(set(values)) == 1:
+    if _all_equal(values):
         return Estimate(students.mean, Interval(students.mean, students.mean), students.n)
     found = bootstrap(
         (list(values),), np.mean, confidence_level=confidence, method="BCa", random_state=np.random.default_rng(seed)
@@ -110,9 +112,14 @@ def p_value(differences: Sequence[float]) -> float:
     """
     if len(differences) < 2:
         return 1.0
-    if len(set(differences)) == 1:
-        return float(differences[0] == 0)
+    if _all_equal(differences):
+        return float(round(differences[0], DIGITS) == 0)
     return float(ttest_1samp(list(differences), 0.0).pvalue)
+
+
+def _all_equal(values: Sequence[float]) -> bool:
+    """Whether values differ in the rounding of rates alone."""
+    return len({round(value, DIGITS) for value in values}) == 1
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

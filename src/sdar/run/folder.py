@@ -117,11 +117,14 @@ def run_identity(settings: Mapping[str, Any]) -> str:
     Beside what is trained (:func:`config_hash`) that is how long, and what it is judged on: iterations, time limit,
     and the panel's split, size, seed and sampling. How often the panel is played in between, and whether the agents
     without a model play it, and whether a record stands for it, is left out: none of it changes the figures before and
-    after training.
+    after training. Which search servers were asked does.
     """
     judged = {name: value for name, value in settings["evaluation"].items() if name not in _CHANGES_NO_FIGURE}
     lasts = {name: settings["trainer"].get(name) for name in ("max_epochs", "max_time")}
-    return _hash([config_hash(settings), judged, lasts])
+    engine = settings["environment"].get("search_engine")
+    # A run may go on with a server that has moved; that another server finds the same is not known.
+    servers = [engine["urls"]] if isinstance(engine, Mapping) and engine.get("urls") else []
+    return _hash([config_hash(settings), judged, lasts, *servers])
 
 
 def _hash(values: Any) -> str:
@@ -181,12 +184,40 @@ def checkpoints_of(folder: Path) -> list[Path]:
 
 def checkpoint_folder(folder: Path) -> Path:
     """Where a run keeps its checkpoints: in its folder, which may have moved, or where its settings say."""
-    with suppress(UserError, KeyError, TypeError):
-        settings = read_config(folder)
+    with suppress(UserError):
+        given = _own_directory(read_config(folder))
+        if given is not None:
+            return given
+    return folder / LAST_CHECKPOINT.parent
+
+
+def check_own_checkpoints(settings: Mapping[str, Any]) -> None:
+    """UserError where the checkpoints of several runs would lie in one folder."""
+    given = _own_directory(settings)
+    if given is not None:
+        raise UserError(
+            f"callbacks.checkpoint.directory={given}: several runs would write their checkpoints there; leave it out, "
+            "and each keeps them in its folder"
+        )
+
+
+def check_free_checkpoints(settings: Mapping[str, Any]) -> None:
+    """UserError where a new run would write over the checkpoints of another one."""
+    given = _own_directory(settings)
+    if given is not None and settings.get("ckpt_path") is None and any(given.glob("*.ckpt")):
+        raise UserError(
+            f"callbacks.checkpoint.directory={given} has checkpoints of another run; set another folder, or continue "
+            "that run with ckpt_path"
+        )
+
+
+def _own_directory(settings: Mapping[str, Any]) -> Path | None:
+    """Where the settings want checkpoints, if not in the run's folder."""
+    with suppress(KeyError, TypeError):
         given = Path(settings["callbacks"]["checkpoint"]["directory"])
         if given != Path(settings["run_dir"]) / LAST_CHECKPOINT.parent:
             return given
-    return folder / LAST_CHECKPOINT.parent
+    return None
 
 
 def read_record(file: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from sdar.policy.checkpoint_file import damage, read_checkpoint
 from sdar.run.continuing import CONTENTS_KEY, SAVED_KEY, SETTINGS_KEY
 from sdar.run.folder import (
     LAST,
+    LAST_CHECKPOINT,
     LAST_OR_NEW,
     RESULTS_FILE,
     checkpoints_of,
@@ -61,12 +62,20 @@ def find_checkpoint(config: Mapping[str, Any], *, leader: bool = True) -> Path |
         if (leader or files) and is_occupied(run):
             raise UserError(f"ckpt_path=last means the run in {run}, which is still running; stop it first")
         for file in files:
-            if (reason := damage(file)) is None:
+            if (reason := damage(file) or _stranger(file, run, config)) is None:
                 if skipped:
                     log.warning("ckpt_path=last: skipped %s", "; ".join(skipped))
                 return file
             skipped.append(f"{file} ({reason})")
     raise UserError(f"ckpt_path=last: no checkpoint is whole: {'; '.join(skipped)}")
+
+
+def _stranger(file: Path, run: Path, config: Mapping[str, Any]) -> str | None:
+    """Why a checkpoint outside the run's folder is not this run's; None: it is, or does not say."""
+    if file.parent == run / LAST_CHECKPOINT.parent:
+        return None
+    settings = _plain(read_checkpoint(file, mmap=True).get(SETTINGS_KEY))
+    return None if settings is None or config_hash(settings) == config_hash(config) else "of another run"
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ def listen(host: str, port: int) -> socket.socket:
         # The first address decides between IPv4 and IPv6.
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         return socket.create_server(found[0][4][:2], family=found[0][0], backlog=128)
-    except OSError as error:
-        raise UserError(f"cannot listen on host={host} port={port} ({error.strerror or error})") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot listen on host={host} port={port} ({reason})") from error
 
 
 def url_of(listening: socket.socket) -> str:

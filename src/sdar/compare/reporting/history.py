@@ -143,11 +143,13 @@ def _scalars(run: FinishedRun) -> tuple[Scalars, list[str]]:
     found: Scalars = {}
     damage: list[str] = []
     folder, record = run.folder, run.record
+    first = math.inf  # of the part that continued this one, which may have gone further
     for _ in range(_MOST_PARTS):
         scalars, told = read_scalars(folder / "tensorboard", _WANTED)
         damage += told
         for tag, curve in scalars.items():
-            found[tag] = {**curve, **found.get(tag, {})}
+            found[tag] = {step: value for step, value in curve.items() if step <= first} | found.get(tag, {})
+        first = min([first, *(step for curve in scalars.values() for step in curve)])
         checkpoint = record.get("resumed_from")
         if not is_path(checkpoint) or checkpoint in (LAST, LAST_OR_NEW):
             break
