@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from platformdirs import user_cache_path
 
 from sdar.errors import UserError
 
@@ -66,6 +67,16 @@ def expanded(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+CACHE_VARIABLE = "SDAR_CACHE"
+"""Environment variable that names the folder of what is computed once."""
+
+
+def cache_root(cache_dir: str | Path | None) -> Path:
+    """Folder of what is computed once: the given one, ``$SDAR_CACHE``, or the user's cache folder."""
+    chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
+    return expanded(chosen) if chosen else user_cache_path("sdar")
 
 
 def entries(folder: str | Path) -> list[Path]:

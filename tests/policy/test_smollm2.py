@@ -14,9 +14,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from sdar.errors import UserError
+from sdar.files import CACHE_VARIABLE
 from sdar.policy.log_probs import score_tokens
 from sdar.policy.lora import LoraSettings
-from sdar.policy.smollm2 import CACHE_VARIABLE, smollm2_135m
+from sdar.policy.smollm2 import smollm2_135m
 from sdar.warm_start.train import fast_products
 from toys.asked import on_request
 from toys.models import tiny_random_model, toy_tokenizer

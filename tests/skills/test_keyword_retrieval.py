@@ -53,6 +53,17 @@ def test_whole_words_of_the_description_select(description, names):
     assert selected(description) == names
 
 
+def test_in_a_library_without_keywords_the_type_selects():
+    library = SkillLibrary(
+        (
+            skill("basics", kind=SkillKind.GENERAL),
+            Skill("walk", SkillKind.TASK, ("some_type",), (), "About walking."),
+            Skill("swim", SkillKind.TASK, ("another_type",), (), "About swimming."),
+        )
+    )
+    assert [s.name for s in KeywordRetrieval(False).select(library, task("put a hot mug in cabinet"))] == ["walk"]
+
+
 def test_general_skills_come_first_and_can_be_left_out():
     assert selected("put two pen in drawer", general=True) == ["basics", "two"]
     assert selected("put two pen in drawer", general=False) == ["two"]

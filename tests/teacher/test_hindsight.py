@@ -35,6 +35,15 @@ def teacher(budget=1000, **rules):
     return it
 
 
+def test_an_episode_whose_first_prompt_had_no_room_has_nothing_to_tell():
+    empty = Episode(Task("t", "type", "find the mug", "train", "hash"), 3, [], EndReason.CONTEXT_FULL, False)
+    empty.last_observation = Observation("seen", None, "hall")
+    solved, lost, unread = RuleAnalyzer().lines([[SOLVED, LOST, empty]])[0]
+    assert solved
+    assert lost
+    assert unread == ["Do what another attempt solved it with: go in, then take mug."]
+
+
 def test_rules_by_hand():
     solved, lost = RuleAnalyzer().lines([[SOLVED, LOST]])[0]
     assert solved == [

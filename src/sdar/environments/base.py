@@ -132,7 +132,9 @@ class Environment(ABC):
         parts = [task.description]
         if past:
             parts.append(f"Steps taken: {step}. The last {len(past)}:")
-            parts += [f"{turn.observation}\n> {turn.action}" for turn in past]
+            # What the task says already is not said again.
+            shown = ("" if turn.observation == task.description else f"{turn.observation}\n" for turn in past)
+            parts += [f"{seen}> {turn.action}" for seen, turn in zip(shown, past, strict=True)]
         return "\n\n".join([*parts, self.reply(observation)])
 
     @abstractmethod

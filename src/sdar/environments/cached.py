@@ -7,25 +7,15 @@ several processes make it at the same time. Its record has the sizes of its file
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
+from sdar.files import MB, FileError, read_json
 
-from sdar.files import MB, FileError, expanded, read_json
-
-CACHE_VARIABLE = "SDAR_CACHE"
 RECORD = "index.json"
-
-
-def cache_root(cache_dir: str | Path | None) -> Path:
-    """Folder of the indices: the given one, ``$SDAR_CACHE``, or the user's cache folder."""
-    chosen = cache_dir or os.environ.get(CACHE_VARIABLE)
-    return expanded(chosen) if chosen else user_cache_path("sdar")
 
 
 def is_whole(folder: Path) -> bool:

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdar.environments.cached import cache_root
 from sdar.episode import Episode, Task
 from sdar.evaluation.conditions import are_known, conditions
 from sdar.evaluation.plain import from_plain, to_plain
-from sdar.files import MB, FileError, parse_json, read_text
+from sdar.files import MB, FileError, cache_root, parse_json, read_text
 from sdar.rollout.collector import Collector
 
 log = logging.getLogger(__name__)

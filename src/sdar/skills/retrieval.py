@@ -81,7 +81,7 @@ class KeywordRetrieval(Retrieval):
     A keyword matches whole words, ignoring case: "hat" does not match "that", and a phrase must be contiguous. Only the
     description is searched, since observations would change the teacher from turn to turn. All task skills with a match
     are chosen, those with more matching keywords first. If none matches, the task skills without keywords are chosen:
-    the library's default.
+    the library's default. Of a library in which no skill has keywords, those for the task's type are.
     """
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
@@ -91,6 +91,8 @@ class KeywordRetrieval(Retrieval):
         ranked = sorted((match for match in matches if match[0]), key=lambda match: -len(match[0]))
         if ranked:
             return [Choice(skill, f"the task says {', '.join(map(repr, words))}") for words, skill in ranked]
+        if not any(skill.keywords for skill in library.task) and (own := library.for_type(task.task_type)):
+            return [Choice(skill, f"no skill has keywords; it is for {task.task_type}") for skill in own]
         default = [skill for skill in library.task if not skill.keywords]
         return [Choice(skill, "no keyword matches; it is the library's default") for skill in default]
 

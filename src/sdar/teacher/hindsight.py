@@ -232,6 +232,8 @@ class HindsightTeacher(Teacher):
 
 def _judged(episode: Episode) -> list[tuple[Turn, bool]]:
     """Every turn, and whether it was idle: invalid, refused, or without a change of state."""
+    if not episode.turns:  # its first prompt had no room
+        return []
     after = [turn.observation for turn in episode.turns[1:]] + [episode.last_observation]
     return [
         (turn, not turn.valid or (then is not None and (then.refused or then.anchor == turn.observation.anchor)))

@@ -11,7 +11,7 @@ from sdar.environments.base import Environment
 from sdar.environments.task_list import tasks_by_type
 from sdar.episode import Task, TaskOutcome
 from sdar.skills.library import Skill, SkillLibrary
-from sdar.skills.retrieval import Draw, KeywordRetrieval, NoRetrieval, Retrieval, reading_order
+from sdar.skills.retrieval import Draw, KeywordRetrieval, NoRetrieval, Retrieval, TaskTypeRetrieval, reading_order
 from sdar.teacher.parts import ContextPart, Item
 
 _LOOKED_AT = 10_000
@@ -54,8 +54,9 @@ class SkillPart(ContextPart):
         return _items([choice.skill for choice in ranked])
 
     def evaluation_items(self, task: Task) -> list[Item]:
-        """Skills by keyword, including the general ones."""
-        ranked = KeywordRetrieval().ranked(self.library, task)
+        """Skills by keyword, including the general ones; by type where the run retrieves so."""
+        by_type = isinstance(self.retrieval, TaskTypeRetrieval)
+        ranked = (self.retrieval if by_type else KeywordRetrieval()).ranked(self.library, task)
         return _items([choice.skill for choice in ranked])
 
     def possible(self, task: Task) -> list[list[Item]]:

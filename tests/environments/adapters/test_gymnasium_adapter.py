@@ -82,7 +82,9 @@ def test_splits_are_disjoint_seeds_and_the_content_covers_id_and_arguments(gym: 
 def test_names_are_actions_and_what_is_none_never_reaches_the_environment(gym: Any) -> None:
     start, refused, lower, right = played(hunting(actions=NAMES), "four", " Three ", "one")
     assert start == Observation("Round 0.", tuple(NAMES), "Round 0.")
-    assert refused.observation == Observation("'four' is not an action.", tuple(NAMES), "Round 0.", refused=True)
+    assert refused.observation == Observation(
+        "'four' is not an action. Actions: one, two, three.", tuple(NAMES), "Round 0.", refused=True
+    )
     assert (refused.reward, refused.done) == (0.0, False)
     assert (lower.observation.text, lower.reward, lower.done) == ("lower", -0.5, False)
     assert (right.reward, right.success, right.end) == (1.0, True, EndReason.SUCCESS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import sys
@@ -15,7 +16,8 @@ from sdar.config.plugins import allowing
 from sdar.environments import check_env
 from sdar.environments.adapters import foreign
 from sdar.environments.adapters.trl import TrlEnvironment, tools_of
-from sdar.episode import EndReason, Preface
+from sdar.environments.base import PastTurn
+from sdar.episode import EndReason, Observation, Preface
 from sdar.errors import UserError
 from toys.training import toy_datamodule, toy_module, toy_policy, train
 
@@ -119,6 +121,51 @@ def test_calls_are_made_and_a_response_without_one_is_rewarded() -> None:
 def test_the_calls_of_the_last_response_are_not_made() -> None:
     *_, last = played(safe(max_turns=2), call("listen"), call("enter", number=0))
     assert (last.done, last.end, last.reward) == (True, EndReason.TURN_LIMIT, 0.0)
+
+
+class Connected(Safe):
+    """Its connection belongs to the event loop of ``reset``."""
+
+    async def reset(self, seed: int, **row: Any) -> str:  # type: ignore[override]
+        self.line = asyncio.get_running_loop().create_future()
+        self.line.set_result(f"seed {seed}")
+        return Safe.reset(self, seed)
+
+    async def ask(self) -> list[str]:
+        """Asks over the line."""
+        assert self.line.get_loop() is asyncio.get_running_loop()
+        return ["said", await self.line]
+
+
+def test_a_connection_outlives_a_call_and_a_list_is_a_text() -> None:
+    pool = safe(factory=Connected).open_pool()
+    try:
+        pool.reset(list(safe(factory=Connected).tasks("train"))[:2])
+        seen = pool.step({slot: call("ask") for slot in (0, 1)})
+        assert [seen[slot].observation.results for slot in (0, 1)] == [("['said', 'seed 0']",), ("['said', 'seed 1']",)]
+    finally:
+        pool.close()
+
+
+@pytest.mark.parametrize(
+    "prompt", ["null", '[{"content": "x"}]', '[{"role": "user", "content": [{"type": "image"}]}]', "7"]
+)
+def test_rows_without_a_prompt_that_can_be_read_are_refused(tmp_path: Path, prompt: str) -> None:
+    (tmp_path / "valid.jsonl").write_text(f'{{"seed": 1, "prompt": {prompt}}}\n')
+    with pytest.raises(UserError, match=r"valid\.jsonl: row 1 must have a prompt that is a text, or messages"):
+        safe(data_dir=tmp_path).tasks("valid")
+
+
+def test_later_prompts_of_a_window_have_what_reset_returned() -> None:
+    environment = safe()
+    (task, *_) = environment.tasks("train")
+    (start,) = environment.open_pool().reset([task])
+    first = environment.window_prompt(task, [], start, 0)
+    assert "The safe of house 0." in first
+    later = environment.window_prompt(task, [], Observation("Nothing.", None, ""), 3)
+    assert "The safe of house 0." in later
+    shown = environment.window_prompt(task, [PastTurn(start.text, "act")], Observation("Nothing.", None, ""), 1)
+    assert shown.count("The safe of house 0.") == 1
 
 
 def test_an_error_of_a_tool_is_its_result(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,10 +125,32 @@ def test_the_last_number_of_a_response_can_count(response: str, reward: float, v
         ("12 #### 7", "7", True),
         ("7", "so 3 + 4 #### 7", True),
         ("no number", "no number", False),
+        (".5", "0.5", True),
+        (".5", "5", False),
+        ("5e-05", "0.00005", True),
+        ("-5", "5e-05", False),
+        ("it ends at 5.", "5", True),
+        ("1.5e3", "1500", True),
     ],
 )
 def test_numbers_are_compared_by_value(given_text: str, wanted: str, right: bool) -> None:
     assert is_right(given_text, wanted, "number") is right
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"question": "Capital of France?", "answer": "Paris"}, "row 2 must have a number in its answer, got 'Paris'"),
+        ({"question": "half \ud800", "answer": 3}, "row 2 must be text that can be written, but its question has half"),
+    ],
+)
+def test_rows_that_can_never_be_right_or_read_are_refused(tmp_path: Path, row: dict[str, Any], said: str) -> None:
+    rows = [{"question": "1 + 1", "answer": 2}, row]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=said):
+        ArithmeticEnvironment(data_dir=tmp_path).tasks("train")
+    if row["answer"] == "Paris":
+        assert len(ArithmeticEnvironment(data_dir=tmp_path, compare="text").tasks("train")) == 2
 
 
 def test_texts_are_compared_without_case_and_spacing() -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 from sdar.config.plugins import is_allowed, is_own
@@ -221,11 +223,19 @@ class ForeignEnvironment(Environment):
         """The observation."""
         return observation.text
 
+    @cached_property
+    def _first(self) -> dict[str, str]:
+        """What an episode of a task began with, beside its description."""
+        return {}
+
     def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
-        """As in the base class, after the rules."""
+        """As in the base class, after the rules; later turns are told what the episode began with, too."""
         if step == 0:
+            self._first[task.task_id] = observation.text
             return self.opening(task, observation)
-        return joined(self.rules(task), super().window_prompt(task, past, observation, step))
+        first = "" if len(past) == step else self._first.get(task.task_id, "")
+        told = task if first in ("", task.description) else replace(task, description=joined(task.description, first))
+        return joined(self.rules(task), super().window_prompt(told, past, observation, step))
 
     def project(self, response: str) -> Projection:
         """The whole response, or the text between the first action tags; without them "", which is not valid."""

@@ -80,7 +80,7 @@ class GymnasiumEnvironment(ForeignEnvironment):
         self.max_turns = max_turns
         self._instructions = instructions or f"Play {id}."
         self._counts = self.per_split(num_tasks)
-        self._full, self._list_actions = prompt_style == "full", list_actions
+        self._full, self.lists = prompt_style == "full", list_actions
 
     def tasks(self, split: str) -> Sequence[Task]:
         """One per seed."""
@@ -96,8 +96,14 @@ class GymnasiumEnvironment(ForeignEnvironment):
         """The format, and the names of the actions."""
         if not self._full:
             return ""
-        listed = f"Actions: {', '.join(self.names)}." if self._list_actions and self.names else ""
+        listed = f"Actions: {', '.join(self.names)}." if self.lists and self.names else ""
         return joined(TAGGED if self.action_format == "tagged" else "", listed)
+
+    def opening(self, task: Task, observation: Observation) -> str:
+        """Rules, task, first observation; the numbers of actions that have no names, where actions are listed."""
+        numbers = f"Actions: {', '.join(observation.actions)}." if observation.actions and not self.names else ""
+        first = super().opening(task, observation)
+        return joined(first, numbers) if self._full and self.lists else first
 
     def open_pool(self) -> EnvironmentPool:
         """A pool that makes an environment per episode."""
@@ -150,7 +156,8 @@ class GymnasiumPool(ForeignPool[_Game]):
         """A step; an action that is none is refused, and the environment does not hear of it."""
         taken = self._action(state.env.action_space, action)
         if taken is None:
-            told = f"{action[:_SHOWN]!r} is not an action."
+            names = ", ".join(state.seen.actions or ())
+            told = f"{action[:_SHOWN]!r} is not an action." + (f" Actions: {names}." if self.of.lists and names else "")
             return StepOutcome(
                 Observation(told, state.seen.actions, state.seen.anchor, refused=True), 0.0, False, False
             )

@@ -5,7 +5,6 @@ A class with ``reset(**row)``, public methods that are tools, and ``get_reward()
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import inspect
 import json
@@ -17,12 +16,13 @@ from typing import Any, ClassVar
 
 from sdar.config.fields import AtLeastOne, Positive, TaskCount, checked
 from sdar.environments.adapters.foreign import FIRST_SEED, ForeignEnvironment, ForeignPool, named, required
+from sdar.environments.adapters.loop import Loop
 from sdar.environments.adapters.messages import content_text, system_of, text_of
 from sdar.environments.base import EnvironmentPool, Projection, PromptStyle
 from sdar.environments.search_qa.questions import read_jsonl
 from sdar.environments.tools import Call, calls_in, joined, tool_results, without_calls
 from sdar.episode import EndReason, Observation, Preface, StepOutcome, Task, Tool
-from sdar.errors import UserError, words_of
+from sdar.errors import UserError, told, words_of
 from sdar.files import FileError, expanded
 
 _NO_TOOLS = ("reset", "get_reward")
@@ -123,8 +123,14 @@ class TrlEnvironment(ForeignEnvironment):
         row = {"prompt": self.prompt, **row}
         if isinstance(row["prompt"], str):
             row["prompt"] = [{"role": "user", "content": row["prompt"]}]
+        try:
+            text = text_of(system_of(row["prompt"])[1])
+        except (TypeError, KeyError, ValueError, AttributeError, IndexError) as error:
+            where = self.label if self._data is None else f"{self._data / split}.jsonl: row {place + 1}"
+            raise UserError(
+                f"{where} must have a prompt that is a text, or messages of role and text ({told(error)})"
+            ) from error
         content = hashlib.sha256(json.dumps([self.label, row], sort_keys=True).encode()).hexdigest()
-        text = text_of(system_of(row["prompt"])[1])
         return Task(f"{split}/{place}", self.label, text or self.label, split, content, row)
 
     def open_pool(self) -> EnvironmentPool:
@@ -168,6 +174,7 @@ class TrlPool(ForeignPool[_Episode]):
     def __init__(self, of: TrlEnvironment) -> None:
         super().__init__()
         self.of = of
+        self._loop: Loop | None = None
 
     def open(self, task: Task) -> _Episode:
         """A new object of the class."""
@@ -177,7 +184,7 @@ class TrlPool(ForeignPool[_Episode]):
 
     def first(self, state: _Episode, task: Task) -> Observation:
         """Reset with the columns of the row."""
-        text = content_text(_awaited(state.made.reset(**json.loads(json.dumps(task.payload)))))
+        text = content_text(self._awaited(state.made.reset(**json.loads(json.dumps(task.payload)))))
         *before, last = task.payload["prompt"]
         state.row = {**task.payload, "prompt": [*before, {**last, "content": content_text(last["content"]) + text}]}
         return Observation(text, None, joined(task.description, text))
@@ -192,7 +199,7 @@ class TrlPool(ForeignPool[_Episode]):
             said["tool_calls"] = [{"type": "function", "function": function} for function in functions]
         state.completion.append(said)
         if calls and state.turns < self.of.max_turns:
-            results = [{"role": "tool", "name": call.name, "content": _result(state.made, call)} for call in calls]
+            results = [{"role": "tool", "name": call.name, "content": self._result(state.made, call)} for call in calls]
             state.completion += results
             seen = tool_results(*(content_text(result["content"]) for result in results))
             return StepOutcome(seen, 0.0, False, False)
@@ -207,30 +214,42 @@ class TrlPool(ForeignPool[_Episode]):
         given = {"prompts": [state.row["prompt"]], "completions": [state.completion], "environments": [state.made]}
         rewards: list[Any] = []
         for function in self.of.reward_functions(state.made):
-            rewards += [_awaited(reward) for reward in _awaited(function(**given, **columns))]
+            rewards += [self._awaited(reward) for reward in self._awaited(function(**given, **columns))]
         numbers = [float(reward) for reward in rewards if reward is not None]
         if not numbers:
             raise ValueError("every reward function returned None")
         return sum(numbers)
 
+    def close(self) -> None:
+        """Release all episodes, and end the event loop. Idempotent."""
+        super().close()
+        if self._loop is not None:
+            self._loop.close()
+        self._loop = None
 
-def _result(made: Any, call: Call) -> Any:
-    """What a tool returns, as TRL puts it into a message: a list of parts, or a text."""
-    tools = tools_of(made)
-    try:
-        if call.name not in tools:
-            raise ValueError(f"Tool {call.name} not found.")
-        result = _awaited(tools[call.name](**call.arguments))
-    except Exception as error:  # the model reads it, and may do better
-        result = {"error": words_of(error)}
-    return result if isinstance(result, list) else str(result)
+    def _result(self, made: Any, call: Call) -> Any:
+        """What a tool returns, as TRL puts it into a message: a list of parts, or a text."""
+        tools = tools_of(made)
+        try:
+            if call.name not in tools:
+                raise ValueError(f"Tool {call.name} not found.")
+            result = self._awaited(tools[call.name](**call.arguments))
+        except Exception as error:  # the model reads it, and may do better
+            result = {"error": words_of(error)}
+        parts = isinstance(result, list) and all(isinstance(part, dict) and "type" in part for part in result)
+        return result if parts else str(result)
 
+    def _awaited(self, value: Any) -> Any:
+        """The value, or what it comes to: in one event loop for all, so that a connection outlives a call."""
+        if not inspect.isawaitable(value):
+            return value
+        if self._loop is None:
+            self._loop = Loop()
 
-def _awaited(value: Any) -> Any:
-    async def waited() -> Any:
-        return await value
+        async def waited() -> Any:
+            return await value
 
-    return asyncio.run(waited()) if inspect.isawaitable(value) else value
+        return self._loop.run(waited())[0]
 
 
 def tool_of(method: Callable[..., Any]) -> Tool:

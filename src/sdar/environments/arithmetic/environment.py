@@ -61,7 +61,7 @@ class ArithmeticEnvironment(SingleTurnEnvironment):
         compare: Compare = "number",
         numbers: Sequence[Number] = TWO_DIGITS,
         max_turns: AtLeastOne = 1,
-        success_reward: Positive = 1.0,
+        success_reward: Positive = 10.0,
         prompt_style: PromptStyle = "terse",
         list_actions: bool = False,
         num_tasks: Sequence[TaskCount] = (960, 240),
@@ -98,7 +98,7 @@ class ArithmeticEnvironment(SingleTurnEnvironment):
     def examples(self, split: str) -> Sequence[Example]:
         """Generated problems, the operations taking turns, or those of the file."""
         if self._data is not None:
-            return read_problems(self._data, split)
+            return read_problems(self._data, split, self._compare)
         parts = shares(split, self._numbers)
         count = self._counts[split]
         return [example_of(parts[place % len(parts)][place // len(parts)]) for place in range(count)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sdar.environments.arithmetic.rewards import GSM_MARK
+from sdar.environments.arithmetic.rewards import GSM_MARK, Compare, number
 from sdar.environments.search_qa.questions import read_jsonl
 from sdar.environments.single_turn import Example
 from sdar.errors import UserError
@@ -30,15 +30,17 @@ def splits_of(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=lambda name: name != TRAIN))
 
 
-def read_problems(folder: Path, split: str) -> list[Example]:
+def read_problems(folder: Path, split: str, compare: Compare = "number") -> list[Example]:
     """The problems of a split, in the order of its file: ``{"question", "answer"}``, optionally with ``kind``.
 
     Of GSM8K's solutions, which end with a mark and the final number, that number is the answer. UserError names file,
-    row and reason.
+    row and reason, such as an answer without a number where answers are compared as numbers.
     """
     path = expanded(folder) / f"{split}.jsonl"
     try:
-        problems = [_problem(row, f"{path}: row {number}") for number, row in enumerate(read_jsonl(path), start=1)]
+        problems = [
+            _problem(row, f"{path}: row {place}", compare) for place, row in enumerate(read_jsonl(path), start=1)
+        ]
     except FileError as error:
         raise UserError(f"environment.data_dir: {error}") from error
     if not problems:
@@ -46,7 +48,7 @@ def read_problems(folder: Path, split: str) -> list[Example]:
     return problems
 
 
-def _problem(row: Mapping[str, Any], place: str) -> Example:
+def _problem(row: Mapping[str, Any], place: str, compare: Compare) -> Example:
     question, answer, kind = row.get("question"), row.get("answer"), row.get("kind", KIND)
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"{place} must have a text as its question, got {brief(question)}")
@@ -56,4 +58,12 @@ def _problem(row: Mapping[str, Any], place: str) -> Example:
         raise UserError(f"{place} must have a text or a number as its answer, got {brief(answer)}")
     if not isinstance(kind, str) or not kind.strip():
         raise UserError(f"{place} must have a text as its kind, or none, got {brief(kind)}")
-    return Example(question.strip(), answer.rpartition(GSM_MARK)[2].strip(), kind)
+    answer = answer.rpartition(GSM_MARK)[2].strip()
+    if compare == "number" and number(answer) is None:
+        raise UserError(
+            f"{place} must have a number in its answer, got {brief(answer)}; environment.compare=text compares texts"
+        )
+    for name, text in (("question", question), ("answer", answer), ("kind", kind)):
+        if not text.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise UserError(f"{place} must be text that can be written, but its {name} has half a character")
+    return Example(question.strip(), answer, kind)

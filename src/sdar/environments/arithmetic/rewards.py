@@ -11,7 +11,7 @@ Extract = Literal["tagged", "last_number"]
 """What of a response is the answer: the text between the tags, or the last number anywhere in it."""
 
 _ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
-_NUMBER = re.compile(r"-?(?:\d[\d,]*)(?:\.\d+)?")
+_NUMBER = re.compile(r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
 GSM_MARK = "####"
 """In front of the final number in GSM8K's solutions (openai/grade-school-math, ``dataset.py``)."""
 

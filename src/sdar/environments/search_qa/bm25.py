@@ -18,11 +18,12 @@ import numpy as np
 import Stemmer
 
 from sdar.config.fields import Fraction, NotNegative, checked
-from sdar.environments.cached import cache_root, is_whole, write_folder
+from sdar.environments.cached import is_whole, write_folder
 from sdar.environments.lucene import STOP_WORDS, best
 from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
 from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
 from sdar.errors import UserError
+from sdar.files import cache_root
 
 _FORMAT = 1
 """Version of the cached indices. Increase it if tokens or files change."""

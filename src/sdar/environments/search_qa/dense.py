@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from sdar.config.fields import AtLeastOne, checked
-from sdar.environments.cached import cache_root
 from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
 from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
 from sdar.errors import UserError
+from sdar.files import cache_root
 
 
 class Encoder(Protocol):

@@ -56,7 +56,7 @@ class SearchQAEnvironment(Environment):
         data_dir: str | Path | None = None,
         max_turns: AtLeastOne = 4,
         top_k: AtLeastOne = 3,
-        success_reward: Positive = 1.0,
+        success_reward: Positive = 10.0,
         prompt_style: PromptStyle = "terse",
         list_actions: bool = False,
         num_tasks: Sequence[TaskCount] = (960, 240),

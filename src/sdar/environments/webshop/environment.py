@@ -10,7 +10,6 @@ from typing import ClassVar
 
 from sdar.config.fields import AtLeastOne, checked
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn, Projection, PromptStyle
-from sdar.environments.cached import cache_root
 from sdar.environments.lucene.analysis import EnglishAnalyzer
 from sdar.environments.slots import SlotPool, failed, tagged_action
 from sdar.environments.webshop.catalogue import CatalogueSettings, generate_products
@@ -27,7 +26,7 @@ from sdar.environments.webshop.storing import open_catalogue
 from sdar.environments.webshop.terse import terse_page
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
-from sdar.files import expanded
+from sdar.files import cache_root, expanded
 
 SUCCESS_REWARD = 10.0
 """Reward of a purchase that scores 1; everything else gives 0 (verl-agent's WebShop, as used in the paper)."""
@@ -83,7 +82,7 @@ class WebshopEnvironment(Environment):
         nouns: NounSource = "auto",
         index_dir: str | Path | None = None,
         price_seed: int = 0,
-        max_turns: AtLeastOne = 15,
+        max_turns: AtLeastOne = 8,
         prompt_style: PromptStyle = "terse",
         list_actions: bool = False,
         catalogue: CatalogueSettings | None = None,
