@@ -94,6 +94,8 @@ def test_numbers_are_the_names_where_there_are_none(gym: Any) -> None:
     start, right = played(hunting(), "1")
     assert start.actions == ("1", "2", "3")
     assert right.success
+    environment = hunting()
+    assert environment.opening(environment.tasks("train")[0], start).endswith("Actions: 1, 2, 3.")
 
 
 def test_a_text_outside_the_space_is_refused(gym: Any) -> None:
