@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +104,38 @@ def test_an_endpoint_that_fails_is_told_and_counted(tmp_path: Path, capsys: pyte
     assert [(row["n"], row["errors"], row["success_rate"]) for row in record["results"]] == [(0, 6, None)] * 2
     assert record["endpoint"]["failures"] == {"not_tried": 10, "server": 2}
     assert len(fake.asked) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("played", [3, 25])
+def test_agents_that_were_played_are_kept_where_it_is_stopped(
+    number: signal.Signals, played: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The third request is one of the model alone, the 25th one of the model with skills."""
+
+    def answer(_: dict[str, Any], asked: int) -> Any:
+        if asked == played:
+            os.kill(os.getpid(), number)
+        return completion(ACTION)
+
+    before = signal.getsignal(number)
+    signal.signal(number, signal.default_int_handler)
+    try:
+        with endpoint_of(answer) as fake:
+            code = evaluated(fake, tmp_path / "run", "concurrency=1", "evaluation.baselines=false")
+    finally:
+        signal.signal(number, before)
+    shown = capsys.readouterr()
+    assert code == 128 + number
+    assert f"stopped by {number.name}" in shown.err
+    if played == 3:
+        assert "no agent was played" in shown.err
+        assert not (tmp_path / "run" / "results.json").exists()
+    else:
+        record = results(tmp_path / "run")
+        assert [(row["name"], row["n"]) for row in record["results"]] == [("toy", 6)]
+        assert record["stopped"] is True
+        assert "1 toy" in shown.out
 
 
 def test_a_few_errors_mark_the_row_and_leave_the_others_to_count(

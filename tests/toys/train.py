@@ -51,7 +51,12 @@ def main() -> None:
     results = {
         "panel": {"content_hash": "q" * 64 if told == "other panel" else "p" * 64},
         "model": {"initial_weights": "w" * 64},
-        "training": {"iterations": 2, "tasks": 12, "content_hash": "t" * 64, "seconds": 1.0},
+        "training": {
+            "iterations": settings["trainer"]["max_epochs"],
+            "tasks": 12,
+            "content_hash": "t" * 64,
+            "seconds": 1.0,
+        },
         "results": [{"name": name, "n": 100, "successes": count, "errors": 0} for name, count in rows],
     }
     if told == "half a record":

@@ -7,6 +7,7 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
+from signal import Signals
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +16,7 @@ from sdar.config.command_line import CommandLine, only, parse_command_line
 from sdar.config.fields import settings
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
-from sdar.errors import RunFailed, UserError, command, run_command
+from sdar.errors import RunFailed, Stopped, UserError, command, run_command
 from sdar.output.printable import printable
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _evaluate(line: CommandLine, arguments: Sequence[str]) -> int:
     from sdar.evaluation.endpoint import Endpoint, EndpointSettings
+    from sdar.run.signals import StopSignals
 
     own, rest = _split(line.overrides, EvaluateSettings)
     asked, overrides = _split(rest, EndpointSettings)
@@ -87,9 +89,20 @@ def _evaluate(line: CommandLine, arguments: Sequence[str]) -> int:
     model = endpoint.find_model()
     started = datetime.now()
     folder = _folder(given, started, config)
+    about = {"started": started.isoformat(timespec="microseconds"), "command": ["sdar", "evaluate", *arguments]}
+    results: list[EvaluationResult] = []
+    signals = StopSignals()
     try:
-        results = _play(setup, endpoint, model, folder)
-        about = {"started": started.isoformat(timespec="microseconds"), "command": ["sdar", "evaluate", *arguments]}
+        with signals.held():
+            _play(setup, endpoint, model, folder, results)
+    except Stopped as stopped:
+        if not any(result.name.startswith(model) for result in results):
+            raise Stopped(stopped.number, f"stopped by {Signals(stopped.number).name}; no agent was played") from None
+        _conclude(setup, endpoint, model, folder, results, {**about, "stopped": True})
+        raise Stopped(
+            stopped.number, f"stopped by {Signals(stopped.number).name}; the agents that were played are in {folder}"
+        ) from None
+    else:
         _conclude(setup, endpoint, model, folder, results, about)
     finally:
         endpoint.close()
@@ -224,8 +237,11 @@ def _folder(given: EvaluateSettings, started: datetime, config: Mapping[str, Any
     return folder
 
 
-def _play(setup: _Setup, endpoint: Endpoint, model: str, folder: Path) -> list[EvaluationResult]:
-    """The agents without a model, and the model: alone, and with skills where there is a teacher."""
+def _play(setup: _Setup, endpoint: Endpoint, model: str, folder: Path, results: list[EvaluationResult]) -> None:
+    """The agents without a model, and the model: alone, and with skills where there is a teacher.
+
+    ``results``: gets those of each agent when it has been played.
+    """
     from sdar.callbacks.episode_log import EpisodeLog
     from sdar.evaluation.endpoint_panel import ChatPlayer
     from sdar.evaluation.result import summarise
@@ -236,7 +252,7 @@ def _play(setup: _Setup, endpoint: Endpoint, model: str, folder: Path) -> list[E
     _say(f"run folder: {folder}")
     _say(f"panel: {len(panel.tasks)} tasks of {panel.split}, content hash {panel.content_hash[:12]}")
     log = EpisodeLog(folder)
-    results = play_baselines(_as_assembly(setup, model), seed) if setup.evaluation.baselines else []
+    results += play_baselines(_as_assembly(setup, model), seed) if setup.evaluation.baselines else []
     alone = ChatPlayer(endpoint, model, setup.rollout, seed)
     players = {model: alone}
     if teacher is not None:
@@ -260,7 +276,6 @@ def _play(setup: _Setup, endpoint: Endpoint, model: str, folder: Path) -> list[E
         episodes = player.play(setup.environment, panel.tasks, played)
         results.append(summarise(name, episodes, panel.content_hash))
         _say(results[-1].line())
-    return results
 
 
 def _as_assembly(setup: _Setup, model: str) -> Assembly:
