@@ -126,7 +126,7 @@ WRONG_SETTINGS: dict[str, tuple[list[str], list[str]]] = {
         ["schedule.coefficient", "gate=entropy"],
     ),
     "feedback of a teacher that nobody asks": (
-        ["algorithm=grpo", "schedule.policy={_target_:sdar.objective.schedule.Feedback}"],
+        ["algorithm=grpo", "~schedule.policy", "+schedule.policy={_target_:sdar.objective.schedule.Feedback}"],
         ["schedule.policy", "algorithm.score_teacher=false"],
     ),
     "a share of no term": (
