@@ -13,6 +13,7 @@ import pytest
 from sdar.config.plugins import allowing
 from sdar.environments import check_env
 from sdar.errors import UserError
+from sdar.run.rules import processes
 from sdar.run.validate import compose
 from toys.installed import install, run
 
@@ -50,6 +51,7 @@ def test_a_pretrained_model_may_play_it_although_it_takes_no_settings_of_prompts
     (tmp_path / "environment" / "drawers.yaml").write_text(block("yaml"))
     (tmp_path / "drawers.py").write_text(block("python"))
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(processes, "available_gpus", lambda: 1)
     overrides = ["environment=drawers", "model=hf", "model.name=x", "run_dir=run"]
     with allowing(["drawers"]):
         settings = compose(overrides, config_dir=tmp_path)
@@ -68,6 +70,7 @@ def test_a_command_for_a_pretrained_model_is_accepted(
     (tmp_path / "skills").mkdir()
     (tmp_path / "skills" / "knock.md").write_text(SKILL)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(processes, "available_gpus", lambda: 1)
     words = [word for word in command.split()[2:] if "=" in word]
     overrides = [word.replace("FOLDER", str(tmp_path / "skills")) for word in words]
     with allowing(["drawers"]):

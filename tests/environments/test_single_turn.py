@@ -15,6 +15,7 @@ from sdar.environments.single_turn import Example, SingleTurnEnvironment
 from sdar.episode import EndReason, Observation, StepOutcome
 from sdar.errors import UserError
 from sdar.rollout.collector import Collector, EpisodeRequest
+from sdar.run.rules import processes
 from sdar.run.validate import compose
 from toys.training import toy_datamodule, toy_module, toy_policy, toy_rollout, train
 
@@ -111,6 +112,7 @@ def test_the_example_in_the_documentation_works(tmp_path: Path, monkeypatch: pyt
     (tmp_path / "environment").mkdir()
     (tmp_path / "environment" / "capitals.yaml").write_text(yaml)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(processes, "available_gpus", lambda: 1)
     (command,) = re.findall(r"PYTHONPATH=\. (sdar train .*)", text.replace("\\\n", ""))
     _, _, *words = command.split()
     overrides = [word for word in words if "=" in word]

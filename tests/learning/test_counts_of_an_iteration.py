@@ -42,10 +42,10 @@ EXPECTED: dict[str, dict[str, list[int]]] = {
         "costs": [862, 862, 0, 862],
     },
     "grpo, window": {
-        "played": [18, 2013],
+        "played": [18, 1806],
         "scored": [0, 0],
-        "learned": [5, 2462],
-        "costs": [2104, 0, 0, 2104],
+        "learned": [4, 2087],
+        "costs": [1919, 0, 0, 1919],
     },
     "sdar": {
         "played": [18, 632],
@@ -54,14 +54,14 @@ EXPECTED: dict[str, dict[str, list[int]]] = {
         "costs": [862, 0, 706, 862],
     },
     "sdar, window": {
-        "played": [18, 2013],
-        "scored": [11, 2084],
-        "learned": [5, 2462],
-        "costs": [2104, 0, 1780, 2104],
+        "played": [18, 1806],
+        "scored": [9, 1682],
+        "learned": [4, 2087],
+        "costs": [1919, 0, 1599, 1919],
     },
     "sdar, moving teacher": {
         "played": [18, 632],
-        "scored": [10, 2374],
+        "scored": [11, 2318],
         "learned": [2, 1092],
         "costs": [862, 862, 1055, 862],
     },

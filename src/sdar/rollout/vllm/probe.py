@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 _TEXT = "You are in the middle of a room. Looking quickly around you, you see a bed, a desk, a shelf and a lamp."
 """One that models expect: of what surprises them, 16 bits leave the log-probs less exact."""
-_TOKENS, _SAMPLED = 64, 16
-"""Tokens that are scored, and that may be sampled behind them."""
+_TOKENS = 64
+SAMPLED_TOKENS = 16
+"""That may be sampled behind the text."""
 
 
 def check_same_weights(engine: SamplingEngine, policy: LanguageModel, max_mismatch: float) -> None:
@@ -36,7 +37,7 @@ def check_same_weights(engine: SamplingEngine, policy: LanguageModel, max_mismat
 
 def probe_ids(policy: LanguageModel) -> list[int]:
     """The text that is scored, in the policy's chat format."""
-    return list(policy.chat.opening(_TEXT)[0])[: min(_TOKENS, policy.context_tokens - _SAMPLED)]
+    return list(policy.chat.opening(_TEXT)[0])[: min(_TOKENS, policy.context_tokens - SAMPLED_TOKENS)]
 
 
 def policy_log_probs(policy: LanguageModel, ids: Sequence[int], temperature: float = 1.0) -> Tensor:

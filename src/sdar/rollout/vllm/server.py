@@ -28,7 +28,7 @@ from sdar.policy.trainable import trainable
 from sdar.rollout.settings import SamplingConfig
 from sdar.rollout.vllm.engine import check_plain
 from sdar.rollout.vllm.interface import Sampled
-from sdar.rollout.vllm.probe import check_same_weights, policy_log_probs, probe_ids
+from sdar.rollout.vllm.probe import SAMPLED_TOKENS, check_same_weights, policy_log_probs, probe_ids
 from sdar.rollout.vllm.ranks import anyone, is_first
 from sdar.rollout.vllm.settings import VllmSettings
 from sdar.rollout.vllm.wire import API_KEY, RefusedError, Wire
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sdar.policy.language_model import LanguageModel
 
 _FILE_BYTES = 2 << 30
-_PROBE_TEMPERATURE, _PROBE_TOKENS = 2.0, 16
+_PROBE_TEMPERATURE = 2.0
 
 
 class VllmServer:
@@ -214,7 +214,7 @@ class VllmServer:
     def _check_processed(self, policy: LanguageModel) -> None:
         """UserError where the server's log-probs are nearer to those before temperature."""
         ids = probe_ids(policy)
-        sampling = SamplingConfig(_PROBE_TEMPERATURE, max_response_tokens=_PROBE_TOKENS)
+        sampling = SamplingConfig(_PROBE_TEMPERATURE, max_response_tokens=SAMPLED_TOKENS)
         (said,) = self.sample([ids], [0], sampling, [])
         processed, raw = (
             float((torch.tensor(said.log_probs) - self._scores(policy, ids, said, temperature)).abs().mean())
