@@ -19,7 +19,7 @@ from retrieval_ends import PASSAGES, WORLD, client, failure, serving
 from sdar.environments.search_qa import http_client, server
 from sdar.environments.search_qa.bm25 import Bm25Retriever
 from sdar.environments.search_qa.environment import SearchQAEnvironment
-from sdar.environments.search_qa.retriever import Found, RetrievalFailure, Retriever
+from sdar.environments.search_qa.retriever import Found, Hit, Passage, RetrievalFailure, Retriever
 from sdar.environments.search_qa.server import RetrievalServer
 from sdar.errors import UserError
 from sdar.evaluation.agents import play_expert
@@ -163,6 +163,19 @@ def test_a_reply_is_bounded_before_it_is_made() -> None:
         assert status == 400
         assert "the reply would have more than 2000 bytes; ask fewer queries, or a smaller topk" in message["error"]
         assert ask(address, json.dumps({"query": name, "topk": 1}).encode())[0] == 200
+
+
+def test_what_is_bounded_are_the_bytes_that_are_sent() -> None:
+    """A letter beyond ASCII is six of them."""
+
+    class Long(Retriever):
+        def search(self, queries: Any, top_k: int) -> Any:
+            return [[Hit(Passage("1", "\u6f22" * 400), 1.0)]]
+
+    with serving(RetrievalServer(Long(), max_reply=2000)) as address:
+        assert ask(address, b'{"query": "x"}')[0] == 400
+    with serving(RetrievalServer(Long(), max_reply=3000)) as address:
+        assert ask(address, b'{"query": "x"}')[0] == 200
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /retr", b"POST /retrieve HTTP/1.1\r\nContent-Length: 9000\r\n\r\n{"])

@@ -94,7 +94,7 @@ class RetrievalServer(ThreadingHTTPServer):
             for answer in found:
                 if isinstance(answer, RetrievalFailure):
                     raise RuntimeError(answer.reason)
-                size += sum(len(hit.passage.contents) for hit in answer)
+                size += sum(len(json.dumps(hit.passage.contents)) for hit in answer)  # escapes count as they are sent
                 if size > self.max_reply:
                     raise wire.WireError(
                         f"the reply would have more than {self.max_reply} bytes; ask fewer queries, or a smaller topk"
