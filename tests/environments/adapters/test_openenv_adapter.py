@@ -134,6 +134,28 @@ def test_a_server_that_is_away_is_told_before_a_run_and_ends_episodes_in_it(fake
         saying().check_ready()
 
 
+def test_sessions_of_a_reset_are_started_side_by_side(fake: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each waits until all others have begun; one that fails ends its own episode."""
+    begun: list[int] = []
+    plain = FakeClient.reset
+
+    async def together(self: Any, seed: int) -> Any:
+        begun.append(seed)
+        while len(begun) < 4:
+            await asyncio.sleep(0.001)
+        if seed == 2:
+            raise ConnectionError("gone")
+        return await plain(self, seed)
+
+    monkeypatch.setattr(FakeClient, "reset", together)
+    environment = saying()
+    pool = environment.open_pool()
+    starts = pool.reset(environment.tasks("train")[:4])
+    pool.close()
+    assert [isinstance(start, StepOutcome) for start in starts] == [False, False, True, False]
+    assert starts[3].text == "Round 3."
+
+
 def test_an_action_that_is_none_is_refused(fake: Any) -> None:
     environment = saying(action_field=None)
     _, text, empty, right = played(environment, "a", "{}", '{"message": "a"}')

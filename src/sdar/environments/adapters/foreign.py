@@ -10,7 +10,7 @@ import importlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, TypeVar
 
 from sdar.config.plugins import is_allowed, is_own
@@ -93,6 +93,9 @@ class ForeignPool(SlotPool[State]):
     def open(self, task: Task) -> State:
         """The object that one episode lives in."""
 
+    def begin(self, opened: Sequence[tuple[State, Task]]) -> None:
+        """What can be done for all episodes of a reset side by side, before ``first``, which tells what failed."""
+
     @abstractmethod
     def first(self, state: State, task: Task) -> Observation:
         """Start the episode."""
@@ -110,7 +113,7 @@ class ForeignPool(SlotPool[State]):
 
     def start(self, task: Task) -> tuple[State, Observation] | StepOutcome:
         """See :class:`SlotPool`."""
-        state = self._guarded(lambda: self.open(task))
+        state = next(self._opened)
         if isinstance(state, StepOutcome):
             return state
         seen = self._guarded(lambda: _without(observation_problems, self.first(state, task)))
@@ -126,6 +129,11 @@ class ForeignPool(SlotPool[State]):
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """See :class:`SlotPool`."""
         ForeignPool.close(self)
+        opened = [self._guarded(partial(self.open, task)) for task in tasks]
+        pairs = zip(opened, tasks, strict=True)
+        found = [(state, task) for state, task in pairs if not isinstance(state, StepOutcome)]
+        self._guarded(lambda: self.begin(found))
+        self._opened = iter(opened)
         return super().reset(tasks)
 
     def close(self) -> None:

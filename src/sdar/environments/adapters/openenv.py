@@ -122,10 +122,15 @@ class OpenEnvPool(ForeignPool[_Session]):
         """A client that is not connected yet."""
         return _Session(self._client(base_url=self.of.url, **self.of.timeouts))
 
+    def begin(self, opened: Sequence[tuple[_Session, Task]]) -> None:
+        """Connect all, and reset each with its task's seed."""
+        self._loop.run(*(self._connect(state, task) for state, task in opened))
+
     def first(self, state: _Session, task: Task) -> Observation:
-        """Connect, and reset with the task's seed."""
-        (result,) = self._loop.run(self._in_time(state.client.reset(seed=task.payload)))
-        state.anchor = self._text(result.observation)
+        """What the reset answered."""
+        if isinstance(state.answer, BaseException):
+            raise state.answer
+        state.anchor = self._text(state.answer.observation)
         return Observation(state.anchor, None, state.anchor)
 
     def act(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
@@ -160,6 +165,13 @@ class OpenEnvPool(ForeignPool[_Session]):
         """Release all episodes, and the thread."""
         super().close()
         self._loop.close()
+
+    async def _connect(self, state: _Session, task: Task) -> None:
+        """``answer``: the result, or the error, which ``first`` tells."""
+        try:
+            state.answer = await self._in_time(state.client.reset(seed=task.payload))
+        except Exception as error:
+            state.answer = error
 
     async def _ask(self, state: _Session, action: str) -> None:
         """``answer``: the result, the text of a refusal, or the error, which ``play`` tells."""

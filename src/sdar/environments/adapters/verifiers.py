@@ -188,9 +188,13 @@ class VerifiersPool(ForeignPool[Rollout]):
         """A rollout and its model."""
         return Rollout(self._package, self._types)
 
+    def begin(self, opened: Sequence[tuple[Rollout, Task]]) -> None:
+        """Run each as far as its first request."""
+        rollouts = (self.env.run_rollout(task.payload, state.client, "policy", {}) for state, task in opened)
+        self._loop.run(*(state.begin(rollout) for (state, _), rollout in zip(opened, rollouts, strict=True)))
+
     def first(self, state: Rollout, task: Task) -> Observation:
-        """Run it as far as its first request. The observation is "" where that is the prompt of the row."""
-        self._loop.run(state.begin(self.env.run_rollout(task.payload, state.client, "policy", {})))
+        """Its first request. The observation is "" where that is the prompt of the row."""
         if state.said is None:
             self._result(state)
             raise _RolloutError("the rollout ended before it asked for a response")
