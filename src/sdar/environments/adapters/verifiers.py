@@ -234,7 +234,9 @@ class VerifiersPool(ForeignPool[Rollout]):
         result: Mapping[str, Any] = state.running.result()
         error = result.get("error")
         if error:
-            raise _RolloutError(f"{error['error']}: {error['message']}")
+            # Before 0.3 there is a chain of errors instead of a message.
+            words = error.get("message") or error.get("error_chain_repr") or ""
+            raise _RolloutError(f"{error['error']}: {words}")
         if result.get("stop_condition") == "timeout_reached":
             raise _RolloutError("the environment's own time limit (timeout_seconds) was reached")
         return result
