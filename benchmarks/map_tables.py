@@ -98,6 +98,23 @@ def grid(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(parts)
 
 
+CALLED = {
+    "turns6": "ALFWorld, 6 turns",
+    "turns8": "ALFWorld, 8 turns",
+    "turns14": "ALFWorld, 14 turns",
+    "strong_start": "ALFWorld, 14 turns, strong start",
+    "turns8_stale": "ALFWorld, 8 turns, stale steps",
+    "webshop": "WebShop",
+    "search_qa": "Search-QA",
+    "arithmetic_short": "arithmetic, groups of 8",
+    "arithmetic_group4": "arithmetic, groups of 4",
+    "arithmetic_group16": "arithmetic, groups of 16",
+    "arithmetic_stale": "arithmetic, stale steps",
+    "arithmetic": "arithmetic, 40 iterations",
+}
+"""Regimes in the picture's order, and their headings there."""
+
+
 def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     """Difference to GRPO over the coefficient, a panel per regime and a line per method."""
     import matplotlib as mpl
@@ -106,7 +123,8 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     found = rows(outcomes)
-    regimes = list(dict.fromkeys(row.regime for row in found))
+    played = dict.fromkeys(row.regime for row in found if row.difference is not None)
+    regimes = [*(name for name in CALLED if name in played), *(name for name in played if name not in CALLED)]
     methods = [m for m in PLAN["methods"] if any(row.method == m and row.difference is not None for row in found)]
     if not methods:
         return
@@ -122,7 +140,8 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
             if points:
                 values = [row.difference.mean for row in points if row.difference is not None]
                 axis.plot([r.coefficient or 1.0 for r in points], values, "o-", color=colours[method], label=method)
-        axis.set(xscale="log", title=regime, xlabel="distillation coefficient")
+        title = CALLED.get(regime, regime)
+        axis.set(xscale="log", xlim=(0.007, 4.5), title=title, xlabel="distillation coefficient")
         axis.grid(alpha=0.3)
     for axis in list(axes.flat)[len(regimes) :]:
         axis.axis("off")
@@ -130,5 +149,5 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
         axis.set_ylabel("success alone, points above GRPO")
     handles = {label: h for axis in axes.flat for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=5, fontsize="small", frameon=False)
-    figure.tight_layout(rect=(0, 0.05 + 0.02 * (len(handles) // 5), 1, 1))
+    figure.tight_layout(rect=(0, (0.2 + 0.2 * -(-len(handles) // 5)) / (3.4 * lines), 1, 1))
     figure.savefig(path, dpi=120)
