@@ -67,6 +67,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
             if row.difference is not None:
                 low, high = row.difference.interval
                 span = f"{low:+.1f} to {high:+.1f}" if row.difference.n > 1 else "one pair"
+                span = "equal pairs" if row.difference.n > 1 and high - low < 1e-9 else span
                 difference = [f"{row.difference.mean:+.1f}", span]
             words = [row.method, strength, str(row.after.n), f"{row.after.mean:.1f}", with_skills, *difference]
             parts.append(f"| {' | '.join(words)} |")
