@@ -96,12 +96,11 @@ def _evaluate(line: CommandLine, arguments: Sequence[str]) -> int:
         with signals.held():
             _play(setup, endpoint, model, folder, results)
     except Stopped as stopped:
-        if not any(result.name.startswith(model) for result in results):
-            raise Stopped(stopped.number, f"stopped by {Signals(stopped.number).name}; no agent was played") from None
+        reason = f"stopped by {Signals(stopped.number).name}"
+        if all(result.name != model for result in results):  # it is played alone first
+            raise Stopped(stopped.number, f"{reason}; no agent was played") from None
         _conclude(setup, endpoint, model, folder, results, {**about, "stopped": True})
-        raise Stopped(
-            stopped.number, f"stopped by {Signals(stopped.number).name}; the agents that were played are in {folder}"
-        ) from None
+        raise Stopped(stopped.number, f"{reason}; the agents that were played are in {folder}") from None
     else:
         _conclude(setup, endpoint, model, folder, results, about)
     finally:

@@ -204,10 +204,10 @@ class TurnGenerator:
     def _prefill_rows(self, blocks: list[list[int]], lengths: list[int]) -> Tensor:
         sizes, cached = np.array([len(block) for block in blocks]), np.array(lengths)
         parts = row_parts(sizes.tolist(), self.prefill_tokens)
-        longest = max(int(cached[list(part)].max() + sizes[list(part)].max()) for part in parts)
+        lengths_of = [(sizes[part.start : part.stop], cached[part.start : part.stop]) for part in parts]
+        longest = max(int(before.max() + own.max()) for own, before in lengths_of)
         logits = []
-        for part in parts:
-            own, before = sizes[list(part)], cached[list(part)]
+        for part, (own, before) in zip(parts, lengths_of, strict=True):
             ids = np.full((len(own), int(own.max())), self.pad_id, dtype=np.int64)
             for index, row in enumerate(part):
                 ids[index, : len(blocks[row])] = blocks[row]

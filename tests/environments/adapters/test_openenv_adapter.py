@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sdar.environments import check_env
-from sdar.environments.adapters.openenv import OpenEnvEnvironment
+from sdar.environments.adapters.openenv import OpenEnvEnvironment, OpenEnvPool
 from sdar.episode import EndReason, Observation, StepOutcome
 from sdar.errors import UserError
 from toys.training import toy_datamodule, toy_module, toy_policy, train
@@ -154,6 +154,28 @@ def test_sessions_of_a_reset_are_started_side_by_side(fake: Any, monkeypatch: py
     pool.close()
     assert [isinstance(start, StepOutcome) for start in starts] == [False, False, True, False]
     assert starts[3].text == "Round 3."
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
+def test_a_reset_that_is_stopped_leaves_no_session_open(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    """All four are connected when the second one's start is stopped."""
+    plain = OpenEnvPool.first
+
+    def stopping(pool: OpenEnvPool, state: Any, task: Any) -> Any:
+        if task.payload == 1:
+            raise stop("stopped")
+        return plain(pool, state, task)
+
+    monkeypatch.setattr(OpenEnvPool, "first", stopping)
+    environment = saying()
+    pool = environment.open_pool()
+    with pytest.raises(stop):
+        pool.reset(environment.tasks("train")[:4])
+    assert fake.alive == 4
+    pool.close()
+    assert fake.alive == 0
 
 
 def test_an_action_that_is_none_is_refused(fake: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import abstractmethod
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -89,6 +90,10 @@ class ForeignPool(SlotPool[State]):
     the protocol does not allow. UserError passes: it is about settings, and no episode could be played.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened: deque[State | StepOutcome] = deque()  # of a reset: not started yet, in the order of its tasks
+
     @abstractmethod
     def open(self, task: Task) -> State:
         """The object that one episode lives in."""
@@ -113,10 +118,12 @@ class ForeignPool(SlotPool[State]):
 
     def start(self, task: Task) -> tuple[State, Observation] | StepOutcome:
         """See :class:`SlotPool`."""
-        state = next(self._opened)
+        state = self._opened[0]
         if isinstance(state, StepOutcome):
+            self._opened.popleft()
             return state
         seen = self._guarded(lambda: _without(observation_problems, self.first(state, task)))
+        self._opened.popleft()  # not before: if the start is interrupted, close() releases it
         if isinstance(seen, StepOutcome):
             self._let_go(state)
             return seen
@@ -129,15 +136,18 @@ class ForeignPool(SlotPool[State]):
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """See :class:`SlotPool`."""
         ForeignPool.close(self)
-        opened = [self._guarded(partial(self.open, task)) for task in tasks]
-        pairs = zip(opened, tasks, strict=True)
+        for task in tasks:
+            self._opened.append(self._guarded(partial(self.open, task)))
+        pairs = zip(self._opened, tasks, strict=True)
         found = [(state, task) for state, task in pairs if not isinstance(state, StepOutcome)]
         self._guarded(lambda: self.begin(found))
-        self._opened = iter(opened)
         return super().reset(tasks)
 
     def close(self) -> None:
-        """Release all episodes. Idempotent."""
+        """Release all episodes, and those that a reset opened and did not start. Idempotent."""
+        while self._opened:
+            if not isinstance(state := self._opened.popleft(), StepOutcome):
+                self._let_go(state)
         for state in self.states.values():
             self._let_go(state)
         super().close()
