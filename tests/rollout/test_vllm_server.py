@@ -23,6 +23,7 @@ from sdar.rollout.settings import SamplingConfig
 from sdar.rollout.vllm import wire
 from sdar.rollout.vllm.server import VllmServer, write_weights
 from sdar.rollout.vllm.settings import VllmSettings
+from toys.conversations import prompts_of
 from toys.fake_vllm_server import FakeServer, serving
 from toys.models import save_tiny
 from toys.training import LettersEnvironment, toy_datamodule, toy_module, toy_policy, toy_rollout, train
@@ -72,16 +73,11 @@ def test_what_it_is_asked_are_the_very_ids_of_the_conversation() -> None:
         (episode,) = collector.collect([EpisodeRequest(task, 0)], seed=1, key=("test",)).episodes
         asked = fake.asked[1:]  # the first request asks for the kind of its log-probs
         again = collector.collect([EpisodeRequest(task, 0)], seed=1, key=("test",)).episodes[0]
-    told: list[int] = []
-    expected = []
     for turn in episode.turns:
-        told += turn.context_ids
-        expected.append(list(told))
-        told += turn.response_ids
         assert turn.sampler_log_probs is not None
         assert len(turn.sampler_log_probs) == len(turn.response_ids)
-    assert len(expected) > 1
-    assert asked == expected
+    assert len(episode.turns) > 1
+    assert asked == prompts_of(episode)
     assert [turn.response_ids for turn in again.turns] == [turn.response_ids for turn in episode.turns]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
+from sdar.episode import Episode
 from sdar.policy.generation import TurnGenerator
 
 END, PAD, LIMIT = 2, 0, 9
@@ -34,3 +35,14 @@ def play(model: PreTrainedModel, seed: int, *, window: bool, **changes: Any) -> 
         answers.append(player.respond(told, {slot: uniforms[slot] for slot in live}))
         cut = {slot for slot, response in answers[-1].items() if response[-1] != END}
     return answers
+
+
+def prompts_of(episode: Episode) -> list[list[int]]:
+    """The ids that the response of each turn was sampled after."""
+    told: list[int] = []
+    prompts = []
+    for turn in episode.turns:
+        told += turn.context_ids
+        prompts.append(list(told))
+        told += turn.response_ids
+    return prompts
