@@ -60,7 +60,9 @@ def test_differences_are_taken_pair_by_pair() -> None:
     assert row.difference.n == 2  # seed 3 has no partner
     assert row.difference.mean == pytest.approx(10.0)
     assert row.difference.interval.low == pytest.approx(10.0)
-    assert "| sdar | 0.1 | 3 | 56.7 |  | +10.0 | +10.0 to +10.0 |" in map_tables.table([*grpo, *sdar])
+    assert "| sdar | 0.1 | 3 | 56.7 |  | +10.0 | equal pairs |" in map_tables.table([*grpo, *sdar])
+    sdar[1] = outcome("sdar", 2, 0.52)  # differences of 10 and 12 points: t(1) is 12.706
+    assert "| sdar | 0.1 | 3 | 57.3 |  | +11.0 | -1.7 to +23.7 |" in map_tables.table([*grpo, *sdar])
 
 
 def runs(method: str, *after: float, coefficient: float | None = None, **others: object):
