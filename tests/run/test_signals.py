@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -88,12 +89,14 @@ class AskToStop(Callback):
             signal.raise_signal(signal.SIGTERM)
 
 
-def test_training_stops_between_turns_and_continues_as_if_it_had_not(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlap", [False, True])
+def test_training_stops_between_turns_and_continues_as_if_it_had_not(tmp_path: Path, overlap: bool) -> None:
     def run(*more: Callback, ckpt_path: Path | None = None) -> dict[str, torch.Tensor]:
         policy = toy_policy()
         signals = StopSignals()
         stopping = StopOnSignal(signals, tmp_path)
         data, module = toy_datamodule(policy), toy_module(policy, HintTeacher())
+        data.collector.settings = module.rollout = replace(data.collector.settings, overlap=overlap)
         stopping.watch(data.collector)
         saving = Checkpoints(tmp_path / "checkpoints", best=None)
         trainer = toy_trainer(2, callbacks=[stopping, *more, saving], enable_checkpointing=True)

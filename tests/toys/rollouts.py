@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -66,6 +67,11 @@ class FakeGenerator(ResponseGenerator):
         self.live = set(new_ids)
         self.calls.append({slot: list(ids) for slot, ids in new_ids.items()})
         return {slot: self.sample(uniforms[slot]) for slot in new_ids}
+
+    def another(self) -> FakeGenerator:
+        other = copy(self)
+        other.calls = []
+        return other
 
     def sample(self, uniforms: np.ndarray) -> list[int]:
         assert uniforms.shape == (self.limit,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
@@ -25,7 +26,8 @@ class Worker:
         seconds: longest time between two signs of life of a call; None: no limit, and calls run in the caller's thread.
 
     A thread cannot be ended from outside. One that is late, or whose caller was interrupted, is left to itself (it does
-    not keep the process alive), and the next call gets a new one. Signals reach the caller while it waits.
+    not keep the process alive), and the next call gets a new one. So is one whose call nobody has waited for. Signals
+    reach the caller while it waits.
     """
 
     def __init__(self, seconds: float | None) -> None:
@@ -33,6 +35,7 @@ class Worker:
         self._calls: SimpleQueue[Callable[[], Any] | None] | None = None
         self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         self._heard = 0.0
+        self._busy = False
 
     def alive(self) -> None:
         """A sign of life, given by a call that consists of several steps: the time begins anew."""
@@ -43,19 +46,32 @@ class Worker:
 
         Raises :class:`TooLateError` where there was no sign of life in time.
         """
+        return self.begin(function, seconds)()
+
+    def begin(self, function: Callable[[], T], seconds: float | None = None) -> Callable[[], T]:
+        """Begin a call. What is returned waits for its result and returns or raises it, as :meth:`call` does.
+
+        The caller does other work in between, during which the time runs. Without a limit the call begins when its
+        result is waited for, in the caller's thread.
+        """
         if self.seconds is None:
-            return function()
-        limit = self.seconds if seconds is None else seconds
+            return function
+        if self._busy:
+            self.close()
         self.alive()
+        self._busy = True
+        self._queue().put(function)
+        return partial(self._result, self.seconds if seconds is None else seconds)
+
+    def _result(self, limit: float) -> Any:
         try:
-            self._queue().put(function)
-            result, error = self._answer(limit)
+            value, error = self._answer(limit)
         except BaseException:
             self.close()
             raise
+        self._busy = False
         if error is not None:
             raise error
-        value: T = result
         return value
 
     def close(self) -> None:
@@ -63,6 +79,7 @@ class Worker:
         if self._calls is not None:
             self._calls.put(None)
         self._calls = None
+        self._busy = False
 
     def _queue(self) -> SimpleQueue[Callable[[], Any] | None]:
         if self._calls is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -156,6 +157,12 @@ class TurnGenerator:
     def cache_bytes(self) -> int:
         """Bytes of the key/value cache."""
         return self._cache.nbytes
+
+    def another(self) -> TurnGenerator:
+        """One for other conversations, with the same weights and settings."""
+        other = copy(self)
+        other.start(0)
+        return other
 
     def close(self) -> None:
         """Free the key/value cache."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -139,9 +140,12 @@ class Collector:
             generator = self.generator_factory(self.policy, self.settings.sampling)
             with rollout.clock("environment_s"):
                 pool = GuardedPool(self.environment, self.settings.environment_timeout_s)
-            with pool, closing(generator):
+            generators = [generator, generator.another()] if self.settings.overlap else [generator]
+            with pool, ExitStack() as opened:
+                for generator in generators:
+                    opened.callback(generator.close)
                 for wave in waves(len(requests), self.settings.max_concurrent_episodes):
-                    episodes += rollout.play([requests[index] for index in wave], pool, generator)
+                    episodes += rollout.play([requests[index] for index in wave], pool, generators)
         report_troubles(episodes)
         return CollectedRollouts(episodes, rollout.timings)
 
@@ -152,6 +156,22 @@ class _RolloutState(LiveEpisode):
     conversation: WindowConversation
     prompt: Prompt
     dropped_turns = 0
+
+
+@dataclass
+class _Cohort:
+    """Episodes whose responses are sampled together, by slot, and what samples them.
+
+    ``wait`` returns the outcomes of their last actions, which the environment may still be working on.
+    """
+
+    attempts: dict[int, _RolloutState]
+    generator: ResponseGenerator
+    wait: Callable[[], dict[int, StepOutcome]] = field(default=dict)
+
+    @property
+    def live(self) -> dict[int, _RolloutState]:
+        return {slot: attempt for slot, attempt in self.attempts.items() if attempt.live}
 
 
 @dataclass
@@ -184,24 +204,53 @@ class _Rollout:
             self.timings[name] += time.perf_counter() - started
 
     def play(
-        self, requests: Sequence[EpisodeRequest], pool: GuardedPool, generator: ResponseGenerator
+        self, requests: Sequence[EpisodeRequest], pool: GuardedPool, generators: Sequence[ResponseGenerator]
     ) -> list[Episode]:
-        """Play one wave until every episode has ended; slot numbers are positions in ``requests``."""
+        """Play one wave until every episode has ended; slot numbers are positions in ``requests``.
+
+        With two generators the wave has two halves: while the environment answers one, the other's responses are
+        sampled. They take turns, so what shares a batch never depends on the clock.
+        """
         with self.clock("environment_s"):
             attempts = self._begin(requests, pool)
-        generator.start(len(attempts))
-        live = self._live(attempts)
-        while live:
+        cohorts = []
+        parts = waves(len(attempts), -(-len(attempts) // len(generators)))  # a single one for a single episode
+        for part, generator in zip(parts, generators, strict=False):
+            generator.start(len(attempts))
+            cohorts.append(_Cohort({slot: attempts[slot] for slot in part}, generator))
+        self._tell(attempts)
+        acting: _Cohort | None = None
+        waiting = deque(cohorts)
+        while waiting:
+            cohort = waiting.popleft()
+            if acting is cohort:
+                self._finish(cohort, attempts, pool)
+                acting = None
+            if not cohort.live:
+                continue
             with self.clock("generate_s"):
                 if self.window:  # the next prompt does not continue the last one
-                    generator.start(len(attempts))
-                responses = self._respond(live, generator)
+                    cohort.generator.start(len(attempts))
+                responses = self._respond(cohort.live, cohort.generator)
+            if acting is not None:
+                self._finish(acting, attempts, pool)
             with self.clock("environment_s"):
-                self._act(live, responses, pool, generator)
-            self.turns += len(live)
-            self.response_tokens += sum(len(ids) for ids in responses.values())
-            live = self._live(attempts)
+                self._act(cohort, responses, pool)
+            acting = cohort
+            waiting.append(cohort)
+        self.finished += len(attempts)
         return [attempt.episode for attempt in attempts]
+
+    def _finish(self, cohort: _Cohort, attempts: Sequence[_RolloutState], pool: GuardedPool) -> None:
+        """Take the outcomes of a cohort's actions, and prepare its next prompts."""
+        with self.clock("environment_s"):
+            for slot, outcome in cohort.wait().items():
+                attempt = cohort.attempts[slot]
+                attempt.take(outcome, self.environment.max_turns)
+                if attempt.live:
+                    attempt.episode.scores = dict(outcome.scores)
+            self._prepare(cohort.live, pool)
+        self._tell(attempts)
 
     def refusals(self, tasks: Sequence[Task]) -> list[str | None]:
         """Why the first prompts of tasks do not fit, in sentences; None: it does, or there is none."""
@@ -235,15 +284,11 @@ class _Rollout:
             "rollout.sampling.max_response_tokens"
         )
 
-    def _live(self, attempts: Sequence[_RolloutState]) -> dict[int, _RolloutState]:
-        """The attempts that are still live, by slot; calls ``progress``."""
-        live = {slot: attempt for slot, attempt in enumerate(attempts) if attempt.live}
-        done = self.finished + len(attempts) - len(live)
-        if not live:
-            self.finished = done
+    def _tell(self, attempts: Sequence[_RolloutState]) -> None:
         if self.progress is not None:
-            self.progress(CollectProgress(done, self.total, len(live), self.turns, self.response_tokens))
-        return live
+            live = sum(attempt.live for attempt in attempts)
+            done = self.finished + len(attempts) - live
+            self.progress(CollectProgress(done, self.total, live, self.turns, self.response_tokens))
 
     def _begin(self, requests: Sequence[EpisodeRequest], pool: GuardedPool) -> list[_RolloutState]:
         """Start the episodes, with their first prompts."""
@@ -341,17 +386,10 @@ class _Rollout:
             uniforms[slot] = turn_uniforms(self.seed, self.key, task.task_id, member, turn, count)
         return generator.respond({slot: attempt.prompt.ids for slot, attempt in live.items()}, uniforms)
 
-    def _act(
-        self,
-        live: dict[int, _RolloutState],
-        responses: dict[int, list[int]],
-        pool: GuardedPool,
-        generator: ResponseGenerator,
-    ) -> None:
-        """Turn responses into actions, step the environment, and prepare the next prompts."""
-        turns = {
-            slot: self._record(attempt, responses[slot], generator.log_probs(slot)) for slot, attempt in live.items()
-        }
+    def _act(self, cohort: _Cohort, responses: dict[int, list[int]], pool: GuardedPool) -> None:
+        """Turn responses into actions, and let the environment begin to take them."""
+        live, log_probs = cohort.live, cohort.generator.log_probs
+        turns = {slot: self._record(attempt, responses[slot], log_probs(slot)) for slot, attempt in live.items()}
         asked = {
             slot: partial(self._projected, live[slot].conversation.said(live[slot].prompt, turn.response_text))
             for slot, turn in turns.items()
@@ -361,12 +399,9 @@ class _Rollout:
                 live[slot].finish(EndReason.ERROR_ENVIRONMENT, projection)
             else:
                 turns[slot].action, turns[slot].valid = projection.action, projection.valid
-        for slot, outcome in pool.step({s: turn.action for s, turn in turns.items() if live[s].live}).items():
-            attempt = live[slot]
-            attempt.take(outcome, self.environment.max_turns)
-            if attempt.live:
-                attempt.episode.scores = dict(outcome.scores)
-        self._prepare({slot: attempt for slot, attempt in live.items() if attempt.live}, pool)
+        cohort.wait = pool.begin_step({slot: turn.action for slot, turn in turns.items() if live[slot].live})
+        self.turns += len(live)
+        self.response_tokens += sum(len(ids) for ids in responses.values())
 
     def _projected(self, response: str) -> Projection:
         return checked_projection(self.environment.project(response))

@@ -129,10 +129,17 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
 
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         """Take one action per given slot, and return its outcome. Slots are the positions given to ``reset``."""
+        return self.begin_step(actions)()
+
+    def begin_step(self, actions: Mapping[int, str]) -> Callable[[], dict[int, StepOutcome]]:
+        """Begin a :meth:`step`. What is returned waits for it and returns the outcomes.
+
+        Nothing else may be asked of the pool in between.
+        """
         pool = self._pool
         if pool is None:
-            return dict.fromkeys(actions, self._given_up)
-        return self._each("step", actions, lambda outcomes: pool.step(actions, outcomes))
+            return lambda: dict.fromkeys(actions, self._given_up)
+        return self._begin_each("step", actions, lambda outcomes: pool.step(actions, outcomes))
 
     def ask(self, name: str, calls: Mapping[int, Callable[[], T]]) -> dict[int, T | StepOutcome]:
         """What a method of the environment answers for each slot, or the error outcome that ends its episode.
@@ -148,16 +155,24 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
                 alive()
                 answers[slot] = guarded(call)
 
-        return self._each(name, calls, answer)
+        return self._begin_each(name, calls, answer)()
 
-    def _each(
+    def _begin_each(
         self, name: str, slots: Iterable[int], fill: Callable[[dict[int, T | StepOutcome]], None]
-    ) -> dict[int, T | StepOutcome]:
-        """What ``fill`` enters for the slots one after the other; those that it was too late for have an error."""
+    ) -> Callable[[], dict[int, T | StepOutcome]]:
+        """Let ``fill`` enter answers for the slots one after the other. What is returned waits for them.
+
+        The slots that it was too late for have an error.
+        """
         answers: dict[int, T | StepOutcome] = {}
-        too_late = self._call(name, lambda: fill(answers))
-        found = dict(answers)  # a thread that was given up may still come back
-        return found if too_late is None else {slot: found.get(slot, too_late) for slot in slots}
+        filled = self._worker.begin(lambda: fill(answers))
+
+        def wait() -> dict[int, T | StepOutcome]:
+            too_late = self._in_time(name, filled)
+            found = dict(answers)  # a thread that was given up may still come back
+            return found if too_late is None else {slot: found.get(slot, too_late) for slot in slots}
+
+        return wait
 
     def _opened(self) -> _CheckedPool:
         pool: Any = self._environment.open_pool()
@@ -166,9 +181,12 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
         return _CheckedPool(pool, self._worker.alive)
 
     def _call(self, name: str, call: Callable[[], T]) -> T | StepOutcome:
-        """The call's result, or an error outcome where it was late: its pool and its thread are then given up."""
+        return self._in_time(name, self._worker.begin(call))
+
+    def _in_time(self, name: str, result: Callable[[], T]) -> T | StepOutcome:
+        """A call's result, or an error outcome where it was late: its pool and its thread are then given up."""
         try:
-            return self._worker.call(call)
+            return result()
         except TooLateError:
             self._late += 1
             self._given_up = error_outcome(late(name, self._timeout_s), kind=Misbehaviour)

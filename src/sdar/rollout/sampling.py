@@ -41,6 +41,9 @@ class ResponseGenerator(Protocol):
     def close(self) -> None:
         """Free what it holds; nothing is sampled afterwards."""
 
+    def another(self) -> ResponseGenerator:
+        """One for other conversations, with the same weights and settings; it is closed by itself."""
+
 
 GeneratorFactory = Callable[["LanguageModel", SamplingConfig], ResponseGenerator]
 

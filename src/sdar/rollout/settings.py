@@ -57,6 +57,8 @@ class RolloutSettings:
     ``tasks_per_iteration``      different tasks per iteration over all processes
     ``group_size``               G, episodes per task, which are compared with each other
     ``max_concurrent_episodes``  bounds the memory of the KV cache and the pool; it does not change what is sampled
+    ``overlap``                  play the concurrent episodes in two halves: while the environment answers one, the
+                                 other's responses are sampled; it does not change what is sampled, up to rounding
     ``context``                  append: one growing conversation per episode; window: a fresh prompt every turn
     ``history_turns``            window only: H, past turns in a prompt
     ``max_prompt_tokens``        window only: longest prompt, without a privileged block that the policy reads; prompts
@@ -78,6 +80,7 @@ class RolloutSettings:
     tasks_per_iteration: AtLeastOne = 6
     group_size: Annotated[int, Ge(2)] = 8
     max_concurrent_episodes: AtLeastOne = 64
+    overlap: bool = False
     context: Context = "append"
     history_turns: Count = 2
     max_prompt_tokens: AtLeastOne | None = None

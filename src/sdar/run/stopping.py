@@ -6,6 +6,7 @@ import logging
 import shlex
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,6 +136,11 @@ class _AskingGenerator:
     ) -> None:
         self._generator: ResponseGenerator = factory(policy, sampling)
         self._ask = ask
+
+    def another(self) -> ResponseGenerator:
+        other = copy(self)
+        other._generator = self._generator.another()
+        return other
 
     def start(self, num_slots: int) -> None:
         self._generator.start(num_slots)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,12 @@ class VllmGenerator:
     def log_probs(self, slot: int) -> list[float]:
         """Of the slot's last response, as they were sampled from: after temperature and filters, nats."""
         return self._log_probs[slot]
+
+    def another(self) -> VllmGenerator:
+        """One for other conversations on the same engine."""
+        other = copy(self)
+        other._conversations, other._log_probs = [], {}
+        return other
 
     def close(self) -> None:
         """Let the engine rest."""
