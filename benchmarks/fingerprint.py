@@ -1,11 +1,13 @@
-"""What the default run of each environment computes, to the last bit: metrics of three iterations and weights.
+"""What the default run of each environment computes, to the last bit: metrics of its first iterations, and weights.
 
-    python benchmarks/fingerprint.py fingerprint.json                 # records
-    python benchmarks/fingerprint.py now.json --against fingerprint.json
+    python benchmarks/fingerprint.py fingerprint.json [--iterations 3] [--root CLONE]     # records
+    python benchmarks/fingerprint.py now.json --against fingerprint.json [--tolerance 1e-3]
 
-A change that is not meant to change any figure is made between the two. The figures are those of one machine, its
-processor's instructions and library versions: compare on the machine that recorded. Runs take one thread each, about
-two minutes in all; ``--root`` names another clone to run, whose ``src`` is then imported.
+A change that is not meant to change any figure is made between the two, or with ``--tolerance`` one that may change
+their rounding: then the curves that both have are compared, and the largest difference of each is relative to its
+value, or to a thousandth where that is less. The figures are those of one machine, its processor's instructions and
+library versions: compare on the machine that recorded. Runs take one thread each, about two minutes in all; ``--root``
+names another clone to run, whose ``src`` is then imported.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,11 +26,18 @@ from typing import Any
 ENVIRONMENTS = ("alfworld", "webshop", "search_qa")
 CLOCK = ("time/", "throughput/")
 """Tags of figures that depend on the clock."""
+SMALL = 1e-3
+"""Sums that are zero but for their rounding are less."""
 
 
-def fingerprint(root: Path, environment: str, folder: Path) -> dict[str, Any]:
-    """Run three iterations; returns metric -> [step, value as hex] pairs, and the hash of weights and moments."""
-    settings = ["trainer.max_epochs=3", "evaluation.panel_size=12", "evaluation.baselines=false", "threads=1"]
+def fingerprint(root: Path, environment: str, folder: Path, iterations: int) -> dict[str, Any]:
+    """Run; returns metric -> [step, value as hex] pairs, and the hash of weights and moments."""
+    settings = [
+        f"trainer.max_epochs={iterations}",
+        "evaluation.panel_size=12",
+        "evaluation.baselines=false",
+        "threads=1",
+    ]
     command = [sys.executable, "train.py", f"environment={environment}", f"run_dir={folder}", *settings]
     shell = os.environ | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1"}
     shell["SDAR_CACHE"] = f"{folder}-cache"  # the panel of the start weights is to be played
@@ -75,22 +85,45 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return found
 
 
+def apart(before: dict[str, Any], now: dict[str, Any]) -> dict[str, float]:
+    """Largest difference of each curve that both have, relative to its value."""
+    found = {}
+    for environment, old in before.items():
+        new = now[environment]
+        for tag in sorted(old["metrics"].keys() & new["metrics"].keys()):
+            one, other = ({step: float.fromhex(value) for step, value in of["metrics"][tag]} for of in (old, new))
+            pairs = [(one[step], other.get(step, math.inf)) for step in one]
+            found[f"{environment}: {tag}"] = max(abs(a - b) / max(abs(a), SMALL) for a, b in pairs)
+    return found
+
+
 def main() -> int:
     """0: recorded, and equal where a comparison was asked for; 1: something differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="file to write")
     parser.add_argument("--against", type=Path, help="file of an earlier recording")
+    parser.add_argument("--tolerance", type=float, help="compare curves up to this relative difference")
+    parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[1], help="clone to run")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        now = {name: fingerprint(options.root.resolve(), name, Path(folder) / name) for name in ENVIRONMENTS}
+        root, iterations = options.root.resolve(), options.iterations
+        now = {name: fingerprint(root, name, Path(folder) / name, iterations) for name in ENVIRONMENTS}
     now = json.loads(json.dumps(now))
     options.out.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")
     for name, found in now.items():
         print(f"{name}: {len(found['metrics'])} metrics, weights {found['weights']}, moments {found['moments']}")
     if options.against is None:
         return 0
-    lines = differences(json.loads(options.against.read_text(encoding="utf-8")), now)
+    before = json.loads(options.against.read_text(encoding="utf-8"))
+    if options.tolerance is not None:
+        found = apart(before, now)
+        worst = max(found, key=lambda tag: found[tag])
+        print(f"{len(found)} curves that both have; furthest apart: {worst}, {found[worst]:.1e}")
+        lines = [f"{tag}: {value:.1e}" for tag, value in found.items() if not value <= options.tolerance]
+        print("\n".join(lines) or f"equal up to {options.tolerance:g}")
+        return 1 if lines else 0
+    lines = differences(before, now)
     print("\n".join(lines) or "equal to the last bit")
     return 1 if lines else 0
 

@@ -40,7 +40,7 @@ RUNS: Mapping[str, Sequence[str]] = {
 # The second of three iterations: its panel is played, two optimizer steps are made, three checkpoints are written so
 # far (one after the first iteration, and one before and one after the panel of the second).
 POINTS: Mapping[str, Strike] = {
-    "in a rollout": at_call(GuardedPool, "step", 8),
+    "in a rollout": at_call(GuardedPool, "begin_step", 8),
     "after a rollout": at_call(RolloutDataModule, "collect", 2, after=True),
     "after scoring": at_call(sdar.learning.module, "prepare", 2, after=True),
     "before an optimizer step": at_call(torch.optim.AdamW, "step", 3),

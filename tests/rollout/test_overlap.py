@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -16,12 +17,20 @@ from hypothesis import strategies as st
 
 from sdar.environments.worker import Worker
 from sdar.episode import EndReason, Episode, StepOutcome
+from sdar.rollout import guard
 from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest
 from sdar.rollout.sampling import generators
 from sdar.rollout.settings import SamplingConfig
 from sdar.rollout.vllm.settings import VllmSettings
 from toys.fake_vllm import install
-from toys.rollouts import CountingEnvironment, CountingPool, FakeGenerator, fake_collector, requests
+from toys.rollouts import (
+    CountingEnvironment,
+    CountingPool,
+    FactoryOfFakes,
+    FakeGenerator,
+    fake_collector,
+    requests,
+)
 from toys.training import LettersEnvironment, toy_datamodule, toy_module, toy_policy, toy_rollout, train
 
 POLICY = toy_policy()
@@ -39,15 +48,11 @@ def collect(environment: CountingEnvironment, asked: int | None = None, **settin
     concurrent=st.integers(1, 30),
     context=st.sampled_from(["append", "window"]),
     batched=st.booleans(),
-    timeout_s=st.sampled_from([None, 60.0]),
 )
-def test_episodes_are_those_of_one_whole(
-    asked: int, concurrent: int, context: str, batched: bool, timeout_s: float | None
-) -> None:
+def test_episodes_are_those_of_one_whole(asked: int, concurrent: int, context: str, batched: bool) -> None:
     settings: dict[str, Any] = {"max_concurrent_episodes": concurrent, "context": context}
     whole = collect(CountingEnvironment(), asked, **settings)
-    settings |= {"overlap": True, "environment_timeout_s": timeout_s}
-    assert collect(CountingEnvironment(batched=batched), asked, **settings) == whole
+    assert collect(CountingEnvironment(batched=batched), asked, overlap=True, **settings) == whole
 
 
 @pytest.mark.parametrize("context", ["append", "window"])
@@ -107,7 +112,7 @@ class MeetingPool(CountingPool):
 
 
 def test_the_environment_acts_while_the_other_half_is_sampled() -> None:
-    """Four turns of two halves, all of which would wait for ever if one came after the other."""
+    """Four turns of two halves, which would never meet if one came after the other."""
     meeting = Meeting()
 
     class Environment(CountingEnvironment):
@@ -159,19 +164,67 @@ def test_what_shares_a_batch_does_not_depend_on_the_clock() -> None:
     assert second[0] == (4, 5, 6, 7)
 
 
-def test_progress_and_time_are_told_as_for_one_whole() -> None:
-    def told(overlap: bool) -> tuple[CollectProgress, dict[str, float]]:
+def test_progress_is_told_as_for_one_whole() -> None:
+    def told(overlap: bool) -> list[CollectProgress]:
         seen: list[CollectProgress] = []
         environment = CountingEnvironment()
-        collector = fake_collector(environment, overlap=overlap)
-        collected = collector.collect(requests(environment), seed=1, key=("train", 0), progress=seen.append)
-        assert [step.finished for step in seen] == sorted(step.finished for step in seen)
-        return seen[-1], collected.timings
+        collector = fake_collector(environment, overlap=overlap, max_concurrent_episodes=8)
+        collector.collect(requests(environment), seed=1, key=("train", 0), progress=seen.append)
+        return seen
 
-    last, timings = told(True)
-    assert last == told(False)[0]
-    assert last.live == 0
-    assert set(timings) == {"generate_s", "environment_s"}
+    whole, halves = told(False), told(True)
+    assert halves[-1] == whole[-1]
+    assert (halves[-1].finished, halves[-1].live) == (24, 0)
+    for counts in ([step.finished for step in halves], [step.turns for step in halves]):
+        assert counts == sorted(counts)
+
+
+def test_time_that_was_waited_for_the_environment_is_its_own() -> None:
+    class Pool(CountingPool):
+        def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+            time.sleep(0.05)
+            return super().step(actions)
+
+    class Environment(CountingEnvironment):
+        def open_pool(self) -> CountingPool:
+            return Pool(self)
+
+    environment = Environment(batched=True, num_tasks=4)
+    collector = fake_collector(environment, overlap=True)
+    timings = collector.collect(requests(environment), seed=1, key=("train", 0)).timings
+    assert timings["environment_s"] > 0.05  # at least the last step of all; generators of fakes take no time
+    assert timings["generate_s"] < timings["environment_s"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_both_generators_are_closed(fails: bool) -> None:
+    made: list[FakeGenerator] = []
+
+    class Generator(FakeGenerator):
+        def another(self) -> FakeGenerator:
+            made.append(super().another())
+            return made[-1]
+
+        def respond(self, new_ids: Mapping[int, Any], uniforms: Mapping[int, np.ndarray]) -> dict[int, list[int]]:
+            if fails and 12 in new_ids:
+                raise RuntimeError("out of memory")
+            return super().respond(new_ids, uniforms)
+
+    def factory(policy: Any, sampling: SamplingConfig) -> FakeGenerator:
+        del policy
+        made.append(Generator(sampling))
+        return made[-1]
+
+    with pytest.raises(RuntimeError, match="out of memory") if fails else nullcontext():
+        collect(CountingEnvironment(), factory=factory, overlap=True)
+    assert [generator.closed for generator in made] == [1, 1]
+
+
+def test_without_a_deadline_there_is_one_whole() -> None:
+    factory = FactoryOfFakes()
+    collect(CountingEnvironment(), factory=factory, overlap=True, environment_timeout_s=None)
+    (made,) = factory.made
+    assert tuple(made.calls[0]) == tuple(range(24))
 
 
 @pytest.fixture
@@ -185,6 +238,7 @@ def released() -> Iterator[threading.Event]:
 class HangingPool(CountingPool):
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         if self.environment.hangs_on & {self.tasks[slot].task_id for slot in actions}:  # type: ignore[attr-defined]
+            self.environment.acts.set()  # type: ignore[attr-defined]
             self.environment.released.wait(PATIENCE_S)  # type: ignore[attr-defined]
         return super().step(actions)
 
@@ -192,6 +246,7 @@ class HangingPool(CountingPool):
 class HangingEnvironment(CountingEnvironment):
     hangs_on: frozenset[str] = frozenset()
     released: threading.Event
+    acts: threading.Event
 
     def open_pool(self) -> CountingPool:
         self.pools.append(HangingPool(self))
@@ -200,7 +255,7 @@ class HangingEnvironment(CountingEnvironment):
 
 def test_a_half_that_is_late_costs_its_wave_and_no_other(released: threading.Event) -> None:
     environment = HangingEnvironment()
-    environment.hangs_on, environment.released = frozenset({"train-0"}), released
+    environment.hangs_on, environment.released, environment.acts = frozenset({"train-0"}), released, threading.Event()
     episodes = collect(environment, overlap=True, max_concurrent_episodes=12, environment_timeout_s=0.3)
     # Task 0 and its second member, whose step hangs, then the other half, whose pool is gone.
     assert all(episode.end is EndReason.ERROR_ENVIRONMENT for episode in episodes[:12])
@@ -208,22 +263,65 @@ def test_a_half_that_is_late_costs_its_wave_and_no_other(released: threading.Eve
     assert [pool.closed for pool in environment.pools] == [True, True]
 
 
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
-def test_what_ends_sampling_while_the_environment_acts_waits_for_nothing(
-    stop: type[BaseException], released: threading.Event
-) -> None:
-    environment = HangingEnvironment()
-    environment.hangs_on, environment.released = frozenset({"train-0"}), released
-
+def stopped_while_it_acts(environment: CountingEnvironment, stop: type[BaseException], acts: threading.Event) -> None:
     class Generator(FakeGenerator):
         def respond(self, new_ids: Mapping[int, Any], uniforms: Mapping[int, np.ndarray]) -> dict[int, list[int]]:
             if 12 in new_ids:  # the other half
+                assert acts.wait(PATIENCE_S)
                 raise stop
             return super().respond(new_ids, uniforms)
 
-    started = time.monotonic()
     with pytest.raises(stop):
         collect(environment, 24, factory=lambda policy, sampling: Generator(sampling), overlap=True)
+
+
+class CarefulPool(CountingPool):
+    """Is closed by the thread that steps it, when no step is running, or says so."""
+
+    acts: threading.Event
+    stepped = 0
+    thread: int | None = None
+    trouble: str | None = None
+
+    def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        self.thread, self.stepped = threading.get_ident(), self.stepped + 1
+        self.acts.set()
+        time.sleep(0.1)
+        return super().step(actions)
+
+    def close(self) -> None:
+        super().close()
+        if threading.get_ident() != self.thread:
+            self.trouble = "closed by another thread than the one that steps it"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_a_pool_is_closed_after_the_step_that_was_running(stop: type[BaseException]) -> None:
+    class Environment(CountingEnvironment):
+        def open_pool(self) -> CountingPool:
+            pool = CarefulPool(self)
+            pool.acts = acts
+            self.pools.append(pool)
+            return pool
+
+    environment, acts = Environment(), threading.Event()
+    stopped_while_it_acts(environment, stop, acts)
+    (pool,) = environment.pools
+    assert isinstance(pool, CarefulPool)
+    assert pool.closed
+    assert pool.trouble is None
+    assert pool.stepped == 1, "of the other eleven slots none is stepped any more"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
+def test_a_step_that_never_ends_is_not_waited_for_long(
+    stop: type[BaseException], released: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guard, "RELEASE_S", 0.2)
+    environment = HangingEnvironment()
+    environment.hangs_on, environment.released, environment.acts = frozenset({"train-0"}), released, threading.Event()
+    started = time.monotonic()
+    stopped_while_it_acts(environment, stop, environment.acts)
     assert time.monotonic() - started < PATIENCE_S / 2
     assert environment.pools[0].closed
 
@@ -272,18 +370,18 @@ def test_vllm_samples_both_halves_with_weights_that_are_handed_over_once(monkeyp
         assert all(turn.sampler_log_probs is not None for turn in other.turns)
 
 
-def test_a_call_that_nobody_waits_for_is_given_up() -> None:
+def test_a_call_that_nobody_waits_for_is_given_up_or_settled() -> None:
     worker, released = Worker(PATIENCE_S), threading.Event()
-    threads: list[int] = []
 
-    def slow() -> str:
-        threads.append(threading.get_ident())
+    def slow() -> int:
         released.wait(PATIENCE_S)
-        return "slow"
+        return threading.get_ident()
 
-    worker.begin(slow)
-    answer = worker.call(lambda: (threading.get_ident(), "fast"))
+    first = worker.begin(slow)
+    fast = worker.call(threading.get_ident)
     released.set()
-    assert answer[1] == "fast"
-    assert answer[0] not in threads
+    assert first() != fast
+    worker.begin(slow)
+    worker.settle(PATIENCE_S)
+    assert worker.call(threading.get_ident) == fast, "what has ended in time keeps its thread"
     worker.close()

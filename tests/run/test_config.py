@@ -296,6 +296,13 @@ def test_the_hash_ignores_what_may_change_on_resuming_and_nothing_else() -> None
         assert config_hash(settings_of(other)) != base
 
 
+def test_a_run_that_does_not_know_a_newer_setting_is_one_that_leaves_it_alone() -> None:
+    settings = settings_of()
+    older = {**settings, "rollout": {k: v for k, v in settings["rollout"].items() if k != "overlap"}}
+    assert config_hash(older) == config_hash(settings)
+    assert config_hash(settings_of("rollout.overlap=true")) != config_hash(older)
+
+
 def test_a_run_may_go_on_with_a_vllm_server_that_has_moved() -> None:
     served = ("rollout.backend=vllm", "rollout.vllm.url=http://127.0.0.1:8000")
     base = config_hash(settings_of(*served))

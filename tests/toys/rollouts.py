@@ -57,6 +57,7 @@ class FakeGenerator(ResponseGenerator):
     def __init__(self, sampling: SamplingConfig) -> None:
         self.limit = sampling.max_response_tokens
         self.calls: list[dict[int, list[int]]] = []
+        self.closed = 0
 
     def start(self, num_slots: int) -> None:
         self.live = set(range(num_slots))
@@ -67,6 +68,9 @@ class FakeGenerator(ResponseGenerator):
         self.live = set(new_ids)
         self.calls.append({slot: list(ids) for slot, ids in new_ids.items()})
         return {slot: self.sample(uniforms[slot]) for slot in new_ids}
+
+    def close(self) -> None:
+        self.closed += 1
 
     def another(self) -> FakeGenerator:
         other = copy(self)

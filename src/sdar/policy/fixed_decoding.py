@@ -142,7 +142,8 @@ class FixedDecoder:
         for tensor, value in zip(state, before, strict=True):
             tensor.copy_(value)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        # An environment in a thread of its own may use the device meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._step()
         replay: Callable[[], None] = graph.replay
         return replay

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -126,7 +126,7 @@ class Collector:
             key: purpose of the rollout, such as ``("train", iteration)``.
             privileged: text of a task and group member that goes into the rollout's own first prompt (append) or every
                 prompt (window); None or "" adds nothing.
-            progress: called after every turn of a wave.
+            progress: called after every turn of a wave, or of its halves.
 
         An exception or an error outcome of the environment ends its episode with a typed reason and affects no other.
         Errors of the model and interrupts are raised; the pool is closed in all cases.
@@ -140,10 +140,11 @@ class Collector:
             generator = self.generator_factory(self.policy, self.settings.sampling)
             with rollout.clock("environment_s"):
                 pool = GuardedPool(self.environment, self.settings.environment_timeout_s)
-            generators = [generator, generator.another()] if self.settings.overlap else [generator]
             with pool, ExitStack() as opened:
-                for generator in generators:
-                    opened.callback(generator.close)
+                generators = [opened.enter_context(closing(generator))]
+                # Without a limit the environment runs in this very thread, and nothing can overlap.
+                if self.settings.overlap and self.settings.environment_timeout_s is not None:
+                    generators.append(opened.enter_context(closing(generator.another())))
                 for wave in waves(len(requests), self.settings.max_concurrent_episodes):
                     episodes += rollout.play([requests[index] for index in wave], pool, generators)
         report_troubles(episodes)

@@ -30,10 +30,14 @@ NOTHING = Observation(text="", actions=None, anchor="")
 
 MOST_LATE = 2
 """Pools that may be late in one collection; the episodes after that are not tried: each would cost the deadline."""
-_RELEASE_S = 10.0
-"""How long a pool that is given up may take to close."""
+RELEASE_S = 10.0
+"""How long a pool that is left early may take to end what it is doing, and to close."""
 _LONGEST_ERROR = 500
 """Characters of an error's text that are kept."""
+
+
+class _LeftError(Exception):
+    """Nobody waits for the answers any more."""
 
 
 class Misbehaviour(StepOutcome):
@@ -90,7 +94,8 @@ def answers_in_time(name: str, calls: Mapping[K, Callable[[], T]], timeout_s: fl
 class GuardedPool(AbstractContextManager["GuardedPool"]):
     """A pool of an environment that never raises for an error inside an episode, and never hangs.
 
-    It is a context manager: the pool is closed in all cases, including interrupts.
+    It is a context manager: the pool is closed in all cases, including interrupts. A step that is still running then is
+    given ``RELEASE_S`` to end, and no other slot is stepped after it.
 
     Args:
         environment: whose pool is opened, in the first ``reset``.
@@ -105,11 +110,15 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
         self._worker = Worker(timeout_s)
         self._pool: _CheckedPool | None = None
         self._late = 0
+        self._left = False
         self._given_up = error_outcome("the pool was not reset")
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is not None:
+            self._left = True
+            self._worker.settle(RELEASE_S)
         if self._pool is not None:
-            _close(self._pool.pool, self._worker, None if kind is None else _RELEASE_S)
+            _close(self._pool.pool, self._worker, None if kind is None else RELEASE_S)
         self._pool = None
         self._worker.close()
 
@@ -148,11 +157,10 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
         """
         if self._pool is None:
             return dict.fromkeys(calls, self._given_up)
-        alive = self._worker.alive
 
         def answer(answers: dict[int, T | StepOutcome]) -> None:
             for slot, call in calls.items():
-                alive()
+                self._go_on()
                 answers[slot] = guarded(call)
 
         return self._begin_each(name, calls, answer)()
@@ -178,7 +186,13 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
         pool: Any = self._environment.open_pool()
         if not all(callable(getattr(pool, name, None)) for name in ("reset", "step", "close")):
             raise AnswerError(f"open_pool must return an EnvironmentPool, got {got(pool)}")
-        return _CheckedPool(pool, self._worker.alive)
+        return _CheckedPool(pool, self._go_on)
+
+    def _go_on(self) -> None:
+        """A sign of life between two calls of the environment, of which there are no more where the pool was left."""
+        if self._left:
+            raise _LeftError
+        self._worker.alive()
 
     def _call(self, name: str, call: Callable[[], T]) -> T | StepOutcome:
         return self._in_time(name, self._worker.begin(call))
@@ -192,7 +206,7 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
             self._given_up = error_outcome(late(name, self._timeout_s), kind=Misbehaviour)
             pool, self._pool, self._worker = self._pool, None, Worker(self._timeout_s)
             if pool is not None:
-                _close(pool.pool, self._worker, _RELEASE_S)
+                _close(pool.pool, self._worker, RELEASE_S)
             return self._given_up
 
 
@@ -211,9 +225,9 @@ def _close(pool: EnvironmentPool, worker: Worker, seconds: float | None) -> None
 class _CheckedPool:
     """A pool whose answers are checked one by one, and that sorts out the tasks at fault when a reset raises."""
 
-    def __init__(self, pool: EnvironmentPool, alive: Callable[[], None]) -> None:
+    def __init__(self, pool: EnvironmentPool, go_on: Callable[[], None]) -> None:
         self.pool = pool
-        self._alive = alive
+        self._go_on = go_on
         self._batched = bool(getattr(pool, "batched", False))
         self._slot_of: dict[int, int] = {}
 
@@ -226,14 +240,14 @@ class _CheckedPool:
     def step(self, actions: Mapping[int, str], outcomes: dict[int, StepOutcome]) -> None:
         """Add the outcomes one call after the other, so that those before a call that is late are known."""
         for part in [dict(actions)] if self._batched else [{position: text} for position, text in actions.items()]:
-            self._alive()
+            self._go_on()
             of_slot = {self._slot_of[position]: text for position, text in part.items()}
             stepped = guarded(partial(self._stepped, of_slot))
             for position in part:
                 outcomes[position] = stepped if isinstance(stepped, StepOutcome) else stepped[self._slot_of[position]]
 
     def _started(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
-        self._alive()
+        self._go_on()
         given: Any = self.pool.reset(list(tasks))  # a list that is its own: it may change it
         if not isinstance(given, Iterable):
             raise AnswerError(f"reset must return one observation per task, got {got(given)}")

@@ -47,6 +47,8 @@ _MAY_CHANGE = frozenset(
 )
 _TRAINER_MAY_CHANGE = frozenset({"max_epochs", "max_time", "enable_progress_bar", "enable_model_summary"})
 _ROLLOUT_MAY_CHANGE = frozenset({"environment_timeout_s", "max_error_fraction", "max_bad_iterations"})
+_ROLLOUT_ADDED = {"overlap": False}
+"""What earlier runs did that do not have the setting."""
 _OPTIMIZER_MAY_CHANGE = frozenset({"max_bad_steps"})
 """How long errors and bad steps are borne with, not what is sampled."""
 _VLLM_MAY_CHANGE = frozenset({"url", "weights_folder", "timeout_s"})
@@ -96,7 +98,9 @@ def config_hash(settings: Mapping[str, Any]) -> str:
     kept = {name: value for name, value in settings.items() if name not in _MAY_CHANGE}
     kept["trainer"] = {k: v for k, v in settings["trainer"].items() if k not in _TRAINER_MAY_CHANGE}
     if isinstance(rollout := settings.get("rollout"), Mapping):
-        kept["rollout"] = {k: v for k, v in rollout.items() if k not in _ROLLOUT_MAY_CHANGE}
+        kept["rollout"] = {
+            k: v for k, v in rollout.items() if k not in _ROLLOUT_MAY_CHANGE and (k, v) not in _ROLLOUT_ADDED.items()
+        }
         if isinstance(vllm := rollout.get("vllm"), Mapping):
             served = {"served": True} if vllm.get("url") else {}
             kept["rollout"]["vllm"] = {k: v for k, v in vllm.items() if k not in _VLLM_MAY_CHANGE} | served
