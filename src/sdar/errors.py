@@ -8,6 +8,7 @@ import gc
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Concatenate, NoReturn, ParamSpec
 
@@ -73,6 +74,11 @@ class Stopped(BaseException):
 
 INTERRUPTS = (KeyboardInterrupt, Stopped)
 """What is no fault of somebody's code, though it may come out of it."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether somebody asked the process to end. Signals reach the main thread: others raise such errors themselves."""
+    return isinstance(error, INTERRUPTS) and threading.current_thread() is threading.main_thread()
 
 
 def told(error: BaseException) -> str:

@@ -200,5 +200,6 @@ def test_a_folder_that_computes_something_else_is_taken_away_again(
 
 
 def test_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == main([]) == 0
-    assert "ckpt_path=PATH" in capsys.readouterr().out
+    for arguments, code in ((["--help"], 0), ([], 2)):
+        assert main(arguments) == code
+        assert "ckpt_path=PATH" in capsys.readouterr().out

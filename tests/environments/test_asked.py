@@ -59,7 +59,7 @@ def test_a_check_ends_when_an_answer_is_late(released: threading.Event, method: 
 
 
 def test_a_check_tells_an_environment_whose_name_exits() -> None:
-    with pytest.raises(EnvironmentCheckError, match="it raises SystemExit"):
+    with pytest.raises(EnvironmentCheckError, match="the environment raises SystemExit"):
         check_env(type("Broken", (CountingEnvironment,), {"name": property(lambda self: leave())})())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from itertools import count
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 
 from sdar.environments.base import Projection
+from sdar.environments.check import EnvironmentCheckError, check_env
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task
 from sdar.errors import UserError
 from sdar.evaluation.agents import play_expert
@@ -473,13 +476,36 @@ def test_many_slots_have_the_time_of_a_step_each() -> None:
     assert collect(Odd(changes={"step": slowly}, num_tasks=6), environment_timeout_s=0.1) == SOUND[:6]
 
 
-@pytest.mark.parametrize("timeout_s", [None, 5.0])
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
+@pytest.mark.parametrize(("stop", "timeout_s"), [(KeyboardInterrupt, None), (UserError, None), (UserError, 5.0)])
 def test_interrupts_and_mistakes_of_the_user_pass(stop: type[BaseException], timeout_s: float | None) -> None:
     environment = CountingEnvironment(faults={VICTIM: (1, raising(stop("enough")))})
     with pytest.raises(stop, match="enough"):
         collect(environment, environment_timeout_s=timeout_s)
     assert environment.pools[0].closed
+
+
+def test_an_interrupt_that_an_environment_raises_in_its_own_thread_is_its_error() -> None:
+    """Signals reach the main thread: nobody pressed Ctrl-C."""
+    environment = CountingEnvironment(faults={VICTIM: (1, raising(KeyboardInterrupt("enough")))})
+    assert_only_the_victim_fails(collect(environment), "KeyboardInterrupt: enough")
+
+
+def test_a_working_directory_that_an_environment_changes_is_set_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stray(old: Any, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
+        os.chdir(tmp_path)
+        return dict(old(actions))
+
+    before = Path.cwd()
+    assert collect(Odd(changes={"step": stray})) == SOUND
+    assert Path.cwd() == before
+    assert caplog.text.count("the environment changed the working directory to") == 1
+    with pytest.raises(UserError, match="it must leave the working directory alone, and changed it to"):
+        check_ready(Odd(changes={"step": stray}))
+    with pytest.raises(EnvironmentCheckError, match="it must leave the working directory alone"):
+        check_env(Odd(changes={"step": stray}), tasks_per_split=1)
+    assert Path.cwd() == before
 
 
 def test_without_a_deadline_everything_runs_in_the_callers_thread() -> None:

@@ -300,7 +300,8 @@ def test_a_bandit_whose_skills_are_in_the_prompts_learns_without_a_scored_teache
     environment = LettersEnvironment()
     prompted = toy_datamodule(policy, environment=environment, teacher=teacher, skills_in_prompt=True)
     join(teacher, environment, policy)
-    module = toy_module(policy, teacher, score_teacher=False, distillation_coefficient=0.0)
+    reading = {"score_teacher": False, "skills_in_prompt": True}
+    module = toy_module(policy, teacher, distillation_coefficient=0.0, **reading)
     curve = train(module, prompted, 2).steps[1]
     arms = teacher.record()["ucb"]
     assert sum(arm["rewards"] for found in arms.values() for arm in found.values()) == 8

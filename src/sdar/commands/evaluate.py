@@ -16,7 +16,7 @@ from sdar.config.command_line import CommandLine, only, parse_command_line
 from sdar.config.fields import settings
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
-from sdar.errors import RunFailed, Stopped, UserError, command, run_command
+from sdar.errors import USER_ERROR, RunFailed, Stopped, UserError, command, run_command
 from sdar.output.printable import printable
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     line = parse_command_line(arguments)
     if line.help or not arguments:
         print(_HELP, end="")
-        return 0
+        return 0 if arguments else USER_ERROR
     only(line, "sdar evaluate", "--config-dir", "--config-name")
     with allowing(line.allow):
         return _evaluate(line, arguments)

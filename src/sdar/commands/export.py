@@ -22,7 +22,7 @@ from sdar.config.command_line import CommandLine, only, parse_command_line
 from sdar.config.fields import settings
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
-from sdar.errors import RunFailed, UserError, command, run_command
+from sdar.errors import USER_ERROR, RunFailed, UserError, command, run_command
 from sdar.policy.model_card import FILE_NAME, model_card
 from sdar.run.folder import CONFIG_FILE, check_writable, run_config
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     """Run a command line and return the exit code."""
     if not arguments or {"-h", "--help"} & set(arguments):
         print(USAGE, end="")
-        return 0
+        return 0 if arguments else USER_ERROR
     line = parse_command_line(arguments)
     only(line, "sdar export", "--config-dir")
     with allowing(line.allow):

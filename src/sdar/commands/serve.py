@@ -14,7 +14,7 @@ from sdar.config.arguments import named_values
 from sdar.config.command_line import only, parse_command_line
 from sdar.config.paths import at_home
 from sdar.config.plugins import allowing
-from sdar.errors import UserError, command, run_command
+from sdar.errors import USER_ERROR, UserError, command, run_command
 from sdar.processes import cores
 from sdar.run.folder import CONFIG_FILE, checkpoints_of, run_config
 from sdar.serving.settings import ServeSettings
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     line = parse_command_line(arguments)
     if line.help or not arguments:
         print(_HELP, end="")
-        return 0
+        return 0 if arguments else USER_ERROR
     only(line, "sdar serve")
     source, *others = line.overrides or ("",)
     if not source or source.partition("=")[0] in {field.name for field in fields(ServeSettings)}:

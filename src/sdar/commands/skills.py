@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sdar.config.command_line import CommandLine, only, parse_command_line
 from sdar.config.plugins import allowing
-from sdar.errors import UserError, command, run_command
+from sdar.errors import USER_ERROR, UserError, command, run_command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str], write: Write = print) -> int:
     """Run a command line and return the exit code."""
     if not arguments or {"-h", "--help"} & set(arguments):
         write(USAGE)
-        return 0
+        return 0 if arguments else USER_ERROR
     line = parse_command_line(arguments)
     only(line, "sdar skills", "--config-dir")
     with allowing(line.allow):

@@ -101,7 +101,7 @@ def _changes(run: FinishedRun | None) -> list[str]:
             cells.append("-")
         else:
             cells.append(f"{100 * before.rate:.1f} -> {100 * after.rate:.1f} ({span(after.interval)})")
-    return [*cells, str(figures[AFTER].n) if figures else "-"]
+    return [*cells, str(figures[AFTER].n) if AFTER in figures else "-"]
 
 
 def mean_and_span(estimate: Estimate, sign: str = "") -> list[str]:

@@ -35,7 +35,11 @@ def written(value: str, *, several: bool) -> str:
     if "${" in value or value.lower() in ("", "null") or _is_quoted(value):
         return value
     items = value.split(",") if several else [value]
-    return ",".join(item if _PLAIN.fullmatch(item) or _is_quoted(item) else quoted(item) for item in items)
+    # Of several, one may be null.
+    return ",".join(
+        item if _PLAIN.fullmatch(item) or _is_quoted(item) or item.strip().lower() == "null" else quoted(item)
+        for item in items
+    )
 
 
 def quoted(text: str) -> str:

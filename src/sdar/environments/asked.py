@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 from sdar.environments.base import Environment
 from sdar.environments.worker import TooLateError, Worker
-from sdar.errors import INTERRUPTS, RunFailed, UserError, told
+from sdar.errors import RunFailed, UserError, is_interrupt, told
 
 T = TypeVar("T")
 
@@ -76,7 +76,9 @@ def answering(environment: Environment, worker: Worker) -> Environment:
 def _caught(name: str, call: Callable[[], T]) -> T:
     try:
         return call()
-    except (UserError, *INTERRUPTS):
+    except UserError:
         raise
     except BaseException as error:  # sys.exit, too: the process is not the environment's to end
+        if is_interrupt(error):
+            raise
         raise RunFailed(f"the environment cannot be played on: {name} raises {told(error)}") from error

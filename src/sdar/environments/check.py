@@ -16,10 +16,11 @@ from sdar.config.fields import AtLeastOne, Positive, checked
 from sdar.environments import check_records as records
 from sdar.environments.asked import ANSWER_S, asked, late
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
+from sdar.environments.place import WorkingDirectory
 from sdar.environments.task_list import TaskList
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import Observation, Preface, StepOutcome, Task
-from sdar.errors import INTERRUPTS, UserError, told
+from sdar.errors import UserError, is_interrupt, told
 from sdar.randomness import keyed_generator
 
 ODD_RESPONSES = (
@@ -82,7 +83,7 @@ def check_env(
 
     Raises :class:`EnvironmentCheckError` with all problems, and UserError for an argument out of range.
     """
-    worker = Worker(timeout_s)
+    worker, place = Worker(timeout_s), WorkingDirectory()
     checker = _Checker(environment, seed, worker.alive)
     try:
         worker.call(lambda: checker.check_whatever_happens(tasks_per_split, max_steps, unplayable))
@@ -91,6 +92,9 @@ def check_env(
         problems = [*checker.problems, late(checker.calling, timeout_s)]
     finally:
         worker.close()
+        strayed = place.restore()
+    if strayed is not None:
+        problems.append(f"it must leave the working directory alone, and changed it to {strayed!r}")
     if problems:
         raise EnvironmentCheckError(checker.name, list(dict.fromkeys(problems)))
     return CheckReport(checker.tasks, checker.steps, checker.ends, checker.experts)
@@ -122,10 +126,12 @@ class _Checker:
         try:
             self.name = str(getattr(self.environment, "name", "?"))
             self.check_all(per_split, max_steps, unplayable)
-        except (UserError, *INTERRUPTS):
+        except UserError:
             raise
         except BaseException as error:  # whatever an environment does, it is told and not shown as a traceback
-            self.problems.append(f"it raises {told(error)}")
+            if is_interrupt(error):
+                raise
+            self.problems.append(f"{self.calling} raises {told(error)}")
 
     def check_all(self, per_split: int, max_steps: int, unplayable: Task | None) -> None:
         """Everything, in the order in which one thing is needed for the next."""
@@ -175,9 +181,9 @@ class _Checker:
         shown = response if len(response) < 60 else response[:57] + "..."
         try:
             first, second = self.environment.project(response), self.environment.project(response)
-        except INTERRUPTS:
-            raise
         except BaseException as error:  # any exception would end a training run
+            if is_interrupt(error):
+                raise
             self.problems.append(f"project({shown!r}) raises {told(error)}")
             return ""
         self.expect(first == second, f"project({shown!r}) is not pure: it returns {first}, then {second}")
@@ -193,6 +199,7 @@ class _Checker:
         pool = self.environment.open_pool()
         walks = self.play(pool, slots, max_steps)
         if self.problems:  # comparisons would only repeat them
+            pool.close()
             return
         ended = [slot for slot, walk in enumerate(walks) if _is_over(walk)]
         for slot in ended[:3]:
@@ -209,6 +216,7 @@ class _Checker:
         for used in (pool, other):
             used.close()
             used.close()
+        self.check_errors(slots, walks)
 
     def play(self, pool: EnvironmentPool, slots: list[tuple[Task, int]], max_steps: int) -> list[Walk]:
         """Take random walks."""
@@ -235,6 +243,20 @@ class _Checker:
                 self.check_text("reply", [self.environment.reply(view) for _ in range(2)])
                 self.check_window_prompt(slots[slot][0], past[slot], view, turn + 1)
         return walks
+
+    def check_errors(self, slots: list[tuple[Task, int]], walks: list[Walk]) -> None:
+        """An environment may report an error, and none of the tasks that it lists should need one."""
+        failed: dict[str, list[tuple[Task, StepOutcome]]] = {"cannot start": [], "end by an error": []}
+        for (task, _), (start, steps) in zip(slots, walks, strict=True):
+            if isinstance(start, StepOutcome):
+                failed["cannot start"].append((task, start))
+            elif steps and steps[-1][1].error is not None:
+                failed["end by an error"].append((task, steps[-1][1]))
+        for what, found in failed.items():
+            if found:
+                task, outcome = found[0]
+                first = f"the first is one of task {task.task_id!r}: {outcome.error}"
+                self.problems.append(f"{len(found)} of {len(slots)} episodes {what}; {first}")
 
     def choose(self, task: Task, member: int, turn: int, view: Observation) -> str:
         """An offered action, one of the expert's, or the projection of an odd response."""
@@ -269,9 +291,9 @@ class _Checker:
     def step(self, pool: EnvironmentPool, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         try:
             outcomes = pool.step(dict(actions))
-        except INTERRUPTS:
-            raise
         except BaseException as error:  # an action may be any text, and none may raise
+            if is_interrupt(error):
+                raise
             self.problems.append(f"step() raises {type(error).__name__} for an action that a model may give: {error}")
             return {}
         self.expect(
@@ -305,9 +327,9 @@ class _Checker:
             pool.step({slot: "look"})
         except (ValueError, LookupError):
             return
-        except INTERRUPTS:
-            raise
         except BaseException as error:
+            if is_interrupt(error):
+                raise
             self.problems.append(
                 f"stepping a slot that is not running must raise ValueError, got {type(error).__name__}"
             )

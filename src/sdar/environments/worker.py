@@ -9,6 +9,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
+from sdar.errors import INTERRUPTS, UserError, told
+
 T = TypeVar("T")
 
 _Answers = SimpleQueue[tuple[Any, BaseException | None]]
@@ -121,6 +123,8 @@ def _serve(calls: SimpleQueue[tuple[Callable[[], Any], _Answers] | None]) -> Non
         function, answers = call
         try:
             answers.put((function(), None))
+        except INTERRUPTS as error:  # in the caller's thread it would be a person's
+            answers.put((None, UserError(f"the environment raises {told(error)}")))
         except BaseException as error:  # it is the caller's
             answers.put((None, error))
         del call, function, answers  # nothing of a call is kept while the next one is waited for

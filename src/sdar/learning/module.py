@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from sdar.episode import Episode
 from sdar.errors import UserError
 from sdar.learning.costs import FedTokens, ModelSizes, add_costs, fed_tokens
-from sdar.learning.datamodule import Iteration
+from sdar.learning.datamodule import Iteration, RolloutDataModule
 from sdar.learning.logs import log_metrics
 from sdar.learning.method import Method
 from sdar.learning.metric_sums import MetricSums
@@ -38,6 +38,7 @@ from sdar.learning.metrics import (
 )
 from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.outcomes import task_outcomes
+from sdar.learning.pairing import check_pair
 from sdar.learning.prepare import Prepared, prepare
 from sdar.learning.ranks import Ranks
 from sdar.learning.response_parts import TokenTexts
@@ -58,6 +59,7 @@ from sdar.policy.lora import adapters_off
 from sdar.policy.sharding import gathered, is_sharded, shard
 from sdar.policy.trainable import trainable
 from sdar.rollout.settings import RolloutSettings
+from sdar.teacher.answers import checked_contexts, checked_teacher_metrics, checked_teacher_record
 from sdar.teacher.base import Teacher
 from sdar.teacher.weights import TeacherModel, TeacherSource
 
@@ -78,7 +80,7 @@ class SDARModule(LightningModule):
         method: what is learned from an iteration.
         teacher: gives the privileged text of every episode; it is scored where the method says so.
         optimizer: which one, its learning rate, and how an iteration is cut into its steps.
-        rollout: how the episodes were played; the data module's.
+        rollout: how the episodes are played; None: as the data module's collector does.
         seed: of the adapters' dropout, the only thing that training draws; the data module's.
 
     Attributes:
@@ -105,6 +107,7 @@ class SDARModule(LightningModule):
         self.teacher = teacher
         self.optimizer_settings = optimizer or OptimizerSettings()
         self.rollout = rollout or RolloutSettings()
+        self._takes_rollout = rollout is None
         self.seed = seed
         self.bad_steps = BadSteps(self.optimizer_settings.max_bad_steps)
         method.check(teacher, self.rollout, self.optimizer_settings, train=False)
@@ -169,6 +172,12 @@ class SDARModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Check what depends on the trainer, and bring the reference to the model's device."""
+        data = getattr(self.trainer, "datamodule", None)
+        # One that collects in its own way knows whose episodes these are.
+        if isinstance(data, RolloutDataModule) and type(data).collect is RolloutDataModule.collect:
+            if self._takes_rollout:
+                self.rollout = data.collector.settings
+            check_pair(self, data)
         self._check(sharded=isinstance(self.trainer.strategy, ModelParallelStrategy))
         precision = self.trainer.precision
         if precision in ("16-mixed", "16-true"):
@@ -294,7 +303,7 @@ class SDARModule(LightningModule):
         metrics |= self._schedule_metrics(method) | self._observe(iteration, prepared, ranks)
         self._finish(metrics)
         self._log(metrics, iteration.index)
-        record = {} if self.teacher is None else self.teacher.record()
+        record = {} if self.teacher is None else checked_teacher_record(self.teacher)
         gate = method.objective.gate
         self.report = IterationReport(iteration.index, metrics, prepared, gate, contexts, record, table)
 
@@ -306,7 +315,7 @@ class SDARModule(LightningModule):
         with gathered(self.model):
             contexts: list[str] | None = None
             if self.teacher is not None and self.method.score_teacher:
-                contexts = self.teacher.contexts(episodes)
+                contexts = checked_contexts(self.teacher, episodes)
             # Every text is tokenized once.
             read = [(text, episode.preface) for text, episode in zip(contexts or (), episodes, strict=False)]
             chat = self.policy.chat
@@ -360,7 +369,7 @@ class SDARModule(LightningModule):
             return {}
         outcomes = task_outcomes(iteration.tasks, iteration.episodes, prepared.batch, ranks, iteration.replaced)
         self.teacher.observe(outcomes, ranks.gather(self.teacher.gather(iteration.episodes)))
-        return self.teacher.metrics()
+        return checked_teacher_metrics(self.teacher)
 
     def _finish(self, metrics: dict[str, float]) -> None:
         """Let schedules and teacher follow the iteration; the metrics are those of all ranks."""

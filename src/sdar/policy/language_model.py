@@ -167,6 +167,7 @@ def load_model(
     """
     who = f"{setting}: {name!r}"
     choices = choices or LoadingChoices()
+    _check_folder(source, who)
     _check_files(source, who)
     try:
         origin = find_source(source, revision)
@@ -189,6 +190,8 @@ def load_model(
         raise
     except Exception as error:  # loaders raise anything, bare Exception included
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        if isinstance(error, KeyError):  # its text is the key alone
+            reason = f"a file of its has no entry {reason}"
         raise UserError(
             f"{setting}: {name!r} cannot be loaded as a causal language model ({reason}); {choices.advice(error)}"
         ) from error
@@ -217,6 +220,11 @@ def load_model(
     if broken := first_not_finite(dict(model.named_parameters())):
         raise UserError(
             f"{setting}: the weights of {name!r} are not finite ({broken}); use a model without nan and inf"
+        )
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise UserError(
+            f"{who} has no tokenizer: no file of its has a vocabulary; write it into the folder with "
+            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
         )
     tokenizer.name_or_path = name
     chat = checked_chat(ChatFormat.from_tokenizer(tokenizer, enable_thinking=enable_thinking, stop_ids=stop_ids(model)))
@@ -270,6 +278,16 @@ def stop_ids(model: PreTrainedModel) -> list[int]:
     given = given if isinstance(given, list | tuple) else [given]
     size = int(cast(Any, model.get_input_embeddings()).weight.shape[0])
     return sorted({int(token) for token in given if isinstance(token, int) and 0 <= token < size})
+
+
+def _check_folder(source: str, who: str) -> None:
+    """UserError where a name can only be a folder's (the Hub's are ``NAME`` or ``OWNER/NAME``), and there is none."""
+    local = source.startswith(("/", "./", "../", "~")) or source.count("/") > 1
+    if local and not Path(source).exists():
+        raise UserError(
+            f"{who} cannot be loaded: there is no such folder, seen from {Path.cwd()}; give the path of a folder that "
+            "save_pretrained wrote, or OWNER/NAME of a model on the Hugging Face Hub"
+        )
 
 
 def _check_files(source: str, who: str) -> None:

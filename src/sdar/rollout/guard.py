@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 from sdar.environments.asked import late
 from sdar.environments.base import Environment, EnvironmentPool
+from sdar.environments.place import WorkingDirectory
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import EndReason, Observation, StepOutcome, Task
-from sdar.errors import INTERRUPTS, UserError, told
+from sdar.errors import UserError, is_interrupt, told
 from sdar.output.printable import printable
 from sdar.rollout.answers import AnswerError, checked_observation, checked_outcome, got, plain
 from sdar.rollout.settings import ENVIRONMENT_TIMEOUT_S
@@ -65,9 +66,11 @@ def guarded(call: Callable[[], T]) -> T | StepOutcome:
     """
     try:
         return call()
-    except (UserError, *INTERRUPTS):
+    except UserError:
         raise
     except BaseException as error:  # an environment may raise anything; the episode's end reason records it
+        if is_interrupt(error):
+            raise
         log.debug("the environment raised an error", exc_info=True)
         return error_outcome(error, kind=Misbehaviour)
 
@@ -94,6 +97,8 @@ def answers_in_time(name: str, calls: Mapping[K, Callable[[], T]], timeout_s: fl
 class GuardedPool(AbstractContextManager["GuardedPool"]):
     """A pool of an environment that never raises for an error inside an episode, and never hangs.
 
+    The process returns to its working directory wherever the environment has gone; :attr:`strayed` says where that was.
+
     It is a context manager: the pool is closed in all cases, including interrupts. A step that is still running then is
     given ``RELEASE_S`` to end, and no other slot is stepped after it.
 
@@ -111,6 +116,8 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
         self._pool: _CheckedPool | None = None
         self._late = 0
         self._left = False
+        self._place = WorkingDirectory()
+        self.strayed: str | None = None
         self._given_up = error_outcome("the pool was not reset")
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
@@ -194,13 +201,26 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
             raise _LeftError
         self._worker.alive()
 
+    def _in_place(self, result: Callable[[], T]) -> T:
+        try:
+            return result()
+        finally:
+            strayed = self._place.restore()
+            if strayed is not None and self.strayed is None:
+                self.strayed = strayed
+                log.warning(
+                    "the environment changed the working directory to %s; it was set back, because all episodes and "
+                    "the run's own files share it",
+                    printable(strayed),
+                )
+
     def _call(self, name: str, call: Callable[[], T]) -> T | StepOutcome:
         return self._in_time(name, self._worker.begin(call))
 
     def _in_time(self, name: str, result: Callable[[], T]) -> T | StepOutcome:
         """A call's result, or an error outcome where it was late: its pool and its thread are then given up."""
         try:
-            return result()
+            return self._in_place(result)
         except TooLateError:
             self._late += 1
             self._given_up = error_outcome(late(name, self._timeout_s), kind=Misbehaviour)

@@ -180,6 +180,13 @@ def _play(environment: Environment, tasks: Sequence[Task], timeout_s: float | No
             replies = {slot: partial(checked_prompt, environment.reply, view) for slot, view in views.items()}
             for slot, text in pool.ask("reply", replies).items():
                 yield from _misbehaviour(text, tasks[slot])
+            if pool.strayed is not None:
+                yield strayed(pool.strayed)
+
+
+def strayed(place: str) -> str:
+    """Says that an environment has gone to another working directory."""
+    return f"it must leave the working directory alone, and changed it to {got(place)}"
 
 
 def _projected(environment: Environment, response: str) -> Any:

@@ -47,6 +47,8 @@ def compose(
     Raises:
         UserError: the first mistake found, in one sentence.
     """
+    if isinstance(overrides, str):
+        raise UserError(f"overrides must be a list of texts, got the text {overrides!r}; write [{overrides!r}]")
     config = compose_config(overrides, config_dir=config_dir, config_name=config_name)
     if config.get("run_dir") is None:
         config["run_dir"] = UNSET

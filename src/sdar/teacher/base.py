@@ -10,6 +10,7 @@ from sdar.environments.base import Environment
 from sdar.episode import Episode, Task
 from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
+from sdar.teacher.answers import checked_teacher_text
 from sdar.teacher.hooks import IterationHooks
 from sdar.teacher.weights import TeacherWeights
 
@@ -85,6 +86,9 @@ class Teacher(IterationHooks, ABC):
 def join(teacher: Teacher, environment: Environment, policy: LanguageModel) -> None:
     """Connect teacher, environment and policy: the policy's prompts get their place for the teacher's text."""
     policy.chat = policy.chat.at(teacher.position)
-    count = lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text)))
+    # Every text is counted before it is read, so what is none is told here.
+    count = lru_cache(maxsize=4096)(
+        lambda text: len(policy.chat.privileged(checked_teacher_text(teacher, "privileged_text", text)))
+    )
     teacher.connect(environment, count, policy.context_tokens)
     teacher.use(policy)

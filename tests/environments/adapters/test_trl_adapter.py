@@ -19,6 +19,7 @@ from sdar.environments.adapters.trl import TrlEnvironment, tools_of
 from sdar.environments.base import PastTurn
 from sdar.episode import EndReason, Observation, Preface
 from sdar.errors import UserError
+from toys.checks import checked
 from toys.training import toy_datamodule, toy_module, toy_policy, train
 
 
@@ -89,7 +90,7 @@ def played(environment: TrlEnvironment, *responses: str, task: int = 0) -> list[
 @pytest.mark.parametrize("fault", ["", "reset", "tool", "reward"])
 def test_it_keeps_to_the_protocol(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Safe, "fault", fault)
-    assert check_env(safe()).ends > 0
+    checked(lambda: check_env(safe()).ends > 0, fails=fault in ("reset", "reward"))
 
 
 def test_public_methods_are_tools_as_trl_describes_them() -> None:

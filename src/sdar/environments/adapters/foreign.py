@@ -22,7 +22,7 @@ from sdar.environments.slots import SlotPool, failed, first_action
 from sdar.environments.tools import joined
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import EndReason, Observation, StepOutcome, Task
-from sdar.errors import INTERRUPTS, UserError, told, words_of
+from sdar.errors import UserError, is_interrupt, told, words_of
 from sdar.output.printable import printable
 
 State = TypeVar("State")
@@ -77,9 +77,11 @@ def imported(module: str, setting: str) -> Any:
     """An allowed module. UserError where it cannot be imported, whatever it raises."""
     try:
         return importlib.import_module(module)
-    except (UserError, *INTERRUPTS):
+    except UserError:
         raise
     except BaseException as error:  # it may run anything at its import
+        if is_interrupt(error):
+            raise
         raise UserError(f"{setting}: {module} cannot be imported: {told(error)}") from error
 
 
@@ -164,9 +166,11 @@ class ForeignPool(SlotPool[State]):
     def _guarded(self, call: Callable[[], T]) -> T | StepOutcome:
         try:
             return call()
-        except (UserError, *INTERRUPTS):
+        except UserError:
             raise
         except BaseException as error:  # sys.exit, too: the process is not the environment's to end
+            if is_interrupt(error):
+                raise
             return failed(printable(" ".join(told(error).split())), self.end_of(error))
 
 
@@ -210,9 +214,11 @@ class ForeignEnvironment(Environment):
             start = worker.call(lambda: self._start(task))
         except TooLateError:
             raise self._unplayable(late("the start of an episode", ANSWER_S)) from None
-        except (UserError, *INTERRUPTS):
+        except UserError:
             raise
         except BaseException as error:  # such as a data set that cannot be loaded
+            if is_interrupt(error):
+                raise
             raise self._unplayable(told(error)) from error
         finally:
             worker.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -74,6 +75,8 @@ class GymnasiumEnvironment(ForeignEnvironment):
         self.id, self.kwargs = id, dict(kwargs or {})
         self.observation, self.text_key = observation, text_key
         self.names = None if actions is None else tuple(actions)
+        if twice := [name for name, count in Counter(self.names or ()).items() if count > 1]:
+            raise UserError(f"environment.actions must be different names, got {twice[0]!r} more than once")
         self.action_format = action_format
         self.success_key, self.success_threshold = success_key, success_threshold
         self.reward_scale = self.solved_return = reward_scale

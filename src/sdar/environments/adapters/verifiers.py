@@ -24,7 +24,7 @@ from sdar.environments.adapters.verifiers_rollout import Rollout
 from sdar.environments.base import EnvironmentPool, Projection, PromptStyle
 from sdar.environments.tools import calls_in, tool_results
 from sdar.episode import EndReason, Observation, Preface, StepOutcome, Task, Tool
-from sdar.errors import INTERRUPTS, UserError, told
+from sdar.errors import UserError, is_interrupt, told
 
 _SERVERS = ("InfraError", "TunnelError", "SandboxError", "BrowserSandboxError")
 """verifiers' errors of what an environment depends on."""
@@ -88,9 +88,11 @@ class VerifiersEnvironment(ForeignEnvironment):
         try:
             with _own_signals():
                 loaded = package.load_environment(self.id, **self.kwargs)
-        except (UserError, *INTERRUPTS):
+        except UserError:
             raise
         except BaseException as error:  # somebody else's module
+            if is_interrupt(error):
+                raise
             raise UserError(f"{setting} cannot be loaded: {told(error)}") from error
         if getattr(loaded, "requires_group_rollouts", False):
             raise UserError(f"{setting}: its rubric compares rollouts of a group, which are rewarded one by one here")

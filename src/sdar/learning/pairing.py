@@ -1,0 +1,55 @@
+"""Whether a module and a data module that were made in Python belong together; on the command line they always do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sdar.errors import UserError
+from sdar.rollout.settings import RolloutSettings
+
+if TYPE_CHECKING:
+    from sdar.learning.datamodule import RolloutDataModule
+    from sdar.learning.module import SDARModule
+
+_LEARNED_BY = ("context", "sampling.temperature", "backend", "vllm.importance_cap")
+"""Settings of rollouts that decide how tokens are scored. They must be those of the rollouts."""
+
+
+def check_pair(module: SDARModule, data: RolloutDataModule) -> None:
+    """Refuse a data module whose episodes the module would learn something else from.
+
+    Raises:
+        UserError: it plays with another model or other settings, or its collector plays another environment.
+    """
+    collector = data.collector
+    if collector.policy.model is not module.model:
+        raise UserError(
+            "SDARModule and RolloutDataModule must have the same policy, got two models, and the one that plays would "
+            "never be trained; pass one LanguageModel to Collector and SDARModule"
+        )
+    if collector.environment is not data.environment:
+        raise UserError(
+            "RolloutDataModule and its Collector must have the same environment, got "
+            f"{data.environment.name!r} for the tasks and {collector.environment.name!r} to play them; pass one object "
+            "to both"
+        )
+    for name in _LEARNED_BY:
+        played, learned = _value(collector.settings, name), _value(module.rollout, name)
+        if played != learned:
+            raise UserError(
+                f"SDARModule must learn with the settings that episodes are played with, got rollout.{name}={learned} "
+                f"for {played}; pass the collector's RolloutSettings to SDARModule, or none"
+            )
+    reads = data.privileged is not None
+    if module.method.skills_in_prompt != reads:
+        raise UserError(
+            f"SDARModule and RolloutDataModule must have the same method, got skills_in_prompt="
+            f"{module.method.skills_in_prompt} and {reads}; pass one Method to both"
+        )
+
+
+def _value(settings: RolloutSettings, name: str) -> Any:
+    value: Any = settings
+    for part in name.split("."):
+        value = getattr(value, part)
+    return value

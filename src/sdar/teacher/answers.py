@@ -1,0 +1,58 @@
+"""What a teacher may answer. Each function returns the answer, or says what it must be and what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from sdar.episode import Episode
+from sdar.errors import UserError
+from sdar.rollout.answers import AnswerError, checked_text, got
+
+if TYPE_CHECKING:
+    from sdar.teacher.base import Teacher
+
+
+def checked_contexts(teacher: Teacher, episodes: Sequence[Episode]) -> list[str]:
+    """The text for each of these episodes. UserError: it is something else."""
+    texts: Any = teacher.contexts(episodes)
+    if not isinstance(texts, list | tuple):
+        raise _wrong(teacher, f"contexts must return a list with a text for each episode, got {got(texts)}")
+    if len(texts) != len(episodes):
+        raise _wrong(
+            teacher, f"contexts must return one text for each of the {len(episodes)} episodes, got {len(texts)}"
+        )
+    return [checked_teacher_text(teacher, "contexts", text) for text in texts]
+
+
+def checked_teacher_text(teacher: Teacher, method: str, text: Any) -> str:
+    """A text of a teacher, answered by one of its methods. UserError: it is none, or no Unicode text."""
+    try:
+        return checked_text(text, f"what {method} returns")
+    except AnswerError as error:
+        raise _wrong(teacher, str(error)) from error
+
+
+def checked_teacher_metrics(teacher: Teacher) -> dict[str, float]:
+    """Its metrics of the iteration. UserError: they are no mapping of tags to numbers."""
+    metrics: Any = teacher.metrics()
+    if not isinstance(metrics, Mapping):
+        raise _wrong(teacher, f"metrics must return a mapping of tags to numbers, got {got(metrics)}")
+    for tag, value in metrics.items():
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if not isinstance(tag, str) or not number:
+            raise _wrong(teacher, f"metrics must return numbers by their tags, got {got(value)} for {got(tag)}")
+    return {tag: float(value) for tag, value in metrics.items()}
+
+
+def checked_teacher_record(teacher: Teacher) -> dict[str, Any]:
+    """Its record of the iteration. UserError: it is no mapping."""
+    record: Any = teacher.record()
+    if not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
+        raise _wrong(teacher, f"record must return a mapping of names to plain values, got {got(record)}")
+    return dict(record)
+
+
+def _wrong(teacher: Teacher, what: str) -> UserError:
+    return UserError(f"teacher {type(teacher).__name__}: {what}")
