@@ -77,6 +77,22 @@ def test_an_unreadable_run_is_found_as_such(tmp_path: Path) -> None:
     assert found(tmp_path) == Found(unreadable=(folder,))
 
 
+def test_a_run_whose_last_panel_failed_is_reported_without_a_rate(tmp_path: Path) -> None:
+    failed = results()
+    failed["results"][3] |= {"n": 0, "successes": 0, "errors": 6}
+    (tmp_path / "results.json").write_text(json.dumps(failed))
+    run = read_run(tmp_path, {})
+    assert run is not None
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (whole / "results.json").write_text(json.dumps(results()))
+    other = read_run(whole, {})
+    assert other is not None
+    for runs in ({("grpo", 0): run}, {("grpo", 0): run, ("grpo", 1): other}):
+        assert " - |" in report(runs, ["grpo"], [0, 1])
+        as_record(runs, ["grpo"], [0, 1])
+
+
 def test_a_record_with_another_hash_is_of_another_run(tmp_path: Path) -> None:
     folder = make_run(tmp_path, [], results())
     record = json.loads((folder / "run.json").read_text())

@@ -97,6 +97,24 @@ def test_a_model_without_chat_template_is_refused(tmp_path: Path) -> None:
         hf_model(str(_save(tmp_path, template="")))
 
 
+@pytest.mark.parametrize("template", [False, True])
+def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, template: bool) -> None:
+    """What only ``model.save_pretrained`` wrote; transformers makes an empty tokenizer of it."""
+    for file in _save(tmp_path).iterdir():
+        if file.name not in ("config.json", "model.safetensors") and not (template and file.suffix == ".jinja"):
+            file.unlink()
+    with pytest.raises(UserError, match=r"^model\.name: .* has no tokenizer: .*save_pretrained\(FOLDER\)$"):
+        hf_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "../nothing", "a/b/c"])
+def test_a_folder_that_is_not_there_is_said_to_be_none(name: str) -> None:
+    with pytest.raises(
+        UserError, match=rf"^model\.name: '{name}' cannot be loaded: there is no such folder, seen from "
+    ):
+        hf_model(name)
+
+
 def test_missing_weights_are_refused(tmp_path: Path) -> None:
     _save(tmp_path)
     smaller = tiny_random_model(num_layers=1)

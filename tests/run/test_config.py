@@ -160,6 +160,8 @@ def test_paths_survive_composition_and_tildes_are_replaced(monkeypatch: pytest.M
 
 def test_paths_may_be_swept_with_commas() -> None:
     assert sweep(["skills=a,b"]) == [["skills=a"], ["skills=b"]]
+    with_null = sweep(["environment.data_dir=null,/some where,NULL"])
+    assert [combination[0].partition("=")[2] for combination in with_null] == ["null", '"/some where"', "null"]
     found = sweep(["ckpt_path=/m\u00fcller/epoch=1.ckpt,/b (2)/x", "seed=1"])
     values = [parse(overrides, several=False)[0].value() for overrides in found]
     assert values == ["/m\u00fcller/epoch=1.ckpt", "/b (2)/x"]

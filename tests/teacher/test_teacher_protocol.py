@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.episode import Task
 from sdar.errors import UserError
 from sdar.evaluation.panel import make_panel
-from sdar.teacher.base import Teacher
+from sdar.teacher.base import Teacher, join
 from sdar.teacher.weights import TeacherWeights
 from toys.training import HintTeacher, LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train
 from toys.training import weights as weights_of
@@ -125,3 +126,39 @@ def test_room_is_left_for_the_text_in_rollouts_and_in_evaluations() -> None:
     teacher.connect(LettersEnvironment(), len)
     task = LettersEnvironment().tasks("train")[0]
     assert teacher.reserved_tokens(task) == teacher.evaluation_tokens(task) == 3
+
+
+ANSWERS = {
+    "contexts: a generator": ("contexts", lambda episodes: ("x" for _ in episodes), "must return a list with a text"),
+    "contexts: too few": ("contexts", lambda episodes: ["x"], "one text for each of the 27 episodes, got 1"),
+    "contexts: numbers": ("contexts", lambda episodes: [3] * len(episodes), "contexts returns must be a text, got 3"),
+    "contexts: a surrogate": ("contexts", lambda episodes: ["\ud800"] * len(episodes), "got the lone surrogate"),
+    "metrics: None": ("metrics", lambda: None, "metrics must return a mapping of tags to numbers, got None"),
+    "metrics: a text": ("metrics", lambda: {"a": "x"}, "metrics must return numbers by their tags, got 'x' for 'a'"),
+    "metrics: no tag": ("metrics", lambda: {3: 1.0}, "metrics must return numbers by their tags, got 1.0 for 3"),
+    "record: a list": ("record", lambda: [1], r"record must return a mapping of names to plain values, got \[1\]"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_what_a_teacher_may_not_answer_is_told_in_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, answer, words = ANSWERS[name]
+    diary = Diary()
+    monkeypatch.setattr(diary, method, answer)
+    with pytest.raises(UserError, match=f"^teacher Diary: .*{words}"):
+        run(1, diary=diary)
+
+
+def test_numbers_of_other_kinds_are_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    diary = Diary()
+    monkeypatch.setattr(diary, "metrics", lambda: {"skills/heard": np.float32(0.5), "skills/more": 2})
+    _, _, memory = run(1, diary=diary)
+    assert (memory.steps[0]["skills/heard"], memory.steps[0]["skills/more"]) == (0.5, 2.0)
+
+
+def test_a_text_that_is_none_is_told_before_anything_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher = Diary()
+    monkeypatch.setattr(teacher, "privileged_text", lambda task, member=0: 3)
+    join(teacher, LettersEnvironment(), toy_policy())
+    with pytest.raises(UserError, match="^teacher Diary: what privileged_text returns must be a text, got 3"):
+        teacher.reserved_tokens(LettersEnvironment().tasks("train")[0])

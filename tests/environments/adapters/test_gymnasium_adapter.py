@@ -188,6 +188,11 @@ def test_what_cannot_be_played_is_told_before_a_run(gym: Any, settings: dict[str
     assert told in str(error.value)
 
 
+def test_names_of_actions_must_differ() -> None:
+    with pytest.raises(UserError, match=r"environment\.actions must be different names, got 'one' more than once"):
+        hunting(actions=["one", "two", "one"])
+
+
 def test_what_can_be_played_is_ready(gym: Any) -> None:
     hunting().check_ready()
     assert gym.game.alive == 0
