@@ -109,9 +109,7 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, template: bool) 
 
 @pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "../nothing", "a/b/c"])
 def test_a_folder_that_is_not_there_is_said_to_be_none(name: str) -> None:
-    with pytest.raises(
-        UserError, match=rf"^model\.name: '{name}' cannot be loaded: there is no such folder, seen from "
-    ):
+    with pytest.raises(UserError, match=rf"^model\.name: '{name}' cannot be loaded: there is no such folder"):
         hf_model(name)
 
 

@@ -160,5 +160,5 @@ def test_a_text_that_is_none_is_told_before_anything_is_played(monkeypatch: pyte
     teacher = Diary()
     monkeypatch.setattr(teacher, "privileged_text", lambda task, member=0: 3)
     join(teacher, LettersEnvironment(), toy_policy())
-    with pytest.raises(UserError, match="^teacher Diary: what privileged_text returns must be a text, got 3"):
+    with pytest.raises(UserError, match=r"^teacher Diary: what privileged_text returns must be a text, got 3"):
         teacher.reserved_tokens(LettersEnvironment().tasks("train")[0])
