@@ -4,8 +4,7 @@
     python benchmarks/capacity.py --check           # the arithmetic beside what was measured
     python benchmarks/capacity.py --model Qwen2.5-7B --trainer fsdp2 --cards 8 --nodes 2 --episodes 512 --context append
 
-Constants and their sources are in ``src/sdar/run/capacity/machine.py``. Nothing is run. vLLM's server and weights split
-over cards are not built: their rows say what they would give.
+Constants and their sources are in ``src/sdar/run/capacity/machine.py``. Nothing is run.
 """
 
 from __future__ import annotations

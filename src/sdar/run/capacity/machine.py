@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Engine = Literal["own", "own, captured", "vllm colocated", "vllm server"]
-"""Who plays. In vLLM neither a server nor weights that are split over cards are built; it was run on CPUs alone."""
+"""Who plays. vLLM was run on CPUs alone."""
 
 
 @dataclass(frozen=True)
