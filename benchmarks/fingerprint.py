@@ -86,15 +86,21 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def apart(before: dict[str, Any], now: dict[str, Any]) -> dict[str, float]:
-    """Largest difference of each curve that both have, relative to its value."""
+    """Largest difference of each curve that both have, relative to its value; infinite where one is not finite."""
     found = {}
     for environment, old in before.items():
         new = now[environment]
         for tag in sorted(old["metrics"].keys() & new["metrics"].keys()):
             one, other = ({step: float.fromhex(value) for step, value in of["metrics"][tag]} for of in (old, new))
-            pairs = [(one[step], other.get(step, math.inf)) for step in one]
-            found[f"{environment}: {tag}"] = max(abs(a - b) / max(abs(a), SMALL) for a, b in pairs)
+            found[f"{environment}: {tag}"] = max(_distance(one[step], other.get(step, math.inf)) for step in one)
     return found
+
+
+def _distance(one: float, other: float) -> float:
+    if one == other or (math.isnan(one) and math.isnan(other)):
+        return 0.0
+    distance = abs(one - other) / max(abs(one), SMALL)
+    return distance if math.isfinite(distance) else math.inf
 
 
 def main() -> int:
@@ -118,6 +124,9 @@ def main() -> int:
     before = json.loads(options.against.read_text(encoding="utf-8"))
     if options.tolerance is not None:
         found = apart(before, now)
+        if not found:
+            print("there is no curve that both have")
+            return 1
         worst = max(found, key=lambda tag: found[tag])
         print(f"{len(found)} curves that both have; furthest apart: {worst}, {found[worst]:.1e}")
         lines = [f"{tag}: {value:.1e}" for tag, value in found.items() if not value <= options.tolerance]

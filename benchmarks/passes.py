@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 
 from sdar.learning.batch import TokenRows, pack, pack_teacher
 from sdar.learning.beginnings import shared_beginnings
+from sdar.learning.prepare import teacher_micro_batches
 from sdar.learning.step_plan import plan_steps
 from sdar.policy.language_model import LanguageModel
 from sdar.policy.log_probs import score_tokens
@@ -134,9 +135,10 @@ def works(context: str, hidden_size: int | None, layers: int, overrides: Sequenc
     blocks = [policy.chat.privileged(text) for text in teacher.contexts(episodes)]
     rows = pack_teacher(episodes, blocks, policy.pad_id, policy.context_tokens, context)
     groups = [(episodes[i].task.task_id, tuple(blocks[i])) for i in batch.episode_index.tolist()]
-    shared = shared_beginnings(rows, groups)
-    own = Work(policy, batch.rows, step.micro_batches)
-    return own, Work(policy, rows, step.micro_batches, shared, groups)
+    # As a run does: rows without a block are computed as the student's.
+    shared = shared_beginnings(rows, groups) if all(blocks) else None
+    cut = teacher_micro_batches(step.micro_batches, rows.lengths(), most)
+    return Work(policy, batch.rows, step.micro_batches), Work(policy, rows, cut, shared, groups)
 
 
 def timed(kinds: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:

@@ -183,7 +183,8 @@ def ours(folder: Path, turns: int) -> dict[str, float]:
     )
     objective = ObjectiveConfig(distillation_coefficient=0, kl_coefficient=KL)
     method = sdar.Method(name="grpo", objective=objective, score_teacher=False)
-    data = sdar.RolloutDataModule(Timed(policy, Talk(), rollout), Talk(), method, rollout, seed=1)
+    talk = Talk()
+    data = sdar.RolloutDataModule(Timed(policy, talk, rollout), talk, method, rollout, seed=1)
     module = sdar.SDARModule(policy, method, None, OptimizerSettings(learning_rate=LEARNING_RATE), rollout)
     lightning.Trainer(
         max_epochs=ITERATIONS,

@@ -9,10 +9,14 @@ import pytest
 
 from sdar.errors import UserError
 from sdar.learning.datamodule import RolloutDataModule
+from sdar.learning.method import LossAggregation
 from sdar.learning.module import SDARModule
+from sdar.learning.optimizer import OptimizerSettings
 from sdar.rollout.collector import Collector
 from sdar.rollout.settings import RolloutSettings
 from sdar.rollout.vllm.settings import VllmSettings
+from toys.fake_vllm import install
+from toys.rollouts import CountingEnvironment
 from toys.training import PLAIN_GRPO, HintTeacher, LettersEnvironment, toy_policy, toy_rollout, train
 
 ROLLOUT = toy_rollout()
@@ -32,7 +36,7 @@ def parts(policy: Any, rollout: RolloutSettings = ROLLOUT, **settings: Any) -> R
             {"sampling": replace(ROLLOUT.sampling, temperature=0.3)},
             r"rollout.sampling.temperature=1.0 for 0.3; pass the collector's RolloutSettings to SDARModule, or none",
         ),
-        ({"vllm": VllmSettings(importance_cap=None)}, "rollout.vllm.importance_cap=2.0 for None"),
+        ({"backend": "vllm"}, "rollout.backend=own for vllm"),
     ],
 )
 def test_episodes_that_are_played_otherwise_than_they_are_learned_from_are_refused(
@@ -59,8 +63,63 @@ def test_two_models_are_refused() -> None:
 
 def test_two_environments_are_refused() -> None:
     policy = toy_policy()
-    with pytest.raises(UserError, match="the same environment, got 'letters' for the tasks and 'letters' to play them"):
-        train(SDARModule(policy, PLAIN_GRPO, rollout=ROLLOUT), parts(policy, played=LettersEnvironment()), 1)
+    with pytest.raises(UserError, match="the same environment, got 'letters' for the tasks and 'counting' to play"):
+        train(SDARModule(policy, PLAIN_GRPO, rollout=ROLLOUT), parts(policy, played=CountingEnvironment()), 1)
+
+
+def test_a_collector_that_plays_other_groups_than_are_drawn_is_refused() -> None:
+    policy = toy_policy()
+    data = parts(policy)
+    data.collector.settings = replace(ROLLOUT, group_size=5)
+    with pytest.raises(UserError, match=r"must have the same RolloutSettings, got rollout.group_size=3 and 5"):
+        train(SDARModule(policy, PLAIN_GRPO, rollout=ROLLOUT), data, 1)
+
+
+def test_what_vllm_weighs_with_is_compared_where_it_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    policy, other = toy_policy(), replace(ROLLOUT, backend="vllm", vllm=VllmSettings(importance_cap=None))
+    module = SDARModule(policy, PLAIN_GRPO, rollout=replace(ROLLOUT, backend="vllm"))
+    with pytest.raises(UserError, match=r"rollout.vllm.importance_cap=2.0 for None"):
+        train(module, parts(policy, other), 1)
+    capped = replace(ROLLOUT, vllm=VllmSettings(importance_cap=None))
+    own = toy_policy()
+    train(SDARModule(own, PLAIN_GRPO, rollout=ROLLOUT), parts(own, capped), 1)
+
+
+def test_settings_that_are_given_later_are_kept_and_those_of_each_fit_are_taken() -> None:
+    policy = toy_policy()
+    module = SDARModule(policy, PLAIN_GRPO)
+    for temperature in (0.7, 0.9):
+        rollout = replace(ROLLOUT, sampling=replace(ROLLOUT.sampling, temperature=temperature))
+        train(module, parts(policy, rollout), 1)
+        assert module.rollout == rollout
+    module.rollout = ROLLOUT
+    with pytest.raises(UserError, match=r"rollout.sampling.temperature=1.0 for 0.9"):
+        train(module, parts(policy, rollout), 1)
+
+
+def test_a_data_module_with_its_own_episodes_says_how_they_were_played() -> None:
+    class Recorded(RolloutDataModule):
+        def collect(self, iteration: int, *, rank: int = 0, world_size: int = 1) -> Any:
+            return self.recorded.collect(iteration, rank=rank, world_size=world_size)
+
+    rollout = replace(ROLLOUT, sampling=replace(ROLLOUT.sampling, temperature=0.7))
+    player, policy = toy_policy(), toy_policy()
+    data = parts(player, rollout)
+    recorded = Recorded(data.collector, data.environment, PLAIN_GRPO, rollout, 1)
+    recorded.recorded = data  # played by another policy
+    module = SDARModule(policy, PLAIN_GRPO)
+    train(module, recorded, 1)
+    assert module.rollout == rollout
+
+
+def test_a_method_that_needs_windows_is_judged_by_the_settings_that_hold() -> None:
+    method = replace(PLAIN_GRPO, aggregation=LossAggregation("reference_code", 1))
+    optimizer = OptimizerSettings(episodes_per_step=None, rows_per_step=4)
+    policy, windows = toy_policy(), toy_rollout(context="window")
+    train(SDARModule(policy, method, optimizer=optimizer), parts(policy, windows, method=method), 1)
+    with pytest.raises(UserError, match="loss_aggregation=reference_code averages over rows of one turn each"):
+        train(SDARModule(policy, method, optimizer=optimizer), parts(policy, method=method), 1)
 
 
 def test_two_methods_are_refused() -> None:

@@ -73,7 +73,7 @@ def test_a_model_without_attention_is_refused(tmp_path: Path) -> None:
         hf_model(str(_save(tmp_path, mamba)))
 
 
-@pytest.mark.parametrize("name", ["nobody/no-such-model", "/no/such/folder"])
+@pytest.mark.parametrize("name", ["nobody/no-such-model", "no-such-model"])
 def test_an_unknown_model_is_one_sentence(name: str) -> None:
     with pytest.raises(
         UserError, match=rf"^model\.name: '{name}' cannot be loaded .*; it must be a local directory or "
@@ -105,6 +105,12 @@ def test_a_model_without_a_tokenizer_is_refused(tmp_path: Path, template: bool) 
             file.unlink()
     with pytest.raises(UserError, match=r"^model\.name: .* has no tokenizer: .*save_pretrained\(FOLDER\)$"):
         hf_model(str(tmp_path))
+
+
+def test_a_folder_at_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    _save(tmp_path)
+    assert hf_model("~").name == "~"
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/nothing/here", "../nothing", "a/b/c"])

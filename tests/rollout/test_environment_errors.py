@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -112,6 +113,9 @@ def test_prompt_text_that_raises_is_an_error_of_that_episode(method: str, monkey
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, UserError])
 def test_pools_are_closed_on_every_way_out(stop: type[BaseException]) -> None:
     def interrupt() -> StepOutcome:
+        if stop is KeyboardInterrupt:  # as Ctrl-C does: it reaches the main thread, which waits
+            signal.raise_signal(signal.SIGINT)
+            return StepOutcome(Observation("", None, ""), 0.0, False, False)
         raise stop("enough")
 
     environment = CountingEnvironment(faults={"train-3": (1, interrupt)})

@@ -508,6 +508,17 @@ def test_a_working_directory_that_an_environment_changes_is_set_back(
     assert Path.cwd() == before
 
 
+def test_a_pool_that_goes_elsewhere_when_it_closes_is_noticed(tmp_path: Path) -> None:
+    def leave(old: Any) -> None:
+        os.chdir(tmp_path)
+
+    before = Path.cwd()
+    assert collect(Odd(changes={"close": leave})) == SOUND
+    assert Path.cwd() == before
+    with pytest.raises(UserError, match="it must leave the working directory alone"):
+        check_ready(Odd(changes={"close": leave}))
+
+
 def test_without_a_deadline_everything_runs_in_the_callers_thread() -> None:
     threads: set[int] = set()
 

@@ -256,7 +256,7 @@ class HangingEnvironment(CountingEnvironment):
 def test_a_half_that_is_late_costs_its_wave_and_no_other(released: threading.Event) -> None:
     environment = HangingEnvironment()
     environment.hangs_on, environment.released, environment.acts = frozenset({"train-0"}), released, threading.Event()
-    episodes = collect(environment, overlap=True, max_concurrent_episodes=12, environment_timeout_s=0.3)
+    episodes = collect(environment, overlap=True, max_concurrent_episodes=12, environment_timeout_s=2.0)
     # Task 0 and its second member, whose step hangs, then the other half, whose pool is gone.
     assert all(episode.end is EndReason.ERROR_ENVIRONMENT for episode in episodes[:12])
     assert not any(episode.end.is_error for episode in episodes[12:])
@@ -279,6 +279,7 @@ class CarefulPool(CountingPool):
     """Is closed by the thread that steps it, when no step is running, or says so."""
 
     acts: threading.Event
+    goes_on: threading.Event
     stepped = 0
     thread: int | None = None
     trouble: str | None = None
@@ -286,7 +287,7 @@ class CarefulPool(CountingPool):
     def step(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
         self.thread, self.stepped = threading.get_ident(), self.stepped + 1
         self.acts.set()
-        time.sleep(0.1)
+        assert self.goes_on.wait(PATIENCE_S)
         return super().step(actions)
 
     def close(self) -> None:
@@ -296,15 +297,25 @@ class CarefulPool(CountingPool):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, RuntimeError])
-def test_a_pool_is_closed_after_the_step_that_was_running(stop: type[BaseException]) -> None:
+def test_a_pool_is_closed_after_the_step_that_was_running(
+    stop: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle = Worker.settle
+
+    def settles(self: Worker, seconds: float) -> None:
+        goes_on.set()  # not before the pool is left
+        settle(self, seconds)
+
+    monkeypatch.setattr(Worker, "settle", settles)
+
     class Environment(CountingEnvironment):
         def open_pool(self) -> CountingPool:
             pool = CarefulPool(self)
-            pool.acts = acts
+            pool.acts, pool.goes_on = acts, goes_on
             self.pools.append(pool)
             return pool
 
-    environment, acts = Environment(), threading.Event()
+    environment, acts, goes_on = Environment(), threading.Event(), threading.Event()
     stopped_while_it_acts(environment, stop, acts)
     (pool,) = environment.pools
     assert isinstance(pool, CarefulPool)

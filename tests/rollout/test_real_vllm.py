@@ -72,6 +72,7 @@ def test_a_run_learns_and_hands_its_weights_over_every_iteration(engine_and_poli
     )
     module.rollout = replace(module.rollout, backend="vllm")
     data = toy_datamodule(policy, context=context)
+    data.collector.settings = module.rollout
     data.collector.generator_factory = VllmFactory(module.rollout.vllm, 8, engine)  # one a process
     before = [parameter.detach().clone() for parameter in policy.model.parameters()]
     curve = train(module, data, 3).curve()
@@ -128,6 +129,7 @@ def test_a_run_learns_and_hands_its_weights_to_a_server(server, lora, context, t
     vllm = VllmSettings(url=url, weights_folder=str(tmp_path), max_mismatch=1e-4)
     module.rollout = replace(module.rollout, backend="vllm", vllm=vllm)
     data = toy_datamodule(policy, context=context)
+    data.collector.settings = module.rollout
     data.collector.generator_factory = VllmFactory(vllm, 8)
     for figures in train(module, data, 3).curve().values():
         assert 0 <= figures["rollout/sampler_mismatch"] < 1e-6

@@ -45,6 +45,7 @@ def run(policy: LanguageModel, *, iterations: int = 2, vllm: VllmSettings | None
     module = toy_module(policy, teacher, episodes_per_step=None, **settings)
     module.rollout = replace(module.rollout, backend="vllm", vllm=vllm or VllmSettings())
     data = toy_datamodule(policy, context=settings.get("context", "append"))
+    data.collector.settings = module.rollout
     data.collector.generator_factory = generators(module.rollout)
     return module, train(module, data, iterations).curve()
 

@@ -52,6 +52,7 @@ def test_a_run_learns_and_its_server_has_the_weights_of_every_iteration(context,
         vllm = settings_of(fake, weights_folder=str(tmp_path))
         module.rollout = replace(module.rollout, backend="vllm", vllm=vllm)
         data = toy_datamodule(policy, context=context)
+        data.collector.settings = module.rollout
         data.collector.generator_factory = generators(module.rollout)
         curve = train(module, data, 3).curve()
         assert len(fake.loaded) == 3

@@ -1,10 +1,12 @@
 """When a training asks its teacher what, and what it tells it."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from sdar.episode import Task
@@ -131,7 +133,7 @@ def test_room_is_left_for_the_text_in_rollouts_and_in_evaluations() -> None:
 ANSWERS = {
     "contexts: a generator": ("contexts", lambda episodes: ("x" for _ in episodes), "must return a list with a text"),
     "contexts: too few": ("contexts", lambda episodes: ["x"], "one text for each of the 27 episodes, got 1"),
-    "contexts: numbers": ("contexts", lambda episodes: [3] * len(episodes), "contexts returns must be a text, got 3"),
+    "contexts: numbers": ("contexts", lambda episodes: [3] * len(episodes), "its text must be a text, got 3"),
     "contexts: a surrogate": ("contexts", lambda episodes: ["\ud800"] * len(episodes), "got the lone surrogate"),
     "metrics: None": ("metrics", lambda: None, "metrics must return a mapping of tags to numbers, got None"),
     "metrics: a text": ("metrics", lambda: {"a": "x"}, "metrics must return numbers by their tags, got 'x' for 'a'"),
@@ -151,14 +153,15 @@ def test_what_a_teacher_may_not_answer_is_told_in_one_sentence(name: str, monkey
 
 def test_numbers_of_other_kinds_are_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     diary = Diary()
-    monkeypatch.setattr(diary, "metrics", lambda: {"skills/heard": np.float32(0.5), "skills/more": 2})
+    monkeypatch.setattr(diary, "metrics", lambda: {"skills/heard": np.float32(0.5), "skills/more": torch.tensor(2)})
     _, _, memory = run(1, diary=diary)
     assert (memory.steps[0]["skills/heard"], memory.steps[0]["skills/more"]) == (0.5, 2.0)
 
 
-def test_a_text_that_is_none_is_told_before_anything_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("answer", [3, ["a list"]])
+def test_a_text_that_is_none_is_told_before_anything_is_played(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     teacher = Diary()
-    monkeypatch.setattr(teacher, "privileged_text", lambda task, member=0: 3)
+    monkeypatch.setattr(teacher, "privileged_text", lambda task, member=0: answer)
     join(teacher, LettersEnvironment(), toy_policy())
-    with pytest.raises(UserError, match=r"^teacher Diary: what privileged_text returns must be a text, got 3"):
+    with pytest.raises(UserError, match=re.escape(f"teacher Diary: its text must be a text, got {answer}")):
         teacher.reserved_tokens(LettersEnvironment().tasks("train")[0])

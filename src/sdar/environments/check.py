@@ -111,15 +111,19 @@ class _Checker:
         self.environment = asked(environment, self.ask)
         self.seed = seed
         self.alive = alive
-        self.name, self.calling = "?", "the environment"
+        self.name, self.calling, self.raised = "?", "the environment", True
         self.problems: list[str] = []
         self.tasks = self.steps = self.ends = self.experts = 0
 
     def ask(self, name: str, call: Callable[[], T]) -> T:
         """The answer of a method. Its name is kept for the case that there is none."""
-        self.calling = name
+        self.calling, self.raised = name, False
         self.alive()
-        return call()
+        try:
+            return call()
+        except BaseException:
+            self.raised = True
+            raise
 
     def check_whatever_happens(self, per_split: int, max_steps: int, unplayable: Task | None) -> None:
         """Everything; what ends the check is a problem, too."""
@@ -131,7 +135,8 @@ class _Checker:
         except BaseException as error:  # whatever an environment does, it is told and not shown as a traceback
             if is_interrupt(error):
                 raise
-            self.problems.append(f"{self.calling} raises {told(error)}")
+            what = f"{self.calling} raises" if self.raised else f"what {self.calling} returned cannot be used:"
+            self.problems.append(f"{what} {told(error)}")
 
     def check_all(self, per_split: int, max_steps: int, unplayable: Task | None) -> None:
         """Everything, in the order in which one thing is needed for the next."""

@@ -9,7 +9,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-from sdar.errors import INTERRUPTS, UserError, told
+from sdar.errors import INTERRUPTS, told
 
 T = TypeVar("T")
 
@@ -124,7 +124,7 @@ def _serve(calls: SimpleQueue[tuple[Callable[[], Any], _Answers] | None]) -> Non
         try:
             answers.put((function(), None))
         except INTERRUPTS as error:  # in the caller's thread it would be a person's
-            answers.put((None, UserError(f"the environment raises {told(error)}")))
+            answers.put((None, RuntimeError(told(error))))
         except BaseException as error:  # it is the caller's
             answers.put((None, error))
         del call, function, answers  # nothing of a call is kept while the next one is waited for

@@ -107,10 +107,11 @@ class SDARModule(LightningModule):
         self.teacher = teacher
         self.optimizer_settings = optimizer or OptimizerSettings()
         self.rollout = rollout or RolloutSettings()
-        self._takes_rollout = rollout is None
+        self._stand_in = self.rollout if rollout is None else None
         self.seed = seed
         self.bad_steps = BadSteps(self.optimizer_settings.max_bad_steps)
-        method.check(teacher, self.rollout, self.optimizer_settings, train=False)
+        if rollout is not None:
+            method.check(teacher, rollout, self.optimizer_settings, train=False)
         # Feedback remembers, and the method may belong to another module, too.
         self.schedules = copy.deepcopy(method.schedules)
         self.report: IterationReport | None = None
@@ -158,6 +159,7 @@ class SDARModule(LightningModule):
         strategy = self.trainer.strategy
         if not isinstance(strategy, ModelParallelStrategy):
             return
+        self._take_rollout()
         self._check(sharded=True)
         mesh = strategy.device_mesh["data_parallel"]
         precision = self.trainer.precision
@@ -172,11 +174,9 @@ class SDARModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Check what depends on the trainer, and bring the reference to the model's device."""
-        data = getattr(self.trainer, "datamodule", None)
+        data = self._take_rollout()
         # One that collects in its own way knows whose episodes these are.
-        if isinstance(data, RolloutDataModule) and type(data).collect is RolloutDataModule.collect:
-            if self._takes_rollout:
-                self.rollout = data.collector.settings
+        if data is not None and type(data).collect is RolloutDataModule.collect:
             check_pair(self, data)
         self._check(sharded=isinstance(self.trainer.strategy, ModelParallelStrategy))
         precision = self.trainer.precision
@@ -202,6 +202,15 @@ class SDARModule(LightningModule):
             self.bad_steps,
             dropout_seed=self.seed if self.policy.lora is not None and self.policy.lora.dropout > 0 else None,
         )
+
+    def _take_rollout(self) -> RolloutDataModule | None:
+        """The data module of this fit, whose settings of rollouts hold where none were given."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, RolloutDataModule):
+            return None
+        if self.rollout is self._stand_in:
+            self.rollout = self._stand_in = data.collector.settings
+        return data
 
     def on_train_start(self) -> None:
         """Apply the present settings to an optimizer that a checkpoint restored with its own."""

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from sdar.learning.datamodule import RolloutDataModule
     from sdar.learning.module import SDARModule
 
-_LEARNED_BY = ("context", "sampling.temperature", "backend", "vllm.importance_cap")
+_LEARNED_BY = ("context", "sampling.temperature", "backend")
 """Settings of rollouts that decide how tokens are scored. They must be those of the rollouts."""
+_DRAWN_BY = ("tasks_per_iteration", "group_size", "resample_rounds", "keep_equal_groups")
+"""Settings by which a data module asks its collector for episodes."""
 
 
 def check_pair(module: SDARModule, data: RolloutDataModule) -> None:
@@ -27,18 +29,26 @@ def check_pair(module: SDARModule, data: RolloutDataModule) -> None:
             "SDARModule and RolloutDataModule must have the same policy, got two models, and the one that plays would "
             "never be trained; pass one LanguageModel to Collector and SDARModule"
         )
-    if collector.environment is not data.environment:
+    if collector.environment.name != data.environment.name:
         raise UserError(
             "RolloutDataModule and its Collector must have the same environment, got "
             f"{data.environment.name!r} for the tasks and {collector.environment.name!r} to play them; pass one object "
             "to both"
         )
-    for name in _LEARNED_BY:
+    names = _LEARNED_BY if collector.settings.backend == "own" else (*_LEARNED_BY, "vllm.importance_cap")
+    for name in names:
         played, learned = _value(collector.settings, name), _value(module.rollout, name)
         if played != learned:
             raise UserError(
                 f"SDARModule must learn with the settings that episodes are played with, got rollout.{name}={learned} "
                 f"for {played}; pass the collector's RolloutSettings to SDARModule, or none"
+            )
+    for name in _DRAWN_BY:
+        drawn, played = _value(data.rollout, name), _value(collector.settings, name)
+        if drawn != played:
+            raise UserError(
+                f"RolloutDataModule and its Collector must have the same RolloutSettings, got rollout.{name}={drawn} "
+                f"and {played}; pass one object to both"
             )
     reads = data.privileged is not None
     if module.method.skills_in_prompt != reads:

@@ -197,7 +197,7 @@ def prepare(
         shared = [0] * len(blocks) if store is None else shared_beginnings(rows, alike)
         informed = PreparedTeacher(rows, blocks, shared)
         if not (left and asked_again(method, teacher)):
-            cut = _teacher_micro_batches(micro_batches, rows.lengths(), max_tokens)
+            cut = teacher_micro_batches(micro_batches, rows.lengths(), max_tokens)
             informed, log_probs = _taught(batch, informed, cut, teacher, store, temperature, device)
             batch = replace(batch, teacher_log_probs=log_probs)
         if method.shaping is not None:
@@ -351,7 +351,7 @@ def _tell_long_rows(lengths: Sequence[int], max_tokens: int) -> None:
         )
 
 
-def _teacher_micro_batches(
+def teacher_micro_batches(
     micro_batches: Sequence[Sequence[int]], lengths: Sequence[int], max_tokens: int
 ) -> list[list[int]]:
     """The student's micro-batches, cut further where the teacher's longer rows exceed the limit.

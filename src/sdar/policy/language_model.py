@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from sdar.config.fields import checked
+from sdar.config.paths import at_home
 from sdar.errors import UserError
 from sdar.files import GB, MB, FileError, check_regular, entries
 from sdar.policy.adapter_folder import NO_ADAPTERS, ModelSource, find_source, merge_folder
@@ -37,6 +38,7 @@ _LARGEST = {".json": GB, ".jinja": MB, ".txt": GB, ".model": GB, ".safetensors":
 """Bytes of the files of a model, by suffix."""
 
 DType = Literal["float32", "bfloat16"]
+_ANY_TEXT = "A text of 3 words."
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 would need loss scaling
 
 
@@ -166,6 +168,7 @@ def load_model(
     ``name`` is the user's name for it, and ``setting`` where it was given; UserErrors name both.
     """
     who = f"{setting}: {name!r}"
+    source = at_home(source)
     choices = choices or LoadingChoices()
     _check_folder(source, who)
     _check_files(source, who)
@@ -173,6 +176,11 @@ def load_model(
         origin = find_source(source, revision)
         chosen = choices.arguments(origin, _DTYPES[dtype])
         tokenizer: Any = _load_tokenizer(origin, choices)
+        if not tokenizer(_ANY_TEXT, add_special_tokens=False).input_ids:  # transformers makes one without a vocabulary
+            raise UserError(
+                "has no tokenizer: none of its files has a vocabulary; write it into the folder with "
+                "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
+            )
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             origin.name,
             revision=origin.revision,
@@ -191,7 +199,7 @@ def load_model(
     except Exception as error:  # loaders raise anything, bare Exception included
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         if isinstance(error, KeyError):  # its text is the key alone
-            reason = f"a file of its has no entry {reason}"
+            reason = f"{reason} is missing from one of its files, or is no word that transformers knows"
         raise UserError(
             f"{setting}: {name!r} cannot be loaded as a causal language model ({reason}); {choices.advice(error)}"
         ) from error
@@ -220,11 +228,6 @@ def load_model(
     if broken := first_not_finite(dict(model.named_parameters())):
         raise UserError(
             f"{setting}: the weights of {name!r} are not finite ({broken}); use a model without nan and inf"
-        )
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise UserError(
-            f"{who} has no tokenizer: no file of its has a vocabulary; write it into the folder with "
-            "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)"
         )
     tokenizer.name_or_path = name
     chat = checked_chat(ChatFormat.from_tokenizer(tokenizer, enable_thinking=enable_thinking, stop_ids=stop_ids(model)))
@@ -284,9 +287,10 @@ def _check_folder(source: str, who: str) -> None:
     """UserError where a name can only be a folder's (the Hub's are ``NAME`` or ``OWNER/NAME``), and there is none."""
     local = source.startswith(("/", "./", "../", "~")) or source.count("/") > 1
     if local and not Path(source).exists():
+        seen = "" if Path(source).is_absolute() else f" in {Path.cwd()}"
         raise UserError(
-            f"{who} cannot be loaded: there is no such folder, seen from {Path.cwd()}; give the path of a folder that "
-            "save_pretrained wrote, or OWNER/NAME of a model on the Hugging Face Hub"
+            f"{who} cannot be loaded: there is no such folder{seen}; give the path of a folder that save_pretrained "
+            "wrote, or OWNER/NAME of a model on the Hugging Face Hub"
         )
 
 

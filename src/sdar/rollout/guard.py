@@ -121,13 +121,16 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
         self._given_up = error_outcome("the pool was not reset")
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None:
-            self._left = True
-            self._worker.settle(RELEASE_S)
-        if self._pool is not None:
-            _close(self._pool.pool, self._worker, None if kind is None else RELEASE_S)
-        self._pool = None
-        self._worker.close()
+        pool, self._pool = self._pool, None
+        try:
+            if kind is not None:
+                self._left = True
+                self._worker.settle(RELEASE_S)
+            if pool is not None:
+                _close(pool.pool, self._worker, None if kind is None else RELEASE_S)
+        finally:
+            self._worker.close()
+            self._come_back()
 
     def reset(self, tasks: Sequence[Task]) -> list[Observation | StepOutcome]:
         """Start one episode per task; a task that cannot start gives a done outcome with the error."""
@@ -205,14 +208,17 @@ class GuardedPool(AbstractContextManager["GuardedPool"]):
         try:
             return result()
         finally:
-            strayed = self._place.restore()
-            if strayed is not None and self.strayed is None:
-                self.strayed = strayed
-                log.warning(
-                    "the environment changed the working directory to %s; it was set back, because all episodes and "
-                    "the run's own files share it",
-                    printable(strayed),
-                )
+            self._come_back()
+
+    def _come_back(self) -> None:
+        strayed = self._place.restore()
+        if strayed is not None and self.strayed is None:
+            self.strayed = strayed
+            log.warning(
+                "the environment changed the working directory to %s; it was set back, because all episodes and the "
+                "run's own files share it",
+                printable(strayed),
+            )
 
     def _call(self, name: str, call: Callable[[], T]) -> T | StepOutcome:
         return self._in_time(name, self._worker.begin(call))

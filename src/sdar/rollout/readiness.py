@@ -150,7 +150,8 @@ def _hashes(tasks: Sequence[Task]) -> list[str]:
 def _play(environment: Environment, tasks: Sequence[Task], timeout_s: float | None) -> Iterator[str]:
     """Problems of a few turns with responses that a model may give."""
     ends = time.monotonic() + _SECONDS
-    with GuardedPool(environment, timeout_s) as pool:
+    pool = GuardedPool(environment, timeout_s)
+    with pool:
         views: dict[int, Observation] = {}
         for slot, start in enumerate(pool.reset(tasks)):
             yield from _misbehaviour(start, tasks[slot])
@@ -164,7 +165,7 @@ def _play(environment: Environment, tasks: Sequence[Task], timeout_s: float | No
             yield from _misbehaviour(text, tasks[slot])
         for turn in range(min(_TURNS, environment.max_turns)):
             if not views or time.monotonic() > ends:
-                return
+                break
             responses = {slot: ODD_RESPONSES[(slot + turn * len(tasks)) % len(ODD_RESPONSES)] for slot in views}
             projected = {slot: partial(_projected, environment, response) for slot, response in responses.items()}
             actions: dict[int, str] = {}
@@ -180,8 +181,8 @@ def _play(environment: Environment, tasks: Sequence[Task], timeout_s: float | No
             replies = {slot: partial(checked_prompt, environment.reply, view) for slot, view in views.items()}
             for slot, text in pool.ask("reply", replies).items():
                 yield from _misbehaviour(text, tasks[slot])
-            if pool.strayed is not None:
-                yield strayed(pool.strayed)
+    if pool.strayed is not None:
+        yield strayed(pool.strayed)
 
 
 def strayed(place: str) -> str:

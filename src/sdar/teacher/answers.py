@@ -23,13 +23,13 @@ def checked_contexts(teacher: Teacher, episodes: Sequence[Episode]) -> list[str]
         raise _wrong(
             teacher, f"contexts must return one text for each of the {len(episodes)} episodes, got {len(texts)}"
         )
-    return [checked_teacher_text(teacher, "contexts", text) for text in texts]
+    return [checked_teacher_text(teacher, text) for text in texts]
 
 
-def checked_teacher_text(teacher: Teacher, method: str, text: Any) -> str:
-    """A text of a teacher, answered by one of its methods. UserError: it is none, or no Unicode text."""
+def checked_teacher_text(teacher: Teacher, text: Any) -> str:
+    """A text of a teacher. UserError: it is none, or no Unicode text."""
     try:
-        return checked_text(text, f"what {method} returns")
+        return checked_text(text, "its text")
     except AnswerError as error:
         raise _wrong(teacher, str(error)) from error
 
@@ -39,11 +39,15 @@ def checked_teacher_metrics(teacher: Teacher) -> dict[str, float]:
     metrics: Any = teacher.metrics()
     if not isinstance(metrics, Mapping):
         raise _wrong(teacher, f"metrics must return a mapping of tags to numbers, got {got(metrics)}")
+    found = {}
     for tag, value in metrics.items():
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if not isinstance(tag, str) or not number:
+        number: Any = (
+            value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+        )  # torch, numpy
+        if not isinstance(tag, str) or not isinstance(number, Real) or isinstance(number, bool):
             raise _wrong(teacher, f"metrics must return numbers by their tags, got {got(value)} for {got(tag)}")
-    return {tag: float(value) for tag, value in metrics.items()}
+        found[tag] = float(number)
+    return found
 
 
 def checked_teacher_record(teacher: Teacher) -> dict[str, Any]:

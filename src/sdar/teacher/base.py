@@ -86,9 +86,11 @@ class Teacher(IterationHooks, ABC):
 def join(teacher: Teacher, environment: Environment, policy: LanguageModel) -> None:
     """Connect teacher, environment and policy: the policy's prompts get their place for the teacher's text."""
     policy.chat = policy.chat.at(teacher.position)
-    # Every text is counted before it is read, so what is none is told here.
-    count = lru_cache(maxsize=4096)(
-        lambda text: len(policy.chat.privileged(checked_teacher_text(teacher, "privileged_text", text)))
-    )
+    length = lru_cache(maxsize=4096)(lambda text: len(policy.chat.privileged(text)))
+
+    def count(text: str) -> int:
+        # What a teacher says is counted before it is read anywhere.
+        return length(checked_teacher_text(teacher, text))
+
     teacher.connect(environment, count, policy.context_tokens)
     teacher.use(policy)
