@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from sdar.episode import EndReason, Episode, StepOutcome
+from sdar.episode import EndReason, Episode, Observation, StepOutcome
 from sdar.errors import UserError
 from sdar.rollout.guard import NOTHING, error_outcome
 from toys.rollouts import CountingEnvironment, FakeGenerator, fake_collector, requests
