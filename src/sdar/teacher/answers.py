@@ -41,12 +41,10 @@ def checked_teacher_metrics(teacher: Teacher) -> dict[str, float]:
         raise _wrong(teacher, f"metrics must return a mapping of tags to numbers, got {got(metrics)}")
     found = {}
     for tag, value in metrics.items():
-        number: Any = (
-            value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
-        )  # torch, numpy
-        if not isinstance(tag, str) or not isinstance(number, Real) or isinstance(number, bool):
+        number = _number(value)
+        if not isinstance(tag, str) or number is None:
             raise _wrong(teacher, f"metrics must return numbers by their tags, got {got(value)} for {got(tag)}")
-        found[tag] = float(number)
+        found[tag] = number
     return found
 
 
@@ -60,3 +58,11 @@ def checked_teacher_record(teacher: Teacher) -> dict[str, Any]:
 
 def _wrong(teacher: Teacher, what: str) -> UserError:
     return UserError(f"teacher {type(teacher).__name__}: {what}")
+
+
+def _number(value: Any) -> float | None:
+    """A number, torch's and numpy's included; None: it is none."""
+    plain: Any = value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+    if plain is True or plain is False:
+        return None
+    return float(plain) if isinstance(plain, Real) else None
