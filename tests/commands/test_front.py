@@ -33,6 +33,12 @@ def test_every_command_says_what_it_takes(name: str, capsys: pytest.CaptureFixtu
     assert "usage: " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["check", "play"])
+def test_a_setting_that_must_be_given_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "environment=gymnasium"]) == 2
+    assert "environment.id is not set: give it as environment.id=VALUE" in capsys.readouterr().err
+
+
 def test_the_front_door_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out

@@ -46,6 +46,8 @@ def part(config: Mapping[str, Any] | DictConfig, name: str) -> Any:
         raise UserError(f"{name} is missing from the configuration")
     try:
         node = config[name]
+        if OmegaConf.is_config(node) and (missing := sorted(OmegaConf.missing_keys(node))):
+            raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
         value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     except OmegaConfBaseException as error:
         raise UserError(f"{name}: a value cannot be resolved: {str(error).splitlines()[0]}") from error
