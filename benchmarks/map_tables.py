@@ -129,7 +129,11 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
     methods = [m for m in PLAN["methods"] if any(row.method == m and row.difference is not None for row in found)]
     if not methods:
         return
-    colours: dict[str, Any] = dict(zip(methods, plt.get_cmap("tab20")(range(20)), strict=False))
+    colours = plt.get_cmap("tab20")(range(20))
+    # More methods than colours: the others have squares.
+    styles: dict[str, Any] = {
+        method: {"color": colours[number % 20], "marker": "os^"[number // 20]} for number, method in enumerate(methods)
+    }
     columns = min(len(regimes), 3)
     lines = -(-len(regimes) // columns)
     figure, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 3.4 * lines), sharey=True, squeeze=False)
@@ -140,7 +144,7 @@ def draw(outcomes: Sequence[Outcome], path: Path) -> None:
             points = sorted(points, key=lambda row: row.coefficient or 1.0)
             if points:
                 values = [row.difference.mean for row in points if row.difference is not None]
-                axis.plot([r.coefficient or 1.0 for r in points], values, "o-", color=colours[method], label=method)
+                axis.plot([r.coefficient or 1.0 for r in points], values, label=method, **styles[method])
         title = CALLED.get(regime, regime)
         axis.set(xscale="log", xlim=(0.007, 4.5), title=title, xlabel="distillation coefficient")
         axis.grid(alpha=0.3)

@@ -211,3 +211,12 @@ def test_a_run_that_was_stopped_is_played_anew_and_a_finished_one_is_not_played(
     assert (tmp_path / "out" / finished.name / "results.json").read_text() == "before"
     assert (tmp_path / "out" / stopped.name / "results.json").read_text() == f"experiment=map/{stopped.regime}"
     assert float((tmp_path / "out" / stopped.name / the_map.COST).read_text()) >= 0
+
+
+def test_every_method_of_the_plan_has_a_place_in_the_picture(tmp_path: Path) -> None:
+    outcomes = runs("grpo", 0.2, 0.3)
+    for method in map_cells.PLAN["methods"]:
+        if method != "grpo":
+            outcomes += runs(method, 0.3, 0.3, coefficient=1.0)
+    map_tables.draw(outcomes, tmp_path / "map.png")
+    assert (tmp_path / "map.png").stat().st_size > 10_000
