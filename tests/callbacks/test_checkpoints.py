@@ -42,7 +42,7 @@ class Report(Callback):
 
 
 def run(iterations: int, *callbacks: Any, data: Any = None, ckpt_path: str | None = None) -> Any:
-    policy = toy_policy()
+    policy = toy_policy() if data is None else data.collector.policy
     module = toy_module(policy, distillation_coefficient=0.0)
     datamodule = data or toy_datamodule(policy)
     return train(module, datamodule, iterations, ckpt_path, callbacks=callbacks, enable_checkpointing=True)

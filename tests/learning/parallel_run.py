@@ -172,7 +172,8 @@ def fit(
     data = live_datamodule(policy, broken=broken, context=context) if recorded is None else Replay(recorded)
     if served is not None:
         vllm = VllmSettings(url=served, timeout_s=60.0)
-        module.rollout = data.collector.settings = replace(module.rollout, backend="vllm", vllm=vllm)
+        data.collector.settings = replace(data.collector.settings, backend="vllm", vllm=vllm)
+        module.rollout = replace(module.rollout, backend="vllm", vllm=vllm)
         data.collector.generator_factory = generators(module.rollout)
     return _fit(module, data, iterations, callbacks, save=save, ckpt_path=ckpt_path, **trainer)
 

@@ -177,7 +177,7 @@ class SDARModule(LightningModule):
         data = self._take_rollout()
         # One that collects in its own way knows whose episodes these are.
         if data is not None and type(data).collect is RolloutDataModule.collect:
-            check_pair(self, data)
+            check_pair(self.model, self.method, self.rollout, data)
         self._check(sharded=isinstance(self.trainer.strategy, ModelParallelStrategy))
         precision = self.trainer.precision
         if precision in ("16-mixed", "16-true"):
@@ -312,7 +312,7 @@ class SDARModule(LightningModule):
         metrics |= self._schedule_metrics(method) | self._observe(iteration, prepared, ranks)
         self._finish(metrics)
         self._log(metrics, iteration.index)
-        record = {} if self.teacher is None else checked_teacher_record(self.teacher)
+        record = {} if self.teacher is None else checked_teacher_record(self.teacher, self.teacher.record())
         gate = method.objective.gate
         self.report = IterationReport(iteration.index, metrics, prepared, gate, contexts, record, table)
 
@@ -324,7 +324,7 @@ class SDARModule(LightningModule):
         with gathered(self.model):
             contexts: list[str] | None = None
             if self.teacher is not None and self.method.score_teacher:
-                contexts = checked_contexts(self.teacher, episodes)
+                contexts = checked_contexts(self.teacher, self.teacher.contexts(episodes), len(episodes))
             # Every text is tokenized once.
             read = [(text, episode.preface) for text, episode in zip(contexts or (), episodes, strict=False)]
             chat = self.policy.chat
@@ -378,7 +378,7 @@ class SDARModule(LightningModule):
             return {}
         outcomes = task_outcomes(iteration.tasks, iteration.episodes, prepared.batch, ranks, iteration.replaced)
         self.teacher.observe(outcomes, ranks.gather(self.teacher.gather(iteration.episodes)))
-        return checked_teacher_metrics(self.teacher)
+        return checked_teacher_metrics(self.teacher, self.teacher.metrics())
 
     def _finish(self, metrics: dict[str, float]) -> None:
         """Let schedules and teacher follow the iteration; the metrics are those of all ranks."""

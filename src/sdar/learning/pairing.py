@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from sdar.errors import UserError
+from sdar.learning.datamodule import RolloutDataModule
+from sdar.learning.method import Method
 from sdar.rollout.settings import RolloutSettings
-
-if TYPE_CHECKING:
-    from sdar.learning.datamodule import RolloutDataModule
-    from sdar.learning.module import SDARModule
 
 _LEARNED_BY = ("context", "sampling.temperature", "backend")
 """Settings of rollouts that decide how tokens are scored. They must be those of the rollouts."""
@@ -17,14 +17,14 @@ _DRAWN_BY = ("tasks_per_iteration", "group_size", "resample_rounds", "keep_equal
 """Settings by which a data module asks its collector for episodes."""
 
 
-def check_pair(module: SDARModule, data: RolloutDataModule) -> None:
-    """Refuse a data module whose episodes the module would learn something else from.
+def check_pair(model: nn.Module, method: Method, rollout: RolloutSettings, data: RolloutDataModule) -> None:
+    """Refuse a data module whose episodes a module with these parts would learn something else from.
 
     Raises:
         UserError: it plays with another model or other settings, or its collector plays another environment.
     """
     collector = data.collector
-    if collector.policy.model is not module.model:
+    if collector.policy.model is not model:
         raise UserError(
             "SDARModule and RolloutDataModule must have the same policy, got two models, and the one that plays would "
             "never be trained; pass one LanguageModel to Collector and SDARModule"
@@ -37,7 +37,7 @@ def check_pair(module: SDARModule, data: RolloutDataModule) -> None:
         )
     names = _LEARNED_BY if collector.settings.backend == "own" else (*_LEARNED_BY, "vllm.importance_cap")
     for name in names:
-        played, learned = _value(collector.settings, name), _value(module.rollout, name)
+        played, learned = _value(collector.settings, name), _value(rollout, name)
         if played != learned:
             raise UserError(
                 f"SDARModule must learn with the settings that episodes are played with, got rollout.{name}={learned} "
@@ -51,10 +51,10 @@ def check_pair(module: SDARModule, data: RolloutDataModule) -> None:
                 f"and {played}; pass one object to both"
             )
     reads = data.privileged is not None
-    if module.method.skills_in_prompt != reads:
+    if method.skills_in_prompt != reads:
         raise UserError(
             f"SDARModule and RolloutDataModule must have the same method, got skills_in_prompt="
-            f"{module.method.skills_in_prompt} and {reads}; pass one Method to both"
+            f"{method.skills_in_prompt} and {reads}; pass one Method to both"
         )
 
 

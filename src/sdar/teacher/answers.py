@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sdar.episode import Episode
 from sdar.errors import UserError
 from sdar.rollout.answers import AnswerError, checked_text, got
 
-if TYPE_CHECKING:
-    from sdar.teacher.base import Teacher
 
-
-def checked_contexts(teacher: Teacher, episodes: Sequence[Episode]) -> list[str]:
-    """The text for each of these episodes. UserError: it is something else."""
-    texts: Any = teacher.contexts(episodes)
+def checked_contexts(teacher: object, texts: Any, episodes: int) -> list[str]:
+    """What ``contexts`` returned: the text for each of so many episodes. UserError: it is something else."""
     if not isinstance(texts, list | tuple):
         raise _wrong(teacher, f"contexts must return a list with a text for each episode, got {got(texts)}")
-    if len(texts) != len(episodes):
-        raise _wrong(
-            teacher, f"contexts must return one text for each of the {len(episodes)} episodes, got {len(texts)}"
-        )
+    if len(texts) != episodes:
+        raise _wrong(teacher, f"contexts must return one text for each of the {episodes} episodes, got {len(texts)}")
     return [checked_teacher_text(teacher, text) for text in texts]
 
 
-def checked_teacher_text(teacher: Teacher, text: Any) -> str:
+def checked_teacher_text(teacher: object, text: Any) -> str:
     """A text of a teacher. UserError: it is none, or no Unicode text."""
     try:
         return checked_text(text, "its text")
@@ -34,9 +27,8 @@ def checked_teacher_text(teacher: Teacher, text: Any) -> str:
         raise _wrong(teacher, str(error)) from error
 
 
-def checked_teacher_metrics(teacher: Teacher) -> dict[str, float]:
-    """Its metrics of the iteration. UserError: they are no mapping of tags to numbers."""
-    metrics: Any = teacher.metrics()
+def checked_teacher_metrics(teacher: object, metrics: Any) -> dict[str, float]:
+    """What ``metrics`` returned. UserError: it is no mapping of tags to numbers."""
     if not isinstance(metrics, Mapping):
         raise _wrong(teacher, f"metrics must return a mapping of tags to numbers, got {got(metrics)}")
     found = {}
@@ -48,15 +40,14 @@ def checked_teacher_metrics(teacher: Teacher) -> dict[str, float]:
     return found
 
 
-def checked_teacher_record(teacher: Teacher) -> dict[str, Any]:
-    """Its record of the iteration. UserError: it is no mapping."""
-    record: Any = teacher.record()
+def checked_teacher_record(teacher: object, record: Any) -> dict[str, Any]:
+    """What ``record`` returned. UserError: it is no mapping of names."""
     if not isinstance(record, Mapping) or not all(isinstance(name, str) for name in record):
         raise _wrong(teacher, f"record must return a mapping of names to plain values, got {got(record)}")
     return dict(record)
 
 
-def _wrong(teacher: Teacher, what: str) -> UserError:
+def _wrong(teacher: object, what: str) -> UserError:
     return UserError(f"teacher {type(teacher).__name__}: {what}")
 
 
