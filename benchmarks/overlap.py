@@ -15,10 +15,10 @@ import argparse
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-from rollout_backends import random_model
+from rollout_backends import add_sizes, sized
 
 from sdar.environments.alfworld.environment import AlfworldEnvironment
 from sdar.environments.base import EnvironmentPool
@@ -88,13 +88,10 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=48)
     parser.add_argument("--turns", type=int, default=6, help="most responses of an episode")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--hidden-size", type=int, help="of a model with random weights")
-    parser.add_argument("--layers", type=int, default=8)
+    add_sizes(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    policy = tiny_model("alfworld")
-    if options.hidden_size is not None:
-        policy = replace(policy, model=random_model(policy, options.hidden_size, options.layers), name="random weights")
+    policy = sized(tiny_model("alfworld"), options)
     environment = SlowAlfworld(max_turns=options.turns)
     tasks = environment.tasks("train")
     requests = [EpisodeRequest(task, member) for task in tasks[: -(-options.episodes // 8)] for member in range(8)]

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from rollout_backends import random_model
+from rollout_backends import add_sizes, sized
 from transformers import PreTrainedModel
 
 from sdar.learning.batch import TokenRows, pack, pack_teacher
@@ -96,12 +96,11 @@ def main() -> None:
     """Play, time and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--hidden-size", type=int, help="of a model with random weights")
-    parser.add_argument("--layers", type=int, default=8)
+    add_sizes(parser)
     options, overrides = parser.parse_known_args()
     torch.set_num_threads(1)
     for context in ("append", "window"):
-        student, teacher = works(context, options.hidden_size, options.layers, overrides)
+        student, teacher = works(context, options, overrides)
         kinds = {"student": student.forward, "teacher": teacher.forward, "update": student.update}
         rate = matrix_rate()
         seconds = timed(kinds, options.rounds)
@@ -116,16 +115,14 @@ def main() -> None:
         print(f"  teacher / student: {by_tokens:.2f} by tokens, {by_seconds:.2f} by CPU seconds", flush=True)
 
 
-def works(context: str, hidden_size: int | None, layers: int, overrides: Sequence[str]) -> tuple[Work, Work]:
+def works(context: str, options: argparse.Namespace, overrides: Sequence[str]) -> tuple[Work, Work]:
     """The student's rows and the teacher's, of one iteration of the default run."""
     settings = compose([f"rollout={context}", "logger=none", *overrides])
     assembly = assemble(settings)
-    policy, teacher, collector = assembly.policy, assembly.teacher, assembly.datamodule.collector
+    policy, teacher = sized(assembly.policy, options), assembly.teacher
     assert teacher is not None
-    if hidden_size is not None:
-        policy = replace(policy, model=random_model(policy, hidden_size, layers))
-        join(teacher, assembly.environment, policy)
-        collector = replace(collector, policy=policy)
+    join(teacher, assembly.environment, policy)
+    collector = replace(assembly.datamodule.collector, policy=policy)
     tasks = assembly.environment.tasks("train")[: settings.rollout.tasks_per_iteration]
     requests = [EpisodeRequest(task, member) for task in tasks for member in range(settings.rollout.group_size)]
     episodes = collector.collect(requests, seed=settings.seed, key=("train", 0)).episodes

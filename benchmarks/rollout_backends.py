@@ -34,13 +34,10 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--turns", type=int, default=14, help="most responses of an episode")
-    parser.add_argument("--hidden-size", type=int, help="of a model with random weights")
-    parser.add_argument("--layers", type=int, default=8)
+    add_sizes(parser)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    policy = tiny_model("alfworld")
-    if options.hidden_size is not None:
-        policy = replace(policy, model=random_model(policy, options.hidden_size, options.layers), name="random weights")
+    policy = sized(tiny_model("alfworld"), options)
     count = sum(parameter.numel() for parameter in policy.model.parameters())
     print(f"{policy.name}, {count / 1e6:.2f} M parameters, {options.episodes} episodes of ALFWorld at a time")
     environment = AlfworldEnvironment(max_turns=options.turns)
@@ -76,6 +73,19 @@ def how(backend: Any, episodes: int) -> RolloutSettings:
         backend=backend,
         vllm=VllmSettings(max_mismatch=0.5),
     )
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """The options that :func:`sized` reads."""
+    parser.add_argument("--hidden-size", type=int, help="of a model with random weights")
+    parser.add_argument("--layers", type=int, default=8)
+
+
+def sized(policy: LanguageModel, options: argparse.Namespace) -> LanguageModel:
+    """The policy, or where a size was asked for one with random weights of that size."""
+    if options.hidden_size is None:
+        return policy
+    return replace(policy, model=random_model(policy, options.hidden_size, options.layers), name="random weights")
 
 
 def random_model(policy: LanguageModel, hidden_size: int, layers: int) -> Qwen3ForCausalLM:
