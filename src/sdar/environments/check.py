@@ -16,7 +16,7 @@ from sdar.config.fields import AtLeastOne, Positive, checked
 from sdar.environments import check_records as records
 from sdar.environments.asked import ANSWER_S, asked, late
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
-from sdar.environments.place import WorkingDirectory
+from sdar.environments.place import WorkingDirectory, strayed
 from sdar.environments.task_list import TaskList
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import Observation, Preface, StepOutcome, Task
@@ -92,9 +92,9 @@ def check_env(
         problems = [*checker.problems, late(checker.calling, timeout_s)]
     finally:
         worker.close()
-        strayed = place.restore()
-    if strayed is not None:
-        problems.append(f"it must leave the working directory alone, and changed it to {strayed!r}")
+        elsewhere = place.restore()
+    if elsewhere is not None:
+        problems.append(strayed(elsewhere))
     if problems:
         raise EnvironmentCheckError(checker.name, list(dict.fromkeys(problems)))
     return CheckReport(checker.tasks, checker.steps, checker.ends, checker.experts)

@@ -22,6 +22,11 @@ class WorkingDirectory:
         return present or "a folder that is gone"
 
 
+def strayed(place: str) -> str:
+    """Says that an environment has gone to another working directory."""
+    return f"it must leave the working directory alone, and changed it to {place!r}"
+
+
 def _present() -> str | None:
     try:
         return os.getcwd()  # noqa: PTH109 - a text is compared, thousands of times

@@ -12,6 +12,7 @@ from sdar.environments.asked import late
 from sdar.environments.base import Environment
 from sdar.environments.check import ODD_RESPONSES
 from sdar.environments.check_records import description_problems, task_problems
+from sdar.environments.place import strayed
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import Observation, Task
 from sdar.errors import INTERRUPTS, UserError, told
@@ -183,11 +184,6 @@ def _play(environment: Environment, tasks: Sequence[Task], timeout_s: float | No
                 yield from _misbehaviour(text, tasks[slot])
     if pool.strayed is not None:
         yield strayed(pool.strayed)
-
-
-def strayed(place: str) -> str:
-    """Says that an environment has gone to another working directory."""
-    return f"it must leave the working directory alone, and changed it to {got(place)}"
 
 
 def _projected(environment: Environment, response: str) -> Any:
