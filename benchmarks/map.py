@@ -8,7 +8,8 @@
 
 Cells are listed in ``map.yaml``. Each is a run of ``train.py`` with one thread. Runs of a seed share tasks, warm start
 and panel, so differences to GRPO are paired. A finished run is never played twice, a stopped one is played anew.
-``collect`` adds to the file that it finds: a machine that has not played a cell keeps those that others have.
+``collect`` adds to the file that it finds: a machine that has not played a cell keeps those that others have. A cell of
+two series is played once.
 """
 
 from __future__ import annotations
@@ -120,8 +121,8 @@ def _play(cell: Cell, out: Path) -> tuple[Cell, int, float]:
 
 
 def collect(wanted: Sequence[Cell], out: Path, series: str) -> None:
-    """Add finished cells to the series' file."""
-    found = {outcome.name: outcome for outcome in read(series)}
+    """Add finished cells to the series' file, and those that another series has already."""
+    found = {outcome.name: outcome for outcome in (*read_all(), *read(series))}
     for cell in wanted:
         if cell.name not in found and (outcome := _outcome(cell, out / cell.name)) is not None:
             found[cell.name] = outcome

@@ -38,7 +38,10 @@ def test_every_method_and_every_regime_can_be_run() -> None:
 
 
 def test_no_seed_serves_two_purposes_and_every_cell_has_its_baseline() -> None:
-    used = [set(series["seeds"]) for series in PLAN["series"].values()]
+    # Claims may be made of the same runs; where cells or coefficients are chosen, the seeds serve nothing else.
+    claimed = {tuple(series["seeds"]) for series in PLAN["series"].values() if "statements" in series}
+    used = [set(seeds) for seeds in claimed]
+    used += [set(series["seeds"]) for series in PLAN["series"].values() if "statements" not in series]
     assert len(set().union(*used)) == sum(map(len, used))
     assert not set().union(*used) & SEEN_BY_THE_DEFAULT
     for series in PLAN["series"]:
@@ -189,6 +192,19 @@ def test_collected_cells_are_read_back_and_none_is_lost(tmp_path: Path, monkeypa
     assert map_cells.read(series) == [template]
     the_map.collect([second], tmp_path, series)  # elsewhere played, the first is not there
     assert map_cells.read(series) == list(found.values())
+
+
+def test_a_cell_of_two_series_is_collected_into_both(tmp_path: Path, monkeypatch) -> None:
+    for module in (the_map, map_cells):
+        monkeypatch.setattr(module, "DATA", tmp_path)
+    monkeypatch.setattr(the_map, "ROOT", tmp_path)
+    shared = next(cell for cell in map_cells.cells("teachers") if cell in map_cells.cells("claims"))
+    template = map_cells.Outcome(shared, 0.1, 0.4, 0.2, None, 120, "abc", 1.0)
+    monkeypatch.setattr(the_map, "_outcome", lambda cell, _folder: template if cell == shared else None)
+    the_map.collect([shared], tmp_path, "claims")
+    monkeypatch.setattr(the_map, "_outcome", lambda _cell, _folder: None)  # its run is not here any more
+    the_map.collect(map_cells.cells("teachers"), tmp_path, "teachers")
+    assert map_cells.read("teachers") == [template]
 
 
 def test_a_run_that_was_stopped_is_played_anew_and_a_finished_one_is_not_played(tmp_path: Path, monkeypatch) -> None:
