@@ -34,9 +34,19 @@ def test_every_command_says_what_it_takes(name: str, capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize("name", ["check", "play"])
-def test_a_setting_that_must_be_given_is_named(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([name, "environment=gymnasium"]) == 2
-    assert "environment.id is not set: give it as environment.id=VALUE" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("override", "said"),
+    {
+        "environment=gymnasium": "environment.id is not set: give it as environment.id=VALUE",
+        "environment.max_turns=${oc.env:SDAR_NOT_SET}": "VALUE, or SDAR_NOT_SET=VALUE in the shell",
+        "environment.max_turns=${no_such}": "environment.max_turns: the value cannot be resolved",
+    }.items(),
+)
+def test_a_setting_without_a_value_is_named(
+    name: str, override: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, override]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_the_front_door_lists_its_commands(capsys: pytest.CaptureFixture[str]) -> None:

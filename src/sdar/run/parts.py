@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from sdar.config.build import build
 from sdar.config.check import check_value
 from sdar.config.compose import compose_config
 from sdar.config.paths import check_paths
+from sdar.config.resolve import resolve
 from sdar.config.signatures import find, signature
 from sdar.errors import UserError
 from sdar.run.rules.renamed import check_renamed
@@ -44,13 +44,7 @@ def part(config: Mapping[str, Any] | DictConfig, name: str) -> Any:
     """
     if name not in config:
         raise UserError(f"{name} is missing from the configuration")
-    try:
-        node = config[name]
-        if OmegaConf.is_config(node) and (missing := sorted(OmegaConf.missing_keys(node))):
-            raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
-        value = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    except OmegaConfBaseException as error:
-        raise UserError(f"{name}: a value cannot be resolved: {str(error).splitlines()[0]}") from error
+    value = resolve(config, name)
     frame = find("sdar.run.schema.Configuration")
     assert frame is not None
     check_value(value, signature(frame).parameters[name].hint, name)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 
 from sdar.config.check import check_settings, is_node
 from sdar.config.compose import compose_config
 from sdar.config.paths import check_paths
+from sdar.config.resolve import resolve
 from sdar.config.signatures import find
 from sdar.config.words import shown
 from sdar.errors import UserError
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
 UNSET = "unset"
 """``run_dir`` of a configuration that is validated before its folder is chosen."""
-
-_NOT_FOUND = re.compile(r"Environment variable '(\w+)' not found")
-"""What OmegaConf says of ``${oc.env:NAME}``."""
-
-_MISSING = re.compile(r"Missing mandatory value: (\S+)")
-"""What OmegaConf says of ``${name}`` where ``name`` is ``???``."""
 
 
 def compose(
@@ -61,7 +54,8 @@ def validate(config: DictConfig) -> RunSettings:
     Raises:
         UserError: the first mistake found, in one sentence.
     """
-    plain = resolve(config)
+    check_renamed(config)
+    plain = cast("dict[str, Any]", resolve(config))
     check_names(plain)
     from sdar.run.rules.processes import check_processes
     from sdar.run.rules.retrieval import check_retrieval
@@ -71,32 +65,6 @@ def validate(config: DictConfig) -> RunSettings:
     check_retrieval(plain)
     check_processes(settings)
     return settings
-
-
-def resolve(config: DictConfig) -> dict[str, Any]:
-    """A composed configuration in plain values.
-
-    Raises:
-        UserError: a setting that must be given is missing, or refers to nothing.
-    """
-    check_renamed(config)
-    try:
-        missing = sorted(OmegaConf.missing_keys(config))
-        if missing:
-            raise UserError(f"{missing[0]} is not set: give it as {missing[0]}=VALUE")
-        settings = OmegaConf.to_container(config, resolve=True)
-    except RecursionError:
-        raise UserError("the configuration is nested too deep, or a value refers to itself") from None
-    except OmegaConfBaseException as error:
-        if variable := _NOT_FOUND.search(str(error)):
-            raise UserError(
-                f"{error.full_key} is not set: give {error.full_key}=VALUE, or {variable[1]}=VALUE in the shell"
-            ) from error
-        if unset := _MISSING.search(str(error)):
-            raise UserError(f"{unset[1]} is not set: give it as {unset[1]}=VALUE") from error
-        where = f"{error.full_key}: " if error.full_key else ""
-        raise UserError(f"{where}the value cannot be resolved: {str(error).splitlines()[0]}") from error
-    return cast("dict[str, Any]", settings)
 
 
 def check_names(plain: Mapping[str, Any]) -> None:
