@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from sdar.episode import EndReason, Episode, Observation, StepOutcome
 from sdar.errors import UserError
-from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest, waves
+from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest
 from sdar.rollout.settings import SamplingConfig
+from sdar.rollout.waves import waves
 from toys.rollouts import (
     END,
     CountingEnvironment,

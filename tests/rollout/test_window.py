@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sdar.environments.base import PastTurn
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.errors import UserError
-from sdar.rollout.collector import last_turns
+from sdar.rollout.prompting import last_turns
 from toys.rollouts import CountingEnvironment, FactoryOfFakes, fake_collector, requests, text_ids
 
 LIMIT = 5

@@ -99,8 +99,8 @@ class FactoryOfFakes:
 
 
 def fake_policy(context_tokens: int = 10_000) -> Any:
-    tokenizer = SimpleNamespace(get_vocab=lambda: {"x": 100})
-    return SimpleNamespace(chat=FakeChat(), context_tokens=context_tokens, tokenizer=tokenizer, name="fake")
+    most_characters = 16 * context_tokens
+    return SimpleNamespace(chat=FakeChat(), context_tokens=context_tokens, most_characters=most_characters, name="fake")
 
 
 def fake_collector(

@@ -297,7 +297,7 @@ def _conclude(
     about: Mapping[str, Any],
 ) -> None:
     from sdar.evaluation.report import final_table
-    from sdar.rollout.collector import first_error
+    from sdar.rollout.troubles import first_error
     from sdar.run.folder import git_revision, read_record, versions, write_record
     from sdar.run.results import write_results
 

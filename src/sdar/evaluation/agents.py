@@ -9,10 +9,10 @@ from sdar.environments.base import Environment
 from sdar.episode import EndReason, Episode, Observation, StepOutcome, Task, Turn
 from sdar.randomness import keyed_generator
 from sdar.rollout.answers import checked_plan
-from sdar.rollout.collector import waves
 from sdar.rollout.guard import GuardedPool, answers_in_time
 from sdar.rollout.live import LiveEpisode
 from sdar.rollout.settings import ENVIRONMENT_TIMEOUT_S
+from sdar.rollout.waves import waves
 
 Choose = Callable[[Task, int, Observation], str | StepOutcome | None]
 """The action for (task, turn, observation); None: the agent gives up; an outcome: it failed with that error."""

@@ -19,10 +19,11 @@ from sdar.evaluation.chat_wire import ConversationTooLongError, EndpointError, R
 from sdar.evaluation.endpoint import Endpoint
 from sdar.randomness import keyed_generator
 from sdar.rollout.answers import checked_preface, checked_projection, checked_prompt
-from sdar.rollout.collector import last_turns, waves
 from sdar.rollout.guard import GuardedPool, error_outcome
 from sdar.rollout.live import LiveEpisode
+from sdar.rollout.prompting import last_turns
 from sdar.rollout.settings import RolloutSettings
+from sdar.rollout.waves import waves
 
 _MOST_SEED = 1 << 31
 

@@ -9,7 +9,8 @@ from sdar.episode import Task
 from sdar.evaluation.panel import Panel
 from sdar.evaluation.record import PanelRecords
 from sdar.evaluation.result import EvaluationResult, summarise
-from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest, report_troubles
+from sdar.rollout.collector import Collector, CollectProgress, EpisodeRequest
+from sdar.rollout.troubles import report_troubles
 
 
 def evaluate(

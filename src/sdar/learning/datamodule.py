@@ -22,9 +22,10 @@ from sdar.learning.method import Method
 from sdar.learning.ranks import Ranks
 from sdar.policy.sharding import gathered
 from sdar.randomness import keyed_generator
-from sdar.rollout.collector import Collector, EpisodeRequest, first_error
+from sdar.rollout.collector import Collector, EpisodeRequest
 from sdar.rollout.dynamic import SampledGroups, sample_groups
 from sdar.rollout.settings import RolloutSettings
+from sdar.rollout.troubles import first_error
 from sdar.teacher.base import Teacher
 
 

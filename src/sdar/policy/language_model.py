@@ -7,6 +7,7 @@ import logging
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -38,6 +39,7 @@ _LARGEST = {".json": GB, ".jinja": MB, ".txt": GB, ".model": GB, ".safetensors":
 """Bytes of the files of a model, by suffix."""
 
 DType = Literal["float32", "bfloat16"]
+_LEAST_LONGEST = 16
 _ANY_TEXT = "A text of 3 words."
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # float16 would need loss scaling
 
@@ -77,6 +79,16 @@ class LanguageModel:
         """Id of padding. It may equal the end token: masks come from lengths, not ids."""
         pad = self.tokenizer.pad_token_id
         return self.chat.end_id if pad is None else int(pad)
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Characters of the longest token that is reckoned with: what a vocabulary does not know may be any length."""
+        return max(_LEAST_LONGEST, max(map(len, self.tokenizer.get_vocab())))
+
+    @property
+    def most_characters(self) -> int:
+        """A text that is longer cannot fit into the context, whatever it says."""
+        return self.context_tokens * self.longest_token
 
 
 def autocast_of(precision: object) -> torch.dtype | None:

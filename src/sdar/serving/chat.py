@@ -37,8 +37,6 @@ from sdar.serving.settings import ServeSettings
 
 REMEMBERED = 4096
 """Responses whose ids are remembered, the newest."""
-_LEAST_TOKEN_CHARACTERS = 16
-"""Of the longest token that is reckoned with: what a vocabulary does not know may be a token of any length."""
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 _INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
 
@@ -87,8 +85,6 @@ class ChatModel:
         self._said: OrderedDict[bytes, list[int]] = OrderedDict()
         self._remembered = remembered
         self._kept = KeptConversations(self._generator, kept_bytes)
-        longest = max(map(len, policy.tokenizer.get_vocab()))
-        self._most_characters = policy.context_tokens * max(longest, _LEAST_TOKEN_CHARACTERS)
 
     def answer(self, request: ChatRequest) -> Answer:
         """Prepare the response to a conversation. ApiError 400: it cannot be rendered, or does not fit."""
@@ -113,8 +109,8 @@ class ChatModel:
         """
         preface = as_text(request.preface)
         texts = [preface, *(told.text for told in request.told), *map(Said.written, request.said)]
-        if (characters := sum(map(len, texts))) > self._most_characters:
-            least = characters // max(1, self._most_characters // self.policy.context_tokens)
+        if (characters := sum(map(len, texts))) > self.policy.most_characters:
+            least = characters // self.policy.longest_token
             raise too_long(self.policy.context_tokens, least, request.sampling.max_response_tokens)
         least = len(self.policy.chat.encoder.encode("", preface, ""))
         if least >= self.policy.context_tokens:
