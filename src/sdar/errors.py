@@ -58,6 +58,14 @@ class RunFailed(Exception):  # noqa: N818 - what has happened, not a kind of mis
     """
 
 
+class NothingToDo(Exception):  # noqa: N818 - no mistake at all
+    """What a command was asked for has been done before.
+
+    The message is one sentence that says where it is; empty: another process of the run says it. The command line
+    prints it and ends with exit code 0.
+    """
+
+
 class Stopped(BaseException):
     """A signal asked this process to end. No Exception: what guards against errors must not take it for one.
 
@@ -120,6 +128,9 @@ def command(main: Callable[Concatenate[Sequence[str], P], int]) -> Callable[Conc
         except RunFailed as error:
             _tell(error)
             return FAILED
+        except NothingToDo as done:
+            _tell(done, "")
+            return 0
         except Stopped as stopped:
             _tell(stopped, "")
             return stopped.code

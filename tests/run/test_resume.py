@@ -20,7 +20,7 @@ from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import masked_crc32c
 from torch.utils.tensorboard import SummaryWriter
 
 from sdar.episode import Task
-from sdar.errors import UserError
+from sdar.errors import NothingToDo, UserError
 from sdar.policy.checkpoint_file import share_file, write_checkpoint
 from sdar.run.continuing import SETTINGS_KEY, contents, differences, other_contents, take_curves, told
 from sdar.run.folder import IDENTITY_VERSION, config_hash, occupied
@@ -98,6 +98,21 @@ def test_checkpoints_of_another_run_in_a_shared_folder_are_skipped_and_named(
     with caplog.at_level(logging.WARNING, "sdar"):
         assert find_checkpoint(settings) == shared / "iteration-0001.ckpt"
     assert "last.ckpt (of another run)" in caplog.text
+
+
+def test_a_job_that_is_started_once_more_has_nothing_to_do(make_run: MakeRun, settings: dict[str, Any]) -> None:
+    folder = make_run("2026", 1)
+    trained = {"loops": {"fit_loop": {"epoch_progress": {"current": {"processed": 3}}}}}
+    write_checkpoint(trained, folder / "last.ckpt")
+    requeued = settings | {"ckpt_path": "last_or_new", "trainer": settings["trainer"] | {"max_epochs": 3}}
+    assert find_checkpoint(requeued) == folder / "last.ckpt"  # its final table is still to be played
+    (folder.parent / "results.json").write_text("{}")
+    with pytest.raises(NothingToDo, match=f"{folder.parent}, which has ended after 3 of 3 iterations: nothing is left"):
+        find_checkpoint(requeued)
+    with pytest.raises(NothingToDo, match=r"^$"):
+        find_checkpoint(requeued, leader=False)  # the first process says it
+    for others in ({"ckpt_path": "last"}, {"train": False}, {"trainer": requeued["trainer"] | {"max_epochs": 4}}):
+        assert find_checkpoint(requeued | others) == folder / "last.ckpt"
 
 
 def test_a_run_that_is_still_running_is_not_continued(make_run: MakeRun, settings: dict[str, Any]) -> None:

@@ -117,9 +117,16 @@ def test_sigterm_stops_a_run_between_turns_and_slurm_starts_it_again_where_it_wa
     assert state == {"iteration": done, "of": 500, "stopped": "SIGTERM"}
     assert "stopped by SIGTERM" in (only_run(tmp_path) / "run.log").read_text()
 
-    run = start(*ALONE, "ckpt_path=last_or_new", f"trainer.max_epochs={done + 1}", **SLURM)
+    again = (*ALONE, "ckpt_path=last_or_new", f"trainer.max_epochs={done + 1}")
+    run = start(*again, **SLURM)
     assert run.code(200) == 0
     assert f"iteration {done + 1}/{done + 1}" in run.out.read_text()
+
+    folders = set((tmp_path / "logs" / "smoke").iterdir())
+    run = start(*again, **SLURM)
+    assert run.code(60) == 0
+    assert f"which has ended after {done + 1} of {done + 1} iterations" in run.err.read_text()
+    assert set((tmp_path / "logs" / "smoke").iterdir()) == folders
 
 
 def test_ctrl_c_before_the_first_iteration_ends_at_once_and_leaves_no_lock(start: Callable[..., Run]) -> None:

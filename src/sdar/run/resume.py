@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sdar.errors import UserError
+from sdar.errors import NothingToDo, UserError
 from sdar.learning.module import SDARModule
 from sdar.policy.checkpoint import (
     check_optimizer,
@@ -46,6 +46,7 @@ def find_checkpoint(config: Mapping[str, Any], *, leader: bool = True) -> Path |
 
     Raises:
         UserError: ``last``, and no run under ``logs_dir`` has this configuration, or it is still running.
+        NothingToDo: ``last_or_new``, and this run has ended with all its iterations: a job that was started once more.
     """
     wanted = config["ckpt_path"]
     if wanted not in (LAST, LAST_OR_NEW):
@@ -63,11 +64,21 @@ def find_checkpoint(config: Mapping[str, Any], *, leader: bool = True) -> Path |
             raise UserError(f"ckpt_path=last means the run in {run}, which is still running; stop it first")
         for file in files:
             if (reason := damage(file) or _stranger(file, run, config)) is None:
+                if wanted == LAST_OR_NEW and config["train"]:
+                    _check_unfinished(file, run, config["trainer"].get("max_epochs"), leader=leader)
                 if skipped:
                     log.warning("ckpt_path=last: skipped %s", "; ".join(skipped))
                 return file
             skipped.append(f"{file} ({reason})")
     raise UserError(f"ckpt_path=last: no checkpoint is whole: {'; '.join(skipped)}")
+
+
+def _check_unfinished(file: Path, run: Path, limit: int | None, *, leader: bool) -> None:
+    if limit is None or limit < 0 or read_record(run / RESULTS_FILE) is None:
+        return
+    if (finished := finished_iterations(read_checkpoint(file, mmap=True))) >= limit:
+        where = f"ckpt_path=last_or_new means the run in {run}, which has ended after {finished} of {limit} iterations"
+        raise NothingToDo(f"{where}: nothing is left to do; raise trainer.max_epochs to train on" if leader else "")
 
 
 def _stranger(file: Path, run: Path, config: Mapping[str, Any]) -> str | None:
