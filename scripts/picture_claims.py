@@ -40,12 +40,17 @@ PANELS = {
         "arithmetic_stale": "0.17 million parameters",
         "stale_large": "0.64 million parameters",
     },
+    "teachers": {"turns8": "ALFWorld, eight turns", "webshop": "WebShop"},
+    "pretrained": {"arithmetic_smollm2": "SmolLM2-135M, arithmetic"},
 }
 """Regimes of a series, and how they are called."""
 ROWS = {
     "grpo": ("GRPO", 0),
     "sdar": ("SDAR", 1),
+    "sdar_ema": ("SDAR, average", 1),
+    "sdar_initial": ("SDAR, initial", 1),
     "hybrid": ("GRPO+OPSD, live", 2),
+    "hybrid_ema": ("GRPO+OPSD, average", 2),
     "hybrid_initial": ("GRPO+OPSD, initial", 3),
     "expected_initial": ("expected, initial", 4),
 }
