@@ -7,6 +7,7 @@ CPU-seconds are the least of five starts of a new process, its children included
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import io
@@ -43,6 +44,7 @@ def cpu_seconds(arguments: list[str], starts: int = 5) -> float:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
     with contextlib.redirect_stdout(io.StringIO()):
         import test_rooms as rooms

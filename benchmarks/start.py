@@ -40,6 +40,9 @@ class _Stop(Callback):
 
 def main() -> None:
     """Start the runs and print what they cost."""
+    if not {"-h", "--help"}.isdisjoint(sys.argv[1:]):
+        print(__doc__)
+        return
     if sys.argv[1:2] == ["--until"]:
         _until_the_first_iteration(Path(sys.argv[2]), sys.argv[3:])
         return

@@ -7,6 +7,7 @@ A test compares the page with what is found. Needs a clone: the models are those
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 import tempfile
@@ -82,7 +83,9 @@ def _contexts(structure: Structure) -> tuple[str, str]:
 
 def main() -> None:
     """Rewrite the page that is named on the command line."""
-    page = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path, help="docs/model_families.md")
+    page = parser.parse_args().page
     page.write_text(with_tables(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 

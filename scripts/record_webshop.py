@@ -7,8 +7,8 @@ One line per episode: the expert's purchases, and walks with clicks on everythin
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,15 @@ def choose(session: Session, task: Task, turn: int) -> str:
 
 def main() -> None:
     """Write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="jsonl file to write")
+    out = parser.parse_args().out
     environment = WebshopEnvironment()
     tasks = environment.tasks("test")
     episodes = [episode(environment, task, environment.expert(task)) for task in tasks[:6]]
     episodes += [episode(environment, task, None) for task in tasks[6:16]]
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in episodes)
-    Path(sys.argv[1]).write_text("".join(lines), encoding="utf-8")
+    out.write_text("".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sdar.commands.method_table import table, with_table
+from sdar.commands.method_table import main, table, with_table
 
 DOCS = Path(__file__).parents[2] / "docs" / "methods.md"
 
@@ -32,6 +32,12 @@ def test_the_table_says_what_sets_the_methods_apart():
             assert fact in rows[method]
 
 
-def test_a_text_without_a_place_for_the_table_is_an_error():
-    with pytest.raises(ValueError, match="the text must contain <!-- begin"):
-        with_table("nothing")
+def test_a_page_without_a_place_for_the_table_is_told_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    assert main([str(page)]) == 2
+    page.write_text("nothing")
+    assert main([str(page)]) == 2
+    assert "the text must contain <!-- begin" in capsys.readouterr().err
+    assert page.read_text() == "nothing"

@@ -7,12 +7,14 @@ A test compares the two.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdar.config.command_line import Parser
 from sdar.config.sources import config_folder, groups
+from sdar.errors import UserError, command, run_command
+from sdar.files import MB, read_text
 from sdar.objective.objective import ObjectiveConfig
 from sdar.objective.schedule import Constant
 from sdar.run.validate import compose
@@ -29,11 +31,11 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """The text with a new table between its marks. ValueError if there are no marks."""
+    """The text with a new table between its marks. UserError if there are no marks."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"the text must contain {BEGIN} and {END}, between which the table is written")
+        raise UserError(f"the text must contain {BEGIN} and {END}, between which the table is written")
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"
 
 
@@ -74,6 +76,15 @@ def _teacher(teacher: Mapping[str, Any] | None) -> str:
     return f"{reads}, `{teacher['source']}`"
 
 
+@command
+def main(arguments: Sequence[str]) -> int:
+    """Renew the table of a page; returns the exit code."""
+    parser = Parser(prog="python -m sdar.config.method_table", description="Renews the table of methods.")
+    parser.add_argument("page", type=Path, help=f"Markdown file with the lines {BEGIN} and {END}")
+    page = parser.parse_args(arguments).page
+    page.write_text(with_table(read_text(page, MB)), encoding="utf-8")
+    return 0
+
+
 if __name__ == "__main__":
-    path = Path(sys.argv[1])
-    path.write_text(with_table(path.read_text(encoding="utf-8")), encoding="utf-8")
+    run_command(main)

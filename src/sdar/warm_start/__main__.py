@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,10 +12,12 @@ from typing import Any
 
 import torch
 from omegaconf import OmegaConf
+from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sdar.config.arguments import named_values
-from sdar.errors import UserError, command, run_command
+from sdar.errors import RunFailed, UserError, command, run_command
+from sdar.files import MB, read_json
 from sdar.policy.chat import ChatFormat
 from sdar.policy.language_model import tiny_model
 from sdar.policy.tiny import TinyShape, build_model, build_tokenizer
@@ -26,6 +30,16 @@ from sdar.warm_start.train import fast_products, train_warm_start
 
 _VOCABULARY_EPISODES = 4000
 RECORD = "warm_start.json"
+_STAGED = ".staged"
+"""Folder of files that belong together and are not all in their place yet."""
+_HELP_OPTIONS = ("-h", "--help")
+_HELP = """\
+usage: python -m sdar.warm_start [environment=NAME] [out=FOLDER] [SETTING=VALUE ...]
+
+Trains a tiny model from scratch on demonstrations of an environment, and saves it. A stopped command continues after
+its last finished cycle. The settings and their values with these arguments:
+
+"""
 
 
 @dataclass
@@ -46,11 +60,15 @@ class Command:
 @command
 def main(arguments: Sequence[str]) -> int:
     """Train and save; returns the exit code."""
-    given = named_values(arguments, "sdar.warm_start.__main__.Command")
+    settings = [argument for argument in arguments if argument not in _HELP_OPTIONS]
+    given = named_values(settings, "sdar.warm_start.__main__.Command")
     domain = load_domain(given.get("environment", Command.environment))
     defaults = Command(max_turns=domain.max_turns, training=domain.training())
     command = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(defaults), given))
     assert isinstance(command, Command)
+    if len(settings) < len(arguments):
+        print(_HELP, OmegaConf.to_yaml(OmegaConf.structured(command)), sep="", end="")
+        return 0
     torch.set_num_threads(command.threads)
     if command.training.products == "auto":  # resolved here, so that the record has the actual format
         command.training.products = fast_products()
@@ -61,8 +79,8 @@ def main(arguments: Sequence[str]) -> int:
 def run(command: Command, domain: Domain) -> None:
     """Train and save the folder ``command.out``: weights, config, tokenizer, and the settings.
 
-    The folder is written after every cycle. If it already has finished cycles of the same settings, training continues
-    after them.
+    The folder is written after every cycle: whole, or not at all. If it already has finished cycles of the same
+    settings, training continues after them.
     """
     out = Path(command.out)
     made_by = _record(command)
@@ -123,26 +141,50 @@ def _record(command: Command) -> dict[str, Any]:
 
 
 def _finished_cycles(out: Path, made_by: dict[str, Any]) -> int:
+    _settle(out)
     file = out / RECORD
     if not file.exists():
+        if (out / "config.json").exists():
+            raise UserError(f"out={out} has a model that this command did not make; set another folder")
         return 0
     older = {"environment": "alfworld", "shape": asdict(TinyShape())}  # of folders that do not say
-    record = older | json.loads(file.read_text())
+    record = older | read_json(file, MB)
     if any(record.get(key) != value for key, value in made_by.items()):
         raise UserError(f"out={out} has a warm start with other settings; set another folder, or remove it")
     return int(record["finished_cycles"])
 
 
 def _save(out: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, record: dict[str, Any]) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(out / _STAGED, ignore_errors=True)
     # Half precision halves the file. Evaluation and later cycles always start from the saved weights.
-    model.half().save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    try:
+        model.half().save_pretrained(out / _STAGED)
+        tokenizer.save_pretrained(out / _STAGED)
+    except SafetensorError as error:  # a full disk, which is no OSError there
+        raise RunFailed(f"{out} cannot be written ({error}); the model saved before is whole") from error
     _write(out, record)
 
 
 def _write(out: Path, record: dict[str, Any]) -> None:
-    (out / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    """Write the record, with the files that are staged."""
+    staged = out / _STAGED
+    staged.mkdir(parents=True, exist_ok=True)
+    partial = staged / f"{RECORD}.partial"
+    partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    for file in staged.iterdir():
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
+    partial.replace(staged / RECORD)
+    _settle(out)
+
+
+def _settle(out: Path) -> None:
+    """Move what is staged into its folder, record last. Without a record it is not complete, and is dropped."""
+    staged = out / _STAGED
+    if (staged / RECORD).exists():
+        for file in sorted(staged.iterdir(), key=lambda file: file.name == RECORD):
+            file.replace(out / file.name)
+    shutil.rmtree(staged, ignore_errors=True)
 
 
 if __name__ == "__main__":

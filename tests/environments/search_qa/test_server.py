@@ -206,7 +206,7 @@ def test_ipv6_is_served_and_asked() -> None:
 @pytest.mark.e2e
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "sdar.environments.search_qa.server", "port=0"]
+    command = [sys.executable, "-m", "sdar", "search-server", "port=0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -223,7 +223,6 @@ def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> 
 @pytest.mark.parametrize(
     ("argument", "mentioned"),
     [
-        ("--help", "there is no such setting"),
         ("device={", "the arguments must be name=value, got device={"),
         ("corpus=none.jsonl", "none.jsonl"),
         ("prot=1", "did you mean port?"),

@@ -39,7 +39,7 @@ class Server:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "sdar.environments.search_qa.server", f"port={self.port}"]
+        command = [sys.executable, "-m", "sdar", "search-server", f"port={self.port}"]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         assert f"passages at {self.url}" in self.process.stdout.readline()

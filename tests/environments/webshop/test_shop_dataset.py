@@ -238,8 +238,8 @@ def test_few_goals_are_enough_to_evaluate_and_too_few_to_train(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "the arguments must be FOLDER [--full], got nothing"),
-        (["folder", "--all"], "the arguments must be FOLDER [--full], got folder --all"),
+        ([], "the following arguments are required: folder"),
+        (["folder", "--all"], "unrecognized arguments: --all"),
         (["/no/such/folder"], "environment.data_dir=/no/such/folder must be a directory, got nothing of that name"),
     ],
 )

@@ -1,4 +1,4 @@
-"""``python -m sdar.environments.search_qa.server corpus=PATH``: Search-R1's retrieval API with BM25 over a corpus.
+"""``sdar search-server corpus=PATH``: Search-R1's retrieval API with BM25 over a corpus.
 
 ``POST /retrieve`` uses the format of :mod:`sdar.environments.search_qa.wire`; ``GET /health`` is a liveness check. Run
 it on a trusted network: there is neither encryption nor access control.
@@ -30,7 +30,7 @@ from sdar.environments.search_qa.closed_world import ClosedWorld
 from sdar.environments.search_qa.retriever import Hit, RetrievalFailure, Retriever
 from sdar.environments.search_qa.wire import MAX_TOP_K
 from sdar.environments.search_qa.world import WorldSettings
-from sdar.errors import UserError, command, run_command
+from sdar.errors import UserError, command
 from sdar.exchange import shut
 
 log = logging.getLogger(__name__)
@@ -255,7 +255,3 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{len(retriever)} passages at {server.url}", flush=True)
         server.serve_forever(poll_interval=0.1)
     return 0
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from sdar.config.command_line import Parser
 from sdar.config.fields import checked
 from sdar.environments.webshop.product import Product
 from sdar.errors import UserError, command, run_command
@@ -134,11 +135,13 @@ def main(arguments: Sequence[str]) -> int:
     """``python -m sdar.environments.webshop.nouns FOLDER [--full]``: write the nouns of the products in a folder."""
     from sdar.environments.webshop.dataset import SourceFiles, stream_products
 
-    if len(arguments) not in (1, 2) or arguments[1:] not in ([], ["--full"]):
-        raise UserError(
-            f"the arguments must be FOLDER [--full], got {' '.join(arguments) or 'nothing'}; FOLDER has the products"
-        )
-    folder, small = Path(arguments[0]), arguments[1:] == []
+    parser = Parser(
+        prog="python -m sdar.environments.webshop.nouns", description="Writes the nouns of WebShop's product titles."
+    )
+    parser.add_argument("folder", type=Path, help="the original's product files, where the nouns are written, too")
+    parser.add_argument("--full", action="store_true", help="of all products, not of the first 1,000")
+    given = parser.parse_args(arguments)
+    folder, small = given.folder, not given.full
     products = stream_products(SourceFiles.of(folder, use_small=small, human_goals=False))
     nouns = _Tagger().of_titles((product.title, product.asin) for product in products)
     file = folder / f"title_nouns{'_1000' if small else ''}.json"
