@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import threading
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -131,3 +135,30 @@ def test_a_second_name_holds_what_it_held_when_the_first_is_written_anew(
     write_checkpoint(CONTENT | {"epoch": 4}, written)
     assert (read_checkpoint(best)["epoch"], read_checkpoint(written)["epoch"]) == (3, 4)
     assert names(written.parent) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("value", "named"),
+    [
+        (np.float64(1.0), "callbacks.Mine.best[1] is a numpy.float64"),
+        (np.ones(2), "callbacks.Mine.best[1] is a numpy.ndarray"),
+        ({"where": Path("x")}, "callbacks.Mine.best[1].where is a pathlib.PosixPath"),
+        ({(1, np.int64(2)): 3}, "a key of callbacks.Mine.best[1][1] is a numpy.int64"),
+        (lambda: 1, "callbacks.Mine.best[1] is a builtins.function"),
+        (threading.Lock(), "callbacks.Mine.best[1] is a _thread.lock"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(value: Any, named: str, written: Path) -> None:
+    before = written.read_bytes()
+    with pytest.raises(RunFailed, match=re.escape(f"{named}, which only code could read back")):
+        write_checkpoint({**CONTENT, "callbacks": {"Mine": {"best": [0.5, value]}}}, written)
+    assert written.read_bytes() == before
+    assert names(written.parent) == ["last.ckpt"]
+
+
+def test_plain_values_of_every_kind_are_read_back(written: Path) -> None:
+    plain = {"a": (1, 2.5, "x", None, True, b"y"), 3: {"set": {1}, "ordered": OrderedDict(b=torch.ones(2))}}
+    write_checkpoint({**CONTENT, "callbacks": plain}, written)
+    found = read_checkpoint(written)["callbacks"]
+    assert found["a"] == plain["a"]
+    assert torch.equal(found[3]["ordered"]["b"], torch.ones(2))

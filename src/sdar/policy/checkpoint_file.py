@@ -6,12 +6,16 @@ the file of before. ``torch.save`` writes a zip archive with a CRC-32 for every 
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import re
 import shutil
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +34,12 @@ _CODE = re.compile(r"GLOBAL (\S+)")
 def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
     """Replace a file by a checkpoint, or leave everything as it was.
 
+    What is written can be read again: an object that only code could bring back is refused here, not when the run is
+    to be continued.
+
     Raises:
-        RunFailed: weights or moments are not finite, or the file cannot be written.
+        RunFailed: weights or moments are not finite, a value is neither a tensor nor plain, or the file cannot be
+            written.
     """
     if name := first_not_finite({key: checkpoint[key] for key in NUMBERS if key in checkpoint}):
         raise RunFailed(f"{name} is not finite, so the checkpoint {path} was not written; nothing saved before is lost")
@@ -39,9 +47,14 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise _refusal(checkpoint, path) from error
             file.flush()
             os.fsync(file.fileno())
+        if not _is_plain(part):
+            raise _refusal(checkpoint, path)
         part.replace(path)
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch wraps what the operating system says
@@ -54,6 +67,42 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: Path) -> None:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _refusal(checkpoint: Mapping[str, Any], path: Path) -> RunFailed:
+    what = _not_plain(checkpoint) or "a value is not a plain one"
+    return RunFailed(
+        f"{what}, which only code could read back, so the checkpoint {path} was not written; keep tensors, numbers, "
+        "texts, lists and dicts in the states of callbacks and teachers"
+    )
+
+
+def _is_plain(saved: Any) -> bool:
+    """Whether a file, or what has its form, holds nothing but tensors and plain values."""
+    try:
+        torch.load(saved, map_location="cpu", weights_only=True, mmap=isinstance(saved, Path))
+    except pickle.UnpicklingError:
+        return False
+    return True
+
+
+def _not_plain(values: Any, name: str = "") -> str:
+    """Names the first value inside that is neither a tensor nor plain, and says what it is; "" if there is none."""
+    inner: Iterator[tuple[Any, str]]
+    if type(values) in (dict, OrderedDict):
+        keys = ((key, f"a key of {name or 'the checkpoint'}") for key in values)
+        inner = chain(keys, ((values[key], f"{name}.{key}" if name else str(key)) for key in values))
+    elif type(values) in (list, tuple):
+        inner = ((value, f"{name}[{number}]") for number, value in enumerate(values))
+    else:
+        buffer = io.BytesIO()
+        with suppress(Exception):  # whatever an object raises that cannot be pickled at all
+            torch.save(values, buffer)
+            buffer.seek(0)
+            if _is_plain(buffer):
+                return ""
+        return f"{name} is a {type(values).__module__}.{type(values).__qualname__}"
+    return next(filter(None, (_not_plain(value, where) for value, where in inner)), "")
 
 
 def share_file(source: Path, target: Path) -> None:

@@ -53,6 +53,11 @@ class Sign:
     ended: str = ""
     signal: int = 0
 
+    @property
+    def machine(self) -> str:
+        """Its name."""
+        return self.where.rpartition(" on ")[2]
+
 
 class Others:
     """Judges the signs of all processes by the clock of this one, which rests while this one is stopped itself.
@@ -115,6 +120,8 @@ class RankWatch(Callback):
         self._rank: int | None = None
         self._beat = 0
         self._lock = ExitStack()
+        self._signing = threading.Lock()
+        self._held: set[int] = set()  # ranks whose locks can be seen from here
 
     def fit(self, trainer: Trainer, fit: Callable[[], None]) -> None:
         """Call ``fit``, watching; alone there is nothing to watch.
@@ -156,7 +163,8 @@ class RankWatch(Callback):
             self._place = Path(trainer.strategy.broadcast(str(self.folder.absolute()))) / FOLDER
             self._place /= str(trainer.global_rank)
             self._lock.enter_context(occupied(self._place))
-            self._give_sign()
+            with self._signing:
+                self._give_sign()
             self._rank = trainer.global_rank
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:  # noqa: ARG002
@@ -165,6 +173,7 @@ class RankWatch(Callback):
             self._stop.set()
 
     def _give_sign(self, ended: str = "", number: int = 0) -> None:
+        """To be called by who holds ``_signing``: a sign that comes late would undo the last one."""
         self._beat += 1
         sign = Sign(self._beat, f"process {os.getpid()} on {socket.gethostname()}", ended, number)
         with suppress(OSError):  # a full disk ends nothing before the others' patience does
@@ -176,13 +185,14 @@ class RankWatch(Callback):
         rank, self._rank = self._rank, None
         if rank is None:
             return False
-        if ended:
-            self._give_sign(ended, number)
+        with self._signing:
+            if ended:
+                self._give_sign(ended, number)
+                self._lock.close()
+                return True
+            with suppress(OSError):
+                (self._place / _SIGN).unlink()
             self._lock.close()
-            return True
-        with suppress(OSError):
-            (self._place / _SIGN).unlink()
-        self._lock.close()
         with suppress(OSError):
             self._place.rmdir()
             self._place.parent.rmdir()
@@ -197,7 +207,9 @@ class RankWatch(Callback):
                 self._look_at_children(trainer)
             elif time.monotonic() >= due:
                 due = time.monotonic() + period
-                self._give_sign()
+                with self._signing:
+                    if not self._stop.is_set():
+                        self._give_sign()
                 self._look()
 
     def _adopt(self, trainer: Trainer) -> None:
@@ -217,12 +229,18 @@ class RankWatch(Callback):
         files = {int(file.parent.name): file for file in self._place.parent.glob(f"*/{_SIGN}")}
         records = {rank: read_record(file) for rank, file in files.items() if rank != self._rank}
         signs = {rank: Sign(**record) for rank, record in records.items() if record is not None}
-        gone = {rank for rank in signs if not is_occupied(files[rank].parent)}
+        held = {rank for rank in signs if is_occupied(files[rank].parent)}
+        self._held |= held
+        # There may be no locks here, or none that other machines see. Then only silence tells.
+        if is_occupied(self._place):
+            self._held |= {rank for rank, sign in signs.items() if sign.machine == socket.gethostname()}
+        gone = (self._held & signs.keys()) - held
         lost = self._others.lost(signs, gone, time.monotonic())
         if lost and not self._stop.is_set():
             speaks = self._rank == min(files.keys() - lost.keys(), default=self._rank)
             stopped = max(signs[rank].signal for rank in lost)
-            self._give_sign("it had lost another process", stopped)
+            with self._signing:
+                self._give_sign("it had lost another process", stopped)
             self._lose(list(lost.values()) if speaks else [], 128 + stopped if stopped else FAILED)
 
     def _lose(self, lost: Sequence[str], code: int) -> None:
