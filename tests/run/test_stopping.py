@@ -150,6 +150,24 @@ def test_two_ranks_stop_together_when_one_of_them_is_asked(start: Callable[..., 
     assert not (only_run(tmp_path) / ".ranks").exists()
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_ranks_play_the_table_of_a_run_that_has_nothing_left_to_learn(
+    strategy: str, start: Callable[..., Run], tmp_path: Path
+) -> None:
+    """As after a stop between the last iteration and its panel; under fsdp2 each rank has a part of the weights."""
+    settings = (*TWO, f"trainer={strategy}", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=1")
+    assert start(*settings).code(200) == 0
+    first = only_run(tmp_path)
+    (first / "results.json").unlink()
+    assert start(*settings, "evaluation.panel_size=4", "ckpt_path=last").code(200) == 0
+    second = next(folder for folder in (tmp_path / "logs" / "smoke").iterdir() if folder != first)
+    results = json.loads((second / "results.json").read_text())["results"]
+    assert {row["name"]: row["n"] for row in results if row["name"].startswith("trained")} == {
+        "trained": 4,
+        "trained, with skills": 4,
+    }
+
+
 def test_a_process_that_is_killed_is_named_by_the_others(start: Callable[..., Run]) -> None:
     run = start(*TWO)
     run.wait_for("iteration   2/500")

@@ -126,19 +126,14 @@ class Session:
             self._fit()
             if not self.trainer.is_global_zero:
                 return
-            # Where nothing was left to learn, or no time, the trainer has not counted the iterations it continued from.
-            behind = 0 if self.continued is None else self.continued.iterations
-            iterations = max(self.trainer.current_epoch, behind)
+            iterations = self._learned
             if reason := why_it_ended(self.trainer, iterations):
                 say(f"training ended {place(iterations, self._iterations)}: {reason}")
-            if self.continued is not None and iterations == behind:
+            if self.continued is not None and iterations == self.continued.iterations:
                 self._take_checkpoints(self.continued.path)
             played = self.evaluation.results
-            if iterations not in played and self.trainer.world_size == 1:
-                self._to_device()
-                self.evaluation.evaluate(self.trainer, iterations)
             results += _named("warm start", before or played[0])
-            results += _named("trained", played.get(iterations) or self._play())
+            results += _named("trained", played[iterations])
         else:
             results += _named("warm start", self._play())
             if self.checkpoint is not None:
@@ -181,8 +176,18 @@ class Session:
         def fit() -> None:
             with restoring(self.checkpoint, lambda: self.state.begun):
                 self.trainer.fit(module, datamodule=data, ckpt_path=self.checkpoint, weights_only=True)
+            # Nothing was left to learn, but the panel had been cut off, or is another one. Of sharded weights each process
+            # has a part, so all of them play.
+            if self._learned not in self.evaluation.results:
+                self._to_device()
+                self.evaluation.evaluate(self.trainer, self._learned)
 
         self.ranks.fit(self.trainer, fit)
+
+    @property
+    def _learned(self) -> int:
+        """Iterations behind the weights. The trainer does not count those before it where nothing was left to learn."""
+        return max(self.trainer.current_epoch, 0 if self.continued is None else self.continued.iterations)
 
     @property
     def _iterations(self) -> int | None:
