@@ -40,8 +40,9 @@ def parts(policy: Any, rollout: RolloutSettings = ROLLOUT, **settings: Any) -> R
     ],
 )
 def test_episodes_that_are_played_otherwise_than_they_are_learned_from_are_refused(
-    change: dict[str, Any], words: str
+    change: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    install(monkeypatch)
     policy = toy_policy()
     with pytest.raises(UserError, match=words):
         train(SDARModule(policy, PLAIN_GRPO, rollout=ROLLOUT), parts(policy, replace(ROLLOUT, **change)), 1)
@@ -126,3 +127,35 @@ def test_two_methods_are_refused() -> None:
     policy, reading = toy_policy(), replace(PLAIN_GRPO, skills_in_prompt=True)
     with pytest.raises(UserError, match="got skills_in_prompt=False and True"):
         train(SDARModule(policy, PLAIN_GRPO, rollout=ROLLOUT), parts(policy, method=reading, teacher=HintTeacher()), 1)
+
+
+def test_two_teachers_are_refused() -> None:
+    policy, teacher = toy_policy(), HintTeacher()
+    module = SDARModule(policy, PLAIN_GRPO, teacher, rollout=ROLLOUT)
+    with pytest.raises(UserError, match="the same teacher, got another one and a HintTeacher; pass one object to both"):
+        train(module, parts(policy, teacher=HintTeacher()), 1)
+    with pytest.raises(UserError, match="the same teacher, got none and a HintTeacher"):
+        train(SDARModule(policy, PLAIN_GRPO, rollout=ROLLOUT), parts(policy, teacher=teacher), 1)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_the_modules_teacher_is_told_of_every_iteration(both: bool) -> None:
+    class Told(HintTeacher):
+        def begin(self, tasks: Any, *, iteration: int, seed: int) -> None:
+            begun.append((len(tasks), iteration, seed))
+
+    begun: list[tuple[int, int, int]] = []
+    policy, teacher = toy_policy(), Told()
+    module = SDARModule(policy, PLAIN_GRPO, teacher, rollout=ROLLOUT)
+    train(module, parts(policy, teacher=teacher if both else None), 2)
+    assert begun == [(ROLLOUT.tasks_per_iteration, 0, 1), (ROLLOUT.tasks_per_iteration, 1, 1)]
+
+
+def test_the_settings_backend_plays_where_no_other_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = replace(ROLLOUT, backend="vllm")
+    with pytest.raises(UserError, match="vllm"):  # which is not installed
+        Collector(toy_policy(), LettersEnvironment(), served)
+    engine = install(monkeypatch)
+    policy = toy_policy()
+    train(SDARModule(policy, PLAIN_GRPO), parts(policy, served), 1)
+    assert engine.made

@@ -122,6 +122,18 @@ def test_a_run_that_is_still_running_is_not_continued(make_run: MakeRun, setting
     assert find_checkpoint(settings) == folder / "checkpoints" / "last.ckpt"
 
 
+def test_an_evaluation_that_is_running_does_not_hold_up_the_run(make_run: MakeRun, settings: dict[str, Any]) -> None:
+    folder = make_run("2025", 1).parent
+    evaluating = make_run("2026", 1).parent
+    shutil.rmtree(evaluating / "checkpoints")
+    (evaluating / "config.yaml").write_text("train: false\n")
+    with occupied(evaluating):
+        assert find_checkpoint(settings) == folder / "checkpoints" / "last.ckpt"
+        (evaluating / "config.yaml").write_text("train: true\n")
+        with pytest.raises(UserError, match="which is still running; stop it first"):
+            find_checkpoint(settings)
+
+
 @pytest.mark.parametrize("name", ["running.lock", "config.yaml", "results.json", "other/run.json"])
 def test_a_pipe_in_a_run_folder_is_not_waited_for(make_run: MakeRun, settings: dict[str, Any], name: str) -> None:
     folder = make_run("2026", 1).parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from sdar.episode import EndReason, Episode, Observation, Task, TaskOutcome, Turn
+from sdar.episode import EndReason, Episode, Observation, Preface, Task, TaskOutcome, Turn
 from sdar.errors import UserError
+from sdar.learning.batch import pack_teacher
+from sdar.policy.chat import ChatFormat, Position
 from sdar.skills.bm25 import BM25Retrieval
 from sdar.skills.controls import AdversarialRetrieval, RandomRetrieval
 from sdar.skills.library import Skill, SkillKind, SkillLibrary
@@ -21,6 +24,7 @@ from sdar.teacher.base import join
 from sdar.teacher.context import ContextTeacher, SkillTeacher, row_tokens
 from sdar.teacher.demonstrations import DemonstrationPart, SiblingPart
 from sdar.teacher.skills import SkillPart
+from toys.chat_templates import BY_NAME
 from toys.rollouts import CountingEnvironment
 from toys.training import LettersEnvironment, same_weights, toy_datamodule, toy_module, toy_policy, train, weights
 
@@ -318,3 +322,26 @@ def test_a_teacher_that_nobody_reads_logs_nothing() -> None:
     module = toy_module(policy, teacher, score_teacher=False, distillation_coefficient=0.0)
     assert not [name for name in train(module, data, 1).steps[0] if name.startswith("skills/")]
     assert module.report.record == {}
+
+
+def test_text_of_finished_episodes_fits_behind_what_their_preface_changes() -> None:
+    """With this template a block behind a system message has a token more than one without."""
+    base = ChatFormat.from_tokenizer(BY_NAME["llama3.1"].tokenizer("bpe"))
+    teacher = ContextTeacher({"sibling": SiblingPart()}, position=Position.SYSTEM)
+    preface, seen = Preface("Be brief."), Observation("What is 1 + 1?", None, "a")
+    read = set()
+    for context_tokens in range(60, 260):
+        policy: Any = SimpleNamespace(chat=base, context_tokens=context_tokens)
+        join(teacher, CountingEnvironment(), policy)
+        chat = policy.chat.prefaced(preface)
+        ids, splice = chat.opening(seen.text)
+        episodes = []
+        for member, end in enumerate((EndReason.SUCCESS, EndReason.FAILURE)):
+            turn = Turn(ids, [5] * 20, "x", "2", True, seen, splice_index=splice)
+            episodes.append(Episode(task(), member, [turn], end, success=end is EndReason.SUCCESS))
+            episodes[-1].preface, episodes[-1].opening = preface, seen.text
+        texts = teacher.contexts(episodes)
+        read.update(texts)
+        if context_tokens > row_tokens(episodes[0]):
+            pack_teacher(episodes, [chat.privileged(text) for text in texts], 0, context_tokens)
+    assert len(read) > 1

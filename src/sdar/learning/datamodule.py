@@ -122,7 +122,7 @@ class RolloutDataModule(LightningDataModule):
         method: whether the policy itself reads the teacher's text while it plays (Skill-GRPO).
         rollout: how many episodes are played; the collector's.
         seed: seed of the tasks and of every sampled token.
-        teacher: told of every iteration before it is played; None: there is none.
+        teacher: told of every iteration before it is played; None: that of the module, if it has one.
 
     Attributes:
         bad_iterations: iterations in a row, up to the present one, of which a larger share than
@@ -169,8 +169,8 @@ class RolloutDataModule(LightningDataModule):
         count, rounds = self.rollout.tasks_per_iteration, self.rollout.resample_rounds + 1
         group_size, keep_equal = self.rollout.group_size, self.rollout.keep_equal_groups
         tasks = sample_tasks(self.train_tasks, count, seed=self.seed, iteration=iteration, rounds=rounds)
-        if self.teacher is not None:
-            self.teacher.begin(tasks, iteration=iteration, seed=self.seed)
+        if (teacher := self._teacher()) is not None:
+            teacher.begin(tasks, iteration=iteration, seed=self.seed)
         timings: dict[str, float] = {}
 
         def play(chosen: Sequence[Task]) -> list[list[Episode]]:
@@ -189,6 +189,12 @@ class RolloutDataModule(LightningDataModule):
         dynamic = rounds > 1 or not keep_equal
         episodes = [episode for group in found.groups for episode in group]
         return Iteration(iteration, episodes, timings, tasks, found if dynamic else None)
+
+    def _teacher(self) -> Teacher | None:
+        if self.teacher is not None or self.trainer is None:
+            return self.teacher
+        found: Teacher | None = getattr(self.trainer.lightning_module, "teacher", None)
+        return found
 
     def judge(self, iteration: Iteration, ranks: Ranks) -> None:
         """Count the errors of a collected iteration over all ranks, before anything is learned from it.

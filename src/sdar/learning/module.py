@@ -177,7 +177,7 @@ class SDARModule(LightningModule):
         data = self._take_rollout()
         # One that collects in its own way knows whose episodes these are.
         if data is not None and type(data).collect is RolloutDataModule.collect:
-            check_pair(self.model, self.method, self.rollout, data)
+            check_pair(self.model, self.method, self.teacher, self.rollout, data)
         self._check(sharded=isinstance(self.trainer.strategy, ModelParallelStrategy))
         precision = self.trainer.precision
         if precision in ("16-mixed", "16-true"):

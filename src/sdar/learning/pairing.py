@@ -10,6 +10,7 @@ from sdar.errors import UserError
 from sdar.learning.datamodule import RolloutDataModule
 from sdar.learning.method import Method
 from sdar.rollout.settings import RolloutSettings
+from sdar.teacher.base import Teacher
 
 _LEARNED_BY = ("context", "sampling.temperature", "backend")
 """Settings of rollouts that decide how tokens are scored. They must be those of the rollouts."""
@@ -17,11 +18,14 @@ _DRAWN_BY = ("tasks_per_iteration", "group_size", "resample_rounds", "keep_equal
 """Settings by which a data module asks its collector for episodes."""
 
 
-def check_pair(model: nn.Module, method: Method, rollout: RolloutSettings, data: RolloutDataModule) -> None:
+def check_pair(
+    model: nn.Module, method: Method, teacher: Teacher | None, rollout: RolloutSettings, data: RolloutDataModule
+) -> None:
     """Refuse a data module whose episodes a module with these parts would learn something else from.
 
     Raises:
-        UserError: it plays with another model or other settings, or its collector plays another environment.
+        UserError: it plays with another model or other settings, has another teacher, or its collector plays another
+            environment.
     """
     collector = data.collector
     if collector.policy.model is not model:
@@ -55,6 +59,12 @@ def check_pair(model: nn.Module, method: Method, rollout: RolloutSettings, data:
         raise UserError(
             f"SDARModule and RolloutDataModule must have the same method, got skills_in_prompt="
             f"{method.skills_in_prompt} and {reads}; pass one Method to both"
+        )
+    if data.teacher is not None and data.teacher is not teacher:
+        other = "none" if teacher is None else "another one"
+        raise UserError(
+            f"SDARModule and RolloutDataModule must have the same teacher, got {other} and a "
+            f"{type(data.teacher).__name__}; pass one object to both"
         )
 
 

@@ -85,6 +85,7 @@ class Prepared:
         return DistillationTokens(
             student=batch.old_log_probs[where],
             teacher=batch.teacher_log_probs[where],
+            old=batch.old_log_probs[where],
             entropy=None if self.entropy is None else self.entropy[where],
             max_entropy=self.max_entropy,
             advantage=batch.advantage[where],

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
+from sdar.learning.ranks import Ranks
+
 
 @dataclass(frozen=True)
 class OptimizerStep:
@@ -16,6 +20,19 @@ class OptimizerStep:
     def rows(self) -> list[int]:
         """All rows of the step, ascending."""
         return sorted(row for micro_batch in self.micro_batches for row in micro_batch)
+
+
+def even_micro_batches(steps: Sequence[OptimizerStep], ranks: Ranks) -> list[list[list[int]]]:
+    """Rows of every micro-batch of every step, filled up with empty ones to the largest number of any rank.
+
+    Each pass over sharded weights is a thing that all ranks do together.
+    """
+    own = [len(step.micro_batches) for step in steps]
+    most = ranks.reduce(torch.tensor(own, dtype=torch.float64), "max").tolist()
+    return [
+        step.micro_batches + [[]] * (int(count) - len(step.micro_batches))
+        for step, count in zip(steps, most, strict=True)
+    ]
 
 
 def plan_steps(

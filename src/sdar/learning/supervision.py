@@ -20,7 +20,7 @@ from sdar.config.fields import NotNegative, settings
 from sdar.episode import Episode
 from sdar.learning.batch import TokenRows, pack
 from sdar.learning.ranks import Ranks
-from sdar.learning.step_plan import plan_row_steps
+from sdar.learning.step_plan import even_micro_batches, plan_row_steps
 from sdar.policy.log_probs import score_tokens
 
 
@@ -91,16 +91,9 @@ def supervised_steps(
     """
     rows = supervision.rows(episodes, context, pad_id)
     plan = plan_row_steps(rows.lengths(), steps=steps, max_tokens=max_tokens)
-    most = ranks.reduce(
-        torch.tensor([float(len(step.micro_batches)) for step in plan], dtype=torch.float64), "max"
-    ).tolist()
     own = [float(rows.response_mask[step.rows].sum()) for step in plan]
     counts = ranks.reduce(torch.tensor(own, dtype=torch.float64), "sum").tolist()
-    parts = [
-        step.micro_batches + [[]] * (int(count) - len(step.micro_batches))
-        for step, count in zip(plan, most, strict=True)
-    ]
-    return SupervisedSteps(rows, supervision.coefficient, parts, counts)
+    return SupervisedSteps(rows, supervision.coefficient, even_micro_batches(plan, ranks), counts)
 
 
 def supervised_sum(model: PreTrainedModel, rows: TokenRows, temperature: float) -> Tensor:

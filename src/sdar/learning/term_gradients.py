@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from sdar.learning.ranks import Ranks
-from sdar.objective.objective import ObjectiveConfig, TokenLosses
+from sdar.objective.objective import ObjectiveConfig, TokenLosses, weighted_terms
 
 
 class TermGradients:
@@ -25,11 +25,8 @@ class TermGradients:
 
     def add(self, losses: TokenLosses, divisors: Mapping[str, float], objective: ObjectiveConfig) -> None:
         """Add a micro-batch, before its backward, which has to keep the graph no longer than that."""
-        for name, coefficient in objective.coefficients().items():
-            if coefficient == 0:
-                continue
+        for name, loss in weighted_terms(losses, divisors, objective).items():
             sums = self._sums.setdefault(name, [torch.zeros_like(w, dtype=torch.float32) for w in self._parameters])
-            loss = coefficient * (losses.terms[name].sum() / max(divisors[name], 1))
             parts = torch.autograd.grad(loss, self._parameters, retain_graph=True, allow_unused=True)
             for total, part in zip(sums, parts, strict=True):
                 if part is not None:

@@ -26,7 +26,7 @@ from sdar.learning.method import Method
 from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.prepare import Prepared
 from sdar.learning.ranks import Ranks
-from sdar.learning.step_plan import OptimizerStep
+from sdar.learning.step_plan import even_micro_batches
 from sdar.learning.supervision import supervised_sum
 from sdar.learning.term_gradients import TermGradients
 from sdar.objective.chunked_head import TeacherStates
@@ -130,7 +130,7 @@ class UpdateLoop:
             return [], prepared  # a schedule has taken out the only term
         divisors = self._divisors(prepared, objective)
         objectives = self._objectives(prepared, objective)
-        parts = self._micro_batches(prepared.steps)
+        parts = even_micro_batches(prepared.steps, self.ranks)
         self._store = None if self.teacher is None else self.teacher.prefix_store()
         reports = []
         old = None if prepared.batch.old_log_probs is not None else _unscored(prepared)
@@ -163,18 +163,6 @@ class UpdateLoop:
         local = torch.tensor([[count[name] for name in names] for count in own], dtype=torch.float64)
         reduced = self.ranks.reduce(local.reshape(-1, len(names)), "sum").tolist()
         return [dict(zip(names, row, strict=True)) for row in reduced]
-
-    def _micro_batches(self, steps: Sequence[OptimizerStep]) -> list[list[list[int]]]:
-        """Rows of every micro-batch of every step, filled up with empty ones to the largest number of any rank.
-
-        Each pass over sharded weights is a thing that all ranks do together.
-        """
-        own = [len(step.micro_batches) for step in steps]
-        most = self.ranks.reduce(torch.tensor(own, dtype=torch.float64), "max").tolist()
-        return [
-            step.micro_batches + [[]] * (int(count) - len(step.micro_batches))
-            for step, count in zip(steps, most, strict=True)
-        ]
 
     def _step(
         self,

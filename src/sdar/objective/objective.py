@@ -255,16 +255,26 @@ def _inside(scores: TokenScores, batch: Tokens) -> tuple[TokenScores, Tokens]:
     return inside, tokens
 
 
+def weighted_terms(
+    losses: TokenLosses, denominators: Mapping[str, float], config: ObjectiveConfig
+) -> dict[str, Tensor]:
+    """These rows' share of each term of the step's objective, 0-dim, times its coefficient; those without are left out.
+
+    ``denominators`` count the whole step.
+    """
+    return {
+        name: coefficient * (losses.terms[name].sum() / max(denominators[name], 1))
+        for name, coefficient in config.coefficients().items()
+        if coefficient != 0
+    }
+
+
 def total_loss(losses: TokenLosses, denominators: Mapping[str, float], config: ObjectiveConfig) -> Tensor:
     """The objective, 0-dim, of these rows' share of the step. ``denominators`` count the whole step.
 
     The shares of a step's micro-batches add up to the step's loss. ValueError where no term has a coefficient.
     """
-    parts = [
-        coefficient * (losses.terms[name].sum() / max(denominators[name], 1))
-        for name, coefficient in config.coefficients().items()
-        if coefficient != 0
-    ]
+    parts = list(weighted_terms(losses, denominators, config).values())
     if not parts:
         raise ValueError("every coefficient is 0: there is no loss")
     total = parts[0]

@@ -42,8 +42,8 @@ def policy_gradient_loss(
 
     ``segments`` gives all tokens of a segment one ratio, the geometric mean of theirs:
     exp of the mean of log_probs - old_log_probs over the segment (arXiv 2507.18071, GSPO: length-normalized, so that
-    long and short segments share a clipping range). A segment is then clipped, or learned from, as a whole. Tokens of
-    segment -1 belong to none and lose nothing. None: every token has a ratio of its own.
+    long and short segments share a clipping range). Tokens of a segment whose advantages have the same sign are then
+    clipped together. Tokens of segment -1 belong to none and lose nothing. None: every token has a ratio of its own.
 
     Source: arXiv 2605.15155, section 2.1 and the algorithm in appendix B.
     """

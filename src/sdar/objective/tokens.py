@@ -35,7 +35,7 @@ class DistillationTokens:
 
     ``student``      log-prob of the sampled token at the current weights; the only one that carries a gradient
     ``teacher``      its log-prob in the teacher's context
-    ``old``          its log-prob at the weights that sampled it; None where nobody needs it
+    ``old``          its log-prob at the weights that sampled it; None where it is not known
     ``divergence``   of the two whole distributions, with gradient; None unless the form is ``full_vocabulary``
     ``entropy``      of the student's distribution over the full vocabulary, nats; None unless the gate needs it
     ``max_entropy``  log V, the entropy of the uniform distribution, nats; above 0

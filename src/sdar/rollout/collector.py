@@ -20,7 +20,7 @@ from sdar.rollout.guard import GuardedPool
 from sdar.rollout.playing import Playing
 from sdar.rollout.prompting import PromptWriter
 from sdar.rollout.requests import CollectedRollouts, CollectProgress, EpisodeRequest
-from sdar.rollout.sampling import GeneratorFactory, turn_generator
+from sdar.rollout.sampling import GeneratorFactory, generators, turn_generator
 from sdar.rollout.settings import RolloutSettings
 from sdar.rollout.troubles import report_troubles
 from sdar.rollout.waves import waves
@@ -41,10 +41,11 @@ class Collector:
         settings: how episodes are played and responses sampled.
         reserved_tokens: context tokens that an episode of a task leaves free, so that the teacher's block fits in front
             of it; None: none. An episode that would need them ends as ``context_full``.
-        generator_factory: makes the response generator of a collection; the default decodes with ``policy.model``.
+        generator_factory: makes the response generator of a collection; the default is the one that
+            ``settings.backend`` and ``settings.decode`` name.
 
-    Raises UserError for a response limit that leaves no room for a prompt, or for ``context=append`` with a chat
-    template whose turns cannot be appended.
+    Raises UserError for a response limit that leaves no room for a prompt, for ``context=append`` with a chat template
+    whose turns cannot be appended, or for a backend that is not installed.
     """
 
     policy: LanguageModel
@@ -54,6 +55,8 @@ class Collector:
     generator_factory: GeneratorFactory = turn_generator
 
     def __post_init__(self) -> None:
+        if self.generator_factory is turn_generator:
+            self.generator_factory = generators(self.settings)
         if self.settings.context == "append":
             self.policy.chat.check_append()
         longest = self.settings.sampling.max_response_tokens

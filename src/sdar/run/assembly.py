@@ -23,7 +23,6 @@ from sdar.learning.strategies import WAITING_S, data_parallel
 from sdar.policy.language_model import LanguageModel
 from sdar.rollout.collector import Collector
 from sdar.rollout.readiness import check_ready
-from sdar.rollout.sampling import generators
 from sdar.run.folder import versions
 from sdar.run.saving import CheckpointFiles
 from sdar.run.settings import RunSettings
@@ -69,9 +68,7 @@ def assemble(settings: RunSettings) -> Assembly:
     policy: LanguageModel = build(settings.config["model"], "model")
     if teacher is not None:
         join(teacher, environment, policy)
-    collector = Collector(
-        policy, environment, rollout, None if teacher is None else teacher.reserved_tokens, generators(rollout)
-    )
+    collector = Collector(policy, environment, rollout, None if teacher is None else teacher.reserved_tokens)
     eval_collector = Collector(
         policy,
         environment,

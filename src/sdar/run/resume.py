@@ -30,6 +30,7 @@ from sdar.run.folder import (
     config_hash,
     find_runs,
     is_occupied,
+    read_config,
     read_record,
     run_config,
 )
@@ -60,6 +61,8 @@ def find_checkpoint(config: Mapping[str, Any], *, leader: bool = True) -> Path |
         raise
     for run in runs:
         files = checkpoints_of(run)
+        if not files and _only_evaluates(run):
+            continue
         if (leader or files) and is_occupied(run):
             raise UserError(f"ckpt_path=last means the run in {run}, which is still running; stop it first")
         for file in files:
@@ -71,6 +74,14 @@ def find_checkpoint(config: Mapping[str, Any], *, leader: bool = True) -> Path |
                 return file
             skipped.append(f"{file} ({reason})")
     raise UserError(f"ckpt_path=last: no checkpoint is whole: {'; '.join(skipped)}")
+
+
+def _only_evaluates(run: Path) -> bool:
+    """Whether a run of these settings trains nothing, so that there will never be anything of it to continue."""
+    try:
+        return read_config(run).get("train") is False
+    except UserError:
+        return False
 
 
 def _check_unfinished(file: Path, run: Path, limit: int | None, *, leader: bool) -> None:

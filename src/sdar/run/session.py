@@ -176,8 +176,8 @@ class Session:
         def fit() -> None:
             with restoring(self.checkpoint, lambda: self.state.begun):
                 self.trainer.fit(module, datamodule=data, ckpt_path=self.checkpoint, weights_only=True)
-            # Nothing was left to learn, but the panel had been cut off, or is another one. Of sharded weights each process
-            # has a part, so all of them play.
+            # Nothing was left to learn, but the panel had been cut off, or is another one. All processes play, each of
+            # which has a part of sharded weights.
             if self._learned not in self.evaluation.results:
                 self._to_device()
                 self.evaluation.evaluate(self.trainer, self._learned)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from sdar.environments.base import Environment
-from sdar.episode import Episode, Task
+from sdar.episode import Episode, Preface, Task
 from sdar.policy.chat import Position
 from sdar.policy.language_model import LanguageModel
 from sdar.teacher.answers import checked_teacher_text
@@ -40,6 +40,8 @@ class Teacher(IterationHooks, ABC):
 
     environment: Environment
     count_tokens: Callable[[str], int]
+    count_behind: Callable[[str, Preface | None], int]
+    """Length of a text as a privileged block of an episode with that preface, in tokens."""
     context_tokens: int | None = None
 
     def connect(
@@ -54,6 +56,7 @@ class Teacher(IterationHooks, ABC):
         """
         self.environment = environment
         self.count_tokens = count_tokens
+        self.count_behind = lambda text, _preface: count_tokens(text)
         self.context_tokens = context_tokens
 
     def use(self, policy: LanguageModel) -> None:
@@ -92,5 +95,9 @@ def join(teacher: Teacher, environment: Environment, policy: LanguageModel) -> N
         # What a teacher says is counted before it is read anywhere.
         return length(checked_teacher_text(teacher, text))
 
+    def count_behind(text: str, preface: Preface | None) -> int:
+        return len(policy.chat.prefaced(preface).privileged(text)) if preface else count(text)
+
     teacher.connect(environment, count, policy.context_tokens)
+    teacher.count_behind = count_behind
     teacher.use(policy)

@@ -75,14 +75,14 @@ class ContextTeacher(Teacher):
     def privileged_text(self, task: Task, member: int = 0) -> str:
         """The concatenated texts of the parts; "" without any item."""
         self._in_prompts = True
-        return self._text(self._fitting(self._known(task, member), self.budget_tokens))
+        return self._text(self._fitting(self._known(task, member)))
 
     def _known(self, task: Task, member: int) -> list[list[Item]]:
         return [part.items(task, member) for part in self.parts]
 
     def evaluation_text(self, task: Task) -> str:
         """The text of evaluations; see :meth:`sdar.teacher.parts.ContextPart.evaluation_items`."""
-        return self._text(self._fitting([part.evaluation_items(task) for part in self.parts], self.budget_tokens))
+        return self._text(self._fitting([part.evaluation_items(task) for part in self.parts]))
 
     def reserved_tokens(self, task: Task) -> int:
         """The longest text that the task may get from the parts that are known before; at most the budget."""
@@ -104,25 +104,29 @@ class ContextTeacher(Teacher):
         texts = []
         for episode in episodes:
             offered = [part.items_after(episode, groups[episode.task.task_id]) for part in self.parts]
-            kept = self._fitting(offered, self._room(episode))
+            kept = self._fitting(offered, episode)
             self._usage.add(offered, kept)
             texts.append(self._text(kept))
         return texts
 
-    def _room(self, episode: Episode) -> int | None:
-        """Tokens that the text of an episode may have; None: no limit.
+    def _fitting(self, offered: Sequence[list[Item]], episode: Episode | None = None) -> list[list[Item]]:
+        """The items of each part without those that are dropped, so that the text keeps to the budget.
 
-        Rollouts left room for skills alone; if these do not fit all the same, scoring raises instead of dropping some.
+        The text of a finished ``episode`` also fits into the room that the episode left. Rollouts left room for skills
+        alone; if these do not fit all the same, scoring raises instead of dropping some.
         """
-        limits = [] if self.budget_tokens is None else [self.budget_tokens]
-        if self.context_tokens is not None and not all(part.possible(episode.task) for part in self.parts):
-            limits.append(max(self.context_tokens - row_tokens(episode), 0))
-        return min(limits, default=None)
+        room = None
+        if self.context_tokens is not None and episode is not None:
+            known = all(part.possible(episode.task) for part in self.parts)
+            room = None if known else self.context_tokens - row_tokens(episode)
 
-    def _fitting(self, offered: Sequence[list[Item]], room: int | None) -> list[list[Item]]:
-        """The items of each part without those that are dropped, so that the text has at most ``room`` tokens."""
+        def fits(text: str) -> bool:
+            if self.budget_tokens is not None and self.count_tokens(text) > self.budget_tokens:
+                return False
+            return episode is None or room is None or self.count_behind(text, episode.preface) <= room
+
         kept = [list(items) for items in offered]
-        while room is not None and any(kept) and self.count_tokens(self._text(kept)) > room:
+        while any(kept) and not fits(self._text(kept)):
             next(items for items in reversed(kept) if items).pop()
         return kept
 
@@ -134,7 +138,7 @@ class ContextTeacher(Teacher):
         if self._in_prompts and not self._usage.episodes:
             for episode in episodes:
                 offered = self._known(episode.task, episode.member)
-                self._usage.add(offered, self._fitting(offered, self.budget_tokens))
+                self._usage.add(offered, self._fitting(offered))
         return [{"usage": self._usage.to_dict(), "parts": [part.gather(episodes) for part in self.parts]}]
 
     def observe(self, outcomes: Sequence[TaskOutcome], gathered: Sequence[Any]) -> None:
