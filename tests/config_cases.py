@@ -319,6 +319,10 @@ WRONG_SETTINGS |= {
         ["callbacks.x={_target_: lightning.pytorch.callbacks.StochasticWeightAveraging, swa_lrs: 1}"],
         ["StochasticWeightAveraging", "the module steps its optimizer itself"],
     ),
+    "a callback that changes the weights": (
+        ["callbacks.x={_target_: lightning.pytorch.callbacks.EMAWeightAveraging}"],
+        ["EMAWeightAveraging", "callbacks must leave the weights alone"],
+    ),
     "weights spread over other devices": (
         ["trainer=fsdp2", "trainer.accelerator=cpu", "trainer.strategy.devices=3"],
         ["trainer.strategy.devices must be trainer.devices=2, got 3"],

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 import yaml
+from lightning.pytorch.loggers import CSVLogger
 
 from sdar.callbacks.loggers.csv import CSV
+from sdar.callbacks.loggers.harmless import Harmless, made_harmless
 from sdar.callbacks.loggers.trackio import Trackio
 from sdar.callbacks.tensorboard import Curves
 from sdar.config.sources import config_folder, groups
 from sdar.errors import UserError
+from sdar.learning.logs import log_metrics
 from sdar.run.assembly import build_trainer
 from sdar.run.folder import write_run_folder
 from sdar.run.validate import compose
@@ -102,6 +105,36 @@ def test_a_service_that_fails_ends_nothing(monkeypatch: pytest.MonkeyPatch, capl
         logger.finalize("success")
     assert logger.version == "mine"
     assert caplog.text.count("the log of Trackio cannot be written (RuntimeError: no connection)") == 1
+
+
+class Unreachable(CSVLogger):
+    """A logger of somebody else's, whose server is gone."""
+
+    def log_metrics(self, *_: Any, **__: Any) -> None:
+        raise TimeoutError("no answer") from None
+
+    def save(self) -> None:
+        raise ValueError("not open")
+
+
+def test_a_logger_of_somebody_elses_that_fails_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logger = made_harmless(Unreachable(str(tmp_path)))
+    assert isinstance(logger, Unreachable)
+    assert made_harmless(logger) is logger
+    with caplog.at_level(logging.WARNING, "sdar"):
+        for step in range(3):
+            log_metrics([logger], {"loss/total": 1.5}, step)
+            logger.save()
+        logger.finalize("success")
+    assert caplog.text.count("the log of Unreachable cannot be written") == 1
+    assert type(build_trainer(_with_csv(tmp_path), []).loggers[0]).__name__ == "CSVLogger"
+    assert isinstance(build_trainer(_with_csv(tmp_path), []).loggers[0], Harmless)
+
+
+def _with_csv(tmp_path: Path) -> dict[str, Any]:
+    settings = compose([f"run_dir={tmp_path}"]).config
+    node = {"_target_": "lightning.pytorch.loggers.CSVLogger", "save_dir": str(tmp_path)}
+    return {**settings, "callbacks": {}, "logger": {"mine": node}}
 
 
 def _module(init: Any) -> ModuleType:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from sdar.compare import launcher
+from sdar.compare.job import PLAN_FILE, STATE_FOLDER
 from sdar.compare.launcher import check_launcher
 from sdar.compare.launching import choose_launcher
 from sdar.errors import UserError
+from sdar.run.folder import write_record
 
 CALL = "{_target_: os.system, command: 'touch X'}"
 OBJECT = "must be a plain value, and describe no object"
@@ -64,3 +70,13 @@ def test_values_are_taken() -> None:
             "+hydra.launcher.additional_parameters.nice=1",
         ],
     )
+
+
+@pytest.mark.e2e
+def test_a_folder_with_any_name_is_found_by_the_launcher(tmp_path: Path) -> None:
+    for name in ("back\\slash", "it's", 'a "b"', "a,b=c ${x}"):
+        folder = tmp_path / name
+        job = {"command": ["true"], "arguments": [], "checkpoint": None, "run_dir": str(folder / "run"), "threads": 1}
+        write_record(folder / PLAN_FILE, {"jobs": [job]})
+        assert launcher.start(folder, [0], "basic", []).wait(60) == 0, (folder / launcher.LOG_FILE).read_text()
+        assert json.loads((folder / STATE_FOLDER / "0.json").read_text())["code"] == 0

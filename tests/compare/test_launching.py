@@ -293,6 +293,14 @@ def test_no_run_beside_others_has_more_threads_than_the_environment_says(
     assert launching.choose_launcher("basic", [], None, None).threads is None  # each asks its environment
 
 
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_a_number_of_runs_is_taken_with_any_prefix(plus: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launching, "cores", lambda: 8)
+    chosen = launching.choose_launcher("joblib", [f"{plus}hydra.launcher.n_jobs=2"], None, None)
+    assert chosen.at_a_time == 2
+    assert [text for text in chosen.overrides if "n_jobs=" in text] == ["hydra.launcher.n_jobs=2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "mentioned"),
     [
@@ -302,6 +310,7 @@ def test_no_run_beside_others_has_more_threads_than_the_environment_says(
         (["jobs=2", "hydra/launcher=basic"], "one at a time"),
         (["hydra/launcher=nonsense"], "hydra/launcher must be one of basic, "),
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "jobs=2"], "set jobs alone"),
+        (["hydra/launcher=joblib", "++hydra.launcher.n_jobs=2", "jobs=2"], "set jobs alone"),
         (["hydra/launcher=joblib", "hydra.launcher.nonsense=2"], "do not fit hydra/launcher=joblib"),
         (["hydra/launcher=submitit_local", "jobs=2"], "settings of its own"),
         (

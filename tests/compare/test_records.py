@@ -117,3 +117,12 @@ def test_a_run_outside_a_clone_is_reported(tmp_path: Path) -> None:
         assert run is not None
         assert report({("grpo", 0): run}, ["grpo"], [0])
         assert as_record({("grpo", 0): run}, ["grpo"], [0])["runs"][0]["curve"] == []
+
+
+def test_two_classes_of_a_package_are_two_methods_and_ours_may_move() -> None:
+    def identity(gate: str) -> str:
+        settings = settings_of()
+        return run_identity(settings | {"gate": {"_target_": gate, "beta": 5.0}})
+
+    assert identity("mypkg.one.Mine") != identity("mypkg.other.Mine")
+    assert identity("sdar.objective.gate.GapGate") == identity("sdar.objective.gates.GapGate")

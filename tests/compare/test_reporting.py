@@ -394,6 +394,47 @@ def test_bands_surround_their_mean() -> None:
 
 
 def test_long_curves_are_thinned_to_means() -> None:
-    (curve,) = thinned([{step: float(step % 10) for step in range(1000)}], most=100)
-    assert len(curve) == 100
+    whole = {step: float(step % 10) for step in range(1001)}
+    (curve,) = thinned([whole], most=101)
+    assert len(curve) == 101
+    assert curve.pop(0) == 0.0
     assert set(curve.values()) == {4.5}
+
+
+def test_a_curve_of_few_points_is_not_moved() -> None:
+    panels = {step: step / 1000 for step in range(0, 1001, 25)}
+    assert thinned([panels]) == [panels]
+
+
+@pytest.mark.parametrize("every", [1, 5, 7])
+def test_thinned_curves_keep_their_start_and_lie_where_their_values_were(every: int) -> None:
+    curves = [{step: step + offset for step in range(0, 2000, every)} for offset in (0.0, 0.5)]
+    for curve, offset in zip(thinned(curves), (0.0, 0.5), strict=True):
+        assert len(curve) <= 150
+        assert curve[0] == offset
+        assert max(curve) < 2000
+        assert all(abs(value - offset - step) <= 1 for step, value in curve.items())
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_runs_with_other_skills_in_the_same_files_are_another_method(six: Path) -> None:
+    for number in (4, 5):
+        record = six / f"run-{number}" / "run.json"
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"skills_hash": "edited"}))
+    text, _ = report(six)
+    assert "grpo: " in text or "sdar (" in text
+    assert text.count("no finished run of seed") >= 2
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_run_whose_panel_ended_by_errors_is_compared_with_no_other(six: Path) -> None:
+    results = six / "run-3" / "results.json"
+    outcome = json.loads(results.read_text())
+    for one in outcome["results"]:
+        one["errors"] = 4
+    results.write_text(json.dumps(outcome))
+    text, _ = report(six)
+    assert "of 'warm start' ended by errors, so it is not compared with others." in text
+    assert "2 pairs" in text
+    alone, _ = report(six / "run-3")
+    assert "ended by errors and are in no figure" in " ".join(alone.split())

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from sdar.config.compose import compose_config
-from sdar.config.sources import groups
+from sdar.config.sources import config_folder, groups
 from sdar.errors import UserError
+from sdar.objective.gate import GapGate
 from sdar.run.validate import compose
 
 BOMB = "a: &a [x, x]\nb: &b [*a, *a, *a, *a]\nc: [*b, *b, *b, *b]\n"
@@ -75,3 +76,16 @@ def test_links_that_lead_in_a_circle_are_followed_once(tmp_path: Path) -> None:
     (own / "gate" / "up").symlink_to(tmp_path)
     (own / "all").symlink_to("/")
     assert groups(own) == {"gate": ["link/mine"]}
+
+
+def test_a_file_with_the_name_of_one_of_ours_is_not_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "gate").mkdir()
+    file = tmp_path / "gate" / "gap.yaml"
+    file.write_text("_target_: sdar.objective.gate.GapGate\nbeta: 7.0\n")
+    with pytest.raises(UserError) as caught:
+        compose(["gate=gap"], config_dir=tmp_path)
+    assert str(caught.value).startswith(f"--config-dir: {file} has the name of one of ours")
+    file.write_bytes((config_folder() / "gate" / "gap.yaml").read_bytes())  # a copy is what would be read
+    assert compose(["gate=gap"], config_dir=tmp_path).method.objective.gate == GapGate()
+    file.rename(file.with_name("steep.yaml")).write_text("_target_: sdar.objective.gate.GapGate\nbeta: 7.0\n")
+    assert compose(["gate=steep"], config_dir=tmp_path).method.objective.gate == GapGate(beta=7.0)

@@ -159,6 +159,26 @@ def test_every_value_of_search_qa_is_that_of_the_scripts(experiment: str) -> Non
     assert settings_of(*given, "loss_aggregation=reference_code", "loss_aggregation.micro_batch_rows=16", "trainer=cpu")
 
 
+@pytest.mark.parametrize(
+    ("method", "more"),
+    {
+        **dict.fromkeys(("grpo", "sdar", "grpo_opsd", "skill_grpo", "skill_prompt", "skill_sd", "rlsd", "gigpo"), ()),
+        **dict.fromkeys(("opsd", "opsd_release"), ("algorithm.objective.kl_coefficient=0",)),
+        "dr_grpo": ("~algorithm.advantage.std_floor",),
+        "hindsight": ("retrieval=keyword",),
+    }.items(),
+)
+def test_every_method_goes_with_search_qa_with_the_setting_that_its_file_names(
+    method: str, more: tuple[str, ...]
+) -> None:
+    name = "paper/search_qa_qwen2_5_3b"
+    given = (f"experiment={name}", "environment.data_dir=the/questions", "trainer=cpu", f"algorithm={method}", *more)
+    objective = run_settings(*given).method.objective
+    assert objective.kl_coefficient == (0.001 if objective.policy_coefficient or method == "skill_prompt" else 0)
+    header = (config_folder() / "experiment" / "paper" / "_search_qa.yaml").read_text().partition("defaults:")[0]
+    assert all(f"{method} {setting}" in header.replace("\n# ", " ") for setting in more if method != "opsd")
+
+
 def test_search_qa_without_questions_is_told() -> None:
     with pytest.raises(UserError, match=r"environment\.data_dir is not set: .*SEARCH_QA_DATA=VALUE in the shell"):
         settings_of("experiment=paper/search_qa_qwen2_5_3b", "trainer=cpu")

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sdar.compare.job import run_job
 from sdar.config.compose import parse
+from sdar.config.paths import quoted
 from sdar.config.words import shown
 from sdar.errors import UserError
 
@@ -106,9 +107,8 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 def start(folder: Path, numbers: Sequence[int], name: str, overrides: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start the launcher for these jobs of the plan in ``folder``. Its output goes to ``launcher.log``."""
-    quoted = str(folder.absolute()).replace("\\", "\\\\").replace("'", "\\'")
     command = [sys.executable, "-m", "sdar.compare.launcher", "--multirun", f"hydra/launcher={name}", *overrides]
-    command += [f"folder='{quoted}'", f"job={','.join(map(str, numbers))}"]
+    command += [f"folder={quoted(str(folder.absolute()))}", f"job={','.join(map(str, numbers))}"]
     with (folder / LOG_FILE).open("wb") as output:
         # In its own session, so that Ctrl-C reaches this process alone, which then ends the launcher and its runs.
         return subprocess.Popen(

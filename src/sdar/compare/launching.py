@@ -78,14 +78,14 @@ def choose_launcher(name: str | None, overrides: Sequence[str], jobs: int | None
             raise UserError(f"hydra/launcher=basic runs one at a time: jobs must be 1, got {jobs}")
         at_a_time = 1
     elif name == "joblib":
-        number = next((text.partition("=")[2] for text in chosen if text.startswith("hydra.launcher.n_jobs")), None)
+        number = next((text.partition("=")[2] for text in chosen if _sets_jobs(text)), None)
         if number is not None and jobs is not None:
             raise UserError("hydra.launcher.n_jobs and jobs both set the number of runs at a time; set jobs alone")
         if number == "0":
             raise UserError("hydra.launcher.n_jobs must be >= 1, or -1 for one run per core, got 0")
         at_a_time = jobs or (int(number) if number is not None and number.isdecimal() else cores())
         chosen = (
-            *(text for text in chosen if not text.startswith("hydra.launcher.n_jobs")),
+            *(text for text in chosen if not _sets_jobs(text)),
             f"hydra.launcher.n_jobs={at_a_time}",
             # Runs are long and differ in length: a worker takes the next as soon as it is free.
             "hydra.launcher.batch_size=1",
@@ -103,6 +103,10 @@ def choose_launcher(name: str | None, overrides: Sequence[str], jobs: int | None
                 f"jobs x threads must be <= {cores()}, the number of cores, got jobs={at_a_time} and threads={threads}"
             )
     return Launcher(name, chosen, at_a_time, threads)
+
+
+def _sets_jobs(override: str) -> bool:
+    return override.lstrip("+").partition("=")[0] == "hydra.launcher.n_jobs"
 
 
 def launch(

@@ -53,14 +53,19 @@ def unsoundness(label: str, run: FinishedRun) -> str | None:
 
     Episodes that ended by errors are in no figure, so "2 of 2" would stand beside "2 of 6".
     """
+    failure = failed_episodes(run)
+    return failure and (
+        f"{label} ({run.folder}): {failure}, so it cannot be compared; remove {run.folder / RESULTS_FILE} to have it "
+        "played again, or move the run out of logs_dir"
+    )
+
+
+def failed_episodes(run: FinishedRun) -> str | None:
+    """How many episodes of a compared panel ended by errors, in words; None: none did."""
     for row in run.results["results"]:
         failed = int(row.get("errors") or 0)
         if failed and str(row["name"]).startswith((BEFORE, AFTER)):
-            return (
-                f"{label} ({run.folder}): {failed} of {int(row['n']) + failed} episodes of {row['name']!r} ended "
-                f"by errors, so it cannot be compared; remove {run.folder / RESULTS_FILE} to have it played again, "
-                "or move the run out of logs_dir"
-            )
+            return f"{failed} of {int(row['n']) + failed} episodes of {row['name']!r} ended by errors"
     return None
 
 

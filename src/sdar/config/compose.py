@@ -58,6 +58,9 @@ def compose_config(
         config_dir: a folder of one's own, whose files are found with ours: ``--config-dir``.
         config_name: the file to begin with: ``--config-name``.
 
+    Where both folders have a file of that name, ours begins, and then a file of one's own that has the name of another
+    one of ours would never be read: it is refused. A folder with a file of that name begins, and its files go first.
+
     A setting that holds a path (:mod:`sdar.config.paths`) has what stands behind its first ``=``, ``~`` replaced.
     What a model's file says about prompts is left out where the environment takes no such setting.
 
@@ -79,6 +82,8 @@ def compose_config(
         raise UserError(
             f"--config-name must be the name of a file in {config_folder()}{where}, got {shown(config_name)}"
         )
+    if config_dir is not None and folders[0] == config_folder():
+        _check_names(folders[1])
     options = groups(*folders)
     read = parse(overrides, several=False)
     prepared = [(override, text) for override in read if (text := _prepared(override, options)) is not None]
@@ -104,6 +109,16 @@ def compose_config(
         if path.startswith("~"):
             OmegaConf.update(config, name, at_home(path))
     return config
+
+
+def _check_names(folder: Path) -> None:
+    """UserError where a file has the name of one of ours, which Hydra would read in its place without a word."""
+    for file in yaml_files(folder):
+        ours = config_folder() / file.relative_to(folder)
+        if ours.is_file() and ours.read_bytes() != file.read_bytes():
+            raise UserError(
+                f"--config-dir: {file} has the name of one of ours, which would be read instead; give it another name"
+            )
 
 
 def _leave_out_prompts(config: DictConfig, typed: Sequence[str]) -> None:

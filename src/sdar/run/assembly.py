@@ -11,6 +11,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from sdar.callbacks.evaluation import PanelEvaluation
+from sdar.callbacks.loggers.harmless import made_harmless
 from sdar.config.build import build
 from sdar.config.check import is_node
 from sdar.environments.base import Environment, training_tasks
@@ -123,7 +124,7 @@ def panel_records(assembly: Assembly, settings: RunSettings) -> PanelRecords | N
 def build_trainer(config: Mapping[str, Any], first: list[L.Callback]) -> L.Trainer:
     """The trainer with its loggers and callbacks, ``first`` before those of the settings; writes nothing yet."""
     callbacks = _built(config["callbacks"], "callbacks")
-    loggers = _built(config["logger"], "logger")
+    loggers = [made_harmless(logger) for logger in _built(config["logger"], "logger")]
     trainer = {"default_root_dir": config["run_dir"], **config["trainer"]}
     given = trainer.pop("plugins", None) or []
     nodes = enumerate(given) if isinstance(given, list) else [("", given)]

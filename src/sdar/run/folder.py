@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from sdar.config.paths import check_paths
+from sdar.config.plugins import is_own
 from sdar.config.sources import PACKAGE_FOLDER
 from sdar.errors import UserError
 from sdar.files import MB, FileError, read_json, read_yaml
@@ -141,11 +142,14 @@ _NAME = re.compile(r"[A-Z]\w*(\.\w+)*$|\w+$")
 
 
 def _without_modules(value: Any) -> Any:
-    """The value with every ``_target_`` as package and name: classes move between modules, and stay what they are."""
+    """The value with every ``_target_`` of ours as package and name: our classes move between modules.
+
+    A user's keep their whole names, of which two may end alike.
+    """
     if isinstance(value, Mapping):
         return {
             name: f"{inner.partition('.')[0]}:{_NAME.search(inner)[0]}"  # type: ignore[index]
-            if name == "_target_" and isinstance(inner, str) and _NAME.search(inner)
+            if name == "_target_" and isinstance(inner, str) and is_own(inner) and _NAME.search(inner)
             else _without_modules(inner)
             for name, inner in value.items()
         }

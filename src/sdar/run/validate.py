@@ -34,7 +34,7 @@ def compose(
 
     Args:
         overrides: such as ``["environment=webshop", "gate.beta=10"]``.
-        config_dir: a folder of configuration files of one's own, searched before ours.
+        config_dir: a folder of configuration files of one's own, whose files are found with ours.
         config_name: the file to begin with.
 
     Raises:

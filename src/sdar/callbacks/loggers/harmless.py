@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -13,23 +12,10 @@ from lightning.pytorch.loggers import Logger
 from sdar.errors import UserError
 from sdar.learning.logs import tolerated
 
-log = logging.getLogger(__name__)
-_told: set[str] = set()
 
-
-@contextmanager
-def harmless(what: str) -> Iterator[None]:
+def harmless(what: str) -> AbstractContextManager[None]:
     """Let every error pass with a warning, the first time for each ``what``; signals and Ctrl-C are none."""
-    try:
-        with tolerated(what):
-            yield
-    except Exception as error:
-        if what not in _told:
-            _told.add(what)
-            reason = " ".join(str(error).split())[:300]
-            log.warning(
-                "%s cannot be written (%s: %s); training goes on without it", what, type(error).__name__, reason
-            )
+    return tolerated(what, everything=True)
 
 
 class Harmless(Logger):
@@ -79,6 +65,14 @@ class Harmless(Logger):
         """Let errors pass; of a logger that is lost they were told."""
         with suppress(Exception) if self.lost else harmless(f"the log of {self.label}"):
             yield
+
+
+def made_harmless(logger: Logger) -> Logger:
+    """The logger, guarded from now on where it does not guard itself; it stays one of its own class."""
+    if not isinstance(logger, Harmless):
+        own = type(logger)
+        logger.__class__ = type(own.__name__, (Harmless, own), {"label": own.__name__, "__module__": own.__module__})
+    return logger
 
 
 def need(package: str) -> None:

@@ -45,12 +45,19 @@ def range_band(curves: Sequence[Curve]) -> Band:
 
 
 def thinned(curves: Sequence[Curve], most: int = MOST_POINTS) -> list[Curve]:
-    """The curves with at most ``most`` points each: means over equal stretches, the same ones for all curves."""
-    last = max((max(curve) for curve in curves if curve), default=0)
-    width = math.ceil((last + 1) / most)
-    if width <= 1:
+    """The curves as they are, if they have at most ``most`` points each; else means over equal stretches of steps.
+
+    The stretches are the same for all curves. A stretch stands at the middle of those of its steps that have a value in
+    any curve. A value at 0, before anything was learned, is in no mean.
+    """
+    if max(map(len, curves), default=0) <= most:
         return list(curves)
-    return [_binned(curve, width) for curve in curves]
+    width = math.ceil(max(max(curve) for curve in curves if curve) / (most - 1))
+    steps: dict[int, set[int]] = {}
+    for step in set().union(*curves):
+        steps.setdefault(_stretch(step, width), set()).add(step)
+    places = {number: round((min(found) + max(found)) / 2) for number, found in steps.items()}
+    return [_binned(curve, width, places) for curve in curves]
 
 
 def mean_by_key(curves: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -60,11 +67,15 @@ def mean_by_key(curves: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: math.fsum(found) / len(found) for key, found in values.items()}
 
 
-def _binned(curve: Curve, width: int) -> dict[int, float]:
+def _stretch(step: int, width: int) -> int:
+    return math.ceil(step / width)  # 0 is one by itself
+
+
+def _binned(curve: Curve, width: int, places: Mapping[int, int]) -> dict[int, float]:
     bins: dict[int, list[float]] = {}
     for step, value in curve.items():
-        bins.setdefault(step // width, []).append(value)
-    return {number * width + width // 2: math.fsum(found) / len(found) for number, found in sorted(bins.items())}
+        bins.setdefault(_stretch(step, width), []).append(value)
+    return {places[number]: math.fsum(found) / len(found) for number, found in sorted(bins.items())}
 
 
 def _band(steps: Sequence[int], rows: Sequence[tuple[float, float, float]]) -> Band:

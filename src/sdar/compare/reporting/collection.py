@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from sdar.compare.records import FinishedRun, read_run
 from sdar.compare.reporting.blocks import cut
 from sdar.compare.reporting.history import History, read_history
 from sdar.compare.shape import is_count, is_text, list_of
+from sdar.compare.terms import failed_episodes
 from sdar.errors import UserError
 from sdar.files import KB, FileError, read_json
 from sdar.run.folder import RESULTS_FILE, RUN_FILE, STATE_FILE, read_config, read_record, run_identity
@@ -169,7 +171,7 @@ def _look(folder: Path, found: _Found) -> None:
         return
     try:
         settings = read_config(folder)
-        identity, name = run_identity({**settings, "seed": 0}), str(settings.get("name", ""))
+        identity, name = _identity(settings, record), str(settings.get("name", ""))
     except Exception as error:  # whatever the settings of a stranger hold
         said = str(error) if isinstance(error, UserError) else "they are not those of a run"
         found.left.append(f"{folder}: its settings cannot be read ({said}).")
@@ -177,6 +179,12 @@ def _look(folder: Path, found: _Found) -> None:
     command: Any = record.get("command")
     words = tuple(command) if list_of(is_text)(command) else ()
     found.runs.append(_Run(run, record["seed"], identity, tuple(filter(_tells, words)), name))
+
+
+def _identity(settings: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """Equal for the seeds of a method: the same settings, and the same skills in the library's files."""
+    text = f"{run_identity({**settings, 'seed': 0})} {record.get('skills_hash')}"
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _how_far(folder: Path) -> str:
@@ -197,6 +205,7 @@ def _tells(word: str) -> bool:
 
 
 def _group(runs: Sequence[_Run], left: list[str]) -> Group:
+    runs = _comparable(runs, left)
     by_identity: dict[str, dict[int, _Run]] = {}
     for run in sorted(runs, key=lambda run: str(run.run.record.get("started")), reverse=True):
         known = by_identity.setdefault(run.identity, {})
@@ -208,6 +217,19 @@ def _group(runs: Sequence[_Run], left: list[str]) -> Group:
     labels = dict(zip(order, _labels([next(iter(by_identity[one].values())) for one in order]), strict=True))
     found = {(labels[one], seed): run.run for one in order for seed, run in sorted(by_identity[one].items())}
     return group_of(list(labels.values()), sorted({seed for _, seed in found}), found)
+
+
+def _comparable(runs: Sequence[_Run], left: list[str]) -> Sequence[_Run]:
+    """Those whose panels were played to their ends, if there are any: "2 of 2" would stand beside "2 of 6"."""
+    failures = [failed_episodes(run.run) for run in runs]
+    if all(failures):
+        return runs
+    left += [
+        f"{run.run.folder}: {failure}, so it is not compared with others."
+        for run, failure in zip(runs, failures, strict=True)
+        if failure is not None
+    ]
+    return [run for run, failure in zip(runs, failures, strict=True) if failure is None]
 
 
 def _labels(methods: Sequence[_Run]) -> list[str]:

@@ -66,6 +66,8 @@ _CALLBACK_RANGES: dict[str, Any] = {
 
 _LOOPS = ("GradientAccumulationScheduler", "StochasticWeightAveraging", "LearningRateFinder", "BatchSizeFinder")
 """Lightning's callbacks that step or change the optimizer of its own loop."""
+_WEIGHTS = ("WeightAveraging", "EMAWeightAveraging", "ModelPruning", "BaseFinetuning", "BackboneFinetuning")
+"""Those that change the weights. Callbacks do not count when it is asked whether two runs are the same."""
 
 _TIME = re.compile(r"\d+:([01]\d|2[0-3]):[0-5]\d:[0-5]\d")
 
@@ -95,6 +97,11 @@ def check_trainer(plain: Mapping[str, Any]) -> None:
             _check_ranges(node, _CALLBACK_RANGES, f"callbacks.{name}")
             if node["_target_"].rpartition(".")[2] in _LOOPS:
                 raise UserError(f"callbacks.{name}._target_={node['_target_']}: {_STEPS}")
+            if node["_target_"].rpartition(".")[2] in _WEIGHTS:
+                raise UserError(
+                    f"callbacks.{name}._target_={node['_target_']}: callbacks must leave the weights alone (runs that "
+                    "differ only in callbacks count as the same); leave it out"
+                )
 
 
 def _check_ranges(settings: Mapping[str, Any], ranges: Mapping[str, Any], path: str) -> None:
