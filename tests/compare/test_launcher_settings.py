@@ -74,7 +74,7 @@ def test_values_are_taken() -> None:
 
 @pytest.mark.e2e
 def test_a_folder_with_any_name_is_found_by_the_launcher(tmp_path: Path) -> None:
-    for name in ("back\\slash", "it's", 'a "b"', "a,b=c ${x}"):
+    for name in ("back\\slash", "it's", 'a "b"', "a,b=c $x {y}"):
         folder = tmp_path / name
         job = {"command": ["true"], "arguments": [], "checkpoint": None, "run_dir": str(folder / "run"), "threads": 1}
         write_record(folder / PLAN_FILE, {"jobs": [job]})
