@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Generic, TypeVar
 
 from sdar.environments.base import EnvironmentPool, Projection
+from sdar.environments.tags import Tags
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 
 State = TypeVar("State")
 
 _CJK = re.compile(r"[\u4e00-\u9fff]")
-_TAGGED = re.compile(r"<action>(.*?)</action>", re.DOTALL)
+_ACTION = Tags("action")
 
 
 class SlotPool(EnvironmentPool, Generic[State]):
@@ -66,8 +67,8 @@ def failed(message: str, end: EndReason = EndReason.ERROR_ENVIRONMENT) -> StepOu
 
 def first_action(response: str) -> str | None:
     """The text between the first action tags, as it stands there but for the spaces around it; None without such."""
-    found = _TAGGED.search(response)
-    return None if found is None else found[1].strip()
+    found = _ACTION.first(response)
+    return None if found is None else found.strip()
 
 
 def tagged_action(response: str, fallback_characters: int) -> Projection:

@@ -7,11 +7,11 @@ model writes in its own (Llama's, for example) are rewritten before they see the
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sdar.environments.tags import Tags
 from sdar.episode import Observation, Preface, Tool
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
@@ -22,7 +22,7 @@ HOW_TO_CALL = (
     "Its result comes back between <tool_response> and </tool_response>. A response without a call is the last one. "
     "Tools:"
 )
-_CALL = re.compile(rf"{OPEN}(.*?){CLOSE}", re.DOTALL)
+_CALL = Tags("tool_call")
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Call:
 
 def calls_in(response: str) -> tuple[list[Call], bool]:
     """The calls of a response, in order, and whether all that looks like one is one. What is none is left out."""
-    found = [call_of(loaded(text)) for text in _CALL.findall(response)]
+    found = [call_of(loaded(text)) for text in _CALL.inside(response)]
     calls = [call for call in found if call is not None]
     return calls, len(calls) == response.count(OPEN) == response.count(CLOSE)
 
 
 def without_calls(response: str) -> str:
     """What a response says beside its calls."""
-    return _CALL.sub("", response).strip()
+    return _CALL.outside(response).strip()
 
 
 def tool_results(*results: str, anchor: str | None = None) -> Observation:

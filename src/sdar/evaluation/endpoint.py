@@ -45,8 +45,8 @@ from sdar.files import parse_json
 from sdar.output.printable import printable
 from sdar.rollout.settings import SamplingConfig
 
-MAX_REPLY = 1 << 24
-"""Most bytes of a reply."""
+MAX_REPLY = 1 << 22
+"""Most bytes of a reply: several times what the longest responses of language models have."""
 _LONGEST_WAIT_S = 60.0
 _TOLD = 200
 """Characters of a server's own words that are shown."""

@@ -79,7 +79,7 @@ class CallForm:
     def _bare(self, said: str) -> str:
         before, tag, code = said.partition(_PYTHON_TAG)
         text = code if tag else said
-        begins = rf'\s*\[?\s*\{{\s*("type"\s*:\s*"function"\s*,\s*)?"{re.escape(self.name)}"\s*:'
+        begins = rf'\s*(?:\[\s*)?\{{\s*("type"\s*:\s*"function"\s*,\s*)?"{re.escape(self.name)}"\s*:'
         if not tag and re.match(begins, text) is None:
             return said
         calls, rest = self._read(text)

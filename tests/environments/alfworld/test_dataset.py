@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,17 @@ def test_a_playable_file_plays_with_the_text_the_engine_prints(tmp_path: Path) -
     for command in game.walkthrough:
         reply = state.step(command)
     assert reply.won
+
+
+@pytest.mark.parametrize("before", [r"\"Your task is to: ", r'"Your task is to: x\" " ', ""], ids=repr)
+@pytest.mark.parametrize("old", ["", "put a in/on b" * 20_000 + "\n"], ids=["", "command"])
+def test_large_files_take_time_in_proportion(tmp_path: Path, before: str, old: str) -> None:
+    grammar = (GRAMMAR % "put a mug in shelf").replace("move {o} to {r}", "put {o} in/on {r}")
+    add(tmp_path, document(grammar=before * 40_000 + grammar, walkthrough=[old, "put a in/on b in/on c"]))
+    begun = time.perf_counter()
+    (entry,) = list_games(tmp_path, "train").entries
+    assert time.perf_counter() - begun < 2
+    assert (entry.task_text, entry.walkthrough) == ("put a mug in shelf", (old, "move a in/on b to c"))
 
 
 def test_games_come_in_the_order_of_their_ids_whatever_the_file_system_says(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ UNSOLVABLE = "unsolvable"
 UNCHECKED = "not checked to be solvable"
 NO_GAME = "without a game file"
 
-_TASK = re.compile(r'"Your task is to: ((?:[^"\\]|\\.)*)\."')
+_TASK = re.compile(r'"Your task is to: ((?:[^"\\.]|\\.|\.(?!"))*+)(\.")?')
+"""Of a text that does not end as a task does, the second group is missing; what it takes is not read again."""
 _PRINTABLE_TASK = re.compile(r"[^;|\"<>\[\]#{}\\\n\t]+")
 _CURRENT_COMMANDS = "move {o} to {r}"
 _OLD_MOVE = re.compile(r"put (.+) in/on (.+)")
@@ -240,7 +241,7 @@ def _read_document(path: Path, game_id: str) -> tuple[dict[str, object], bool]:
 
 def _game(document: dict[str, object], game_id: str, task_type: str, split: str) -> Game:
     grammar = str(document["grammar"])
-    match = _TASK.search(grammar)
+    match = next((found for found in _TASK.finditer(grammar) if found[2]), None)
     if match is None or _PRINTABLE_TASK.fullmatch(match.group(1)) is None:
         raise GameError(f"game {game_id}: the grammar has no printable task")
     walkthrough = document.get("walkthrough") or []
@@ -257,4 +258,6 @@ def _game(document: dict[str, object], game_id: str, task_type: str, split: str)
 
 def _current(command: str) -> str:
     """A command of an earlier ALFWorld as the present one says it."""
-    return _OLD_MOVE.sub(r"move \1 to \2", command) if _OLD_MOVE.fullmatch(command) else command
+    # where no line ends, the pattern cannot fail behind the words that it looks for, again and again
+    found = None if "\n" in command else _OLD_MOVE.fullmatch(command)
+    return command if found is None else f"move {found[1]} to {found[2]}"

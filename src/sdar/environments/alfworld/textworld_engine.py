@@ -128,7 +128,7 @@ class TextWorldGame:
             mapping = backend.parameter_mapping(self._lifted[name], arguments)
             action = backend.Action(None, rule.feedback_rule, mapping)
             # a command whose template names no predicate that actions change is always the same
-            if self._changing.isdisjoint(re.findall(r"(\w+)\s*\(", rule.template)):
+            if self._changing.isdisjoint(re.findall(r"\b(\w+)\s*\(", rule.template)):
                 action.command = self.command(operator_name, action, self.facts)
             self._actions[operator_name] = action
         return action

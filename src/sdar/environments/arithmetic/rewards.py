@@ -6,11 +6,13 @@ import re
 from decimal import Decimal
 from typing import Literal
 
+from sdar.environments.tags import Tags
+
 Compare = Literal["number", "text"]
 Extract = Literal["tagged", "last_number"]
 """What of a response is the answer: the text between the tags, or the last number anywhere in it."""
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_ANSWER = Tags("answer", any_case=True)
 _NUMBER = re.compile(r"-?(?:\d[\d,]*(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
 GSM_MARK = "####"
 """In front of the final number in GSM8K's solutions (openai/grade-school-math, ``dataset.py``)."""
@@ -18,8 +20,8 @@ GSM_MARK = "####"
 
 def answered(response: str) -> str | None:
     """The text of the last answer tags, without surrounding whitespace; None without such."""
-    found = _ANSWER.findall(response)
-    return str(found[-1]).strip() if found else None
+    found = _ANSWER.inside(response)
+    return found[-1].strip() if found else None
 
 
 def last_number(response: str) -> str | None:

@@ -12,11 +12,9 @@ from dataclasses import dataclass
 
 from sdar.environments.base import Projection
 from sdar.environments.search_qa.retriever import Hit
+from sdar.environments.tags import Tags
 
-_TAGGED = {
-    name: re.compile(rf"<{name}>(.*?)</{name}>", re.IGNORECASE | re.DOTALL)
-    for name in ("search", "answer")  # a search comes first
-}
+_TAGGED = {name: Tags(name, any_case=True) for name in ("search", "answer")}  # a search comes first
 _OPENING = re.compile("<(?:search|answer)>", re.IGNORECASE)
 
 NOTHING_DONE = "Neither a search nor an answer was given."
@@ -64,8 +62,8 @@ def parse(action: str) -> Search | Answer | None:
 
 def _first(text: str) -> tuple[str, str] | None:
     """Name and content of the first complete tag."""
-    matches = ((name, pattern.search(text)) for name, pattern in _TAGGED.items())
-    return next(((name, match.group(1).strip()) for name, match in matches if match), None)
+    found = ((name, tags.first(text)) for name, tags in _TAGGED.items())
+    return next(((name, inside.strip()) for name, inside in found if inside is not None), None)
 
 
 def information(hits: Sequence[Hit]) -> str:

@@ -6,7 +6,6 @@ The texts, their order and the buttons of the pages are those of princeton-nlp/W
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,10 +26,21 @@ _NO_BUTTON = "attributes"
 _BLANK = " \t\n\f\r"
 """HTML whitespace."""
 
-_ACTION = re.compile(r"(.+)\[(.+)\]")
 _PAGES = ("search_results", "item_page", "item_sub_page", "done")
 
 PageName = Literal["index", "search_results", "item_page", "item_sub_page", "done"]
+
+
+def parts_of(action: str) -> tuple[str, str]:
+    """Name and lower-cased argument of an action ``name[argument]``; two empty texts for any other text.
+
+    They are on the first line: the argument ends at its last closing bracket, and begins at the last opening one that
+    leaves it a character. The original's pattern finds the same, but looks for the end again from every bracket.
+    """
+    line = action.partition("\n")[0]
+    end = line.rfind("]")
+    start = line.rfind("[", 1, max(end - 1, 0))
+    return ("", "") if start < 0 else (line[:start], line[start + 1 : end].lower())
 
 
 @dataclass(frozen=True)
@@ -101,10 +111,7 @@ class Session:
 
     def step(self, action: str) -> None:
         """Apply ``search[words]`` or ``click[element of the page]``. Any other action changes nothing."""
-        match = _ACTION.match(action)
-        if match is None:
-            return
-        name, argument = match.group(1), match.group(2).lower()
+        name, argument = parts_of(action)
         if name == "search":
             self._search(argument)
         elif name == "click" and argument in self._links and argument != SEARCH.lower():
