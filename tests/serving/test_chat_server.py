@@ -207,6 +207,58 @@ def test_who_leaves_is_not_answered_any_further(stream: bool) -> None:
         assert post(server, messages="hello").json()["choices"][0]["message"]["content"] == "done"
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_who_leaves_while_waiting_gives_the_place_up_and_the_others_keep_their_order(stream: bool) -> None:
+    goes_on = threading.Event()
+
+    def pieces(request: Any) -> Iterator[str]:
+        assert goes_on.wait(20)
+        yield request.told[-1].text
+
+    model = Scripted(pieces)
+    with serving(model, max_waiting=3) as server:
+        replies: dict[str, Any] = {}
+
+        def ask(name: str) -> threading.Thread:
+            thread = threading.Thread(target=lambda: replies.update({name: post(server, messages=name)}))
+            thread.start()
+            time.sleep(0.2)
+            return thread
+
+        def ask_and_leave() -> socket.socket:
+            messages = [{"role": "user", "content": "left"}]
+            body = json.dumps({"model": "toy", "stream": stream, "messages": messages}).encode()
+            connection = started(server, body, len(body))
+            time.sleep(0.2)
+            return connection
+
+        threads = [ask("a")]
+        for waiting in ("b", "c"):
+            for leaving in [ask_and_leave() for _ in range(4 - len(threads))]:
+                leaving.close()
+            time.sleep(0.3)
+            threads.append(ask(waiting))
+        threads.append(ask("d"))
+        assert post(server, messages="e").status == 429  # a is answered, b, c and d wait
+        goes_on.set()
+        for thread in threads:
+            thread.join(20)
+        assert {name: reply.status for name, reply in replies.items()} == dict.fromkeys("abcd", 200)
+        assert model.asked == ["a", "b", "c", "d"]
+        assert post(server, messages="f").status == 200
+
+
+def test_any_who_leave_at_any_time_leave_the_turn_free() -> None:
+    """Many leave around the moment at which they would be answered."""
+    with serving(Scripted(lambda _: iter(["x", "y"])), max_waiting=100) as server:
+        body = json.dumps({"model": "toy", "messages": [{"role": "user", "content": "left"}]}).encode()
+        for number in range(60):
+            connection = started(server, body, len(body))
+            time.sleep(number % 6 * 0.001)
+            connection.close()
+        assert [post(server, messages="hello").status for _ in range(3)] == [200] * 3
+
+
 def started(server: ChatServer, body: bytes, length: int) -> socket.socket:
     """A connection over which the beginning of a request was sent."""
     place = urlsplit(server.url)

@@ -13,7 +13,7 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 from starlette.applications import Starlette
@@ -44,7 +44,8 @@ class Service:
     """A chat model and who may use it.
 
     ``name``         of the model, which requests must give
-    ``max_waiting``  requests that may wait while another is answered; further ones get status 429
+    ``max_waiting``  requests that may wait while another is answered; further ones get status 429. A client that leaves
+                     gives its place up
     ``max_bytes``    of a request's body; larger ones get status 413
     ``stopping``     set when the server ends: what is being answered ends with an error of status 503
     """
@@ -123,7 +124,7 @@ class Service:
             asked = read_request(body, self.model.defaults)
             if asked.model != self.name:
                 raise self._unknown(asked.model)
-            async with self._turn:
+            async with self._turn_of(request):
                 if await request.is_disconnected():
                     raise ClientDisconnect
                 answer = await self._work(lambda: self.model.answer(asked))
@@ -142,6 +143,24 @@ class Service:
             raise ApiError(500, f"the request failed ({type(error).__name__})", code="internal_error") from error
         finally:
             self._inside -= 1
+
+    @asynccontextmanager
+    async def _turn_of(self, request: Request) -> AsyncIterator[None]:
+        """The turn to be answered, in the order of asking. ClientDisconnect: the client left while it waited."""
+        turn, left = asyncio.create_task(self._turn.acquire()), asyncio.create_task(_left(request))
+        try:
+            await asyncio.wait((turn, left), return_when=asyncio.FIRST_COMPLETED)
+            if left.done():
+                await left
+                raise ClientDisconnect
+            await turn
+            left.cancel()  # from here on, others look for it
+            yield
+        finally:
+            left.cancel()
+            # One that is cancelled while it waits passes its turn on by itself.
+            if not turn.cancel() and not turn.cancelled():
+                self._turn.release()
 
     async def _work(self, call: Callable[[], T]) -> T:
         """Call in the thread that computes."""
@@ -198,6 +217,12 @@ class Service:
         if asked.usage:
             yield _event({**record, "choices": [], "usage": _usage(answer)})
         yield "data: [DONE]\n\n"
+
+
+async def _left(request: Request) -> None:
+    """Wait until the client of a request that was read has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class _Events(StreamingResponse):
