@@ -77,11 +77,18 @@ def test_a_window_asks_anew_with_the_preface() -> None:
     assert "<tool_response>\nCall 1 is wrong.\n</tool_response>" in second["messages"][1]["content"]
 
 
-@pytest.mark.parametrize("arguments", ["{", "[2]", "2", '"{}"'])
+@pytest.mark.parametrize("arguments", ["{", "[2]", "2", '"{}"', '{"number": NaN}', '{"number": 1e999}'])
 def test_arguments_that_are_no_object_make_no_call(arguments: str) -> None:
     episode, asked = played([calling(2, arguments=arguments), calling(2)])
     assert [turn.valid for turn in episode.turns] == [False, True]
     assert [message["role"] for message in asked[1]["messages"]] == ["system", "user", "assistant", "user"]
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[[NaN]]"])
+def test_no_message_has_a_number_that_json_has_not(number: str) -> None:
+    said = [f'<tool_call>{{"name": "enter", "arguments": {{"number": {number}}}}}</tool_call>']
+    messages = messages_of("", [Told("Go."), Told("So.", ("1",))], said, tools=True)
+    assert messages[1] == {"role": "assistant", "content": said[0]}
 
 
 def test_calls_without_a_result_for_each_are_text() -> None:

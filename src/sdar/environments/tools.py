@@ -7,6 +7,7 @@ model writes in its own (Llama's, for example) are rewritten before they see the
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -80,10 +81,22 @@ def as_text(preface: Preface) -> str:
     return joined(preface.system, described(preface.tools))
 
 
+def _finite(text: str) -> float:
+    """ValueError: JSON has no such number, or it is out of the range of floats, and could not be written again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"a number must be finite, got {text[:50]}")
+    return number
+
+
+JSON = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+"""Reads what may be passed on as JSON; Python's own reading lets NaN and infinity through."""
+
+
 def loaded(text: str) -> Any:
-    """The value of a JSON text; None: it is none."""
+    """The value of a JSON text; None: it is none, or has a number that is not finite."""
     try:
-        return json.loads(text)
+        return JSON.decode(text)
     except (ValueError, RecursionError):
         return None
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sdar.environments.tools import CLOSE, OPEN, Call, call_of, loaded
+from sdar.environments.tools import CLOSE, JSON, OPEN, Call, call_of, loaded
 
 _PYTHON_TAG = "<|python_tag|>"
 """Llama may write it in front of a call."""
@@ -93,7 +93,7 @@ class CallForm:
         while True:
             place = _end(_BETWEEN.match(text, place))
             try:
-                value, end = json.JSONDecoder().raw_decode(text, place)
+                value, end = JSON.raw_decode(text, place)
             except (ValueError, RecursionError):
                 return calls, text[place:]
             call = self._call(value)

@@ -187,6 +187,12 @@ def test_an_action_that_is_none_is_refused(fake: Any) -> None:
     assert right.success
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_an_action_without_a_form_in_json_is_none(fake: Any, number: str) -> None:
+    _, refused = played(saying(action_field=None), f'{{"message": "a", "at": {number}}}')
+    assert (refused.observation.text, refused.observation.refused) == ("An action must be a JSON object.", True)
+
+
 def test_a_field_that_is_no_text_is_named(fake: Any) -> None:
     with pytest.raises(UserError, match="observation 'board' must be text, got NoneType"):
         saying(observation_field="board").check_ready()

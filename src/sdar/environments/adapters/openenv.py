@@ -19,7 +19,7 @@ from sdar.environments.adapters.foreign import (
 )
 from sdar.environments.adapters.loop import Loop
 from sdar.environments.base import EnvironmentPool, PromptStyle
-from sdar.environments.tools import joined
+from sdar.environments.tools import joined, loaded
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 
 _ANSWERS = ("done", "reward", "metadata")
@@ -196,10 +196,7 @@ class OpenEnvPool(ForeignPool[_Session]):
         """The server's action; None: the text is none."""
         if self.of.action_field is not None:
             return {self.of.action_field: action}
-        try:
-            found = json.loads(action)
-        except (ValueError, RecursionError):
-            return None
+        found = loaded(action)
         return found if isinstance(found, dict) else None
 
     def _text(self, observation: Mapping[str, Any]) -> str:
