@@ -124,6 +124,49 @@ def test_a_failure_ends_its_own_episode_by_its_name(fake: Any, word: str, end: E
     assert fake.alive == 0
 
 
+ANSWER = {"observation": {"text": "no"}, "reward": 0.0, "done": False}
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        ({"reward": float("nan")}, "reward"),
+        ({"reward": "much"}, "much"),
+        ({"reward": [1.0]}, "list"),
+        ({"observation": {"text": "\ud800"}}, "text"),
+        ({"observation": {"text": 3}}, "'text' must be text, got int"),
+        ({"observation": None}, "NoneType"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["reset", "step"])
+def test_a_wrong_answer_is_the_environments_error(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], told: str, method: str
+) -> None:
+    async def wrong(*_: Any, **__: Any) -> Any:
+        return SimpleNamespace(**ANSWER | answer)
+
+    monkeypatch.setattr(FakeClient, method, wrong)
+    outcome = played(saying(), *(["b"] if method == "step" else []))[-1]
+    if method == "reset" and "reward" in answer:
+        assert isinstance(outcome, Observation)  # the reward of a reset means nothing
+        return
+    assert (outcome.end, outcome.reward, outcome.done) == (EndReason.ERROR_ENVIRONMENT, 0.0, True)
+    assert told in str(outcome.error)
+
+
+@pytest.mark.parametrize("error", [ValueError("no JSON"), KeyError("type"), OSError("no route")], ids=repr)
+@pytest.mark.parametrize("method", ["__init__", "reset", "step"])
+def test_what_the_client_cannot_read_is_the_connections_error(
+    fake: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, method: str
+) -> None:
+    def failing(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(FakeClient, method, failing)
+    assert played(saying(), *(["b"] if method == "step" else []))[-1].end is EndReason.ERROR_TOOL
+
+
 def test_a_server_that_is_away_is_told_before_a_run_and_ends_episodes_in_it(fake: Any) -> None:
     saying().check_ready()
     fake.away = True

@@ -26,14 +26,16 @@ _ANSWERS = ("done", "reward", "metadata")
 """Fields of every observation, which are no text for the agent."""
 _REFUSED = "(code: VALIDATION_ERROR)"
 """What the server says of an action that its class does not take."""
+_WRONG_ANSWER = (TypeError, ValueError, LookupError, AttributeError)
+"""What reading an answer raises where it is not what the protocol says."""
 
 
 class OpenEnvEnvironment(ForeignEnvironment):
     """An environment of a server; a task is a seed for its ``reset``.
 
     An episode is solved where it is done with a reward of at least ``success_threshold``. A server that is away, too
-    slow or full ends the episodes that need it as ``error_tool``, an error inside the environment as
-    ``error_environment``. The server has to allow as many sessions as ``rollout.max_concurrent_episodes``.
+    slow or full ends the episodes that need it as ``error_tool``, an error inside the environment, or an answer that
+    is none, as ``error_environment``. The server has to allow as many sessions as ``rollout.max_concurrent_episodes``.
 
     Args:
         url: address of the server, ``http://HOST:PORT`` or ``ws://HOST:PORT``.
@@ -117,10 +119,15 @@ class OpenEnvPool(ForeignPool[_Session]):
         self.of = of
         self._client = required("openenv.core", of.name).GenericEnvClient
         self._loop = Loop()
+        self._unanswered: BaseException | None = None
 
     def open(self, task: Task) -> _Session:
         """A client that is not connected yet."""
-        return _Session(self._client(base_url=self.of.url, **self.of.timeouts))
+        try:
+            return _Session(self._client(base_url=self.of.url, **self.of.timeouts))
+        except Exception as error:
+            self._unanswered = error
+            raise
 
     def begin(self, opened: Sequence[tuple[_Session, Task]]) -> None:
         """Connect all, and reset each with its task's seed."""
@@ -128,9 +135,7 @@ class OpenEnvPool(ForeignPool[_Session]):
 
     def first(self, state: _Session, task: Task) -> Observation:
         """What the reset answered."""
-        if isinstance(state.answer, BaseException):
-            raise state.answer
-        state.anchor = self._text(state.answer.observation)
+        state.anchor = self._text(self._answer(state).observation)
         return Observation(state.anchor, None, state.anchor)
 
     def act(self, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
@@ -140,11 +145,9 @@ class OpenEnvPool(ForeignPool[_Session]):
 
     def play(self, state: _Session, action: str) -> StepOutcome:
         """The answer to the action."""
-        result = state.answer
+        result = self._answer(state)
         if isinstance(result, str):
             return StepOutcome(Observation(result, None, state.anchor, refused=True), 0.0, False, False)
-        if isinstance(result, BaseException):
-            raise result
         state.anchor = self._text(result.observation)
         reward, done = float(result.reward or 0.0), bool(result.done)
         solved = done and reward >= self.of.success_threshold
@@ -153,9 +156,22 @@ class OpenEnvPool(ForeignPool[_Session]):
         return StepOutcome(seen, reward * self.of.reward_scale, done, solved, end=end if done else None)
 
     def end_of(self, error: BaseException) -> EndReason:
-        """RuntimeError is what the client makes of an error inside the environment; others are of the connection."""
-        inside = isinstance(error, RuntimeError) and "CAPACITY_REACHED" not in str(error)
-        return EndReason.ERROR_ENVIRONMENT if inside or isinstance(error, TypeError) else EndReason.ERROR_TOOL
+        """The client's errors are of the connection, but for RuntimeError, its word for one inside the environment.
+
+        Where the client had an answer, an error in reading it is the environment's, too.
+        """
+        if isinstance(error, RuntimeError):
+            inside = "CAPACITY_REACHED" not in str(error)
+        else:
+            inside = isinstance(error, _WRONG_ANSWER) and error is not self._unanswered
+        return EndReason.ERROR_ENVIRONMENT if inside else EndReason.ERROR_TOOL
+
+    def _answer(self, state: _Session) -> Any:
+        """What the client returned; what it raised is raised here."""
+        if isinstance(state.answer, BaseException):
+            self._unanswered = state.answer
+            raise state.answer
+        return state.answer
 
     def release(self, state: _Session) -> None:
         """End the session."""
