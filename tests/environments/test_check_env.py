@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,49 @@ def test_a_step_that_raises_for_an_odd_action_is_found(toy: type[Environment]) -
         return outcome
 
     assert "step() raises ValueError" in problems(broken_pool(toy, answer=answer))
+
+
+@pytest.mark.parametrize("unplayable", [False, True])
+@pytest.mark.parametrize(("method", "at"), [("step", None), *itertools.product(("reset", "step"), (1, 2, 3, 5, 8))])
+def test_no_pool_is_left_open(toy: type[Environment], method: str, at: int | None, unplayable: bool) -> None:
+    original = type(toy().open_pool())
+    opened: set[Any] = set()
+    calls = itertools.count(1)
+
+    def called(self: Any, argument: Any) -> Any:
+        if next(calls) == at:
+            raise ArithmeticError(f"call {at}")
+        return getattr(original, method)(self, argument)
+
+    def close(self: Any) -> None:
+        opened.discard(self)
+        original.close(self)
+
+    pool = type("Pool", (original,), {method: called, "close": close})
+
+    def open_pool(_: Any) -> Any:
+        opened.add(made := pool())
+        return made
+
+    environment = type("Counted", (toy,), {"open_pool": open_pool})()
+    task = environment.tasks("train")[0] if unplayable else None
+    with nullcontext() if at is None and task is None else pytest.raises(EnvironmentCheckError):
+        check_env(environment, unplayable=task)
+    assert not opened
+
+
+def test_what_raised_first_is_told_where_close_raises_too(toy: type[Environment]) -> None:
+    def failing(self: Any, *_: Any) -> Any:
+        raise ArithmeticError("first" if _ else "second")
+
+    assert "reset raises ArithmeticError: first" in problems(broken_pool(toy, reset=failing, close=failing))
+
+
+def test_a_close_that_cannot_be_repeated_is_found(toy: type[Environment]) -> None:
+    def close(self: Any) -> None:
+        del self.numbers
+
+    assert "close raises AttributeError" in problems(broken_pool(toy, close=close))
 
 
 def test_a_step_that_answers_for_other_slots_is_found(toy: type[Environment]) -> None:

@@ -7,7 +7,8 @@ errors that never look like rewards.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TypeVar
@@ -198,29 +199,44 @@ class _Checker:
 
     # Play ------------------------------------------------------------------------------------------------------
 
+    @contextmanager
+    def open_pool(self) -> Iterator[EnvironmentPool]:
+        """A pool that is closed at the end, twice, and also where something raises, which is then what is told."""
+        pool = self.environment.open_pool()
+        try:
+            yield pool
+        except BaseException:
+            first = self.calling, self.raised
+            try:
+                pool.close()
+            except BaseException as error:
+                if is_interrupt(error):
+                    raise
+            self.calling, self.raised = first
+            raise
+        for _ in range(2):
+            pool.close()
+
     def check_play(self, tasks: list[Task], max_steps: int) -> None:
         """Play two members of every task in one pool, then replay the walks: again, in another pool, and alone."""
         slots = [(task, member) for task in tasks for member in (0, 1)]
-        pool = self.environment.open_pool()
-        walks = self.play(pool, slots, max_steps)
-        if self.problems:  # comparisons would only repeat them
-            pool.close()
-            return
-        ended = [slot for slot, walk in enumerate(walks) if _is_over(walk)]
-        for slot in ended[:3]:
-            self.expect_refused(pool, slot)
-        self.expect_refused(pool, len(slots))
-        self.expect(pool.step({}) == {}, "step({}) must return an empty dict")
-        scripts = [[action for action, _ in steps] for _, steps in walks]
-        of_slot = [task for task, _ in slots]
-        self.compare(walks, self.replay(pool, of_slot, scripts), "in a pool that was reset")
-        other = self.environment.open_pool()
-        self.expect(other != pool, "open_pool() returns the same pool twice")
-        self.compare(walks[::-1], self.replay(other, of_slot[::-1], scripts[::-1]), "in another pool and order")
-        self.compare(walks[:1], self.replay(other, of_slot[:1], scripts[:1]), "without the other episodes")
-        for used in (pool, other):
-            used.close()
-            used.close()
+        with self.open_pool() as pool:
+            walks = self.play(pool, slots, max_steps)
+            if self.problems:  # comparisons would only repeat them
+                return
+            ended = [slot for slot, walk in enumerate(walks) if _is_over(walk)]
+            for slot in ended[:3]:
+                self.expect_refused(pool, slot)
+            self.expect_refused(pool, len(slots))
+            self.expect(pool.step({}) == {}, "step({}) must return an empty dict")
+            scripts = [[action for action, _ in steps] for _, steps in walks]
+            of_slot = [task for task, _ in slots]
+            self.compare(walks, self.replay(pool, of_slot, scripts), "in a pool that was reset")
+            with self.open_pool() as other:
+                self.expect(other != pool, "open_pool() returns the same pool twice")
+                replayed = self.replay(other, of_slot[::-1], scripts[::-1])
+                self.compare(walks[::-1], replayed, "in another pool and order")
+                self.compare(walks[:1], self.replay(other, of_slot[:1], scripts[:1]), "without the other episodes")
         self.check_errors(slots, walks)
 
     def play(self, pool: EnvironmentPool, slots: list[tuple[Task, int]], max_steps: int) -> list[Walk]:
@@ -345,34 +361,33 @@ class _Checker:
 
     def check_experts(self, tasks: list[Task]) -> None:
         """An expert must succeed with its last action and within the turn limit, and the slot must then be over."""
-        pool, limit = self.environment.open_pool(), self.environment.max_turns
-        for task in tasks:
-            actions = self.environment.expert(task)
-            if actions is None:
-                continue
-            needed = f"the expert of {task.task_id!r} needs {len(actions)} turns, but max_turns is {limit}"
-            self.expect(0 < len(actions) <= limit, needed)
-            _, steps = self.replay(pool, [task], [actions])[0]
-            if len(steps) == len(actions) > 0 and steps[-1][1].success:
-                self.expect_refused(pool, 0)
-                self.experts += 1
-            else:
-                self.problems.append(f"the expert of {task.task_id!r} does not succeed with its last action")
-        pool.close()
+        limit = self.environment.max_turns
+        with self.open_pool() as pool:
+            for task in tasks:
+                actions = self.environment.expert(task)
+                if actions is None:
+                    continue
+                needed = f"the expert of {task.task_id!r} needs {len(actions)} turns, but max_turns is {limit}"
+                self.expect(0 < len(actions) <= limit, needed)
+                _, steps = self.replay(pool, [task], [actions])[0]
+                if len(steps) == len(actions) > 0 and steps[-1][1].success:
+                    self.expect_refused(pool, 0)
+                    self.experts += 1
+                else:
+                    self.problems.append(f"the expert of {task.task_id!r} does not succeed with its last action")
 
     def check_unplayable(self, good: Task, unplayable: Task) -> None:
         """An unplayable task must return an error without effect on its neighbors."""
-        pool = self.environment.open_pool()
-        starts = self.reset(pool, [good, unplayable, good])
-        self.expect(isinstance(starts[1], StepOutcome), "the unplayable task starts as if it could be played")
-        self.expect(isinstance(starts[2], Observation), "an unplayable task prevents its neighbors from starting")
-        alone = self.reset(self.environment.open_pool(), [good])
-        self.expect(starts[0] == starts[2] == alone[0], "an unplayable task changes how its neighbors start")
-        if not self.problems:
-            self.expect_refused(pool, 1)
-            outcomes = self.step(pool, {0: "look", 2: "look"})
-            self.expect(outcomes.get(0) == outcomes.get(2), "an unplayable task changes how its neighbors play")
-        pool.close()
+        with self.open_pool() as pool, self.open_pool() as other:
+            starts = self.reset(pool, [good, unplayable, good])
+            self.expect(isinstance(starts[1], StepOutcome), "the unplayable task starts as if it could be played")
+            self.expect(isinstance(starts[2], Observation), "an unplayable task prevents its neighbors from starting")
+            alone = self.reset(other, [good])
+            self.expect(starts[0] == starts[2] == alone[0], "an unplayable task changes how its neighbors start")
+            if not self.problems:
+                self.expect_refused(pool, 1)
+                outcomes = self.step(pool, {0: "look", 2: "look"})
+                self.expect(outcomes.get(0) == outcomes.get(2), "an unplayable task changes how its neighbors play")
 
 
 def _listed(tasks: Sequence[Task]) -> list[Task]:
