@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import unicodedata
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def test_texts_have_the_terms_that_lucene_gives_them() -> None:
 )
 def test_terms(text: str, expected: list[str]) -> None:
     assert terms(text) == expected
+
+
+@pytest.mark.parametrize("end", ["a", "é", "👩"], ids=ascii)
+@pytest.mark.parametrize("unit", ["_", "a", "a.", "a_", "\u200d", "\u0301"], ids=ascii)
+def test_the_time_grows_with_the_text(unit: str, end: str) -> None:
+    begun = time.perf_counter()
+    words(unit * 50_000 + end)
+    assert time.perf_counter() - begun < 3
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,22 @@ def words(text: str) -> list[str]:
 
 
 def _long_words(text: str, grammar: _Grammar) -> list[str]:
-    """The same one by one: within the most that a word can have, and the longest of two matches."""
+    """The same one by one: within the most that a word can have, and the longest of two matches.
+
+    The next word is looked for in parts of the text, as the whole rest may be one run of letters or connectors.
+    """
     found: list[str] = []
     place = 0
-    while (start := grammar.word.search(text, place)) is not None:
-        place = start.start()
+    while place < len(text):
+        end = place + 2 * LONGEST
+        start = grammar.word.search(text, place, end)
+        whole = len(text) if end >= len(text) else end - LONGEST  # up to here the part has all of a word
+        place = whole if start is None else min(start.start(), whole)
+        if place == whole or start is None:
+            continue
+        if start.group(1) is None:  # connectors, and nothing else as far as a word reaches that begins among the first
+            place = max(place + 1, start.end() - LONGEST + 1)
+            continue
         window = _window(text, place)
         match = grammar.word.match(text, place, window)
         end = place if match is None or match.group(1) is None else match.end()
@@ -74,6 +85,8 @@ def _long_words(text: str, grammar: _Grammar) -> list[str]:
 
 def _window(text: str, place: int) -> int:
     """The end of the longest word that can begin at a place."""
+    if text[place : place + LONGEST].isascii():
+        return min(place + LONGEST, len(text))
     units = 0
     for end, character in enumerate(text[place : place + LONGEST], place):
         units += 1 + (character > "\uffff")
