@@ -43,7 +43,9 @@ class Task:
     """One problem an environment can pose.
 
     ``task_id`` is stable across machines and runs; ``content_hash`` covers everything that makes the task what it
-    is, so that panels can be compared. ``payload`` belongs to the environment alone.
+    is, so that panels can be compared. ``payload`` belongs to the environment alone. ``problem`` is equal for tasks
+    that must not be both in training and on a panel although their contents differ, such as a question with other
+    golden answers; "": the contents alone decide.
     """
 
     task_id: str
@@ -52,6 +54,7 @@ class Task:
     split: str
     content_hash: str
     payload: Any = field(default=None, compare=False, repr=False)
+    problem: str = field(default="", repr=False)
 
 
 def is_unicode(text: Any) -> bool:

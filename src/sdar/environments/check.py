@@ -18,7 +18,7 @@ from sdar.environments import check_records as records
 from sdar.environments.asked import ANSWER_S, asked, late
 from sdar.environments.base import Environment, EnvironmentPool, PastTurn
 from sdar.environments.place import WorkingDirectory, strayed
-from sdar.environments.task_list import TaskList
+from sdar.environments.task_list import TaskList, shared_tasks
 from sdar.environments.worker import TooLateError, Worker
 from sdar.episode import Observation, Preface, StepOutcome, Task
 from sdar.errors import UserError, is_interrupt, told
@@ -178,7 +178,7 @@ class _Checker:
         ids = [task.task_id for tasks in by_split.values() for task in tasks]
         self.expect(len(set(ids)) == len(ids), "task ids are not unique")
         for first, second in combinations(splits, 2):
-            shared = {task.content_hash for task in by_split[first]} & {task.content_hash for task in by_split[second]}
+            shared = shared_tasks(by_split[first], by_split[second])
             self.expect(not shared, f"splits {first!r} and {second!r} share {len(shared)} tasks by content")
         return [task for tasks in by_split.values() for task in tasks[:: max(1, len(tasks) // per_split)][:per_split]]
 

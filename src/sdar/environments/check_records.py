@@ -37,8 +37,10 @@ def task_problems(task: Any, split: str) -> Iterator[str]:
         return
     if task.split != split:
         yield f"task {task.task_id!r} of split {split!r} has split={task.split!r}"
-    for field in ("task_id", "task_type", "description", "content_hash"):
+    for field in ("task_id", "task_type", "description", "content_hash", "problem"):
         value = getattr(task, field)
+        if field == "problem" and value == "":
+            continue
         if not isinstance(value, str) or not value:
             yield f"{field} of task {task.task_id!r} must be a non-empty string, got {value!r}"
         elif not is_unicode(value):

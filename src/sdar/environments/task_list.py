@@ -22,7 +22,7 @@ class TaskList(Sequence[Task]):
 
     @abstractmethod
     def same(self, task: Task) -> Task | None:
-        """The task of the list with the id or with the content of another task; None: there is none."""
+        """The task of the list with the id, content or problem of another task; None: there is none."""
 
     @property
     @abstractmethod
@@ -48,12 +48,18 @@ def place_of(task_id: str, tasks: Sequence[Task]) -> int | None:
 
 
 def shared_tasks(some: Iterable[Task], tasks: Iterable[Task]) -> list[Task]:
-    """Those of some tasks that are also, by id or by content, among the others."""
+    """Those of some tasks that are also, by id, content or problem, among the others."""
     if isinstance(tasks, TaskList):
         return [task for task in some if tasks.same(task) is not None]
     known = list(tasks)
     names, contents = {task.task_id for task in known}, {task.content_hash for task in known}
-    return [task for task in some if task.task_id in names or task.content_hash in contents]
+    problems = {task.problem for task in known if task.problem}
+    return [task for task in some if task.task_id in names or task.content_hash in contents or task.problem in problems]
+
+
+def problem_of(text: str) -> str:
+    """What makes a text the same question: its words, whatever the whitespace and the case (:attr:`Task.problem`)."""
+    return " ".join(text.casefold().split())
 
 
 def content_hash(tasks: Iterable[Task]) -> str:

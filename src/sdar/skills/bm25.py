@@ -9,10 +9,10 @@ import bm25s
 from sdar.config.fields import AtLeastOne, checked
 from sdar.episode import Task
 from sdar.skills.library import Skill, SkillLibrary
-from sdar.skills.retrieval import Choice, Draw, Retrieval
+from sdar.skills.retrieval import Choice, Draw, FixedRetrieval
 
 
-class BM25Retrieval(Retrieval):
+class BM25Retrieval(FixedRetrieval):
     """The task skills whose name, keywords and text score highest for the task's description (BM25 of bm25s).
 
     Args:

@@ -1,6 +1,7 @@
 """Retrieval strategies, which select skills for the teacher: the base class, and strategies without state.
 
-A strategy is a subclass of :class:`Retrieval` that implements ``choose``, with a file in ``configs/retrieval/``.
+A strategy is a subclass of :class:`Retrieval` that implements ``choose``, with a file in ``configs/retrieval/``. If it
+neither draws nor learns, it is one of :class:`FixedRetrieval`, for which rollouts reserve no more than it gives.
 """
 
 from __future__ import annotations
@@ -59,9 +60,12 @@ class Retrieval(Memory, ABC):
         """Skills for a task in reading order: general ones first, then by rank."""
         return reading_order([choice.skill for choice in self.ranked(library, task, draw)])
 
-    def possible(self, library: SkillLibrary, task: Task) -> list[list[Skill]]:
-        """All selections that are possible for a task in any state. Rollouts reserve tokens for the longest."""
-        return [self.select(library, task)]
+    def possible(self, library: SkillLibrary, task: Task) -> list[list[Skill]]:  # noqa: ARG002
+        """All selections that are possible for a task in any state and with any draw; at least an upper bound.
+
+        Rollouts reserve tokens for the longest. The default is one selection of everything that ``choose`` could name.
+        """
+        return [reading_order([*library.task, *(library.general if self.general else [])])]
 
     def begin(self, library: SkillLibrary, tasks: Sequence[Task]) -> None:
         """Prepare an iteration with the tasks of all ranks, in order. May be called again for the same iteration."""
@@ -75,7 +79,15 @@ def reading_order(skills: Sequence[Skill]) -> list[Skill]:
     return sorted(skills, key=lambda skill: skill.is_task)
 
 
-class KeywordRetrieval(Retrieval):
+class FixedRetrieval(Retrieval):
+    """A strategy whose choice depends on the library and the task alone: neither on the draw nor on a state."""
+
+    def possible(self, library: SkillLibrary, task: Task) -> list[list[Skill]]:
+        """The only selection."""
+        return [self.select(library, task)]
+
+
+class KeywordRetrieval(FixedRetrieval):
     """Task skills whose keywords occur in the task's description.
 
     A keyword matches whole words, ignoring case: "hat" does not match "that", and a phrase must be contiguous. Only the
@@ -97,7 +109,7 @@ class KeywordRetrieval(Retrieval):
         return [Choice(skill, "no keyword matches; it is the library's default") for skill in default]
 
 
-class TaskTypeRetrieval(Retrieval):
+class TaskTypeRetrieval(FixedRetrieval):
     """Task skills for the type of the task, see :meth:`SkillLibrary.for_type`."""
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002
@@ -105,7 +117,7 @@ class TaskTypeRetrieval(Retrieval):
         return [Choice(skill, f"for {task.task_type}") for skill in library.for_type(task.task_type)]
 
 
-class FullRetrieval(Retrieval):
+class FullRetrieval(FixedRetrieval):
     """All skills of the library. Those with matching keywords rank first, then general ones, then the others."""
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
@@ -122,7 +134,7 @@ class FullRetrieval(Retrieval):
         return ranked[:matching] + ranked[tasks:] + ranked[matching:tasks]
 
 
-class NoRetrieval(Retrieval):
+class NoRetrieval(FixedRetrieval):
     """No task skill."""
 
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:  # noqa: ARG002

@@ -108,8 +108,8 @@ def misfits(library: SkillLibrary, retrieval: Retrieval, tasks: Sequence[Task]) 
 
 def _has_task_skill(library: SkillLibrary, retrieval: Retrieval, tasks: Sequence[Task]) -> bool:
     """Whether any of the tasks, as far as they are looked at, gets more than general skills."""
-    selections = (selection for task in islice(tasks, _LOOKED_AT) for selection in retrieval.possible(library, task))
-    return any(skill.is_task for selection in selections for skill in selection)
+    # Not what is possible, which may be a mere bound.
+    return any(skill.is_task for task in islice(tasks, _LOOKED_AT) for skill in retrieval.select(library, task))
 
 
 def _items(skills: Sequence[Skill]) -> list[Item]:

@@ -15,6 +15,7 @@ from fake_gymnasium import FakeGymnasium, as_file, hunt
 from sdar.config.plugins import allowing
 from sdar.environments import check_env
 from sdar.environments.adapters.gymnasium import GymnasiumEnvironment
+from sdar.environments.base import PastTurn
 from sdar.episode import EndReason, Observation, StepOutcome
 from sdar.errors import UserError
 from toys.checks import checked
@@ -97,6 +98,22 @@ def test_numbers_are_the_names_where_there_are_none(gym: Any) -> None:
     assert right.success
     environment = hunting()
     assert environment.opening(environment.tasks("train")[0], start).endswith("Actions: 1, 2, 3.")
+
+
+@pytest.mark.parametrize("past", [0, 2])
+def test_every_window_prompt_lists_the_actions_once_and_a_reply_does_not(gym: Any, past: int) -> None:
+    for names, listed in ((None, "Actions: 1, 2, 3."), (NAMES, "Actions: one, two, three.")):
+        environment = hunting(actions=names)
+        task = environment.tasks("train")[0]
+        start, lower = played(environment, "three" if names else "3")
+        turns = [PastTurn("Round 0.", "3")] * past
+        later = environment.window_prompt(task, turns, lower.observation, 2)
+        assert environment.window_prompt(task, [], start, 0) == environment.opening(task, start)
+        for prompt in (environment.opening(task, start), later):
+            assert prompt.count(listed) == 1
+        assert environment.reply(lower.observation) == "lower"
+    for silent in (hunting(list_actions=False), hunting(prompt_style="terse")):
+        assert "Actions" not in silent.window_prompt(task, turns, lower.observation, 2)
 
 
 def test_a_text_outside_the_space_is_refused(gym: Any) -> None:

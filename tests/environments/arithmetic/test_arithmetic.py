@@ -20,6 +20,7 @@ from sdar.environments.arithmetic.rewards import answered, is_right, number
 from sdar.environments.check import check_env
 from sdar.environments.single_turn import Example
 from sdar.errors import UserError
+from sdar.evaluation.panel import assert_disjoint, make_panel
 
 PROBLEMS = [problem for operation in OPERATIONS for problem in all_problems(operation)]
 
@@ -227,3 +228,11 @@ def test_files_that_are_wrong_are_refused_in_one_sentence(files: dict[str, str],
     with pytest.raises(UserError, match=re.escape(said)) as caught:
         read()
     assert "\n" not in str(caught.value)
+
+
+def test_a_panel_with_a_training_problem_is_refused_whatever_its_answer(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(json.dumps({"question": "What is 1 + 1?", "answer": "2"}))
+    (tmp_path / "test.jsonl").write_text(json.dumps({"question": "what is  1 + 1?", "answer": "3"}))
+    environment = ArithmeticEnvironment(data_dir=tmp_path)
+    with pytest.raises(UserError, match="1 of the panel's 1 tasks are training tasks"):
+        assert_disjoint(make_panel(environment, None, 1, 0), environment.tasks("train"))

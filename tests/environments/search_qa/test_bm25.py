@@ -39,6 +39,11 @@ def write(path: Path, texts: Sequence[str], last: str = "\n") -> Path:
     return path
 
 
+def kept(folder: Path) -> list[Path]:
+    """What a cache folder has beside the empty files of its locks."""
+    return [path for path in folder.iterdir() if path.suffix != ".lock"]
+
+
 def found(retriever: Bm25Retriever, query: str, top_k: int = 3) -> list[str]:
     (hits,) = retriever.search([query], top_k)
     assert isinstance(hits, list)
@@ -102,6 +107,32 @@ def test_a_corpus_on_disk_is_read_where_it_lies(tmp_path: Path, last: str) -> No
     assert [passage.id for passage in corpus[1:]] == ["1", "2"]
 
 
+BLANKS = {
+    "short": " " * 21,
+    "as a passage": " " * 22,
+    "tabs": "\t" * 5000 + "\r",
+    "feeds": "\f\v " * 10,
+    "long": " " * 16384,
+}
+
+
+@pytest.mark.parametrize("blank", BLANKS.values(), ids=BLANKS)
+@pytest.mark.parametrize("block", [7, 4096, 1 << 22])
+def test_blank_lines_of_any_length_are_skipped_wherever_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: str, block: int
+) -> None:
+    monkeypatch.setattr("sdar.environments.search_qa.corpus.BLOCK", block)
+    path = tmp_path / "c.jsonl"
+    lines = ['{"id": 1, "contents": "a"}', '  {"id": 2, "contents": "b"}', '{"id": 3, "contents": "c"}']
+    for last in ("", "\n", f"\n{blank}"):
+        path.write_text("\n".join([blank, "", *[f"{line}\n{blank}" for line in lines]]) + last, newline="")
+        corpus = JsonlCorpus(path, line_offsets(path))
+        assert [passage.id for passage in corpus] == ["1", "2", "3"]
+        assert len(Bm25Retriever.open(path, cache_dir=tmp_path)) == 3
+    path.write_text(f"{blank}\n{blank}")
+    assert line_offsets(path).tolist() == [0]
+
+
 def test_half_a_surrogate_pair_in_a_corpus_is_made_readable(tmp_path: Path) -> None:
     """JSON can encode one; no tokenizer accepts it."""
     path = tmp_path / "c.jsonl"
@@ -139,7 +170,7 @@ def test_the_index_belongs_to_the_content_and_not_to_the_name(tmp_path: Path) ->
     os.utime(path, (stat.st_atime, stat.st_mtime))
     assert found(Bm25Retriever.open(path, cache_dir=cache), "zeppelin") == ["4"]
     assert found(Bm25Retriever.open(path, cache_dir=cache, k1=1.2), "zeppelin") == ["4"]
-    assert len(list((cache / "bm25").iterdir())) == 3
+    assert len(kept(cache / "bm25")) == 3
 
 
 def test_processes_that_start_together_share_one_whole_index(tmp_path: Path) -> None:
@@ -147,7 +178,7 @@ def test_processes_that_start_together_share_one_whole_index(tmp_path: Path) -> 
     with ThreadPoolExecutor(4) as threads:
         opened = list(threads.map(lambda _: Bm25Retriever.open(path, cache_dir=tmp_path / "cache"), range(4)))
     assert len({tuple(found(retriever, "old tower")) for retriever in opened}) == 1
-    assert len(list((tmp_path / "cache" / "bm25").iterdir())) == 1
+    assert len(kept(tmp_path / "cache" / "bm25")) == 1
 
 
 def test_an_index_whose_making_was_cut_short_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,11 +191,14 @@ def test_an_index_whose_making_was_cut_short_is_made_again(tmp_path: Path, monke
         patch.setattr(np, "save", full_disk)
         with pytest.raises(UserError, match=r"cache_dir must be a writable directory.*no space"):
             Bm25Retriever.open(path, cache_dir=cache)
-    assert list((cache / "bm25").iterdir()) == []
+    assert kept(cache / "bm25") == []
     (folder,) = _index_folder(path, cache)
     for file in folder.iterdir():  # a folder with that name but without an index
         file.unlink()
+    for name in (folder.name, "another"):  # of processes that were killed
+        (folder.parent / f".{name}-a1b2c3d4").mkdir()
     assert found(Bm25Retriever.open(path, cache_dir=cache), "old tower")[0] == "2"
+    assert kept(folder.parent) == [folder]
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "garbage"])
@@ -183,7 +217,7 @@ def test_an_index_that_lost_a_part_is_made_again(tmp_path: Path, damage: str) ->
             file.write_bytes(b"[1]")
         assert found(Bm25Retriever.open(path, cache_dir=cache), "old tower")[0] == "2"
         assert sorted(file.name for file in folder.iterdir()) == names
-    assert list(folder.parent.iterdir()) == [folder]
+    assert kept(folder.parent) == [folder]
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_a_finished_index_is_read_from_it(
@@ -210,7 +244,7 @@ def test_parameters_out_of_range_are_told(tmp_path: Path, wrong: dict[str, float
 
 def _index_folder(path: Path, cache: Path) -> list[Path]:
     Bm25Retriever.open(path, cache_dir=cache)
-    return list((cache / "bm25").iterdir())
+    return kept(cache / "bm25")
 
 
 @pytest.mark.parametrize(

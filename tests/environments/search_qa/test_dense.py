@@ -84,7 +84,21 @@ def test_passages_are_encoded_once_for_each_corpus_and_encoder(
     assert first.search(["river"], 2) == again.search(["river"], 2)
     DenseRetriever.open(corpus, str(encoder), cache_dir=tmp_path, passage_prefix="")
     assert encoded == [1, 1, len(PASSAGES)]
-    assert len(list((tmp_path / "dense").iterdir())) == 2
+    assert len([path for path in (tmp_path / "dense").iterdir() if path.is_dir()]) == 2
+
+
+def test_vectors_that_were_cut_short_are_computed_again_and_nothing_unfinished_stays(
+    encoder: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"id": p.id, "contents": p.contents}) + "\n" for p in PASSAGES))
+    first = DenseRetriever.open(corpus, str(encoder), cache_dir=tmp_path).search(["river"], 2)
+    (tmp_path / "dense" / ".0123-a1b2c3d4").touch()  # of a process that was killed
+    (kept,) = (path for path in (tmp_path / "dense").iterdir() if path.is_dir())
+    (vectors,) = kept.glob("*.npy")
+    vectors.write_bytes(vectors.read_bytes()[:-4])
+    assert DenseRetriever.open(corpus, str(encoder), cache_dir=tmp_path).search(["river"], 2) == first
+    assert [path for path in (tmp_path / "dense").iterdir() if path.suffix != ".lock"] == [kept]
 
 
 def test_without_the_extra_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from sdar.environments.search_qa.environment import SearchQAEnvironment
 from sdar.environments.search_qa.questions import MAX_ROWS, QuestionFiles, question_of
 from sdar.environments.search_qa.retriever import Found, Retriever
 from sdar.errors import UserError
-from sdar.evaluation.panel import default_split
+from sdar.evaluation.panel import assert_disjoint, default_split, make_panel
 
 ROW = {"id": "nq_1", "question": "who wrote it?", "golden_answers": ["Ada Berg", "A. Berg"], "data_source": "nq"}
 SEARCH_R1 = {
@@ -52,6 +52,30 @@ def test_jsonl_is_read_in_its_order_with_every_answer(tmp_path: Path) -> None:
     assert questions[0].golden_answers == ("Ada Berg", "A. Berg")
     assert questions[0].task_type == "nq"
     assert questions[1].golden_answers == ("one",)
+
+
+@pytest.mark.parametrize(
+    ("row", "refused"),
+    [
+        ({"golden_answers": ["Ada Berg", "A. Berg"]}, True),
+        ({"golden_answers": ["Ada"]}, True),
+        ({"golden_answers": ["Ada"], "data_source": "popqa"}, True),
+        ({"question": "  Who\twrote  IT? "}, True),
+        ({"question": "who wrote them?"}, False),
+    ],
+)
+def test_a_panel_that_shares_a_question_with_training_is_refused(
+    tmp_path: Path, row: dict[str, Any], refused: bool
+) -> None:
+    jsonl(tmp_path / "train.jsonl", ROW)
+    jsonl(tmp_path / "test.jsonl", {"question": "and who sang it?", "golden_answers": ["B"]}, ROW | {"id": "x"} | row)
+    environment = SearchQAEnvironment(data_dir=tmp_path, search_engine=Nothing())
+    panel = make_panel(environment, None, 2, 0)
+    if not refused:
+        assert_disjoint(panel, environment.tasks("train"))
+        return
+    with pytest.raises(UserError, match="1 of the panel's 2 tasks are training tasks, for example test/x"):
+        assert_disjoint(panel, environment.tasks("train"))
 
 
 def test_search_r1s_parquet_rows_are_read(tmp_path: Path) -> None:

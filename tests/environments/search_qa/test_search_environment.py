@@ -180,6 +180,17 @@ def test_without_a_search_hardly_any_question_is_answered_and_with_the_right_one
     assert summarise(name, closed).success_rate < 0.05
 
 
+@pytest.mark.parametrize("training", [1, 4])
+def test_without_a_search_questions_of_kinds_that_training_lacks_are_answered_too(training: int) -> None:
+    few = SearchQAEnvironment(num_tasks=(training, 240))
+    ((_, plan),) = few.baselines().items()
+    episodes = play_plans(few, few.tasks("valid"), plan)
+    assert episodes is not None
+    assert not any(episode.end.is_error for episode in episodes)
+    known = {task.payload.golden_answers[0] for task in few.tasks("train")}
+    assert {plan(task)[0].removeprefix("<answer>").removesuffix("</answer>") for task in few.tasks("valid")} <= known
+
+
 def test_the_panel_shares_neither_questions_nor_names_with_training() -> None:
     whole = SearchQAEnvironment()
     panel = make_panel(whole, "valid", 240, 0)

@@ -261,7 +261,63 @@ def test_nouns_of_other_products_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"environment\.nouns: .* must be JSON"):
         noun_source("file", tmp_path)
     (tmp_path / "title_nouns.json").write_text('{"B002": ["hat"]}')
-    with pytest.raises(UserError, match="has no entry for the product B001"):
+    with pytest.raises(UserError, match="must have an entry for every product, got none for B001"):
         noun_source("auto", tmp_path)(product)
     (tmp_path / "title_nouns.json").write_text('{"B001": ["scarf"]}')
     assert noun_source("auto", tmp_path)(product) == ("scarf",)
+
+
+ATTRIBUTES = {"B001": {"attributes": ["a"], "instruction": "Find me x", "instruction_attributes": ["a"]}}
+SMALL, FULL, OTHER = "title_nouns_1000.json", "title_nouns.json", "title_nouns_by_me.json"
+
+
+def of_both(folder):
+    """The same products as the small set and as the full one."""
+    for items in ("items_shuffle_1000.json", "items_shuffle.json"):
+        write(folder, [record("B001"), record("B002")], ATTRIBUTES, items)
+    return folder
+
+
+def opened(folder, **settings):
+    return WebshopEnvironment(data_dir=folder, index_dir=folder / "cache", **settings)
+
+
+def complete(noun):
+    return {"B001": [noun], "B002": [noun]}
+
+
+@pytest.mark.parametrize("source", ["auto", "file"])
+@pytest.mark.parametrize(
+    ("there", "small", "full"),
+    [
+        ([SMALL, FULL, OTHER], SMALL, FULL),
+        ([SMALL, FULL], SMALL, FULL),
+        ([SMALL, OTHER], SMALL, OTHER),
+        ([FULL, OTHER], FULL, FULL),
+        ([OTHER], OTHER, OTHER),
+        ([SMALL], SMALL, SMALL),
+    ],
+)
+def test_the_nouns_are_those_of_the_set_of_products(tmp_path, source, there, small, full):
+    of_both(tmp_path)
+    for name in there:
+        (tmp_path / name).write_text(json.dumps(complete(name)))
+    for use_small, expected in ((True, small), (False, full)):
+        shop = opened(tmp_path, nouns=source, use_small=use_small).shop
+        assert [shop.nouns(product) for product in shop.products.values()] == [(expected,)] * 2
+
+
+@pytest.mark.parametrize("source", ["auto", "file"])
+@pytest.mark.parametrize(("use_small", "flag"), [(True, ""), (False, " --full")])
+@pytest.mark.parametrize("name", [SMALL, FULL, OTHER])
+def test_a_file_of_nouns_that_lacks_a_product_is_refused_at_the_start(tmp_path, source, use_small, flag, name):
+    of_both(tmp_path)
+    (tmp_path / name).write_text('{"B001": ["scarf"], "B003": ["hat"]}')
+    with pytest.raises(UserError) as caught:
+        opened(tmp_path, nouns=source, use_small=use_small)
+    assert str(caught.value) == (
+        f"environment.nouns: {tmp_path / name} must have an entry for every product, got none for B002; write a file "
+        f"for these products with python -m sdar.environments.webshop.nouns {tmp_path}{flag}, or set "
+        "environment.nouns=spacy or words"
+    )
+    assert opened(tmp_path, nouns="words", use_small=use_small).tasks("test")

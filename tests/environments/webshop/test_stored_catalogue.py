@@ -183,7 +183,8 @@ def test_the_folder_belongs_to_the_content_the_draws_and_the_code(
     monkeypatch.undo()
     assert opened(price_seed=1) == 2
     assert opened(human_goals=True) == 3
-    (copy / "title_nouns.json").write_text("{}")
+    asins = [entry["asin"] for entry in json.loads((copy / "items_shuffle.json").read_text())]
+    (copy / "title_nouns.json").write_text(json.dumps({asin: ["scarf"] for asin in asins}))
     assert opened() == 4
     records = json.loads((copy / "items_shuffle.json").read_text())
     (copy / "items_shuffle.json").write_text(json.dumps(records[:-1]))
@@ -231,15 +232,18 @@ def test_processes_that_open_it_at_once_make_it_once(files: Path, tmp_path: Path
     assert len(folders(tmp_path)) == 1
 
 
-def test_nouns_are_read_from_their_file_and_a_missing_entry_is_told(files: Path, tmp_path: Path) -> None:
+def test_nouns_are_read_from_their_file_and_a_missing_entry_leaves_nothing_behind(files: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(files, copy)
     asins = list(dict.fromkeys(entry["asin"] for entry in json.loads((copy / "items_shuffle.json").read_text())))
-    (copy / "title_nouns.json").write_text(json.dumps({asin: ["scarf", asin] for asin in asins[1:]}))
+    cache = tmp_path / "cache"
+    (copy / "title_nouns.json").write_text(json.dumps({asin: ["scarf", asin] for asin in asins[:-1]}))
+    with pytest.raises(UserError, match=f"must have an entry for every product, got none for {asins[-1]}"):
+        WebshopEnvironment(data_dir=copy, use_small=False, index_dir=cache)
+    assert not folders(cache)
+    (copy / "title_nouns.json").write_text(json.dumps({asin: ["scarf", asin] for asin in asins}))
     shop = WebshopEnvironment(data_dir=copy, use_small=False, index_dir=tmp_path / "cache").shop
     assert shop.nouns(shop.products[asins[4]]) == ("scarf", asins[4])
-    with pytest.raises(UserError, match=f"no entry for the product {asins[0]}; it was made for other products"):
-        shop.nouns(shop.products[asins[0]])
     (copy / "title_nouns.json").write_text(json.dumps(dict.fromkeys(asins, "red")))
     with pytest.raises(UserError, match=r"environment\.nouns: .* must have a list of nouns per product, got 'red'"):
         WebshopEnvironment(data_dir=copy, use_small=False, index_dir=tmp_path / "cache")

@@ -20,7 +20,7 @@ from sdar.environments.adapters.foreign import (
     required,
     trusted,
 )
-from sdar.environments.base import EnvironmentPool, PromptStyle
+from sdar.environments.base import EnvironmentPool, PastTurn, PromptStyle
 from sdar.environments.tools import joined
 from sdar.episode import EndReason, Observation, StepOutcome, Task
 from sdar.errors import UserError
@@ -104,9 +104,17 @@ class GymnasiumEnvironment(ForeignEnvironment):
 
     def opening(self, task: Task, observation: Observation) -> str:
         """Rules, task, first observation; the numbers of actions that have no names, where actions are listed."""
-        numbers = f"Actions: {', '.join(observation.actions)}." if observation.actions and not self.names else ""
-        first = super().opening(task, observation)
-        return joined(first, numbers) if self._full and self.lists else first
+        return joined(super().opening(task, observation), self._numbers(observation))
+
+    def window_prompt(self, task: Task, past: Sequence[PastTurn], observation: Observation, step: int) -> str:
+        """See :class:`ForeignEnvironment`; the numbers end every prompt."""
+        prompt = super().window_prompt(task, past, observation, step)
+        return prompt if step == 0 else joined(prompt, self._numbers(observation))  # the first one is the opening
+
+    def _numbers(self, observation: Observation) -> str:
+        if not (self._full and self.lists and observation.actions) or self.names:
+            return ""
+        return f"Actions: {', '.join(observation.actions)}."
 
     def open_pool(self) -> EnvironmentPool:
         """A pool that makes an environment per episode."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -15,6 +16,7 @@ from sdar.environments.arithmetic.problem import OPERATIONS, TWO_DIGITS, Problem
 from sdar.environments.arithmetic.rewards import Compare, Extract, answered, is_right, last_number
 from sdar.environments.base import PromptStyle
 from sdar.environments.single_turn import Example, SingleTurnEnvironment
+from sdar.environments.task_list import problem_of
 from sdar.episode import Observation, Task
 from sdar.errors import UserError
 from sdar.randomness import keyed_generator
@@ -102,6 +104,10 @@ class ArithmeticEnvironment(SingleTurnEnvironment):
         parts = shares(split, self._numbers)
         count = self._counts[split]
         return [example_of(parts[place % len(parts)][place // len(parts)]) for place in range(count)]
+
+    def _task(self, split: str, place: int, example: Example) -> Task:
+        # With another answer in another file it is still the same problem.
+        return replace(super()._task(split, place, example), problem=problem_of(example.prompt))
 
     def reward(self, response: str, example: Example) -> float:
         """1 for the right answer, else 0."""

@@ -69,7 +69,7 @@ class Bm25Retriever(Retriever):
         """A retriever over a jsonl file. Its index is built once and then memory-mapped.
 
         The index is stored under the hash of the file's content, in ``cache_dir``, ``$SDAR_CACHE`` or the user's cache
-        folder. It is written atomically, even if several processes build it at the same time.
+        folder. It is there whole or not at all; of several processes one builds it, and the others wait.
 
         Raises:
             UserError: the file is missing, compressed or empty, a line is not a passage, k1 or b is out of range, or
@@ -128,10 +128,9 @@ def build_index(passages: Iterable[Passage], tokens: Tokenizer, k1: float, b: fl
 
 
 def _write_index(corpus: Path, folder: Path, k1: float, b: float) -> None:
-    offsets = line_offsets(corpus)
-    index = build_index(JsonlCorpus(corpus, offsets), Tokenizer(), k1, b)
-
     def fill(partial: Path) -> Mapping[str, Any]:
+        offsets = line_offsets(corpus)
+        index = build_index(JsonlCorpus(corpus, offsets), Tokenizer(), k1, b)
         index.save(partial, show_progress=False)
         np.save(partial / _OFFSETS, offsets)
         return {"corpus": corpus.name, "passages": len(offsets) - 1}

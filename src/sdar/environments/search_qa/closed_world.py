@@ -14,6 +14,9 @@ from sdar.errors import UserError
 
 SPLITS = ("train", "valid")
 
+_ANY = ""
+"""Stands for all kinds of answer."""
+
 
 class ClosedWorld:
     """Questions about two worlds without common names, and one encyclopedia of both."""
@@ -44,12 +47,17 @@ class ClosedWorld:
         """BM25 over the pages of both worlds."""
         return Bm25Retriever([passage for world in self._worlds.values() for passage in world.passages])
 
-    def frequent_answers(self) -> Mapping[str, str]:
-        """The most frequent answer of the training questions, by kind of answer."""
+    def frequent_answer(self, kind: str) -> str:
+        """The most frequent answer of the training questions of a kind; of all of them where none is of the kind."""
+        return self._frequent_answers.get(kind, self._frequent_answers[_ANY])
+
+    @cached_property
+    def _frequent_answers(self) -> Mapping[str, str]:
         counts: dict[str, Counter[str]] = {}
         for question in self.questions("train"):
-            counts.setdefault(question.kind, Counter())[question.golden_answers[0]] += 1
-        return {kind: sorted(found, key=lambda name: (-found[name], name))[0] for kind, found in counts.items()}
+            for kind in (question.kind, _ANY):
+                counts.setdefault(kind, Counter())[question.golden_answers[0]] += 1
+        return {kind: min(found, key=lambda name: (-found[name], name)) for kind, found in counts.items()}
 
 
 def as_question(question: WorldQuestion, number: str) -> Question:

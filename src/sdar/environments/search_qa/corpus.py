@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,13 +15,12 @@ from sdar.files import GB, MB, FileError, expanded, opened, packed, parse_json
 
 BLOCK = 1 << 22
 """Bytes per read."""
+_PIECE = 1 << 12
+"""Bytes per read of a line that may be blank; most that are not show it in the first."""
 MAX_BYTES, MAX_LINE = 1_000 * GB, 16 * MB
 """Largest corpus and its longest passage; wiki-18 has 14 GB."""
 _MOST_BLANK = 1000
 """Lines among which the first passage is looked for before the file is read as a whole."""
-
-_SHORTEST = len('{"id":1,"contents":""}')
-"""Bytes of the shortest passage. A shorter line may be blank."""
 
 
 class JsonlCorpus(Sequence[Passage]):
@@ -66,7 +65,7 @@ def _no_passage(path: Path, line: int) -> UserError:
 
 
 def _passage(line: bytes) -> Passage:
-    record = parse_json(line.decode("utf-8-sig"))
+    record = parse_json(line.strip().decode("utf-8-sig"))  # blank lines behind it are a part of it
     return Passage(str(record["id"]), readable(_text(record["contents"])))
 
 
@@ -78,24 +77,38 @@ def _text(value: Any) -> str:
 
 def line_offsets(path: Path) -> np.ndarray:
     """Start of every line that is not blank, and the end of the file; [n + 1] int64. Streams files of any size."""
-    starts: list[np.ndarray] = [np.zeros(1, np.int64)]
-    size = 0
+    starts: list[np.ndarray] = []
+    firsts: list[np.ndarray] = []  # bytes of the lines: only one that begins with whitespace can be blank
+    size, fresh = 0, True
     with opened(path, MAX_BYTES) as file:
         while block := file.read(BLOCK):
-            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
-            starts.append(ends.astype(np.int64) + size + 1)
+            data = np.frombuffer(block, np.uint8)
+            begins = np.flatnonzero(data[:-1] == ord("\n")) + 1
+            if fresh:
+                begins = np.concatenate([[0], begins])
+            starts.append(begins.astype(np.int64) + size)
+            firsts.append(data[begins])
             size += len(block)
-    bounds = np.concatenate(starts)
-    if bounds[-1] != size:  # the last line has no line break
-        bounds = np.append(bounds, size)
-    lengths = np.diff(bounds)
-    empty = lengths <= 1  # neither a lone line break nor blanks are a passage
-    with opened(path, MAX_BYTES) as file:
-        for number in np.flatnonzero(~empty & (lengths < _SHORTEST)):
-            file.seek(bounds[number])
-            empty[number] = not file.read(lengths[number]).strip()
+            fresh = block.endswith(b"\n")
+        if not starts:
+            return np.zeros(1, np.int64)
+        bounds, first = np.append(np.concatenate(starts), size), np.concatenate(firsts)
+        empty = first == ord("\n")
+        for number in np.flatnonzero((first <= ord(" ")) & ~empty):
+            empty[number] = _is_blank(file, int(bounds[number]), int(bounds[number + 1]))
     kept = bounds[:-1][~empty]
     return np.append(kept, size) if len(kept) else np.zeros(1, np.int64)
+
+
+def _is_blank(file: BinaryIO, start: int, end: int) -> bool:
+    """Whether there is only whitespace between two places of a file."""
+    file.seek(start)
+    while start < end:
+        part = file.read(min(end - start, _PIECE))
+        if not part or part.strip():
+            return False
+        start += len(part)
+    return True
 
 
 def content_hash(path: Path) -> str:

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from sdar.config.fields import AtLeastOne, checked
+from sdar.environments.cached import is_whole, write_folder
 from sdar.environments.search_qa.corpus import JsonlCorpus, checked_path, content_hash, line_offsets
 from sdar.environments.search_qa.retriever import Found, Hit, Passage, Retriever
 from sdar.errors import UserError
 from sdar.files import cache_root
+
+_VECTORS = "vectors.npy"
 
 
 class Encoder(Protocol):
@@ -141,21 +142,25 @@ class DenseRetriever(Retriever):
         model = HfEncoder(encoder, max_tokens=max_tokens, device=device)
         passages = JsonlCorpus(path, line_offsets(path))
         key = hashlib.sha256(json.dumps([content_hash(path), model.identity, passage_prefix]).encode()).hexdigest()
-        file = cache_root(cache_dir) / "dense" / f"{key[:32]}.npy"
-        if not file.is_file():
-            encoded = model.encode([passage_prefix + passage.contents for passage in passages])
+        folder = cache_root(cache_dir) / "dense" / key[:32]
+        if not is_whole(folder):
+
+            def fill(partial: Path) -> Mapping[str, Any]:
+                np.save(partial / _VECTORS, model.encode([passage_prefix + passage.contents for passage in passages]))
+                return {"corpus": path.name, "passages": len(passages)}
+
             try:
-                _write(file, encoded)
+                write_folder(folder, fill)
             except OSError as error:
                 raise UserError(
                     f"environment.search_engine.cache_dir must be a writable directory with enough space, but "
-                    f"{file.parent} cannot be written ({error})"
+                    f"{folder.parent} cannot be written ({error})"
                 ) from error
         try:
-            vectors = np.load(file, mmap_mode="r")
+            vectors = np.load(folder / _VECTORS, mmap_mode="r")
         except (OSError, ValueError, EOFError) as error:
             raise UserError(
-                f"environment.search_engine.cache_dir has damaged vectors in {file} ({error}); remove that file"
+                f"environment.search_engine.cache_dir has damaged vectors in {folder} ({error}); remove that folder"
             ) from error
         return cls(passages, model, vectors, query_prefix=query_prefix, passage_prefix=passage_prefix)
 
@@ -179,15 +184,3 @@ def _faiss() -> Any:
             "search_engine=dense needs the package faiss-cpu; install it with: pip install 'sdar[dense]'"
         ) from error
     return faiss
-
-
-def _write(file: Path, vectors: np.ndarray) -> None:
-    """Write the file atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{file.stem}-", dir=file.parent)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            np.save(stream, vectors)
-        Path(partial).replace(file)
-    finally:
-        Path(partial).unlink(missing_ok=True)

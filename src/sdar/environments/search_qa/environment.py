@@ -152,11 +152,11 @@ class SearchQAEnvironment(Environment):
         return plan if 0 < len(plan) <= self.max_turns else None
 
     def baselines(self) -> Mapping[str, Callable[[Task], list[str]]]:
-        """No search: the most frequent training answer of each kind of closed-world question."""
+        """No search: the most frequent training answer for each kind of closed-world question."""
         if not isinstance(self._source, ClosedWorld):
             return {}
-        frequent = self._source.frequent_answers()
-        return {"closed book (no search)": lambda task: [f"<answer>{frequent[task.payload.kind]}</answer>"]}
+        frequent = self._source.frequent_answer
+        return {"closed book (no search)": lambda task: [f"<answer>{frequent(task.payload.kind)}</answer>"]}
 
 
 class SearchPool(SlotPool[Question]):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sdar.environments.search_qa.retriever import readable
+from sdar.environments.task_list import problem_of
 from sdar.episode import Task
 from sdar.errors import UserError
 from sdar.files import GB, MB, FileError, brief, check_regular, entries, expanded, opened, packed, parse_json
@@ -43,10 +44,15 @@ class Question:
     kind: str = ""
 
     def task(self, split: str) -> Task:
-        """The question as a task of a split. Its content hash covers the question and its answers only."""
+        """The question as a task of a split. Its content is the question and its answers; its problem, the words alone.
+
+        So a question with other answers differs in content, and is still the same problem.
+        """
         content = json.dumps([self.text, sorted(self.golden_answers)], ensure_ascii=False)
         digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
-        return Task(f"{split}/{self.question_id}", self.task_type, self.text, split, digest, self)
+        return Task(
+            f"{split}/{self.question_id}", self.task_type, self.text, split, digest, self, problem_of(self.text)
+        )
 
 
 class QuestionFiles:

@@ -107,14 +107,15 @@ class WebshopEnvironment(Environment):
             self._tasks: Mapping[str, Sequence[Task]] = split_tasks(
                 make_goals(products, prices, rng, human=human_goals)
             )
-            self.shop = open_shop(products, prices, noun_source(nouns, folder), by_code=folder is not None)
+            self.shop = open_shop(products, prices, noun_source(nouns, folder, products), by_code=folder is not None)
         else:
             files = SourceFiles.of(folder, use_small=False, human_goals=human_goals)
-            of_titles = nouns_file(nouns, folder)
+            of_titles = nouns_file(nouns, folder, use_small=False)
             root = cache_root(index_dir) / "webshop"
             stored = open_catalogue(files, root, price_seed=price_seed, human=human_goals, nouns=of_titles)
             self._tasks = stored.tasks()
-            self.shop = stored_shop(stored, noun_source(nouns, folder) if of_titles is None else stored.title_nouns)
+            words = noun_source(nouns, folder, use_small=False) if of_titles is None else stored.title_nouns
+            self.shop = stored_shop(stored, words)
         self._splits = tuple(split for split in SPLITS if split in self._tasks)
         if not self._splits:
             raise UserError(f"environment.data_dir must have products with goals, but {data_dir} has none")

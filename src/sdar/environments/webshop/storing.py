@@ -6,16 +6,14 @@ import hashlib
 import json
 import logging
 import random
-import shutil
 import unicodedata
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 import sdar.environments.lucene as lucene
 from sdar.environments.cached import is_whole, write_folder
@@ -24,11 +22,12 @@ from sdar.environments.lucene.postings import PostingsWriter
 from sdar.environments.slices import Slices, SlicesWriter
 from sdar.environments.webshop.dataset import MAX_PRODUCTS, SourceFiles, read_entries, stream_products
 from sdar.environments.webshop.goals import draw_limits, make_goal, shuffled
+from sdar.environments.webshop.nouns import nouns_of
 from sdar.environments.webshop.product import Product
 from sdar.environments.webshop.search_index import ranks
 from sdar.environments.webshop.stored import INDEX, NOUNS, RECORDS, Catalogue, product_of, record_of
 from sdar.errors import UserError
-from sdar.files import FileError, brief, opened
+from sdar.files import FileError, opened
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +53,7 @@ def open_catalogue(
     folder = root / key[:32]
     if not is_whole(folder):
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            with FileLock(root / f".{folder.name}.lock"):
-                if not is_whole(folder):
-                    _make(folder, files, nouns, key, price_seed, human)
+            _make(folder, files, nouns, key, price_seed, human)
         except OSError as error:
             raise UserError(
                 f"environment.index_dir must be a writable directory with enough space, but {root} cannot be written "
@@ -100,17 +96,16 @@ def _content(path: Path) -> bytes:
 
 
 def _make(folder: Path, files: SourceFiles, nouns: Path | None, key: str, price_seed: int, human: bool) -> None:
-    for stump in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
-        shutil.rmtree(stump, ignore_errors=True)
-    log.warning("%s is read once, which takes minutes for a million products; kept in %s", files.items, folder)
-    known = None if nouns is None else read_entries(nouns, "environment.nouns")
-    write_folder(
-        folder, lambda partial: {"key": key, **_fill(partial, stream_products(files), known, price_seed, human)}
-    )
+    def fill(partial: Path) -> Mapping[str, Any]:
+        log.warning("%s is read once, which takes minutes for a million products; kept in %s", files.items, folder)
+        entry = None if nouns is None else _entries(nouns)
+        return {"key": key, **_fill(partial, stream_products(files), entry, price_seed, human)}
+
+    write_folder(folder, fill)
 
 
 def _fill(
-    folder: Path, products: Iterable[Product], nouns: Mapping[str, bytes] | None, price_seed: int, human: bool
+    folder: Path, products: Iterable[Product], nouns: Callable[[str], bytes] | None, price_seed: int, human: bool
 ) -> Mapping[str, Any]:
     """Write all files of the folder; what is to be recorded of it."""
     rng = random.Random(price_seed)
@@ -127,7 +122,7 @@ def _fill(
             # as goals.draw_prices
             prices.append(product.pricing[0] if len(product.pricing) == 1 else rng.uniform(*product.pricing))
             records.write(json.dumps(record_of(product)).encode())
-            words.write(b"" if nouns is None else _nouns(nouns, product.asin))
+            words.write(b"" if nouns is None else nouns(product.asin))
             index.add(analyzer.terms(product.contents))
     index.finish()
     codes = np.array(asins)
@@ -142,13 +137,16 @@ def _fill(
     return {"human": human, "categories": list(categories), "nouns": nouns is not None, "products": len(asins)}
 
 
-def _nouns(table: Mapping[str, bytes], asin: str) -> bytes:
-    text = table.get(asin, b"")
-    if text:
-        found = json.loads(text)
-        if not isinstance(found, list) or not all(isinstance(noun, str) for noun in found):
-            raise UserError(f"environment.nouns: the file must have a list of nouns per product, got {brief(found)}")
-    return text
+def _entries(file: Path) -> Callable[[str], bytes]:
+    """The entries of a file of nouns, as JSON text, by ASIN. UserError, also of the function: it lacks a product."""
+    table = read_entries(file, "environment.nouns")
+
+    def entry(asin: str) -> bytes:
+        text = table.get(asin, b"null")
+        nouns_of(json.loads(text), file, asin, use_small=False)
+        return text
+
+    return entry
 
 
 def _fill_goals(folder: Path, prices: array[float], rng: random.Random, human: bool) -> None:
