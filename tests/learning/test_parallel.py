@@ -6,8 +6,10 @@ import json
 import math
 import os
 import pickle
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -41,15 +43,19 @@ WHOLE = ("cost/tokens_teacher", "cost/flops")
 """Larger under FSDP2, which computes the teacher's rows whole, where others compute what rows share once."""
 
 
-def two_processes(script: Path, *arguments: str, cwd: Path | None = None) -> None:
-    """Run a script under torchrun; its output is shown when it fails."""
+def two_processes(script: Path, *arguments: str, folder: Path, anew: Callable[[], object] = lambda: None) -> None:
+    """Run a script under torchrun in the folder that it writes to; its output is shown when it fails.
+
+    ``anew`` is called where it has to be run once more, after what it left in the folder was removed.
+    """
+    before = set(folder.iterdir())
     environ = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     for _ in range(2):
         done = subprocess.run(
             [*launcher, str(script), *arguments],
             env=environ,
-            cwd=cwd,
+            cwd=folder,
             check=False,
             timeout=900,
             capture_output=True,
@@ -58,6 +64,9 @@ def two_processes(script: Path, *arguments: str, cwd: Path | None = None) -> Non
         # torch's gloo backend has been seen to crash once in some hundred runs; an error of ours is no such signal.
         if "Signal 11 (SIGSEGV)" not in done.stderr:
             break
+        for left in set(folder.iterdir()) - before:
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        anew()
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
 
 
@@ -91,7 +100,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             fit(2, broken=True, served=fake.url, save=folder / "alone-served.ckpt")[0], folder / "alone-served.curve"
         )
         pushed = len(fake.loaded)
-        two_processes(HERE / "parallel_run.py", str(folder), fake.url)
+
+        def forget() -> None:
+            del fake.loaded[pushed:]
+
+        two_processes(HERE / "parallel_run.py", str(folder), fake.url, folder=folder, anew=forget)
         (folder / "pushes.json").write_text(json.dumps([pushed, len(fake.loaded) - pushed]))
     return folder
 
@@ -278,7 +291,7 @@ def test_torchrun_trains_sharded_into_one_run_folder_whose_checkpoint_one_proces
     monkeypatch.chdir(tmp_path)
     small = ["experiment=smoke", "environment.num_tasks=[12,6,6]", "environment.max_turns=2", "trainer.max_epochs=1"]
     small += [f"model.path={save_tiny(tmp_path / 'tiny')}", "evaluation.baselines=false"]
-    two_processes(HERE.parents[1] / "train.py", *small, "trainer=fsdp2", "trainer.accelerator=cpu", cwd=tmp_path)
+    two_processes(HERE.parents[1] / "train.py", *small, "trainer=fsdp2", "trainer.accelerator=cpu", folder=tmp_path)
     (run,) = (tmp_path / "logs" / "smoke").iterdir()
     trained = json.loads((run / "results.json").read_text())["results"]
     assert main([*small, "train=false", f"ckpt_path={run / 'checkpoints' / 'last.ckpt'}", "run_dir=evaluated"]) == 0

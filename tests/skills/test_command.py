@@ -103,7 +103,7 @@ def test_help_shows_how():
     [
         ("top_k: 2\n", "retrieval=a: retrieval"),
         ("- a\n", "retrieval=a: retrieval must be an object"),
-        ("_target_: ${nowhere}\n", "retrieval=a: retrieval: a value cannot be resolved"),
+        ("_target_: ${nowhere}\n", "retrieval=a: retrieval._target_: the value cannot be resolved"),
         ("_target_: [\n", "a.yaml must be plain YAML"),
     ],
 )
