@@ -10,7 +10,7 @@ import pytest
 
 from sdar.compare.records import Found, find_runs, read_run
 from sdar.compare.report import as_record, report
-from sdar.run.folder import run_identity
+from sdar.run.identity import run_identity
 from toys.runs import make_run, results, settings_of
 
 

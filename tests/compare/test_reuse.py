@@ -12,7 +12,7 @@ from sdar.compare.records import Found, find_runs
 from sdar.compare.request import read_request
 from sdar.compare.terms import check_comparable, unsoundness
 from sdar.errors import UserError
-from sdar.run.folder import run_identity
+from sdar.run.identity import run_identity
 from toys.runs import make_run, results, settings_of
 
 

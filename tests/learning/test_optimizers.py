@@ -20,7 +20,7 @@ from sdar.errors import UserError
 from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.optimizers import AdamW8bit, Muon, split_parameters
 from sdar.policy.trainable import trainable
-from sdar.run.folder import config_hash
+from sdar.run.identity import config_hash
 from sdar.run.resume import check_checkpoint
 from sdar.run.validate import compose
 from toys.training import (

@@ -21,7 +21,8 @@ from sdar.config.signatures import find, signature
 from sdar.config.sources import config_folder, groups
 from sdar.config.targets import defined
 from sdar.errors import UserError
-from sdar.run.folder import config_hash, find_runs, git_revision, new_run_folder, read_config, write_run_folder
+from sdar.run.folder import find_runs, git_revision, new_run_folder, read_config, write_run_folder
+from sdar.run.identity import config_hash
 from sdar.run.rules.names import check_name
 from sdar.run.rules.renamed import RENAMED
 from sdar.run.validate import compose, validate

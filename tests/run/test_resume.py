@@ -23,7 +23,8 @@ from sdar.episode import Task
 from sdar.errors import NothingToDo, UserError
 from sdar.policy.checkpoint_file import share_file, write_checkpoint
 from sdar.run.continuing import SETTINGS_KEY, contents, differences, other_contents, take_curves, told
-from sdar.run.folder import IDENTITY_VERSION, config_hash, occupied
+from sdar.run.folder import occupied
+from sdar.run.identity import IDENTITY_VERSION, config_hash
 from sdar.run.resume import find_checkpoint
 from sdar.skills.library import SHIPPED
 from toys.runs import settings_of

@@ -12,7 +12,8 @@ from sdar.compare.request import Request
 from sdar.config.command_line import options
 from sdar.config.words import shown
 from sdar.errors import UserError
-from sdar.run.folder import check_own_checkpoints, run_identity
+from sdar.run.folder import check_own_checkpoints
+from sdar.run.identity import run_identity
 from sdar.run.validate import compose
 
 _MUST_AGREE = {

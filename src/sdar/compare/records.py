@@ -13,16 +13,14 @@ from sdar.compare.shape import Shape, is_bool, is_count, is_number, is_text, lis
 from sdar.errors import UserError
 from sdar.evaluation.statistics import Interval, wilson_interval
 from sdar.run.folder import (
-    IDENTITY_VERSION,
     RESULTS_FILE,
     RUN_FILE,
     checkpoints_of,
-    config_hash,
     is_occupied,
     read_config,
     read_record,
-    run_identity,
 )
+from sdar.run.identity import IDENTITY_VERSION, config_hash, run_identity
 from sdar.skills.library import skills_hash
 
 BEFORE = "warm start"

@@ -27,13 +27,13 @@ from sdar.run.folder import (
     LAST_OR_NEW,
     RESULTS_FILE,
     checkpoints_of,
-    config_hash,
     find_runs,
     is_occupied,
     read_config,
     read_record,
     run_config,
 )
+from sdar.run.identity import config_hash
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from sdar.compare.shape import is_count, is_text, list_of
 from sdar.compare.terms import failed_episodes
 from sdar.errors import UserError
 from sdar.files import KB, FileError, read_json
-from sdar.run.folder import RESULTS_FILE, RUN_FILE, STATE_FILE, read_config, read_record, run_identity
+from sdar.run.folder import RESULTS_FILE, RUN_FILE, STATE_FILE, read_config, read_record
+from sdar.run.identity import run_identity
 
 _SAY_NOTHING = (
     "environment",
