@@ -26,7 +26,8 @@ from torch import Tensor
 from sdar.environments.base import training_tasks
 from sdar.learning.datamodule import sample_tasks
 from sdar.learning.loss import UpdateTeacher, student_scores
-from sdar.learning.prepare import Prepared, prepare
+from sdar.learning.prepare import prepare
+from sdar.learning.prepared import Prepared
 from sdar.learning.update import gate_sum
 from sdar.objective.divergence import Sampled, SampledReverseKL
 from sdar.objective.full_vocabulary import GatedExpected, ReverseKL

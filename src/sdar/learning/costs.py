@@ -14,7 +14,7 @@ from torch import nn
 
 from sdar.episode import Episode
 from sdar.learning.metric_sums import MetricSums
-from sdar.learning.prepare import Prepared
+from sdar.learning.prepared import Prepared
 from sdar.objective.objective import ObjectiveConfig
 from sdar.policy.trainable import trainable
 

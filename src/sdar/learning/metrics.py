@@ -13,7 +13,7 @@ from typing import Any
 from sdar.episode import EndReason, Episode
 from sdar.learning.curriculum import BY_TURN, GAP_MARGIN_NATS, TURN_LABELS, SampledTokens, add_curriculum
 from sdar.learning.metric_sums import MetricSums
-from sdar.learning.prepare import Prepared
+from sdar.learning.prepared import Prepared
 from sdar.learning.token_table import TokenTable, token_table
 from sdar.learning.update import StepReport
 from sdar.objective.advantage import equal_groups

@@ -39,7 +39,8 @@ from sdar.learning.metrics import (
 from sdar.learning.optimizer import OptimizerSettings
 from sdar.learning.outcomes import task_outcomes
 from sdar.learning.pairing import check_pair
-from sdar.learning.prepare import Prepared, prepare
+from sdar.learning.prepare import prepare
+from sdar.learning.prepared import Prepared
 from sdar.learning.ranks import Ranks
 from sdar.learning.response_parts import TokenTexts
 from sdar.learning.update import BadSteps, UpdateLoop

@@ -24,7 +24,7 @@ from sdar.learning.batch import TokenBatch
 from sdar.learning.loss import UpdateTeacher, student_scores
 from sdar.learning.method import Method
 from sdar.learning.optimizer import OptimizerSettings
-from sdar.learning.prepare import Prepared
+from sdar.learning.prepared import Prepared
 from sdar.learning.ranks import Ranks
 from sdar.learning.step_plan import even_micro_batches
 from sdar.learning.supervision import supervised_sum

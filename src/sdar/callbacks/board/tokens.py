@@ -10,7 +10,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 
 from sdar.callbacks.board.canvas import HEIGHT, LARGE, SMALL, SOFT, WIDTH, Canvas, fitting, legible, length
 from sdar.callbacks.board.colours import EDGES, level, shade
-from sdar.learning.prepare import Prepared
+from sdar.learning.prepared import Prepared
 from sdar.objective.tokens import gap
 
 MOST_TOKENS = 2000
