@@ -127,6 +127,22 @@ def test_adversarial_skills_are_wrong_and_stay_with_their_task():
     assert retrieval.select(both, task("a cold mug", "heating")) == []
 
 
+def test_a_share_of_the_tasks_gets_the_right_skill_instead_of_a_wrong_one():
+    tasks = [task(name=str(number)) for number in range(400)]
+    all_wrong, right = AdversarialRetrieval(general=False), KeywordRetrieval(general=False)
+    noisy = AdversarialRetrieval(general=False, probability=0.25)
+    wrong = 0
+    for one in tasks:
+        chosen = noisy.select(LIBRARY, one, Draw(7, 0, 0))
+        assert chosen == noisy.select(LIBRARY, one, Draw(7, 5, 3))  # it keeps what it has
+        assert chosen in noisy.possible(LIBRARY, one)
+        wrong += chosen == all_wrong.select(LIBRARY, one, Draw(7))
+        assert chosen in (all_wrong.select(LIBRARY, one, Draw(7)), right.select(LIBRARY, one))
+    assert abs(wrong - 100) < 35  # four standard deviations of a binomial
+    none = AdversarialRetrieval(general=False, probability=0)
+    assert all(none.select(LIBRARY, one) == right.select(LIBRARY, one) for one in tasks)
+
+
 def test_bm25_ranks_by_shared_words_and_leaves_out_what_shares_none():
     assert names(BM25Retrieval(general=False).select(LIBRARY, task("heat it in the microwave"))) == ["heat"]
     two = BM25Retrieval(general=False, top_k=2).select(LIBRARY, task("carry it to the fridge"))
@@ -163,6 +179,10 @@ def test_skills_for_other_task_types_do_no_harm(strategy):
         (lambda: BM25Retrieval(top_k=0), "BM25Retrieval: top_k must be a whole number >= 1, got 0"),
         (lambda: UCBRetrieval(exploration=-1), "UCBRetrieval: exploration must be a number >= 0, got -1"),
         (lambda: UCBRetrieval(reward="praise"), "reward must be 'return' or 'gap_on_success', got 'praise'"),
+        (
+            lambda: AdversarialRetrieval(probability=1.5),
+            "AdversarialRetrieval: probability must be a number >= 0 and <= 1, got 1.5",
+        ),
         (lambda: UCBRetrieval(gap_slope=0), "UCBRetrieval: gap_slope must be a number > 0, got 0"),
     ],
 )

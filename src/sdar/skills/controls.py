@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sdar.config.fields import Fraction, checked
 from sdar.episode import Task
 from sdar.randomness import keyed_generator
 from sdar.skills.library import Skill, SkillLibrary
@@ -32,8 +33,16 @@ class AdversarialRetrieval(Retrieval):
     A skill is wrong if it is neither for the task's type nor has a matching keyword. If there is none, none is chosen.
     """
 
+    @checked
+    def __init__(self, general: bool = True, probability: Fraction = 1.0) -> None:
+        """``probability``: of a wrong skill, in [0, 1]; the other tasks get those of :class:`KeywordRetrieval`."""
+        super().__init__(general)
+        self.probability = probability
+
     def choose(self, library: SkillLibrary, task: Task, draw: Draw) -> list[Choice]:
         """See the class."""
+        if keyed_generator(draw.seed, "wrong or right", task.task_id).random() >= self.probability:
+            return KeywordRetrieval().choose(library, task, draw)
         wrong = self._wrong(library, task)
         if not wrong:
             return []
@@ -41,8 +50,11 @@ class AdversarialRetrieval(Retrieval):
         return [Choice(wrong[index], f"wrong on purpose: for {', '.join(wrong[index].task_types)}")]
 
     def possible(self, library: SkillLibrary, task: Task) -> list[list[Skill]]:
-        """Any one wrong skill."""
-        return one_of(library, self._wrong(library, task), self.general)
+        """Any one wrong skill, and the right ones unless all are wrong."""
+        wrong = one_of(library, self._wrong(library, task), self.general)
+        if self.probability == 1:
+            return wrong
+        return [*wrong, KeywordRetrieval(self.general).select(library, task)]
 
     def _wrong(self, library: SkillLibrary, task: Task) -> list[Skill]:
         right = [choice.skill for choice in KeywordRetrieval().choose(library, task, Draw())]
