@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -49,6 +50,10 @@ class Cell:
         words = [f"experiment=map/{experiment}", *method.split(), f"seed={self.seed}"]
         return words if self.warm_start is None else [*words, f"model.path={out / WARM_STARTS / self.warm_start}"]
 
+    def command(self, out: Path) -> list[str]:
+        """The words after ``train.py`` that play it into its folder in ``out``."""
+        return [*self.overrides(out), f"run_dir={out / self.name}", "threads=1"]
+
 
 def cells(series: str) -> list[Cell]:
     """All cells of a series, seed by seed within each block, so that whole pairs are there early."""
@@ -72,6 +77,11 @@ class Outcome:
 
     ``curves`` has the first, the last and the highest mean over :data:`SPAN` iterations of each of :data:`CURVES` that
     the run has.
+
+    ``tokens`` went through a model in training, panels left out, each pass counted: those ``played``, ``scored``, read
+    by the ``teacher`` and ``learned`` from, which do not overlap. None: they were not counted.
+
+    ``success_curve`` has the success rate of each iteration's rollouts; it is empty where it was not kept.
     """
 
     cell: Cell
@@ -84,11 +94,41 @@ class Outcome:
     seconds: float
     cpu_seconds: float = 0.0
     curves: dict[str, list[float]] = field(default_factory=dict)
+    tokens: dict[str, int] | None = None
+    success_curve: list[float] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         """Of the cell."""
         return self.cell.name
+
+    @property
+    def whole(self) -> bool:
+        """Whether it has its costs and its curve."""
+        return bool(self.cpu_seconds and self.tokens and self.success_curve)
+
+    def completed(self, other: Outcome | None) -> Outcome:
+        """With the costs and the curve that it lacks, if ``other`` is of the same run: same revision, same panels."""
+        if other is None or self._panels() != other._panels():
+            return self
+        return replace(
+            self,
+            cpu_seconds=self.cpu_seconds or other.cpu_seconds,
+            tokens=self.tokens or other.tokens,
+            success_curve=self.success_curve or other.success_curve,
+        )
+
+    def row(self) -> dict[str, Any]:
+        """As the series' file has it: what only later records have is not in earlier ones, which stay as they are."""
+        figures = {name: value for name, value in vars(self).items() if name != "cell"}
+        return {
+            **vars(self.cell),
+            **{name: value for name, value in figures.items() if value or name not in ("tokens", "success_curve")},
+        }
+
+    def _panels(self) -> tuple[Cell, str, int, list[float | None]]:
+        rates = [self.before, self.before_with_skills, self.after, self.after_with_skills]
+        return self.cell, self.revision, self.n, rates
 
 
 def file_of(series: str) -> Path:

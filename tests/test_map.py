@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import json
+import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from sdar.environments.make import ENVIRONMENTS
+from sdar.errors import USER_ERROR
 from sdar.run.validate import compose
 
 SEEN_BY_THE_DEFAULT = {1, 2, 11, 100, 101}
@@ -20,6 +25,7 @@ the_map, map_cells, map_claims, map_tables = map(
 )
 sys.path.pop(0)
 PLAN = map_cells.PLAN
+RESULTS = Path(__file__).parents[1] / "docs" / "results.md"
 
 
 @pytest.mark.e2e
@@ -177,6 +183,226 @@ def test_the_planned_statements_are_about_cells_that_are_played() -> None:
 def test_a_runs_curves_are_kept_by_their_ends_and_best() -> None:
     assert the_map.ends([0.0] * 10 + [1.0] * 10 + [0.5] * 10) == [0.0, 0.5, 1.0]
     assert the_map.ends([0.2, 0.4]) == [0.3, 0.3, 0.3]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the map's records are kept, for once."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for module in (the_map, map_cells):
+        monkeypatch.setattr(module, "DATA", folder)
+    monkeypatch.setattr(the_map, "ROOT", tmp_path)
+    return folder
+
+
+CELL = map_cells.cells("claims")[0]  # of the teachers, too
+REVISION = "abc1234"
+SUCCESSES = (0.125, 0.25, 1 / 3)
+
+
+def finished(out: Path, cell: Any = CELL, *, after: float = 0.5, revision: str = REVISION, missing: int = 9) -> None:
+    """A run of three iterations, each with 10, 5, 20 and 10 tokens, but for one that is missing from its events."""
+    folder = out / cell.name
+    folder.mkdir(parents=True)
+    rows = [
+        {"name": name, "success_rate": rate, "n": 8, "errors": 0}
+        for name, rate in (("warm start", 0.25), ("trained", after))
+    ]
+    results = {"results": rows, "training": {"iterations": len(SUCCESSES), "seconds": 2.5}}
+    (folder / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    (folder / "run.json").write_text(json.dumps({"git": {"revision": revision + "0" * 33}}), encoding="utf-8")
+    (folder / the_map.COST).write_text("7.5\n", encoding="utf-8")
+    with SummaryWriter(str(folder / "tensorboard")) as events:
+        for step, rate in enumerate(SUCCESSES):
+            if step != missing:
+                events.add_scalar("rollout/success_rate", rate, step)
+                for kind, count in (("played", 10), ("scored", 5), ("teacher", 20), ("learned", 10)):
+                    events.add_scalar(f"cost/tokens_{kind}", count, step)
+                events.add_scalar("cost/flops", 1e9, step)
+
+
+def record(**figures: object) -> Any:
+    """Of the run above, as it was before costs and curves were kept."""
+    known = map_cells.Outcome(CELL, 0.25, None, 0.5, None, 8, REVISION, 2.5)
+    return replace(known, **figures)
+
+
+def kept(data: Path, *outcomes: Any, series: str = "claims") -> None:
+    rows = ",\n".join(json.dumps(outcome.row()) for outcome in outcomes)
+    (data / f"map_{series}.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+
+
+def test_a_run_is_collected_with_its_tokens_and_with_its_success_by_iteration(data: Path, tmp_path: Path) -> None:
+    finished(tmp_path / "out")
+    assert the_map.main(["collect", "claims", "--out", str(tmp_path / "out")]) == 0
+    (found,) = map_cells.read("claims")
+    assert found.tokens == {"played": 30, "scored": 15, "teacher": 60, "learned": 30}
+    assert found.success_curve == [0.125, 0.25, 0.3333]
+    assert found.cpu_seconds == 7.5
+    assert found.curves["rollout/success_rate"][1] == pytest.approx(sum(SUCCESSES) / 3, abs=1e-5)
+
+
+def test_of_a_run_whose_events_are_not_all_there_no_total_is_kept(data: Path, tmp_path: Path) -> None:
+    finished(tmp_path / "out", missing=1)
+    the_map.collect([CELL], tmp_path / "out", "claims")
+    (found,) = map_cells.read("claims")
+    assert found.tokens is None
+    assert found.success_curve == []
+    assert found.curves["rollout/success_rate"]
+
+
+def test_a_record_is_completed_from_its_own_run_and_nothing_else_of_it_changes(data: Path, tmp_path: Path) -> None:
+    finished(tmp_path / "out")
+    before = record(seconds=99.0, curves={"rollout/entropy": [3.0, 2.0, 3.0]})
+    kept(data, before)
+    the_map.collect([CELL], tmp_path / "out", "claims")
+    (found,) = map_cells.read("claims")
+    assert (found.cpu_seconds, found.tokens["teacher"], len(found.success_curve)) == (7.5, 60, 3)
+    assert replace(found, cpu_seconds=0.0, tokens=None, success_curve=[]) == before
+    # What was measured stays, and the other series that has the cell is completed from here.
+    kept(data, record(cpu_seconds=3.0), series="teachers")
+    the_map.collect([], tmp_path / "nowhere", "teachers")
+    (shared,) = map_cells.read("teachers")
+    assert shared == replace(record(), cpu_seconds=3.0, tokens=found.tokens, success_curve=found.success_curve)
+
+
+@pytest.mark.parametrize("other", [{"revision": "0123456"}, {"after": 0.625}, {"before": 0.125}, {"n": 16}], ids=str)
+def test_a_record_is_not_completed_from_another_run(other: dict[str, Any], data: Path, tmp_path: Path) -> None:
+    finished(tmp_path / "out")
+    kept(data, record(**other))
+    before = (data / "map_claims.json").read_bytes()
+    the_map.collect([CELL], tmp_path / "out", "claims")
+    assert (data / "map_claims.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("series", [name for name in PLAN["series"] if map_cells.file_of(name).exists()])
+def test_what_is_recorded_stays_as_it_is_where_no_run_is_left(
+    series: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (the_map, map_cells):
+        monkeypatch.setattr(module, "DATA", tmp_path / "recorded")
+    (tmp_path / "recorded").mkdir()
+    for file in RESULTS.with_name("data").glob("map_*.json"):
+        (tmp_path / "recorded" / file.name).write_bytes(file.read_bytes())
+    before = map_cells.file_of(series).read_bytes()
+    the_map.collect(map_cells.cells(series), tmp_path / "nowhere", series)
+    assert map_cells.file_of(series).read_bytes() == before
+
+
+def test_a_table_has_mean_costs_over_the_runs_in_which_they_were_counted() -> None:
+    counted = {"played": 1_000_000, "learned": 500_000}
+    grpo = runs("grpo", 0.2, 0.4, 0.4, cpu_seconds=90.4, tokens=counted)
+    grpo[1] = replace(grpo[1], cpu_seconds=0.0, tokens=None)
+    grpo[2] = replace(grpo[2], cpu_seconds=110.0, tokens={**counted, "teacher": 40_000})
+    lines = map_tables.table([*grpo, *runs("sdar", 0.3, 0.5, 0.5, coefficient=0.1)]).splitlines()
+    assert lines[2].endswith("| 95 % interval | CPU s | tokens, M |")
+    assert lines[4] == "| grpo |  | 3 | 33.3 |  |  |  | 100 | 1.52 |"
+    assert lines[5].endswith("| +10.0 | equal pairs |  |  |")
+    assert len({line.count("|") for line in lines[2:6]}) == 1
+
+
+def test_filters_choose_cells_by_regime_method_and_seed() -> None:
+    def names(*words: Sequence[str]) -> list[str]:
+        filters = dict(zip(the_map.FILTERS, words, strict=True))
+        return [cell.name for cell in the_map.chosen("claims", filters)]
+
+    assert len(names([], [], [])) == len(map_cells.cells("claims"))
+    assert names(["turns8"], ["grpo", "sdar"], ["401", "403"]) == [
+        f"turns8-{method}-seed{seed}" for seed in (401, 403) for method in ("grpo", "sdar-0.1", "sdar-1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("option", "known"), [("--regimes", "turns8, webshop"), ("--methods", "grpo, sdar"), ("--seeds", "401, 402")]
+)
+@pytest.mark.parametrize("what", ["run", "collect", "table", "grid", "show", "compare"])
+def test_a_filter_that_names_nothing_is_refused_in_a_sentence(what: str, option: str, known: str, capsys) -> None:
+    assert the_map.main([what, "claims", option, "999"]) == USER_ERROR
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {option} of claims must be of {known}, ")
+    assert told.endswith(", got 999\n")
+    assert told.count("\n") == 1
+
+
+def test_tables_keep_grpo_beside_the_chosen_methods(capsys) -> None:
+    assert the_map.main(["table", "claims", "--methods", "sdar", "--regimes", "turns8", "--seeds", "401", "402"]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("| grpo", "| sdar", "| hybrid"))]
+    assert [row.split(" | ")[:3] for row in rows] == [["| grpo", "", "2"], ["| sdar", "0.1", "2"], ["| sdar", "1", "2"]]
+    assert " to " in rows[1]
+
+
+def test_a_selection_of_the_screen_does_not_replace_its_picture(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Path] = []
+    monkeypatch.setattr(the_map, "draw", lambda _records, path: drawn.append(path))
+    the_map.main(["table", "screen", "--regimes", "turns6"])
+    assert not drawn
+    the_map.main(["table", "screen"])
+    assert [path.name for path in drawn] == ["map_screen.png"]
+
+
+@pytest.fixture
+def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folder of runs that are played by a stand-in for train.py: it writes down its words."""
+    (tmp_path / "train.py").write_text(
+        "import json, pathlib, sys\n"
+        "folder = pathlib.Path(next(w for w in sys.argv if w.startswith('run_dir=')).removeprefix('run_dir='))\n"
+        "(folder / 'results.json').write_text(json.dumps(sys.argv[1:]))\n"
+    )
+    monkeypatch.setattr(the_map, "ROOT", tmp_path)
+    return tmp_path / "out"
+
+
+def test_cells_that_are_recorded_are_played_again_on_request_and_finished_ones_are_not(
+    data: Path, played: Path
+) -> None:
+    kept(data, record())
+    one = ["claims", "--regimes", CELL.regime, "--methods", "grpo", "--seeds", "401", "--out", str(played)]
+    assert the_map.main(["run", *one]) == 0
+    assert not (played / CELL.name).exists()
+    assert the_map.main(["run", *one, "--again"]) == 0
+    written = (played / CELL.name / "results.json").stat()
+    assert the_map.main(["run", *one, "--again"]) == 0
+    assert (played / CELL.name / "results.json").stat() == written
+
+
+def test_what_is_shown_is_what_is_played_with_the_revision_of_the_record(data: Path, played: Path, capsys) -> None:
+    kept(data, record())
+    two = ["claims", "--regimes", CELL.regime, "--methods", "grpo", "hybrid", "--seeds", "401", "--out", str(played)]
+    the_map.main(["show", *two])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("  # ")[2] for line in lines] == [f"revision {REVISION}", ""]
+    the_map.main(["run", *two, "--again"])
+    for line, name in zip(lines, (CELL.name, "turns8-hybrid-1-seed401"), strict=True):
+        words = json.loads((played / name / "results.json").read_text())
+        assert shlex.split(line, comments=True) == ["python", "train.py", *words]
+        assert words[-2:] == [f"run_dir={played / name}", "threads=1"]
+
+
+def test_cells_that_were_played_again_are_compared_with_their_records(data: Path, tmp_path: Path, capsys) -> None:
+    other = map_cells.cells("claims")[1]
+    kept(data, record(), record(cell=other))
+    finished(tmp_path / "out", revision="fedcba9")
+    finished(tmp_path / "out", other, after=0.375)
+    the_map.main(["compare", "claims", "--out", str(tmp_path / "out")])
+    assert capsys.readouterr().out.splitlines() == [
+        f"{CELL.name}: 50.0 % recorded (abc1234), 50.0 % again (fedcba9), equal",
+        f"{other.name}: 50.0 % recorded (abc1234), 37.5 % again (abc1234), not equal",
+        f"2 of 270 cells are in docs/data and in {tmp_path / 'out'}; equal: 1",
+    ]
+
+
+@pytest.mark.parametrize("series", PLAN["series"])
+def test_the_results_have_the_tables_that_the_data_give(series: str) -> None:
+    plan, records = PLAN["series"][series], map_cells.read(series)
+    page = RESULTS.with_name("results_screen.md") if series == "screen" else RESULTS
+    printed = map_tables.table(records)
+    if series == "tuning":
+        printed = map_tables.grid(records)
+    if planned := map_claims.statements(plan):
+        printed += map_claims.judged(planned, records, pairs=len(plan["seeds"]))
+    told = set(page.read_text(encoding="utf-8").splitlines())
+    assert [line for line in printed.splitlines() if line.startswith("|") and line not in told] == []
 
 
 def test_collected_cells_are_read_back_and_none_is_lost(tmp_path: Path, monkeypatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sdar.errors import USER_ERROR
+from sdar.errors import USER_ERROR, UserError
 from toys.episodes import line, write_episodes
 
 ROOT = Path(__file__).parents[2]
@@ -231,7 +231,10 @@ def claims() -> ModuleType:
     return script("picture_claims")
 
 
-@pytest.mark.parametrize("series", ["claims", "sizes"])
+SERIES = ["claims", "sizes", "teachers", "pretrained"]
+
+
+@pytest.mark.parametrize("series", SERIES)
 def test_the_picture_of_a_series_is_what_its_figures_give(series: str, claims: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / f"{series}.svg"
     assert claims.main([str(out), "--series", series]) == 0
@@ -239,16 +242,42 @@ def test_the_picture_of_a_series_is_what_its_figures_give(series: str, claims: M
     assert written == (IMAGES / f"map_{series}.svg").read_text(encoding="utf-8")
 
 
+def test_the_short_picture_has_the_methods_of_the_readme(claims: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / "brief.svg"
+    assert claims.main([str(out), "--series", "claims", "--brief"]) == 0
+    written = out.read_text(encoding="utf-8").replace(str(out), "docs/images/map_claims_brief.svg")
+    assert written == (IMAGES / "map_claims_brief.svg").read_text(encoding="utf-8")
+    named = {one.split("  ")[0] for one in texts(parsed(out))}
+    assert named & {words for words, _ in claims.ROWS.values()} == {claims.ROWS[method][0] for method in claims.BRIEF}
+
+
+@pytest.mark.parametrize("series", SERIES)
+def test_every_cell_of_a_statement_has_a_row(series: str, claims: ModuleType, tmp_path: Path) -> None:
+    assert set(claims.PANELS) == set(SERIES)
+    outcomes = claims.complete(claims.read(series), series)
+    out = tmp_path / "out.svg"
+    assert claims.main([str(out), "--series", series]) == 0
+    told = texts(parsed(out))
+    for statement in claims.statements(claims.PLAN["series"][series]):
+        assert statement.regime in claims.PANELS[series]
+        rows = claims.rows_of([o for o in outcomes if o.cell.regime == statement.regime])
+        for of in filter(None, (statement.of, statement.against) if rows else ()):
+            method, _, number = of.partition(" ")
+            coefficient = float(number) if number else None
+            assert len(rows[method, coefficient]) == len(claims.PLAN["series"][series]["seeds"])
+            assert claims.ROWS[method][0] + claims.strength(coefficient) in told
+
+
 def test_a_row_of_the_claims_has_its_runs_mean_and_paired_difference(claims: ModuleType, tmp_path: Path) -> None:
     made = [
         claims.Outcome(claims.Cell("webshop", method, strength, seed), 0.1, 0.8, rate, None, 120, "abc", 1.0)
-        for method, strength, rates in (("grpo", None, (0.2, 0.4)), ("sdar", 0.1, (0.3, 0.5)), ("raw", 1.0, (1, 1)))
+        for method, strength, rates in (("grpo", None, (0.2, 0.4)), ("sdar", 0.1, (0.3, 0.5)))
         for seed, rate in enumerate(rates)
     ]
     out = tmp_path / "out.svg"
     out.write_text(claims.drawing(made, "out.svg"), encoding="utf-8")
     root = parsed(out)
-    assert "WebShop: GRPO 30.0 %, SDAR 40.0 %." in "".join(root.itertext())  # raw is no row of the picture
+    assert "WebShop: GRPO 30.0 %, SDAR 40.0 %." in "".join(root.itertext())
     said = texts(root)
     assert "SDAR  \N{GREEK SMALL LETTER LAMDA} 0.1" in said
     assert "+10.0  10.0 to 10.0" in said
@@ -256,6 +285,71 @@ def test_a_row_of_the_claims_has_its_runs_mean_and_paired_difference(claims: Mod
     left, width = claims.LEFT, claims.WIDTH - claims.LEFT - claims.RIGHT
     for rate in (0.2, 0.4, 0.3, 0.5):
         assert sum(path.startswith(f"M{left + rate * width - 4:g} ") for path in paths) == 1
+
+
+def diamonds(root: ElementTree.Element) -> list[str]:
+    """Where the hollow marks are."""
+    paths = [one.attrib for one in root.iter(f"{{{NAMESPACE}}}path")]
+    return [path["d"].split()[0] for path in paths if "f-back" in path["class"] and "s-" in path["class"]]
+
+
+def test_a_row_has_a_hollow_mark_at_its_mean_with_skills(claims: ModuleType, tmp_path: Path) -> None:
+    made = [
+        claims.Outcome(claims.Cell("webshop", method, None, seed), 0.1, 0.8, 0.3, skilled, 120, "abc", 1.0)
+        for method, rates in (("grpo", (0.7, 0.9)), ("skill_grpo", (None, None)))
+        for seed, skilled in enumerate(rates)
+    ]
+    out = tmp_path / "out.svg"
+    out.write_text(claims.drawing(made, "out.svg"), encoding="utf-8")
+    root = parsed(out)
+    assert diamonds(root) == [f"M{claims.LEFT + 0.8 * (claims.WIDTH - claims.LEFT - claims.RIGHT):g}"]
+    assert any(text.startswith("Hollow: means with skills") for text in texts(root))
+    assert "WebShop: GRPO 30.0 % (80.0 % with skills), Skill-GRPO 30.0 %." in "".join(root.itertext())
+    out.write_text(claims.drawing(made[2:], "out.svg"), encoding="utf-8")
+    root = parsed(out)
+    assert diamonds(root) == []
+    assert not any("Hollow" in text for text in texts(root))
+
+
+def test_statements_about_the_strongly_gated_share_have_a_panel(claims: ModuleType, tmp_path: Path) -> None:
+    ends = [(0.50, 0.56), (0.52, 0.60)]
+    made = [
+        claims.Outcome(
+            claims.Cell("webshop", "sdar", 1, seed),
+            0.1,
+            0.8,
+            0.3,
+            None,
+            120,
+            "abc",
+            1.0,
+            1.0,
+            {claims.SHARE: [*pair, 0.7]},
+        )
+        for seed, pair in enumerate(ends)
+    ]
+    planned = [claims.Statement("it rises", regime, "sdar 1", figure=claims.SHARE) for regime in ("webshop", "turns8")]
+    out = tmp_path / "out.svg"
+    out.write_text(claims.drawing(made, "out.svg", shares=planned), encoding="utf-8")
+    root = parsed(out)
+    assert "WebShop, strongly gated share: 51.0 to 58.0 %." in "".join(root.itertext())  # turns8 has not been played
+    said = texts(root)
+    assert said.count("Strongly gated share, first to last iterations") == 1
+    assert "SDAR  \N{GREEK SMALL LETTER LAMDA} 1  +7.0 points" in said
+    assert [text for text in said if text in ("45 %", "50 %", "55 %", "60 %", "65 %")] == [
+        "50 %",
+        "50 %",
+        "55 %",
+        "60 %",
+    ]
+    lines = [one.attrib["d"] for one in root.iter(f"{{{NAMESPACE}}}path") if "L" in one.attrib["d"]]
+    assert len(lines) == len(ends) + 1
+
+
+def test_a_method_without_a_row_is_refused(claims: ModuleType) -> None:
+    stranger = claims.Outcome(claims.Cell("webshop", "opsd", 1, 401), 0.1, 0.8, 0.5, None, 120, "abc", 1.0)
+    with pytest.raises(UserError, match=r"must be of grpo, sdar, .*, got opsd"):
+        claims.drawing([stranger], "out.svg")
 
 
 def test_a_regime_of_which_a_run_is_missing_is_left_out(claims: ModuleType) -> None:
@@ -270,3 +364,51 @@ def test_a_series_without_runs_is_said(claims: ModuleType, tmp_path: Path, monke
     monkeypatch.setattr(claims, "read", lambda series: [])
     assert claims.main([str(tmp_path / "out.svg")]) == USER_ERROR
     assert "--series must be one whose runs were collected, got claims" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> ModuleType:
+    return script("picture_pretrained")
+
+
+def test_the_curves_of_the_pretrained_model_are_what_its_figures_give(pretrained: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / "curves.svg"
+    assert pretrained.main([str(out)]) == 0
+    written = out.read_text(encoding="utf-8").replace(str(out), "docs/images/map_pretrained_curves.svg")
+    assert written == (IMAGES / "map_pretrained_curves.svg").read_text(encoding="utf-8")
+
+
+def learned(pretrained: ModuleType, method: str, seed: int, *rates: float) -> Any:
+    cell = pretrained.Cell("arithmetic_smollm2", method, None if method == "grpo" else 0.1, seed)
+    return pretrained.Outcome(cell, 0.1, None, 0.5, None, 90, "abc", 1.0, success_curve=list(rates))
+
+
+def test_a_method_of_the_pretrained_model_has_a_line_per_run_and_one_of_means(
+    pretrained: ModuleType, tmp_path: Path
+) -> None:
+    made = [learned(pretrained, method, seed, 0.1, 0.2 + 0.1 * seed) for method in ("grpo", "sdar") for seed in (0, 1)]
+    out = tmp_path / "out.svg"
+    out.write_text(pretrained.drawing(made, "out.svg"), encoding="utf-8")
+    root = parsed(out)
+    paths = [one.attrib for one in root.iter(f"{{{NAMESPACE}}}path") if "L" in one.attrib["d"]]
+    assert [path.get("opacity") for path in paths] == ["0.4"] * 4 + [None] * 2
+    right = pretrained.WIDTH - pretrained.RIGHT
+
+    def y(rate: float) -> float:  # the axis goes up to 30 %
+        return round(pretrained.TOP + pretrained.HEIGHT * (1 - rate / 0.3), 1)
+
+    ends = [f"M{pretrained.LEFT} {y(0.1):g}L{right} {y(rate):g}" for rate in (0.2, 0.3, 0.25)]
+    assert [path["d"] for path in paths] == [*ends[:2], *ends[:2], ends[2], ends[2]]
+    assert "GRPO: 10.0 to 25.0 %, SDAR: 10.0 to 25.0 %." in "".join(root.itertext())
+    assert {"GRPO", "SDAR  \N{GREEK SMALL LETTER LAMDA} 0.1", "0", "1", "30 %"} <= set(texts(root))
+
+
+@pytest.mark.parametrize(("lengths", "told"), [((), "no run"), ((2, 0), "0, 2"), ((0, 0), "0"), ((2, 3), "2, 3")])
+def test_runs_without_their_whole_curves_are_refused(
+    lengths: tuple[int, ...], told: str, pretrained: ModuleType, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    made = [learned(pretrained, "grpo", seed, *[0.1] * length) for seed, length in enumerate(lengths)]
+    monkeypatch.setattr(pretrained, "read", lambda series: made)
+    assert pretrained.main([str(tmp_path / "out.svg")]) == USER_ERROR
+    assert f"must have curves of the same length in docs/data, got lengths of {told}\n" in capsys.readouterr().err
+    assert not (tmp_path / "out.svg").exists()
