@@ -25,6 +25,7 @@ OFF = {
     "agent_opsd": ["algorithm.shaping.weight=0"],
     "skill_sd": ["algorithm.objective.distillation_coefficient=0"],
     "sdar": ["algorithm.objective.distillation_coefficient=0"],
+    "sdar_ema": ["algorithm.objective.distillation_coefficient=0"],
     "grpo_opsd": ["algorithm.objective.distillation_coefficient=0"],
     "grpo_opsd_initial": ["algorithm.objective.distillation_coefficient=0"],
     "grpo_opsd_release": ["algorithm.objective.distillation_coefficient=0"],

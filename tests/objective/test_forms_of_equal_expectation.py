@@ -3,6 +3,7 @@
 "The mean" is taken exactly, over every token of a small vocabulary, and once more by drawing tokens.
 """
 
+import itertools
 import math
 from typing import ClassVar
 
@@ -42,6 +43,30 @@ def expected_gradient(divergence, student, teacher):
     leaf = student.clone().requires_grad_()
     value = divergence.between(bounded(leaf.log_softmax(-1))[None], bounded(teacher.log_softmax(-1))[None])
     return torch.autograd.grad(value.sum(), leaf)[0]
+
+
+def gradient_of_probability(student, of):
+    """At the logits, of the sum over tokens of pi(v) times ``of``, which is a constant."""
+    leaf = student.clone().requires_grad_()
+    return torch.autograd.grad((leaf.softmax(-1) * of).sum(), leaf)[0]
+
+
+def expected_over_steps(weights, student, teacher, draws):
+    """Of the mean loss of a step of ``draws`` independent tokens: every outcome, with its probability."""
+    leaf = student.clone().requires_grad_()
+    scores, others = leaf.log_softmax(-1), teacher.log_softmax(-1)
+    total = torch.zeros_like(student)
+    for outcome in itertools.product(range(len(student)), repeat=draws):
+        drawn = list(outcome)
+        tokens = DistillationTokens(student=scores[drawn], teacher=others[drawn])
+        loss = (weights(tokens) * Sampled().token_loss(tokens)).mean()
+        total += scores[drawn].detach().sum().exp() * torch.autograd.grad(loss, leaf, retain_graph=True)[0]
+    return total
+
+
+def less_the_others(gate, tokens):
+    """The gates of a step that consists of these tokens."""
+    return gate.centred_on(float(gate.value(tokens).double().sum()), len(tokens.gap)).value(tokens)
 
 
 def mean(gradients, weights):
@@ -95,8 +120,23 @@ def test_a_flat_gate_is_the_reverse_kl_and_a_steep_one_counts_endorsed_tokens(se
         flat / (1e-3 / 4), expected_gradient(ReverseKL(), student, teacher), rtol=1e-2, atol=1e-3
     )
     p, q = student.log_softmax(-1), teacher.log_softmax(-1)
-    steep = GatedExpected().under(GapGate(beta=1e5)).between(p[None], q[None])
-    assert steep.item() == pytest.approx(0.5 - p.exp()[q > p].sum().item(), abs=1e-5)
+    steep = GatedExpected().under(GapGate(beta=1e5))
+    assert steep.between(p[None], q[None]).item() == pytest.approx(0.5 - p.exp()[q > p].sum().item(), abs=1e-5)
+    gradient = expected_gradient(steep, student, teacher)
+    torch.testing.assert_close(gradient, -gradient_of_probability(student, (q > p).double()), rtol=1e-12, atol=1e-15)
+    assert gradient.norm() > 0.05
+
+
+def test_a_steep_gate_counts_half_of_a_token_on_which_both_agree():
+    # g(0) - g(Delta) tends to -1/2, 0 or 1/2, and the constant 1/2 has no gradient: ties count a half.
+    student, _, _ = logits(3)
+    teacher = student.clone()
+    teacher[[0, 1]] = student[[1, 0]]
+    p, q = student.log_softmax(-1), teacher.log_softmax(-1)
+    gradient = expected_gradient(GatedExpected().under(GapGate(beta=1e5)), student, teacher)
+    endorsed = torch.where((q - p).abs() < 1e-9, 0.5, (q > p).double())
+    assert sorted(endorsed.tolist()) == [0.0, *[0.5] * (V - 2), 1.0]
+    torch.testing.assert_close(gradient, -gradient_of_probability(student, endorsed), rtol=1e-7, atol=1e-9)
 
 
 @given(seed=st.integers(0, 10_000), spread=st.floats(0.0, 30.0), beta=st.floats(0.0, 100.0))
@@ -143,6 +183,87 @@ def test_a_gate_centred_on_its_step_is_each_gate_minus_the_mean_of_the_others():
     assert centred.sum().item() == pytest.approx(0, abs=1e-6)
     alone = DistillationTokens(student=torch.zeros(1), teacher=gaps[:1])
     assert gate.centred_on(float(gate.value(alone).sum()), 1).value(alone).tolist() == [0.0]
+
+
+@settings(frozen=True)
+class CoarseGate(CentredGate):
+    """In multiples of 1/1024, of which float32 holds the sum and the mean of two without rounding."""
+
+    def value(self, tokens):
+        return (super().value(tokens) * 1024).round() / 1024
+
+
+@pytest.mark.parametrize(
+    ("gate", "draws", "error"),
+    [
+        (CoarseGate(beta=2.0, baseline="step_mean"), 2, 1e-14),
+        (CentredGate(beta=2.0, baseline="step_mean"), 2, 1e-6),
+        (CentredGate(beta=2.0, baseline="step_mean"), 3, 1e-6),
+    ],
+)
+@pytest.mark.parametrize("seed", range(4))
+def test_the_mean_of_the_others_keeps_the_expected_gradient_and_the_mean_of_all_does_not(seed, gate, draws, error):
+    student, teacher = (numbers[:4] for numbers in logits(seed)[:2])
+    plain = expected_over_steps(lambda tokens: gate.value(tokens) + 0.5, student, teacher, draws)
+    others = expected_over_steps(lambda tokens: less_the_others(gate, tokens), student, teacher, draws)
+    torch.testing.assert_close(others, plain, rtol=0, atol=error)
+
+    def less_all(tokens):
+        return gate.value(tokens) - gate.value(tokens).mean()
+
+    # With its own token in the mean, the share 1 / n of what it says is taken from it.
+    own = expected_over_steps(less_all, student, teacher, draws)
+    torch.testing.assert_close(own, plain * (1 - 1 / draws), rtol=0, atol=error)
+    assert (own - plain).norm() > 0.02
+
+
+def test_the_mean_of_others_that_depend_on_the_token_moves_the_expectation():
+    # An episode of two tokens; what is said after the first depends on it. The step has no other tokens.
+    gate = CoarseGate(beta=2.0, baseline="step_mean")
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (1.5 * torch.randn(5, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    leaf = student.clone().requires_grad_()
+    scores, others = leaf.log_softmax(-1), teacher.log_softmax(-1)
+    found = {"plain": torch.zeros_like(student), "others": torch.zeros_like(student)}
+    later = torch.zeros((), dtype=torch.float64)
+    for first, second in itertools.product(range(4), repeat=2):
+        drawn = [0, 1 + first], [first, second]
+        tokens = DistillationTokens(student=scores[drawn], teacher=others[drawn])
+        probability = scores[drawn].detach().sum().exp()
+        for name, weights in {"plain": gate.value(tokens) + 0.5, "others": less_the_others(gate, tokens)}.items():
+            loss = (weights * Sampled().token_loss(tokens)).mean()
+            found[name] += probability * torch.autograd.grad(loss, leaf, retain_graph=True)[0]
+        later = later + scores[0, first].exp() * scores[1 + first, second].detach().exp() * gate.value(tokens)[1]
+    # The first token's baseline is the second's gate: its mean, which the first token steers, is a loss of its own.
+    (moved,) = torch.autograd.grad(later / 2, leaf)
+    torch.testing.assert_close(found["others"], found["plain"] + moved, rtol=0, atol=1e-14)
+    assert moved.norm() > 1e-3
+
+
+EXTREME = st.floats(-1e5, 1e5) | st.floats(-1.0, 1.0) | st.sampled_from([-1e5, -1e-6, 0.0, 1e-6, 1e5])
+
+
+@given(gaps=st.lists(EXTREME, min_size=2, max_size=20), beta=st.floats(0.0, 100.0))
+def test_each_baseline_keeps_its_range(gaps, beta):
+    n = len(gaps)
+    tokens = DistillationTokens(student=torch.zeros(n), teacher=torch.tensor(gaps))
+    assert CentredGate(beta=beta).value(tokens).abs().max() <= 0.5
+    gates = less_the_others(CentredGate(beta=beta, baseline="step_mean"), tokens)
+    assert gates.abs().max() <= 1 + 1e-6
+    # One token may count as much as in the paper; over the step they cannot all.
+    assert gates.abs().mean() <= n / (2 * (n - 1)) + 1e-6
+
+
+def test_each_baseline_reaches_the_ends_of_its_range():
+    apart = DistillationTokens(student=torch.zeros(2), teacher=torch.tensor([1e3, -1e3]))
+    assert CentredGate().value(apart).tolist() == [0.5, -0.5]
+    gate = CentredGate(baseline="step_mean")
+    assert less_the_others(gate, apart).tolist() == [1.0, -1.0]
+    # The mean is that of the weights that sampled; at others a gate may exceed 1, by as much as n / (n - 1).
+    rejected = DistillationTokens(student=torch.zeros(3), teacher=torch.full((3,), -1e3))
+    endorsed = DistillationTokens(student=torch.zeros(3), teacher=torch.full((3,), 1e3))
+    moved = gate.centred_on(float(gate.value(rejected).sum()), 3).value(endorsed)
+    assert moved.tolist() == [1.5, 1.5, 1.5]
 
 
 def test_a_centred_gate_is_zero_where_nothing_is_known_and_strongly_gated_where_the_paper_says():

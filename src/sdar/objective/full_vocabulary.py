@@ -167,7 +167,8 @@ class GatedExpected(FullVocabularyDivergence):
     of slope beta it is bounded by 1/2, tends to beta / 4 times the gradient of KL(student || teacher) as beta goes to
     0, and to that of minus the probability that the student gives to endorsed tokens as beta goes to infinity.
 
-    At the present student, so there is no ratio to the old policy, however stale the samples are.
+    The sum is at the present weights, so no drawn token is left to be weighted, however stale the samples are; the
+    states are taken as sampled.
     """
 
     name: ClassVar[str] = "gated_expected"

@@ -91,9 +91,12 @@ class CentredGate(_Sloped):
     are between a student and itself. (Where a teacher rejects nearly everything, gates near 0 have little to take off.)
 
     ``beta``      in 1/nats
-    ``baseline``  neutral: the constant is 1/2, the gate of a gap of 0; step_mean: the mean gate of the other tokens of
-                  the optimizer step (leave-one-out) at the weights that sampled, so that what it endorses more than
-                  the rest is raised
+    ``baseline``  neutral: the constant is 1/2, the gate of a gap of 0. Gates are in [-1/2, 1/2], which halves the bound
+                  of Proposition 4.
+                  step_mean: the mean gate of the other tokens of the optimizer step (leave-one-out) at the weights
+                  that sampled, so that what it endorses more than the rest is raised. Gates are in (-1, 1), and the
+                  bound is the paper's. The expectation is exact where the other tokens do not depend on this one.
+                  Later tokens of its episode do, a deviation of the order of one episode's share of the step
     """
 
     threshold: Fraction = 0.0
@@ -110,9 +113,10 @@ class CentredGate(_Sloped):
         return self.baseline == "step_mean"
 
     def centred_on(self, total: float, count: int) -> Gate:
-        """In [-1, 1]; at the weights that sampled, the gates of the step add up to 0.
+        """In (-1, 1) at the weights that sampled, where the gates of the step add up to 0.
 
-        A step of one token has no others: its gate is 0 there.
+        A step of one token has no others: its gate is 0 there. The mean stays when the weights move: with stale samples
+        a gate of a step of n > 1 tokens is below n / (n - 1) in size.
         """
         if not self.centres_on_step:
             return self
