@@ -2,7 +2,7 @@
 
     python benchmarks/map.py run screen [--jobs 2] [--out logs/map]    # what is missing; Ctrl-C and go on at will
     python benchmarks/map.py collect screen                            # finished cells into docs/data/map_screen.json
-    python benchmarks/map.py table screen                              # tables of docs/results.md; the screen's picture
+    python benchmarks/map.py table screen                              # tables of docs/results.md
     python benchmarks/map.py grid tuning                               # success by method and coefficient
     python benchmarks/map.py show screen                               # the command of every cell
     python benchmarks/map.py run claims --again --methods grpo --seeds 401    # though docs/data has them
@@ -11,7 +11,9 @@
 Cells are listed in ``map.yaml``. Each is a run of ``train.py`` with one thread. Runs of a seed share tasks, warm start
 and panel, so differences to GRPO are paired. A finished run is never played twice, a stopped one is played anew.
 ``collect`` adds to the file that it finds: a machine that has not played a cell keeps those that others have, and what
-a record lacks is completed where its run is still there. A cell of two series is played once.
+a record lacks is completed where its run is still there. A cell of two series is played once. Pictures are drawn from
+docs/data: the screen's by ``python scripts/picture_map.py docs/images/map_screen.svg``, those of series with statements
+by ``scripts/picture_claims.py``.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from pathlib import Path
 
 from map_cells import BASELINE, DATA, PLAN, ROOT, SPAN, WARM_STARTS, Cell, Outcome, cells, file_of, read, read_all
 from map_claims import judged, statements
-from map_tables import draw, grid, table
+from map_tables import grid, table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sdar.errors import UserError, command, run_command
@@ -80,8 +82,9 @@ def main(arguments: Sequence[str]) -> int:
         kept = {*wanted, *chosen(options.series, {**filters, "methods": [BASELINE]})}
         records = [outcome for outcome in read(options.series) if outcome.cell in kept]
         print(grid(records) if options.what == "grid" else table(records))
-        if options.what == "table" and not any(filters.values()):
-            _whole(options.series, records)
+        planned = statements(PLAN["series"][options.series])
+        if options.what == "table" and planned and not any(filters.values()):
+            print(judged(planned, records, pairs=len(PLAN["series"][options.series]["seeds"])))
     return 0
 
 
@@ -94,15 +97,6 @@ def chosen(series: str, filters: Mapping[str, Sequence[str]]) -> list[Cell]:
             raise UserError(f"--{option} of {series} must be of {', '.join(known)}, got {unknown[0]}")
         found = [cell for cell in found if not names or str(getattr(cell, FILTERS[option])) in names]
     return found
-
-
-def _whole(series: str, records: Sequence[Outcome]) -> None:
-    """What is said and drawn of a series as a whole."""
-    if planned := statements(PLAN["series"][series]):
-        # Their picture: scripts/picture_claims.py
-        print(judged(planned, records, pairs=len(PLAN["series"][series]["seeds"])))
-    if series == "screen":
-        draw(records, ROOT / "docs" / "images" / "map_screen.png")
 
 
 def show(wanted: Sequence[Cell], out: Path) -> None:

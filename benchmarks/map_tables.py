@@ -1,13 +1,11 @@
-"""The map of self-distillation as tables and a picture."""
+"""The map of self-distillation as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-from map_cells import BASELINE, PLAN, Outcome
+from map_cells import BASELINE, Outcome
 
 from sdar.evaluation.statistics import Estimate, mean_over_runs
 
@@ -113,62 +111,3 @@ def grid(outcomes: Sequence[Outcome]) -> str:
                 parts.append(f"| {line[0].method} | {' | '.join(cells)} |")
             parts.append("")
     return "\n".join(parts)
-
-
-CALLED = {
-    "turns6": "ALFWorld, 6 turns",
-    "turns8": "ALFWorld, 8 turns",
-    "turns14": "ALFWorld, 14 turns",
-    "strong_start": "ALFWorld, 14 turns, strong start",
-    "turns8_stale": "ALFWorld, 8 turns, stale steps",
-    "webshop": "WebShop",
-    "search_qa": "Search-QA",
-    "arithmetic_short": "arithmetic, groups of 8",
-    "arithmetic_group4": "arithmetic, groups of 4",
-    "arithmetic_group16": "arithmetic, groups of 16",
-    "arithmetic_stale": "arithmetic, stale steps",
-    "arithmetic": "arithmetic, 40 iterations",
-}
-"""Regimes in the picture's order, and their headings there."""
-
-
-def draw(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Difference to GRPO over the coefficient, a panel per regime and a line per method."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot as plt
-
-    found = rows(outcomes)
-    played = dict.fromkeys(row.regime for row in found if row.difference is not None)
-    regimes = [*(name for name in CALLED if name in played), *(name for name in played if name not in CALLED)]
-    methods = [m for m in PLAN["methods"] if any(row.method == m and row.difference is not None for row in found)]
-    if not methods:
-        return
-    colours = plt.get_cmap("tab20")(range(20))
-    # More methods than colours: the others have squares.
-    styles: dict[str, Any] = {
-        method: {"color": colours[number % 20], "marker": "os^"[number // 20]} for number, method in enumerate(methods)
-    }
-    columns = min(len(regimes), 3)
-    lines = -(-len(regimes) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(4.2 * columns, 3.4 * lines), sharey=True, squeeze=False)
-    for axis, regime in zip(axes.flat, regimes, strict=False):
-        axis.axhline(0, color="black", linewidth=0.8)
-        for method in methods:
-            points = [r for r in found if r.regime == regime and r.method == method and r.difference is not None]
-            points = sorted(points, key=lambda row: row.coefficient or 1.0)
-            if points:
-                values = [row.difference.mean for row in points if row.difference is not None]
-                axis.plot([r.coefficient or 1.0 for r in points], values, label=method, **styles[method])
-        title = CALLED.get(regime, regime)
-        axis.set(xscale="log", xlim=(0.007, 4.5), title=title, xlabel="distillation coefficient")
-        axis.grid(alpha=0.3)
-    for axis in list(axes.flat)[len(regimes) :]:
-        axis.axis("off")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("success alone, points above GRPO")
-    handles = {label: h for axis in axes.flat for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncol=5, fontsize="small", frameon=False)
-    figure.tight_layout(rect=(0, (0.2 + 0.2 * -(-len(handles) // 5)) / (3.4 * lines), 1, 1))
-    figure.savefig(path, dpi=120)

@@ -332,15 +332,6 @@ def test_tables_keep_grpo_beside_the_chosen_methods(capsys) -> None:
     assert " to " in rows[1]
 
 
-def test_a_selection_of_the_screen_does_not_replace_its_picture(capsys, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[Path] = []
-    monkeypatch.setattr(the_map, "draw", lambda _records, path: drawn.append(path))
-    the_map.main(["table", "screen", "--regimes", "turns6"])
-    assert not drawn
-    the_map.main(["table", "screen"])
-    assert [path.name for path in drawn] == ["map_screen.png"]
-
-
 @pytest.fixture
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder of runs that are played by a stand-in for train.py: it writes down its words."""
@@ -453,12 +444,3 @@ def test_a_run_that_was_stopped_is_played_anew_and_a_finished_one_is_not_played(
     assert (tmp_path / "out" / finished.name / "results.json").read_text() == "before"
     assert (tmp_path / "out" / stopped.name / "results.json").read_text() == f"experiment=map/{stopped.regime}"
     assert float((tmp_path / "out" / stopped.name / the_map.COST).read_text()) >= 0
-
-
-def test_every_method_of_the_plan_has_a_place_in_the_picture(tmp_path: Path) -> None:
-    outcomes = runs("grpo", 0.2, 0.3)
-    for method in map_cells.PLAN["methods"]:
-        if method != "grpo":
-            outcomes += runs(method, 0.3, 0.3, coefficient=1.0)
-    map_tables.draw(outcomes, tmp_path / "map.png")
-    assert (tmp_path / "map.png").stat().st_size > 10_000

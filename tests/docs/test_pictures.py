@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +29,7 @@ def script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its data classes look for their types
     spec.loader.exec_module(module)
     return module
 
@@ -411,4 +414,131 @@ def test_runs_without_their_whole_curves_are_refused(
     monkeypatch.setattr(pretrained, "read", lambda series: made)
     assert pretrained.main([str(tmp_path / "out.svg")]) == USER_ERROR
     assert f"must have curves of the same length in docs/data, got lengths of {told}\n" in capsys.readouterr().err
+    assert not (tmp_path / "out.svg").exists()
+
+
+@pytest.fixture(scope="module")
+def the_map() -> ModuleType:
+    return script("picture_map")
+
+
+def placed(the_map: ModuleType, outcomes: list[Any]) -> tuple[dict[Any, tuple[str, bool]], list[tuple[float, ...]]]:
+    """What stands in the box of each cell and whether it is outlined, and left, top, right and bottom of all boxes."""
+    root = ElementTree.fromstring(the_map.drawing(outcomes, "out.svg"))
+    regimes = [regime for regime in the_map.CALLED if any(o.cell.regime == regime for o in outcomes)]
+    methods = {words: method for method, words in the_map.LABELS.items()}
+    found, places, band, method = {}, [], -1, ""
+    for element, after in pairwise(list(root)[5:]):  # behind the words about it, the styles and the ground
+        if element.tag.endswith("text") and float(element.attrib["x"]) == the_map.LEFT:
+            words = "".join(element.itertext())
+            band, method = band + (words == "coefficient"), methods.get(words, "")
+        elif element.tag.endswith("rect"):
+            x, y, width, height = (float(element.attrib[name]) for name in ("x", "y", "width", "height"))
+            places.append((x, y, x + width, y + height))
+            outlined = "s-ink" in element.attrib["class"].split()
+            assert outlined == (after.get("font-weight") == "600")
+            assert float(after.attrib["textLength"]) < width - 2
+            if method:
+                second, left = divmod(x - the_map.LEFT - the_map.LABEL, 6 * the_map.CELL + the_map.GAP)
+                coefficient = the_map.COLUMNS[int(left // the_map.CELL)] if width < 2 * the_map.CELL else None
+                cell = (regimes[2 * band + int(second)], method, coefficient)
+                assert cell not in found
+                found[cell] = ("".join(after.itertext()), outlined)
+    return found, places
+
+
+def test_the_picture_of_the_screen_is_what_its_figures_give(the_map: ModuleType, tmp_path: Path) -> None:
+    out = tmp_path / "screen.svg"
+    assert the_map.main([str(out)]) == 0
+    written = out.read_text(encoding="utf-8").replace(str(out), "docs/images/map_screen.svg")
+    assert written == (IMAGES / "map_screen.svg").read_text(encoding="utf-8")
+
+
+def test_every_cell_of_the_screen_is_in_its_picture_and_outlined_where_its_interval_excludes_0(
+    the_map: ModuleType,
+) -> None:
+    outcomes = the_map.read("screen")
+    expected = {}
+    for row in the_map.rows(outcomes):
+        if row.method != "grpo":
+            low, high = row.difference.interval
+            words = f"{row.difference.mean:+.0f}".replace("-", "−")
+            words = "0" if words in ("+0", "−0") else words
+            expected[row.regime, row.method, row.coefficient] = (words, not low <= 0 <= high)
+    found, _ = placed(the_map, outcomes)
+    assert found == expected
+    assert {outlined for _, outlined in found.values()} == {False, True}
+
+
+def test_every_planned_cell_of_the_screen_can_be_drawn_and_no_box_meets_another(the_map: ModuleType) -> None:
+    planned = the_map.cells("screen")
+    made = [
+        the_map.Outcome(cell, 0.1, 0.8, (17 * number % 101) / 100, None, 120, "abc", 1.0)
+        for number, cell in enumerate(planned)
+    ]
+    found, boxes = placed(the_map, made)
+    assert found.keys() == {(c.regime, c.method, c.coefficient) for c in planned if c.method != "grpo"}
+    for number, (left, top, right, bottom) in enumerate(boxes):
+        assert the_map.LEFT <= left < right <= the_map.WIDTH - the_map.LEFT
+        for other in boxes[:number]:
+            assert right < other[0] or other[2] < left or bottom < other[1] or other[3] < top
+
+
+def screened(
+    the_map: ModuleType, *rates: float, method: str = "grpo", regime: str = "turns8", strength: float | None = 1
+) -> list[Any]:
+    """Runs of a cell on seeds 0, 1, ..."""
+    cells = [the_map.Cell(regime, method, None if method == "grpo" else strength, seed) for seed in range(len(rates))]
+    return [the_map.Outcome(c, 0.1, 0.4, rate, None, 120, "a", 1.0) for c, rate in zip(cells, rates, strict=True)]
+
+
+def test_a_panel_of_the_map_says_where_it_starts_and_what_grpo_reaches(the_map: ModuleType, tmp_path: Path) -> None:
+    made = screened(the_map, 0.2, 0.3, 0.4)
+    made += screened(the_map, 0.3, 0.4, 0.5, method="sdar")
+    made += screened(the_map, 0.1, 0.3, method="skill_grpo", strength=None)
+    out = tmp_path / "out.svg"
+    out.write_text(the_map.drawing(made, "out.svg"), encoding="utf-8")
+    root = parsed(out)
+    told = texts(root)
+    assert {"ALFWorld", "8 turns", "10.0 % / 40.0 %", "30.0 %", "SDAR", "Skill-GRPO"} <= set(told)
+    assert any("over 2 to 3 pairs" in text for text in told)
+    heard = "from 10.0 % / 40.0 %, GRPO 30.0 %: SDAR +10  \N{GREEK SMALL LETTER LAMDA} 1 (clear); Skill-GRPO −5."
+    assert heard in "".join(root.itertext())
+
+
+@pytest.mark.parametrize(
+    ("value", "colour"), [(0, "panel"), (-2, "panel"), (3, "p1"), (-8, "n2"), (29, "p3"), (-99, "n4")]
+)
+def test_the_colour_of_a_box_is_that_of_the_points_that_stand_in_it(
+    value: int, colour: str, the_map: ModuleType
+) -> None:
+    assert the_map.Box(value).colour == colour
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"method": "opsd"}, r"methods of the map must be of grpo, sdar, .*, got opsd"),
+        ({"regime": "turns9"}, r"regimes of the map must be of turns8, .*, got turns9"),
+        ({"strength": 2}, r"coefficients of the map must be of None, 0.01, .*, got 2"),
+    ],
+)
+def test_a_cell_without_a_place_in_the_map_is_refused(other: dict[str, Any], told: str, the_map: ModuleType) -> None:
+    made = [*screened(the_map, 0.2), *screened(the_map, 0.3, **{"method": "sdar"} | other)]
+    with pytest.raises(UserError, match=told):
+        the_map.drawing(made, "out.svg")
+
+
+def test_a_method_of_the_map_is_called_as_in_the_claims_and_says_what_its_columns_are(the_map: ModuleType) -> None:
+    shown = [method for group in the_map.GROUPS.values() for method in group]
+    assert len(set(shown)) == len(shown) == len({the_map.LABELS[method] for method in shown})
+    assert {method: the_map.LABELS[method] for method in the_map.ROWS} == {m: w for m, (w, _) in the_map.ROWS.items()}
+    own = {method for method in shown if "COEFFICIENT" in the_map.PLAN["methods"][method]}
+    assert {method for method in shown if the_map.LABELS[method].endswith((" (target)", " (weight)"))} == own
+
+
+def test_a_screen_without_runs_is_said(the_map: ModuleType, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(the_map, "read", lambda series: [])
+    assert the_map.main([str(tmp_path / "out.svg")]) == USER_ERROR
+    assert "runs of screen must be in docs/data beside those of grpo, got none" in capsys.readouterr().err
     assert not (tmp_path / "out.svg").exists()
