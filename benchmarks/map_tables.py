@@ -60,10 +60,12 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """Markdown: a table per regime."""
+    """Markdown: a table per regime; methods in the order in which they came, each by coefficient."""
     parts = []
     found = rows(outcomes)
-    for regime in dict.fromkeys(row.regime for row in found):
+    methods = list(dict.fromkeys(row.method for row in found))
+    found = sorted(found, key=lambda row: (methods.index(row.method), row.coefficient or 0.0))
+    for regime in dict.fromkeys(outcome.cell.regime for outcome in outcomes):
         start = next(o for o in outcomes if o.cell.regime == regime)
         skilled = "" if start.before_with_skills is None else f", {100 * start.before_with_skills:.1f} % with skills"
         parts.append(f"### {regime}: {100 * start.before:.1f} % alone before training{skilled}\n")

@@ -74,6 +74,13 @@ def test_differences_are_taken_pair_by_pair() -> None:
     assert "| sdar | 0.1 | 3 | 57.3 |  | +11.0 | -1.7 to +23.7 |" in map_tables.table([*grpo, *sdar])
 
 
+def test_a_table_has_every_coefficient_of_a_method_side_by_side() -> None:
+    found = [*runs("grpo", 0.3), *runs("sdar", 0.4, coefficient=1.0), *runs("raw", 0.4, coefficient=1.0)]
+    found += runs("sdar", 0.4, coefficient=0.1)  # planned later
+    lines = [line.split(" | ")[:2] for line in map_tables.table(found).splitlines() if line.startswith("| ")]
+    assert lines[1:] == [["| grpo", ""], ["| sdar", "0.1"], ["| sdar", "1"], ["| raw", "1"]]
+
+
 def runs(method: str, *after: float, coefficient: float | None = None, **others: object):
     """Outcomes on seeds 0, 1, ..."""
     cells = [map_cells.Cell("turns8", method, coefficient, seed) for seed in range(len(after))]
