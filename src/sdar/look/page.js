@@ -431,17 +431,28 @@
     if (shown[to]) open(shown[to]);
   };
 
-  // Tokens by gap: the next one here, or else in the next episode that has one.
+  // Tokens by gap: the next one here, or else in the next episode that has one. What is asked for while an episode's
+  // figures are on their way follows once they are here, unless another episode was opened.
+  let waiting = null;
   const jump = (by) => {
     if (!current) return;
+    if (waiting && waiting.from === current) {
+      waiting.asked.push(by);
+      return;
+    }
     const spans = [...find("episode").querySelectorAll(".t.beyond")];
     const at = spot ? spans.indexOf(spot) : by > 0 ? -1 : spans.length;
     let next = spans[at + by];
     for (let i = shown.indexOf(current.head) + by; !next && i >= 0 && i < shown.length; i += by) {
       if (beyond(shown[i].low, shown[i].high)) {
-        const wait = missing(shown[i].number), own = current;
+        const wait = missing(shown[i].number);
         if (wait) {
-          wait.then(() => { if (current === own) jump(by); });
+          const own = waiting = { from: current, asked: [by] };
+          wait.then(() => {
+            if (waiting !== own) return;
+            waiting = null;
+            if (current === own.from) own.asked.forEach(jump);
+          });
           return;
         }
         open(shown[i]);
