@@ -40,10 +40,8 @@ class Page:
         self.browser, self.url, self.pictures = browser, url, pictures
 
     def open(self, tab: str, ready: str) -> None:
-        self.browser.errors.clear()
-        self.browser.call("Page.navigate", url="about:blank")  # a change of the hash alone loads nothing
-        self.browser.call("Page.navigate", url=f"{self.url}#{tab}")
-        self.browser.wait(ready)
+        self.browser.go("about:blank", "document.readyState === 'complete'")  # a change of the hash alone loads nothing
+        self.browser.go(f"{self.url}#{tab}", ready)
 
     def check(self, name: str) -> None:
         """No script failed, and nothing was asked of anybody else."""
@@ -66,6 +64,7 @@ def test_the_first_screen_shows_success_and_curriculum(page: Page) -> None:
     page.open("timeseries", "document.querySelectorAll('scalar-card-component svg').length > 1")
     for title in ("at_a_glance/success_rate_in_training", "at_a_glance/endorsed_by_the_teacher"):
         cards = f"[...document.querySelectorAll('card-view')].filter((one) => one.textContent.includes({title!r}))"
+        page.browser.wait(f"{cards}.length")
         bottoms = page.browser.run(f"{cards}.map((one) => one.getBoundingClientRect().bottom)")
         assert len(bottoms) == 1
         assert 0 < bottoms[0] < 1100

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -37,9 +36,11 @@ def fork_run(arguments: Sequence[str], log: Path, strike: Strike | None = None, 
 
     Once a rank is gone the others are killed: what a scheduler does.
     """
-    port = free_port() if ranks > 1 else 0
-    children = [start(arguments, log, strike, rank, ranks, port) for rank in range(ranks)]
-    return wait(children, kill_others=True)
+    from toys.waiting import held_port  # here: table.py is a program, which finds this folder alone
+
+    with held_port() as port:
+        children = [start(arguments, log, strike, rank, ranks, port) for rank in range(ranks)]
+        return wait(children, kill_others=True)
 
 
 def start(
@@ -97,7 +98,7 @@ def fork(act: Callable[[], int], out: Path, err: Path | None = None) -> int:
         os._exit(code)
 
 
-def wait(children: Sequence[int], *, kill_others: bool = False, seconds: float = 120) -> list[int]:
+def wait(children: Sequence[int], *, kill_others: bool = False, seconds: float = 600) -> list[int]:
     """Exit codes of all; a process that takes longer fails the test."""
     codes: dict[int, int] = {}
     limit = time.monotonic() + seconds
@@ -120,12 +121,6 @@ def wait(children: Sequence[int], *, kill_others: bool = False, seconds: float =
             raise AssertionError(f"a run did not end within {seconds:.0f} s")
         time.sleep(0.02)
     return [codes[child] for child in children]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def die() -> None:

@@ -242,7 +242,7 @@ def test_words_are_whole_in_a_terminal_and_lines_elsewhere(capsys, monkeypatch):
 @pytest.mark.e2e
 def test_it_runs_as_a_program():
     command = [sys.executable, "-m", "sdar.commands.play", *SMALL]
-    done = subprocess.run(command, input="look\n", capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, input="look\n", capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "Your task is to: " in done.stdout
     assert "[turn 2 of 14]" in done.stdout

@@ -78,5 +78,5 @@ def test_a_folder_with_any_name_is_found_by_the_launcher(tmp_path: Path) -> None
         folder = tmp_path / name
         job = {"command": ["true"], "arguments": [], "checkpoint": None, "run_dir": str(folder / "run"), "threads": 1}
         write_record(folder / PLAN_FILE, {"jobs": [job]})
-        assert launcher.start(folder, [0], "basic", []).wait(60) == 0, (folder / launcher.LOG_FILE).read_text()
+        assert launcher.start(folder, [0], "basic", []).wait(300) == 0, (folder / launcher.LOG_FILE).read_text()
         assert json.loads((folder / STATE_FOLDER / "0.json").read_text())["code"] == 0

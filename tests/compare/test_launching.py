@@ -222,7 +222,7 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(
     process = subprocess.Popen(
         [sys.executable, "-c", script, *SWEEP, *launched], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    waiting = fake.folder / "waiting"
+    waiting = fake.folder / "waiting0"  # of the first seed: that of the second may be there before
     until = time.monotonic() + 300
     while not waiting.exists() or not waiting.read_text() or not list(Path("logs/grpo").glob("*/results.json")):
         assert process.poll() is None, process.communicate()[0]
@@ -235,7 +235,7 @@ def test_a_stopped_comparison_keeps_what_is_finished_and_goes_on(
     assert (code, "seed=0 is running now, in logs/sdar" in shown) == (2, True)
 
     process.send_signal(ending)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + ending
     assert "of 4 runs were finished and are kept. The same command reuses them" in output
     assert not _alive(int(waiting.read_text()))

@@ -27,7 +27,7 @@ def project(folder: Path, *, version: str = "0.2.0", cited: str = "0.2.0", chang
 def check(tag: str, root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = ROOT / "scripts" / "check_release.py"
     command = [sys.executable, str(script), tag, "--root", str(root), *arguments]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
 
 
 def test_the_notes_of_a_release_are_its_section(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_links_work_on_a_package_index(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "scripts" / "link_for_index.py"), REPOSITORY, "v0.1.0"]
     seen = []
     for _ in range(2):
-        subprocess.run([*command, "--root", str(tmp_path)], check=True, timeout=60)
+        subprocess.run([*command, "--root", str(tmp_path)], check=True, timeout=300)
         seen.append(((tmp_path / "README.md").read_text(), (tmp_path / "pyproject.toml").read_text()))
     assert seen[0] == seen[1]
     text, settings = seen[0]

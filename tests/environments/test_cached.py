@@ -15,6 +15,7 @@ import filelock
 import pytest
 
 from sdar.environments.cached import is_whole, write_folder
+from toys.waiting import PATIENCE_S, until
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -40,6 +41,7 @@ def _build(folder: Path, signs: Path) -> None:
             time.sleep(0.01)
         return {}
 
+    (signs / f"asks {os.getpid()}").touch()
     write_folder(folder, fill)
 
 
@@ -50,14 +52,11 @@ def building(folder: Path, signs: Path) -> Iterator[Any]:
     process = SPAWN.Process(target=_build, args=(folder, signs), daemon=True)
     process.start()
     try:
-        end = time.monotonic() + 60
-        while not (signs / "begun").exists():
-            assert time.monotonic() < end
-            time.sleep(0.01)
+        until((signs / "begun").exists)
         yield process
     finally:
         (signs / "go on").touch()
-        process.join(60)
+        process.join(PATIENCE_S)
 
 
 @pytest.fixture
@@ -71,7 +70,7 @@ def root(tmp_path: Path) -> Path:
 def test_what_a_killed_process_left_is_removed_when_the_next_folder_is_made(root: Path, own: bool) -> None:
     with building(root / "a-1", root.parent / "signs") as process:
         os.kill(process.pid, signal.SIGKILL)
-        process.join(60)
+        process.join(PATIENCE_S)
     assert [path.name[:5] for path in root.glob(".a-1-*")] == [".a-1-"]
     (root / ".b-older_1").touch()  # vectors were a file once
     next_one = root / ("a-1" if own else "c")
@@ -87,11 +86,12 @@ def test_a_folder_in_the_making_is_never_removed_and_its_maker_is_waited_for(roo
         assert (partial / "file").read_text() == "slow"
         waiting = SPAWN.Process(target=_build, args=(root / "a", root.parent / "signs"), daemon=True)
         waiting.start()
-        waiting.join(2)
+        until((root.parent / "signs" / f"asks {waiting.pid}").exists)
+        waiting.join(0.5)
         assert waiting.is_alive()
         assert partial.is_dir()
         (root.parent / "signs" / "go on").touch()
-        waiting.join(60)
+        waiting.join(PATIENCE_S)
     assert (process.exitcode, waiting.exitcode) == (0, 0)
     assert is_whole(root / "a")
     assert (root / "a" / "file").read_text() == "slow"

@@ -21,7 +21,8 @@ from sdar.policy.call_form import CallForm
 
 LLAMA = CallForm("", "", "name", "parameters")
 LARGE = 2_000_000
-SECONDS = 2.0
+SECONDS = 10.0
+"""Of this process, and generous: the slowest takes a fifth of a second, and in quadratic time it would take minutes."""
 
 
 def texts_of(*pieces: str) -> st.SearchStrategy[str]:
@@ -67,6 +68,6 @@ def test_shop_actions_are_read_as_by_the_originals_pattern(text: str) -> None:
 )
 def test_the_time_grows_with_the_text(read: Callable[[str], Any], unit: str) -> None:
     text = unit * (LARGE // len(unit))
-    begun = time.perf_counter()
+    begun = time.process_time()
     read(text)
-    assert time.perf_counter() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -28,6 +27,7 @@ from sdar.output.printable import printable
 from sdar.rollout.guard import MOST_LATE
 from sdar.rollout.readiness import check_ready
 from toys.rollouts import CountingEnvironment, CountingPool, fake_collector, requests
+from toys.waiting import Deadlines, passing_deadlines
 
 VICTIM = "train-6"
 SEEN = Observation("seen", ("act",), "seen")
@@ -393,90 +393,85 @@ def test_closing_may_fail(caplog: pytest.LogCaptureFixture) -> None:
 
 # Deadlines ---------------------------------------------------------------------------------------------------------
 
-LATE_S = 0.15
+LATE_S = 60.0
 
 
 @pytest.fixture
-def released() -> Iterator[threading.Event]:
-    """What never answers, until the test is over."""
-    event = threading.Event()
-    yield event
-    event.set()
+def deadlines() -> Iterator[Deadlines]:
+    """Pass as soon as something hangs."""
+    with passing_deadlines() as made:
+        yield made
 
 
 @pytest.mark.parametrize("batched", [False, True])
 def test_a_step_that_never_returns_costs_its_wave_and_the_next_one_gets_a_new_pool(
-    released: threading.Event, batched: bool
+    deadlines: Deadlines, batched: bool
 ) -> None:
-    environment = CountingEnvironment(faults={VICTIM: (2, lambda: released.wait())}, batched=batched)  # type: ignore[list-item,return-value]
+    environment = CountingEnvironment(faults={VICTIM: (2, deadlines.hang)}, batched=batched)
     episodes = collect(environment, concurrent=4, environment_timeout_s=LATE_S)
     assert episodes[:4] + episodes[8:] == SOUND[:4] + SOUND[8:]
     lost = [episode for episode in episodes[4:8] if episode.end is EndReason.ERROR_ENVIRONMENT]
     assert VICTIM in {episode.task.task_id for episode in lost}
-    assert {episode.error for episode in lost} == {"step did not answer within 0.15 s"}
+    assert {episode.error for episode in lost} == {"step did not answer within 60 s"}
     assert len(environment.pools) == 2
-    released.set()  # the thread that comes back disturbs nobody
-    assert collect(CountingEnvironment(), environment_timeout_s=5) == SOUND
+    deadlines.release()  # the thread that comes back disturbs nobody
+    assert collect(CountingEnvironment(), environment_timeout_s=LATE_S) == SOUND
 
 
 @pytest.mark.parametrize("method", ["reset", "open_pool"])
-def test_an_environment_that_never_starts_is_given_up_after_two_waves(released: threading.Event, method: str) -> None:
-    started = time.monotonic()
-    episodes = collect(Odd(changes={method: lambda *_: released.wait()}), concurrent=1, environment_timeout_s=LATE_S)
-    assert {episode.error for episode in episodes} == {f"{method} did not answer within 0.15 s"}
-    assert time.monotonic() - started < 8 * LATE_S  # and not a deadline for each of twelve waves
+def test_an_environment_that_never_starts_is_given_up_after_two_waves(deadlines: Deadlines, method: str) -> None:
+    episodes = collect(Odd(changes={method: deadlines.hang}), concurrent=1, environment_timeout_s=LATE_S)
+    assert {episode.error for episode in episodes} == {f"{method} did not answer within 60 s"}
+    assert deadlines.hung == MOST_LATE == 2  # and not a deadline for each of twelve waves
 
 
 @pytest.mark.parametrize("method", ["opening", "reply", "project", "window_prompt"])
-def test_a_text_that_never_comes_costs_its_wave(released: threading.Event, method: str) -> None:
+def test_a_text_that_never_comes_costs_its_wave(deadlines: Deadlines, method: str) -> None:
     context = "window" if method == "window_prompt" else "append"
-    environment = Odd(changes={method: lambda *_: released.wait()})
-    started = time.monotonic()
+    environment = Odd(changes={method: deadlines.hang})
     episodes = collect(environment, concurrent=3, context=context, environment_timeout_s=LATE_S)
-    assert {episode.error for episode in episodes} == {f"{method} did not answer within 0.15 s"}
-    assert time.monotonic() - started < 8 * LATE_S
-    assert len(environment.pools) == MOST_LATE
+    assert {episode.error for episode in episodes} == {f"{method} did not answer within 60 s"}
+    assert deadlines.hung == len(environment.pools) == MOST_LATE
 
 
-def test_plans_that_never_come_are_given_up_after_two(released: threading.Event) -> None:
+def test_plans_that_never_come_are_given_up_after_two(deadlines: Deadlines) -> None:
     class Slow(CountingEnvironment):
         def expert(self, task: Task) -> list[str] | None:
-            return super().expert(task) if task.task_id == "train-0" else released.wait()  # type: ignore[return-value]
+            return super().expert(task) if task.task_id == "train-0" else deadlines.hang()
 
     environment = Slow()
-    started = time.monotonic()
     first, *others = play_expert(environment, environment.tasks("train"), timeout_s=LATE_S) or []
     assert first.success
-    assert {episode.error for episode in others} == {"a plan did not answer within 0.15 s"}
-    assert time.monotonic() - started < 8 * LATE_S
+    assert {episode.error for episode in others} == {"a plan did not answer within 60 s"}
+    assert deadlines.hung == 2
 
 
-def test_one_text_that_never_comes_leaves_those_before_it(released: threading.Event) -> None:
+def test_one_text_that_never_comes_leaves_those_before_it(deadlines: Deadlines) -> None:
     """Slots that were answered in time are not blamed, but their pool is gone with the thread it ran in."""
 
     class Slow(CountingEnvironment):
         def opening(self, task: Task, observation: Observation) -> str:
             if task.task_id == VICTIM:
-                released.wait()
+                deadlines.hang()
             return super().opening(task, observation)
 
     episodes = collect(Slow(), concurrent=4, environment_timeout_s=LATE_S)
     assert episodes[:4] + episodes[8:] == SOUND[:4] + SOUND[8:]
-    assert {episode.error for episode in episodes[4:8]} == {"opening did not answer within 0.15 s"}
+    assert {episode.error for episode in episodes[4:8]} == {"opening did not answer within 60 s"}
     assert [episode.opening for episode in episodes[4:7]] == ["task 4: turn 0", "task 5: turn 0", ""]
 
 
-def test_many_slots_have_the_time_of_a_step_each() -> None:
+def test_many_slots_have_the_time_of_a_step_each(deadlines: Deadlines) -> None:
     """A pool that is not batched gives a sign of life with every slot."""
 
     def slowly(old: Any, actions: Mapping[int, str]) -> dict[int, StepOutcome]:
-        time.sleep(0.02)
+        deadlines.skip(LATE_S / 2)
         return dict(old(actions))
 
-    assert collect(Odd(changes={"step": slowly}, num_tasks=6), environment_timeout_s=0.1) == SOUND[:6]
+    assert collect(Odd(changes={"step": slowly}, num_tasks=6), environment_timeout_s=LATE_S) == SOUND[:6]
 
 
-@pytest.mark.parametrize(("stop", "timeout_s"), [(KeyboardInterrupt, None), (UserError, None), (UserError, 5.0)])
+@pytest.mark.parametrize(("stop", "timeout_s"), [(KeyboardInterrupt, None), (UserError, None), (UserError, 60.0)])
 def test_interrupts_and_mistakes_of_the_user_pass(stop: type[BaseException], timeout_s: float | None) -> None:
     environment = CountingEnvironment(faults={VICTIM: (1, raising(stop("enough")))})
     with pytest.raises(stop, match="enough"):
@@ -614,10 +609,10 @@ def test_a_description_is_checked(settings: dict[str, Any], error: str) -> None:
     assert printable(str(refused.value)) == str(refused.value)
 
 
-def test_a_sound_environment_is_ready_and_one_that_hangs_is_not(released: threading.Event) -> None:
+def test_a_sound_environment_is_ready_and_one_that_hangs_is_not(deadlines: Deadlines) -> None:
     check_ready(CountingEnvironment())
-    with pytest.raises(UserError, match=r"reset did not answer within 0.15 s \(task 'train-0'\)"):
-        check_ready(Odd(changes={"reset": lambda *_: released.wait()}), LATE_S)
+    with pytest.raises(UserError, match=r"reset did not answer within 60 s \(task 'train-0'\)"):
+        check_ready(Odd(changes={"reset": deadlines.hang}), LATE_S)
 
 
 METHODS = ("check_ready", "splits", "training_split", "tasks", "baselines")
@@ -628,9 +623,19 @@ def broken(method: str, fault: Any) -> CountingEnvironment:
 
 
 @pytest.mark.parametrize("method", [*METHODS, "opening", "reply", "project"])
-def test_an_environment_that_does_not_answer_is_not_waited_for(released: threading.Event, method: str) -> None:
-    with pytest.raises(UserError, match=rf"^environment .* cannot be played: {method} did not answer within 0\.05 s"):
-        check_ready(broken(method, released.wait), 0.05)
+def test_an_environment_that_does_not_answer_is_not_waited_for(deadlines: Deadlines, method: str) -> None:
+    with pytest.raises(UserError, match=rf"^environment .* cannot be played: {method} did not answer within 60 s"):
+        check_ready(broken(method, deadlines.hang), LATE_S)
+
+
+def test_a_deadline_passes_in_time() -> None:
+    """By the real clock, on which the first answer is late."""
+    over = threading.Event()
+    try:
+        with pytest.raises(UserError, match=r"check_ready did not answer within 0\.05 s"):
+            check_ready(broken("check_ready", over.wait), 0.05)
+    finally:
+        over.set()
 
 
 @pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), OSError("\x1b[31mgone"), LeavingError()])

@@ -31,6 +31,7 @@ from sdar.run.signals import StopSignals
 from sdar.run.stopping import StopOnSignal, continuing, how_to_continue, place, why_it_ended
 from sdar.run.watch import Others, RankWatch, Sign
 from toys.training import HintTeacher, same_weights, toy_datamodule, toy_module, toy_policy, toy_trainer, weights
+from toys.waiting import PATIENCE_S
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
@@ -218,14 +219,14 @@ def test_what_is_printed_never_lands_in_a_file_where_a_stream_was_closed(tmp_pat
 def test_a_signal_to_a_process_that_is_ending_has_nothing_more_to_say(name: str) -> None:
     program = (
         "import atexit, time; from sdar.errors import run_command\n"
-        "atexit.register(lambda: (print('ending', flush=True), time.sleep(60)))\n"
+        "atexit.register(lambda: (print('ending', flush=True), time.sleep(600)))\n"
         "run_command(lambda arguments: 143)"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=-1, stderr=-1, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ending\n"
         process.send_signal(signal.Signals[name])
-        assert process.communicate(timeout=20) == ("", "")
+        assert process.communicate(timeout=PATIENCE_S) == ("", "")
     assert process.returncode == 143
 
 
@@ -259,7 +260,7 @@ def test_a_process_that_is_gone_before_training_is_named(program: str, how: str,
             strategy=SimpleNamespace(launcher=launcher),
         )
         watch = RankWatch(Recording(), 60, tmp_path, lambda: "start again")
-        watch.fit(trainer, lambda: None if ended.wait(20) else pytest.fail("nobody noticed"))
+        watch.fit(trainer, lambda: None if ended.wait(PATIENCE_S) else pytest.fail("nobody noticed"))
     assert said[0] == (code, f"error: rank 1 (process {process.pid}) {how}; start again")
 
 

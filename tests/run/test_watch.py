@@ -17,6 +17,7 @@ from lightning import LightningModule, Trainer
 from sdar.run import watch
 from sdar.run.signals import StopSignals
 from sdar.run.watch import RankWatch
+from toys.waiting import PATIENCE_S
 
 LONG_ENOUGH = 5.0
 """Seconds in which a process that is gone is found out."""
@@ -89,6 +90,6 @@ def test_a_process_that_ends_in_order_while_it_gives_a_sign_is_not_lost(
         write(path, record)
 
     monkeypatch.setattr(watch, "write_record", slowly)
-    found = play(tmp_path, {0: lambda: time.sleep(LONG_ENOUGH), 1: lambda: writing.wait(30)})
+    found = play(tmp_path, {0: lambda: time.sleep(LONG_ENOUGH), 1: lambda: writing.wait(PATIENCE_S)})
     assert found[0].ended == []
     assert not (tmp_path / watch.FOLDER).exists()

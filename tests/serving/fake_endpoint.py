@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from sdar.evaluation.endpoint import Endpoint, EndpointSettings
+from toys.waiting import PATIENCE_S
 
 Reply = tuple[int, dict[str, str], bytes] | None
 """Status, headers, body; None: no reply until the server is closed."""
@@ -57,7 +58,7 @@ class FakeEndpoint:
 
             def _send(self, reply: Reply) -> None:
                 if reply is None:
-                    fake.closed.wait(60)
+                    fake.closed.wait(PATIENCE_S)
                     self.close_connection = True
                     return
                 status, headers, content = reply
@@ -79,7 +80,9 @@ class FakeEndpoint:
         return f"http://127.0.0.1:{self.server.server_address[1]}/v1"
 
     def client(self, **settings: Any) -> Endpoint:
-        return Endpoint(EndpointSettings(endpoint=self.url, **{"backoff_s": 0.01, "timeout_s": 20.0, **settings}))
+        return Endpoint(
+            EndpointSettings(endpoint=self.url, **{"backoff_s": 0.01, "timeout_s": PATIENCE_S / 2, **settings})
+        )
 
 
 MODELS = plain({"object": "list", "data": [{"id": "toy", "object": "model"}]})
@@ -103,4 +106,4 @@ def endpoint_of(
         fake.closed.set()
         fake.server.shutdown()
         fake.server.server_close()
-        thread.join(20)
+        thread.join(PATIENCE_S)

@@ -11,6 +11,7 @@ import urllib3
 
 from sdar.serving.app import Service
 from sdar.serving.server import ChatServer, listen
+from toys.waiting import PATIENCE_S, until
 
 
 @contextmanager
@@ -24,12 +25,17 @@ def serving(model: Any, *, max_waiting: int = 8, max_bytes: int = 100_000) -> It
         yield server
     finally:
         server.stop()
-        thread.join(20)
+        thread.join(PATIENCE_S)
         assert not thread.is_alive()
+
+
+def wait_inside(server: ChatServer, number: int) -> None:
+    """Until so many requests are being answered or wait, in the order in which they came in."""
+    until(lambda: server.service.inside == number)
 
 
 def post(server: ChatServer, **body: Any) -> urllib3.BaseHTTPResponse:
     """Ask for a completion; ``messages`` may be one text."""
     if isinstance(body.get("messages"), str):
         body["messages"] = [{"role": "user", "content": body["messages"]}]
-    return urllib3.request("POST", f"{server.url}/chat/completions", json={"model": "toy", **body}, timeout=30)
+    return urllib3.request("POST", f"{server.url}/chat/completions", json={"model": "toy", **body}, timeout=PATIENCE_S)

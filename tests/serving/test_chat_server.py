@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import urllib3
-from served import post, serving
+from served import post, serving, wait_inside
 
 from sdar.errors import RunFailed, UserError
 from sdar.rollout.settings import SamplingConfig
@@ -22,6 +22,7 @@ from sdar.serving.chat import Answer, ChatModel
 from sdar.serving.messages import Said
 from sdar.serving.server import ChatServer, listen
 from toys.training import toy_policy
+from toys.waiting import PATIENCE_S, until
 
 DEFAULTS = SamplingConfig(temperature=1.0, max_response_tokens=6)
 
@@ -133,7 +134,7 @@ def test_a_mistake_has_its_status_also_in_a_stream(
 
 def test_a_body_without_a_length_is_bounded_too(server: ChatServer) -> None:
     parts = urlsplit(server.url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_S)
     connection.request("POST", "/v1/chat/completions", body=iter([b"x" * 1500, b"x" * 1500]), encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()
@@ -154,7 +155,7 @@ def test_one_is_answered_at_a_time_a_few_wait_and_the_rest_are_told_so() -> None
     def pieces(request: Any) -> Iterator[str]:
         running.append(1)
         most.append(len(running))
-        assert goes_on.wait(20)
+        assert goes_on.wait(PATIENCE_S)
         yield request.told[-1].text
         running.pop()
 
@@ -169,14 +170,14 @@ def test_one_is_answered_at_a_time_a_few_wait_and_the_rest_are_told_so() -> None
         for name in "abc":  # in this order
             threads.append(threading.Thread(target=ask, args=(name,)))
             threads[-1].start()
-            time.sleep(0.2)
+            wait_inside(server, len(threads))
         refused = post(server, messages="d")
         error = refused.json()["error"]
         assert (refused.status, error["type"], error["code"]) == (429, "rate_limit_error", "rate_limit_exceeded")
         assert refused.headers["Retry-After"] == "1"
         goes_on.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
         assert {name: reply.json()["choices"][0]["message"]["content"] for name, reply in replies.items()} == {
             "a": "a", "b": "b", "c": "c"
         }  # fmt: skip
@@ -188,9 +189,11 @@ def test_one_is_answered_at_a_time_a_few_wait_and_the_rest_are_told_so() -> None
 @pytest.mark.parametrize("stream", [False, True])
 def test_who_leaves_is_not_answered_any_further(stream: bool) -> None:
     """Otherwise a client that gave up would keep all others waiting."""
+    begun = threading.Event()
 
     def pieces(request: Any) -> Iterator[str]:
         while request.told[-1].text == "forever":
+            begun.set()
             time.sleep(0.01)
             yield "x"
         yield "done"
@@ -202,7 +205,7 @@ def test_who_leaves_is_not_answered_any_further(stream: bool) -> None:
         body = json.dumps({"model": "toy", "messages": messages, "stream": stream}).encode()
         leaving.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body))
         leaving.sendall(body)
-        time.sleep(0.3)
+        assert begun.wait(PATIENCE_S)
         leaving.close()
         assert post(server, messages="hello").json()["choices"][0]["message"]["content"] == "done"
 
@@ -212,7 +215,7 @@ def test_who_leaves_while_waiting_gives_the_place_up_and_the_others_keep_their_o
     goes_on = threading.Event()
 
     def pieces(request: Any) -> Iterator[str]:
-        assert goes_on.wait(20)
+        assert goes_on.wait(PATIENCE_S)
         yield request.told[-1].text
 
     model = Scripted(pieces)
@@ -222,27 +225,28 @@ def test_who_leaves_while_waiting_gives_the_place_up_and_the_others_keep_their_o
         def ask(name: str) -> threading.Thread:
             thread = threading.Thread(target=lambda: replies.update({name: post(server, messages=name)}))
             thread.start()
-            time.sleep(0.2)
+            wait_inside(server, len(threads) + 1)
             return thread
 
         def ask_and_leave() -> socket.socket:
             messages = [{"role": "user", "content": "left"}]
             body = json.dumps({"model": "toy", "stream": stream, "messages": messages}).encode()
-            connection = started(server, body, len(body))
-            time.sleep(0.2)
-            return connection
+            return started(server, body, len(body))
 
-        threads = [ask("a")]
+        threads: list[threading.Thread] = []
+        threads.append(ask("a"))
         for waiting in ("b", "c"):
-            for leaving in [ask_and_leave() for _ in range(4 - len(threads))]:
-                leaving.close()
-            time.sleep(0.3)
+            leaving = [ask_and_leave() for _ in range(4 - len(threads))]
+            wait_inside(server, 4)
+            for connection in leaving:
+                connection.close()
+            wait_inside(server, len(threads))
             threads.append(ask(waiting))
         threads.append(ask("d"))
         assert post(server, messages="e").status == 429  # a is answered, b, c and d wait
         goes_on.set()
         for thread in threads:
-            thread.join(20)
+            thread.join(PATIENCE_S)
         assert {name: reply.status for name, reply in replies.items()} == dict.fromkeys("abcd", 200)
         assert model.asked == ["a", "b", "c", "d"]
         assert post(server, messages="f").status == 200
@@ -263,41 +267,57 @@ def started(server: ChatServer, body: bytes, length: int) -> socket.socket:
     """A connection over which the beginning of a request was sent."""
     place = urlsplit(server.url)
     assert place.hostname is not None
-    connection = socket.create_connection((place.hostname, place.port or 0), timeout=30)
+    connection = socket.create_connection((place.hostname, place.port or 0), timeout=PATIENCE_S)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
 
 
 def test_who_sends_slowly_keeps_nobody_out_and_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdar.serving.app.REQUEST_S", 1.0)
     with serving(Scripted(lambda _: iter(["hi"])), max_waiting=0) as server:
         slow = [started(server, b"{", 100) for _ in range(3)]
+        until(lambda: server.service.reading == 3)
         assert post(server, messages="hello").status == 200
         for connection in slow:
-            with connection:
-                assert b" 408 " in connection.recv(4096)
+            connection.close()
+        # Not before: whoever is in time has to be so within this, too.
+        monkeypatch.setattr("sdar.serving.app.REQUEST_S", 0.2)
+        with started(server, b"{", 100) as given_up:
+            assert b" 408 " in given_up.recv(4096)
 
 
 def test_more_than_is_to_be_held_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdar.serving.app.MAX_READING", 1000)
     with serving(Scripted(lambda _: iter(["hi"])), max_bytes=800) as server:
-        with started(server, b" " * 700, 750), started(server, b" " * 700, 750) as second:
-            assert b" 429 " in second.recv(4096)
+        with started(server, b" " * 700, 750):
+            until(lambda: server.service.reading == 700)  # or the first would be the one that is too much
+            with started(server, b" " * 700, 750) as second:
+                assert b" 429 " in second.recv(4096)
         assert post(server, messages="hello").status == 200
 
 
 def test_who_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdar.serving.app.REQUEST_S", 1.0)
+    begun, goes_on = threading.Event(), threading.Event()
 
     def pieces(request: Any) -> Iterator[str]:
+        begun.set()
+        assert goes_on.wait(PATIENCE_S)
         while request.told[-1].text == "forever":
             yield "x" * 100_000
         yield "hi"
 
     body = json.dumps({"model": "toy", "stream": True, "messages": [{"role": "user", "content": "forever"}]}).encode()
+    replies: list[Any] = []
     with serving(Scripted(pieces)) as server, started(server, body, len(body)):
-        assert post(server, messages="hello").json()["choices"][0]["message"]["content"] == "hi"
+        assert begun.wait(PATIENCE_S)
+        waiting = threading.Thread(target=lambda: replies.append(post(server, messages="hello")))
+        waiting.start()
+        wait_inside(server, 2)
+        # Not before: the other request would have to be sent within this, too.
+        monkeypatch.setattr("sdar.serving.app.REQUEST_S", 0.2)
+        goes_on.set()
+        waiting.join(PATIENCE_S)
+    assert replies[0].json()["choices"][0]["message"]["content"] == "hi"
 
 
 def test_the_end_does_not_wait_for_an_answer() -> None:
@@ -317,13 +337,11 @@ def test_the_end_does_not_wait_for_an_answer() -> None:
         ]
         for thread in threads:
             thread.start()
-        assert begun.wait(20)
-        time.sleep(0.3)
-        started = time.monotonic()
+        assert begun.wait(PATIENCE_S)
+        wait_inside(server, 2)
         server.stop()
         for thread in threads:
-            thread.join(20)
-        assert time.monotonic() - started < 10
+            thread.join(PATIENCE_S)  # the answer has no end of its own
     # The one that was being streamed ends with an error event, the others with a status.
     codes = [
         reply.json()["error"]["code"] if reply.status == 503 else events(reply)[-1]["error"]["code"]

@@ -22,6 +22,7 @@ from sdar.policy.language_model import hf_model
 from sdar.serving.server import ChatServer
 from toys.models import save_tiny
 from toys.training import toy_datamodule, toy_module, train
+from toys.waiting import PATIENCE_S
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +141,9 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals) -> None:
         assert process.stdout is not None
         url = process.stdout.readline().split()[2]
         asked = {"model": "arithmetic", "messages": [{"role": "user", "content": "1 + 1"}]}
-        assert urllib3.request("POST", f"{url}/chat/completions", json=asked, timeout=30).status == 200
+        assert urllib3.request("POST", f"{url}/chat/completions", json=asked, timeout=PATIENCE_S).status == 200
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
     assert process.returncode == 0

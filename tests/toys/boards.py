@@ -80,7 +80,7 @@ class Served:
         url: of its first page.
     """
 
-    def __init__(self, logs: Path, more: Mapping[str, str] | None = None, seconds: float = 60) -> None:
+    def __init__(self, logs: Path, more: Mapping[str, str] | None = None, seconds: float = 300) -> None:
         folder = logs.absolute()  # TensorBoard shows the name that it was given, which may be on a picture
         options = [f"--{name}={value}" for name, value in {"logdir": folder.name, "port": 0, **(more or {})}.items()]
         self._process = subprocess.Popen(

@@ -17,6 +17,14 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 """None: not installed (Debian's package is ``chromium``)."""
 
 
+LONGEST_S = 120.0
+"""For a machine that is busy; what takes that long has failed."""
+
+
+class PageError(RuntimeError):
+    """The page, or the browser for it, could not do what was asked."""
+
+
 class Chromium:
     """A browser with one page; a context manager. ``errors``: what went wrong in the page since it was opened."""
 
@@ -46,8 +54,7 @@ class Chromium:
         os.close(back)
         self._buffer, self._number, self._session = b"", 0, ""
         self.errors: list[str] = []
-        targets = self.call("Target.getTargets")["targetInfos"]
-        target = next(each["targetId"] for each in targets if each["type"] == "page")
+        target = self._first_page()
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
@@ -81,29 +88,42 @@ class Chromium:
             answer = self._receive()
             if answer.get("id") == self._number:
                 if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']}")
+                    raise PageError(f"{method}: {answer['error']}")
                 result: dict[str, Any] = answer["result"]
                 return result
 
-    def open(self, page: Path, ready: str, seconds: float = 30) -> None:
+    def open(self, page: Path, ready: str, seconds: float = LONGEST_S) -> None:
         """Open a file and wait until an expression of JavaScript is true."""
-        self.errors.clear()
-        self.call("Page.navigate", url=page.absolute().as_uri())
-        self.wait(ready, seconds)
+        self.go(page.absolute().as_uri(), ready, seconds)
 
-    def wait(self, condition: str, seconds: float = 30) -> None:
-        """Until an expression of JavaScript is true."""
+    def go(self, url: str, ready: str, seconds: float = LONGEST_S) -> None:
+        """Open an address and wait until an expression of JavaScript is true there."""
+        self.errors.clear()
+        # The page before may still be there when the command is answered, and ready for long.
+        self.run("window.left = true")
+        self.call("Page.navigate", url=url)
+        self.wait(f"!window.left && ({ready})", seconds)
+
+    def wait(self, condition: str, seconds: float = LONGEST_S) -> None:
+        """Until an expression of JavaScript is true. While it has no value, as on a page to come, it is not."""
         end = time.monotonic() + seconds
-        while not self.run(f"Boolean({condition})"):
+        failed = ""
+        while True:
+            try:
+                if self.run(f"Boolean({condition})"):
+                    return
+                failed = ""
+            except PageError as error:
+                failed = f"{error}; "
             if time.monotonic() > end:
-                raise TimeoutError(f"{condition} was not true within {seconds} s; errors: {self.errors}")
+                raise TimeoutError(f"{condition} was not true within {seconds} s; {failed}errors: {self.errors}")
             time.sleep(0.02)
 
     def run(self, expression: str) -> Any:
         """The value of an expression of JavaScript."""
         result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
-            raise RuntimeError(result["exceptionDetails"].get("exception", {}).get("description", str(result)))
+            raise PageError(result["exceptionDetails"].get("exception", {}).get("description", str(result)))
         return result["result"].get("value")
 
     def key(self, key: str) -> None:
@@ -127,10 +147,21 @@ class Chromium:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
+    def _first_page(self) -> str:
+        """The page that it was started with, which is made a moment after the browser answers."""
+        end = time.monotonic() + LONGEST_S
+        while True:
+            for each in self.call("Target.getTargets")["targetInfos"]:
+                if each["type"] == "page":
+                    return str(each["targetId"])
+            if time.monotonic() > end:
+                raise TimeoutError("the browser has no page")
+            time.sleep(0.02)
+
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            if not select.select([self._in], [], [], 60)[0]:
-                raise TimeoutError("the browser has not answered for 60 s")
+            if not select.select([self._in], [], [], LONGEST_S)[0]:
+                raise TimeoutError(f"the browser has not answered for {LONGEST_S:g} s")
             block = os.read(self._in, 1 << 16)
             if not block:
                 raise RuntimeError("the browser has ended")

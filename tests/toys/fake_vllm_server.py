@@ -28,6 +28,7 @@ class FakeServer:
     ``fails``          statuses of its next answers; None closes the connection
     ``busy``           how often it cannot forget
     ``slow_s``         seconds that an answer takes
+    ``came``           how many requests have come, answered or not
     """
 
     model: Any
@@ -40,6 +41,7 @@ class FakeServer:
     fails: list[int | None] = field(default_factory=list)
     busy: int = 0
     slow_s: float = 0.0
+    came: int = 0
     url: str = ""
     asked: list[list[int]] = field(default_factory=list)
     loaded: list[dict[str, torch.Tensor]] = field(default_factory=list)
@@ -130,6 +132,8 @@ def _handler(fake: FakeServer) -> type[BaseHTTPRequestHandler]:
             self._reply(json.loads(self.rfile.read(int(self.headers["Content-Length"])) or b"null"))
 
         def _reply(self, body: Any) -> None:
+            with fake.lock:
+                fake.came += 1
             time.sleep(fake.slow_s)
             with fake.lock:
                 status, value = 200, None

@@ -44,7 +44,7 @@ def main() -> None:
         with occupied(folder):
             (folder / "checkpoints").mkdir()
             zipfile.ZipFile(folder / "checkpoints" / "last.ckpt", "w").close()
-            (where / "waiting").write_text(str(os.getpid()))
+            (where / f"waiting{settings['seed']}").write_text(str(os.getpid()))
             time.sleep(600)
     success = 40 + settings["seed"] + (5 if settings["algorithm"]["name"] == "sdar" else 0)
     rows = [("warm start", 10), ("trained", success)]

@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 _Answers = SimpleQueue[tuple[Any, BaseException | None]]
 
-_LONGEST_WAIT_S = 3600.0
+LONGEST_WAIT_S = 3600.0
 """Of one look at the queue: longer times overflow on some systems."""
 
 
@@ -112,7 +112,7 @@ def _next(answers: _Answers, end: Callable[[], float]) -> tuple[Any, BaseExcepti
     while True:
         left = end() - time.monotonic()
         try:
-            return answers.get(timeout=min(max(left, 0.0), _LONGEST_WAIT_S))
+            return answers.get(timeout=min(max(left, 0.0), LONGEST_WAIT_S))
         except Empty:
             if time.monotonic() >= end():
                 raise TooLateError from None

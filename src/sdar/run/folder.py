@@ -197,9 +197,10 @@ def occupied(folder: Path) -> Iterator[bool]:
         raise UserError(f"the folder {folder} cannot be made ({error.strerror or error})") from error
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK_FILE, blocking=False)
+    # Not at once: who only asks holds it for a moment, see is_occupied.
+    lock = FileLock(folder / LOCK_FILE, timeout=0.5)
     try:
-        lock.acquire()
+        lock.acquire(poll_interval=0.02)
     except Timeout:
         yield False
         return

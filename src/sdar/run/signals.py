@@ -126,16 +126,18 @@ class StopSignals:
             ready = select.select([pipe], [], [], None if first is None else 0.1)[0]
             now = time.monotonic()
             if ready:
-                read = os.read(pipe, 1)
+                # All that have come: where this thread was late, signals sent together must not look like two.
+                read = os.read(pipe, 64)
                 if not read:
                     return
-                if read[0] not in numbers:
+                asked = [number for number in read if number in numbers]
+                if not asked:
                     continue
                 if first is None:
                     first = now
-                    self.number = self.number or read[0]
+                    self.number = self.number or asked[0]
                 elif now - first > _SAME:
-                    self.end(128 + read[0], self.farewell(read[0]))
+                    self.end(128 + asked[0], self.farewell(asked[0]))
             elif deadline is None and not self.patient:
                 deadline = now + _GRACE
             elif deadline is not None and now > deadline and self.number is not None:

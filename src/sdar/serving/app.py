@@ -48,6 +48,8 @@ class Service:
                      gives its place up
     ``max_bytes``    of a request's body; larger ones get status 413
     ``stopping``     set when the server ends: what is being answered ends with an error of status 503
+    ``inside``       requests that are being answered or wait, now
+    ``reading``      bytes of requests that are on their way, now
     """
 
     def __init__(self, model: ChatModel, name: str, *, max_waiting: int, max_bytes: int) -> None:
@@ -57,8 +59,8 @@ class Service:
         self.max_bytes = max_bytes
         self.stopping = False
         self._created = int(time.time())
-        self._inside = 0
-        self._reading = 0
+        self.inside = 0
+        self.reading = 0
         self._turn = asyncio.Lock()
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="generate")
 
@@ -116,10 +118,10 @@ class Service:
     async def _answer(self, request: Request) -> AsyncGenerator[Step]:
         """The steps of an answer, a token each. Everything that goes wrong is an ApiError or a ClientDisconnect."""
         body = await self._body(request)  # first: who sends slowly keeps nobody else out
-        if self._inside > self.max_waiting:
-            told = f"{self._inside} requests are answered or waiting already; try again later"
+        if self.inside > self.max_waiting:
+            told = f"{self.inside} requests are answered or waiting already; try again later"
             raise ApiError(429, told, code="rate_limit_exceeded")
-        self._inside += 1
+        self.inside += 1
         try:
             asked = read_request(body, self.model.defaults)
             if asked.model != self.name:
@@ -142,7 +144,7 @@ class Service:
             log.exception("a request failed")
             raise ApiError(500, f"the request failed ({type(error).__name__})", code="internal_error") from error
         finally:
-            self._inside -= 1
+            self.inside -= 1
 
     @asynccontextmanager
     async def _turn_of(self, request: Request) -> AsyncIterator[None]:
@@ -180,15 +182,15 @@ class Service:
                 async for part in request.stream():
                     parts.append(part)
                     size += len(part)
-                    self._reading += len(part)
+                    self.reading += len(part)
                     if size > self.max_bytes:
                         raise too_large
-                    if self._reading > max(MAX_READING, self.max_bytes):
+                    if self.reading > max(MAX_READING, self.max_bytes):
                         raise ApiError(429, "too much is being sent at once", code="rate_limit_exceeded")
         except TimeoutError:
             raise ApiError(408, f"the request did not come within {REQUEST_S:g} s", code="request_timeout") from None
         finally:
-            self._reading -= size
+            self.reading -= size
         return b"".join(parts)
 
     async def _events(

@@ -21,6 +21,7 @@ from sdar.errors import UserError
 from toys.checks import checked
 from toys.installed import ROOT, run
 from toys.training import toy_datamodule, toy_module, toy_policy, train
+from toys.waiting import PATIENCE_S
 
 NAMES = ["one", "two", "three"]
 
@@ -271,7 +272,8 @@ def test_it_plays_the_same_in_a_spawned_process() -> None:
     answers = context.Queue()
     process = context.Process(target=start_of, args=(environment, answers))
     process.start()
-    assert answers.get(timeout=60) == played(environment, "2", "3")
+    answer = answers.get(timeout=PATIENCE_S)  # it imports everything anew
+    assert answer == played(environment, "2", "3")
     process.join()
 
 

@@ -19,6 +19,7 @@ from sdar.environments.adapters.openenv import OpenEnvEnvironment, OpenEnvPool
 from sdar.episode import EndReason, Observation, StepOutcome
 from sdar.errors import UserError
 from toys.training import toy_datamodule, toy_module, toy_policy, train
+from toys.waiting import PATIENCE_S, until
 
 
 class FakeClient:
@@ -269,20 +270,16 @@ class Served:
 
     def __init__(self, app: Any) -> None:
         uvicorn = pytest.importorskip("uvicorn")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        self.server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        self.thread = threading.Thread(target=self.server.run, args=([listening],), daemon=True)
         self.thread.start()
-        until = time.monotonic() + 30
-        while not self.server.started and time.monotonic() < until:
-            time.sleep(0.05)
+        until(lambda: self.server.started)
 
     def stop(self) -> None:
         self.server.should_exit = self.server.force_exit = True
-        self.thread.join(20)
+        self.thread.join(PATIENCE_S)
 
 
 @pytest.fixture
@@ -311,7 +308,7 @@ def serve() -> Iterator[Any]:
             if action.message == "crash":
                 raise ZeroDivisionError("by zero")
             if action.message == "slow":
-                time.sleep(3)
+                time.sleep(6)
             won = action.message == self.letter
             return Text(text="yes" if won else "no", reward=float(won), done=won)
 
@@ -333,14 +330,14 @@ def serve() -> Iterator[Any]:
 @pytest.mark.e2e
 def test_a_real_server_is_played_and_its_failures_have_names(serve: Any) -> None:
     served = serve()
-    environment = saying(served.url, timeout_s=1.0)
+    environment = saying(served.url)
     environment.check_ready()
     assert check_env(saying(served.url)).tasks == 8
     assert check_env(saying(served.url, action_field=None), tasks_per_split=1).tasks == 2
     assert played(environment, "b", "a")[-1].success
     assert played(environment, "crash")[-1].end is EndReason.ERROR_ENVIRONMENT
-    slow = played(environment, "slow")[-1]
-    assert (slow.end, "did not answer within 1 s" in str(slow.error)) == (EndReason.ERROR_TOOL, True)
+    slow = played(saying(served.url, timeout_s=2.0), "slow")[-1]
+    assert (slow.end, "did not answer within 2 s" in str(slow.error)) == (EndReason.ERROR_TOOL, True)
     pool = environment.open_pool()
     pool.reset(environment.tasks("train")[:1])
     served.stop()

@@ -6,7 +6,6 @@ import asyncio
 import json
 import pickle
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ import pytest
 
 from sdar.config.plugins import allowing
 from sdar.environments import check_env
-from sdar.environments.adapters import foreign
 from sdar.environments.adapters.trl import TrlEnvironment, tools_of
 from sdar.environments.base import PastTurn
 from sdar.episode import EndReason, Observation, Preface
 from sdar.errors import UserError
 from toys.checks import checked
 from toys.training import toy_datamodule, toy_module, toy_policy, train
+from toys.waiting import passing_deadlines
 
 
 class Safe:
@@ -251,14 +250,10 @@ def test_only_objects_of_allowed_packages_are_made(tmp_path: Path, monkeypatch: 
 
 
 def test_a_start_that_hangs_is_told_before_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    over = threading.Event()
-    monkeypatch.setattr(foreign, "ANSWER_S", 0.2)
-    monkeypatch.setattr(Safe, "reset", lambda self, **row: over.wait(60))
-    try:
-        with pytest.raises(UserError, match=r"cannot be played: the start of an episode did not answer within 0\.2 s"):
+    with passing_deadlines() as deadlines:
+        monkeypatch.setattr(Safe, "reset", deadlines.hang)
+        with pytest.raises(UserError, match=r"cannot be played: the start of an episode did not answer within 60 s"):
             safe().check_ready()
-    finally:
-        over.set()
 
 
 def test_a_class_without_reset_is_refused() -> None:

@@ -86,9 +86,9 @@ def test_a_playable_file_plays_with_the_text_the_engine_prints(tmp_path: Path) -
 def test_large_files_take_time_in_proportion(tmp_path: Path, before: str, old: str) -> None:
     grammar = (GRAMMAR % "put a mug in shelf").replace("move {o} to {r}", "put {o} in/on {r}")
     add(tmp_path, document(grammar=before * 40_000 + grammar, walkthrough=[old, "put a in/on b in/on c"]))
-    begun = time.perf_counter()
+    begun = time.process_time()  # a busy machine is no slower in this
     (entry,) = list_games(tmp_path, "train").entries
-    assert time.perf_counter() - begun < 2
+    assert time.process_time() - begun < 2
     assert (entry.task_text, entry.walkthrough) == ("put a mug in shelf", (old, "move a in/on b to c"))
 
 

@@ -120,9 +120,10 @@ def test_a_bad_problem_is_refused_by_name_and_soon(name):
 
 @pytest.mark.parametrize("character", ["(", ";", " ", "a"])
 def test_100_mb_of_text_are_refused_unread(character):
+    text = character * 100_000_000
     began = time.process_time()
     with pytest.raises(GameError, match=r"the-bad-game: the problem must have at most .* characters, got 100000000"):
-        load(character * 100_000_000)
+        load(text)
     assert time.process_time() - began < 0.5
 
 

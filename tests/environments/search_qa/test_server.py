@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import select
 import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from sdar.environments.search_qa.server import RetrievalServer
 from sdar.errors import UserError
 from sdar.evaluation.agents import play_expert
 from sdar.evaluation.result import summarise
+from toys.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +43,7 @@ def url() -> Iterator[str]:
 @pytest.mark.parametrize("batch_size", [1, 3, 100])
 def test_over_the_wire_is_as_in_this_process(url: str, form: Any, batch_size: int) -> None:
     queries = [f"{fact.title} {number}" for number, fact in enumerate(PASSAGES[:7])] + ["", "zeppelin", "Größe \u2028"]
-    remote = client(url, form=form, batch_size=batch_size, timeout_s=10)
+    remote = client(url, form=form, batch_size=batch_size)
     assert remote.search(queries, 3) == Bm25Retriever(PASSAGES).search(queries, 3)
     assert remote.search([], 3) == []
     remote.close()
@@ -50,9 +52,7 @@ def test_over_the_wire_is_as_in_this_process(url: str, form: Any, batch_size: in
 
 def test_the_environment_plays_the_same_over_the_wire(url: str) -> None:
     for form in ("queries", "query"):
-        environment = SearchQAEnvironment(
-            num_tasks=(20, 4), world=WORLD, search_engine=client(url, form=form, timeout_s=10)
-        )
+        environment = SearchQAEnvironment(num_tasks=(20, 4), world=WORLD, search_engine=client(url, form=form))
         episodes = play_expert(environment, environment.tasks("train"))
         assert episodes is not None
         assert summarise("expert", episodes).successes == 20
@@ -60,7 +60,7 @@ def test_the_environment_plays_the_same_over_the_wire(url: str) -> None:
 
 def ask(url: str, content: bytes) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data=content), timeout=10) as reply:
+        with urllib.request.urlopen(urllib.request.Request(url, data=content), timeout=PATIENCE_S) as reply:
             return reply.status, json.loads(reply.read())
     except urllib.error.HTTPError as error:
         return error.code, json.loads(error.read())
@@ -112,7 +112,7 @@ def test_other_paths_are_not_found_and_health_answers(url: str) -> None:
     assert ask(url.replace("retrieve", "other"), b'{"query": "a"}')[0] == 404
     for same in ("/", "?source=x", "/?x#y"):
         assert ask(url + same, b'{"query": "a"}')[0] == 200
-    with urllib.request.urlopen(url.replace("retrieve", "health"), timeout=10) as reply:
+    with urllib.request.urlopen(url.replace("retrieve", "health"), timeout=PATIENCE_S) as reply:
         assert json.loads(reply.read()) == {"status": "ok"}
 
 
@@ -138,7 +138,7 @@ def test_a_server_whose_retriever_fails_says_so_and_goes_on() -> None:
 )
 def test_a_body_of_no_known_or_of_too_great_length_is_refused(url: str, header: bytes, status: int) -> None:
     host, port = url.removeprefix("http://").removesuffix("/retrieve").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connected:
+    with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connected:
         connected.sendall(b"POST /retrieve HTTP/1.1\r\n" + header + b"\r\n\r\n")
         assert connected.makefile("rb").readline().split()[1] == str(status).encode()
     assert ask(url, b'{"query": "a"}')[0] == 200
@@ -183,12 +183,23 @@ def test_a_client_that_never_ends_its_request_is_disconnected(sent: bytes) -> No
     """Each byte comes in time, the request does not."""
     with serving(RetrievalServer(Bm25Retriever(PASSAGES), request_s=0.2)) as address:
         host, port = address.removeprefix("http://").removesuffix("/retrieve").split(":")
-        with socket.create_connection((host, int(port)), timeout=10) as connected:
+        with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as connected:
             connected.sendall(sent)
-            for _ in range(3 if sent else 0):
-                time.sleep(0.05)
-                connected.sendall(b"x")
-            assert connected.recv(100) == b""
+            if sent:
+                until(lambda: left(connected))
+            with suppress(ConnectionError):  # bytes that it has not read make its end a rude one
+                assert connected.recv(100) == b""
+
+
+def left(connected: socket.socket) -> bool:
+    """Send another byte in time, unless the server has left."""
+    if select.select([connected], [], [], 0.05)[0]:
+        return True
+    try:
+        connected.sendall(b"x")
+    except ConnectionError:
+        return True
+    return False
 
 
 @pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
@@ -200,7 +211,7 @@ def test_ipv6_is_served_and_asked() -> None:
     assert made.url.startswith("http://[::1]:")
     with serving(made):
         query = PASSAGES[0].title
-        assert client(made.url, timeout_s=10).search([query], 2) == Bm25Retriever(PASSAGES).search([query], 2)
+        assert client(made.url).search([query], 2) == Bm25Retriever(PASSAGES).search([query], 2)
 
 
 @pytest.mark.e2e
@@ -211,10 +222,10 @@ def test_the_command_serves_until_it_is_told_to_stop(number: signal.Signals) -> 
     try:
         assert process.stdout is not None
         address = process.stdout.readline().split(" at ")[1].strip()
-        remote = client(address, timeout_s=30)
+        remote = client(address)
         assert isinstance(remote.search(["a"], 3)[0], list)  # on a persistent connection
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         assert (process.returncode, errors) == (0, "")
     finally:
         process.kill()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -21,6 +19,7 @@ from sdar.rollout.collector import Collector
 from sdar.rollout.sampling import ResponseGenerator
 from sdar.rollout.settings import RolloutSettings, SamplingConfig
 from toys.training import PLAIN_GRPO, HintTeacher, Memory, toy_module, toy_policy, toy_trainer
+from toys.waiting import held_port
 
 pytestmark = pytest.mark.e2e
 
@@ -31,10 +30,8 @@ LOST = 1
 class Server:
     """The command, as a process that can be killed."""
 
-    def __init__(self) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+    def __init__(self, port: int) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{self.port}/retrieve"
         self.process: subprocess.Popen[str] | None = None
 
@@ -103,10 +100,17 @@ class Play(RolloutDataModule):
         return collected
 
 
-def test_a_server_killed_and_started_again_costs_no_finished_episode_and_stops_nothing(tmp_path: Path) -> None:
-    server = Server()
-    server.start()
-    engine = HttpRetriever(server.url, attempts=2, timeout_s=10)
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with held_port() as port:
+        made = Server(port)
+        made.start()
+        yield made
+        made.kill()
+
+
+def test_a_server_killed_and_started_again_costs_no_finished_episode_and_stops_nothing(server: Server) -> None:
+    engine = HttpRetriever(server.url, attempts=2, timeout_s=60)
     environment = SearchQAEnvironment(num_tasks=(4, 4), search_engine=engine, world=WorldSettings(), success_reward=10)
     policy = toy_policy()
     policy.context_tokens = 4096
@@ -120,7 +124,6 @@ def test_a_server_killed_and_started_again_costs_no_finished_episode_and_stops_n
         trainer = toy_trainer(3, logger=memory)
         trainer.fit(toy_module(policy, HintTeacher(), max_tokens_per_micro_batch=8000), datamodule=data)
     finally:
-        server.kill()
         engine.close()
     ends = [[episode.end for episode in episodes] for episodes in data.seen]
     assert len(ends) == 3
