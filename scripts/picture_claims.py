@@ -4,7 +4,7 @@ A dot is a run, a bar the mean over seeds with its 95 % interval (Student's t), 
 the prompt. Where statements of the series are about the strongly gated share, a last panel has its ends, run by run.
 Series and their regimes are those of :data:`PANELS`, rows those of :data:`ROWS`; figures are those of
 ``docs/data/map_SERIES.json``, which ``benchmarks/map.py collect SERIES`` wrote. Regimes of which a planned run is
-missing are left out.
+missing are left out. Rows of several series stand in one panel where they are of one regime and the same seeds.
 """
 
 from __future__ import annotations
@@ -47,7 +47,13 @@ PANELS = {
         "arithmetic_stale": "0.17 million parameters",
         "stale_large": "0.64 million parameters",
     },
-    "teachers": {"turns8": "ALFWorld, eight turns", "webshop": "WebShop"},
+    "teachers": {
+        "turns8": "ALFWorld, eight turns",
+        "webshop": "WebShop",
+        "arithmetic_short": "Arithmetic, 15 iterations",
+        "arithmetic_stale": "The same, several optimizer steps on every rollout",
+    },
+    "default": {"turns14": "ALFWorld, fourteen turns (the default)"},
     "pretrained": {"arithmetic_smollm2": "SmolLM2-135M, arithmetic"},
 }
 """Regimes of a series, and how they are called."""
@@ -68,8 +74,8 @@ ROWS = {
     "hybrid_random": ("GRPO+OPSD, random skills", 3),
 }
 """Methods, how they are called, and the number of their colour. Wrong and random skills have the initial teacher."""
-BRIEF = ("grpo", "sdar", "hybrid", "hybrid_initial")
-"""Methods of the short picture: the paper's, with and without its gate, and what is recommended."""
+BRIEF = ("grpo", "sdar", "sdar_ema", "hybrid", "hybrid_initial")
+"""Methods of the short picture: the paper's, with and without its gate, and what is recommended of either."""
 __all__ = ["BRIEF", "PANELS", "ROWS", "Cell", "Outcome", "complete", "drawing", "main", "rows_of", "strength"]
 
 
@@ -78,19 +84,40 @@ def main(arguments: Sequence[str]) -> int:
     """Read, draw, and write the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="picture to write")
-    parser.add_argument("--series", choices=PANELS, default="claims", help="of benchmarks/map.yaml (claims)")
+    parser.add_argument(
+        "--series", nargs="+", choices=PANELS, default=["claims"], help="of benchmarks/map.yaml (claims)"
+    )
     parser.add_argument("--brief", action="store_true", help="the methods of README alone, without the last panel")
     options = parser.parse_args(arguments)
-    found = complete(read(options.series), options.series)
-    if not found:
-        raise UserError(f"--series must be one whose runs were collected, got {options.series}")
-    words = f"{options.out} --series {options.series}{' --brief' if options.brief else ''}"
-    shares = [statement for statement in statements(PLAN["series"][options.series]) if statement.figure == SHARE]
+    words = f"{options.out} --series {' '.join(options.series)}{' --brief' if options.brief else ''}"
+    found, called = together(options.series)
+    shares = [each for name in options.series for each in statements(PLAN["series"][name]) if each.figure == SHARE]
     if options.brief:
         found, shares = [outcome for outcome in found if outcome.cell.method in BRIEF], []
-    options.out.write_text(drawing(found, words, PANELS[options.series], shares), encoding="utf-8")
+    options.out.write_text(drawing(found, words, called, shares), encoding="utf-8")
     print(options.out)
     return 0
+
+
+def together(names: Sequence[str]) -> tuple[list[Outcome], dict[str, str]]:
+    """Runs of several series, each cell's once, and the headings of their regimes, those of the first that has them.
+
+    Raises:
+        UserError: a series has no complete regime, or two have one regime and not the same seeds.
+    """
+    found: dict[Cell, Outcome] = {}
+    called: dict[str, str] = {}
+    seeds: dict[str, list[int]] = {}
+    for name in names:
+        own, planned = complete(read(name), name), PLAN["series"][name]["seeds"]
+        if not own:
+            raise UserError(f"--series must be one whose runs were collected, got {name}")
+        for regime, heading in PANELS[name].items():
+            if seeds.setdefault(regime, planned) != planned:
+                raise UserError(f"--series must have the same seeds in {regime}, got {' '.join(names)}")
+            called.setdefault(regime, heading)
+        found |= {outcome.cell: outcome for outcome in own}
+    return list(found.values()), called
 
 
 def complete(outcomes: Sequence[Outcome], series: str) -> list[Outcome]:
@@ -264,10 +291,12 @@ def _shares(image: Drawing, plots: Mapping[Statement, tuple[str, Ends]], top: fl
 def _told(heading: str, rows: Rows) -> str:
     """For those who hear the picture."""
     means = []
-    for (method, _), found in rows.items():
+    for (method, coefficient), found in rows.items():
         skilled = _skilled(found)
         more = f" ({mean_over_runs(skilled).mean:.1f} % with skills)" if skilled else ""
-        means.append(f"{ROWS[method][0]} {100 * sum(o.after for o in found) / len(found):.1f} %{more}")
+        mean = mean_over_runs([100 * o.after for o in found]).mean
+        words = ROWS[method][0] + (f" ({strength(coefficient).strip()})" if coefficient is not None else "")
+        means.append(f"{words} {mean:.1f} %{more}")
     return f"{heading}: {', '.join(means)}."
 
 

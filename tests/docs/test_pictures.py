@@ -234,7 +234,7 @@ def claims() -> ModuleType:
     return script("picture_claims")
 
 
-SERIES = ["claims", "sizes", "teachers", "pretrained"]
+SERIES = ["claims", "sizes", "teachers", "default", "pretrained"]
 
 
 @pytest.mark.parametrize("series", SERIES)
@@ -247,11 +247,36 @@ def test_the_picture_of_a_series_is_what_its_figures_give(series: str, claims: M
 
 def test_the_short_picture_has_the_methods_of_the_readme(claims: ModuleType, tmp_path: Path) -> None:
     out = tmp_path / "brief.svg"
-    assert claims.main([str(out), "--series", "claims", "--brief"]) == 0
+    assert claims.main([str(out), "--series", "claims", "teachers", "default", "--brief"]) == 0
     written = out.read_text(encoding="utf-8").replace(str(out), "docs/images/map_claims_brief.svg")
     assert written == (IMAGES / "map_claims_brief.svg").read_text(encoding="utf-8")
     named = {one.split("  ")[0] for one in texts(parsed(out))}
     assert named & {words for words, _ in claims.ROWS.values()} == {claims.ROWS[method][0] for method in claims.BRIEF}
+
+
+def test_rows_of_several_series_stand_in_one_panel(claims: ModuleType) -> None:
+    found, called = claims.together(["claims", "teachers"])
+    assert list(called) == list(claims.PANELS["claims"])
+    assert len({outcome.cell for outcome in found}) == len(found)
+    rows = claims.rows_of([outcome for outcome in found if outcome.cell.regime == "turns8"])
+    assert {("sdar", 0.1), ("sdar", 1), ("sdar_ema", 1)} <= rows.keys()
+    assert {len(runs) for runs in rows.values()} == {10}
+
+
+def test_headings_are_those_of_the_series_named_first(claims: ModuleType) -> None:
+    _, called = claims.together(["default", "teachers", "claims"])
+    assert list(called) == list(dict.fromkeys([*claims.PANELS["default"], *claims.PANELS["claims"]]))
+    assert called["turns14"] == claims.PANELS["default"]["turns14"]
+
+
+def test_series_of_other_seeds_have_no_common_panel(
+    claims: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.svg"
+    assert claims.main([str(out), "--series", "claims", "sizes"]) != 0
+    told = "--series must have the same seeds in arithmetic_stale, got claims sizes"
+    assert told in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("series", SERIES)
@@ -280,7 +305,7 @@ def test_a_row_of_the_claims_has_its_runs_mean_and_paired_difference(claims: Mod
     out = tmp_path / "out.svg"
     out.write_text(claims.drawing(made, "out.svg"), encoding="utf-8")
     root = parsed(out)
-    assert "WebShop: GRPO 30.0 %, SDAR 40.0 %." in "".join(root.itertext())
+    assert "WebShop: GRPO 30.0 %, SDAR (\N{GREEK SMALL LETTER LAMDA} 0.1) 40.0 %." in "".join(root.itertext())
     said = texts(root)
     assert "SDAR  \N{GREEK SMALL LETTER LAMDA} 0.1" in said
     assert "+10.0  10.0 to 10.0" in said
