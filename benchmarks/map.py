@@ -7,6 +7,7 @@
     python benchmarks/map.py show screen                               # the command of every cell
     python benchmarks/map.py run claims --again --methods grpo --seeds 401    # though docs/data has them
     python benchmarks/map.py compare claims                            # cells played again with those of docs/data
+    python benchmarks/map.py difference teachers --regimes webshop --pair "sdar_ema 1" "sdar 1"    # of no statement
 
 Cells are listed in ``map.yaml``. Each is a run of ``train.py`` with one thread. Runs of a seed share tasks, warm start
 and panel, so differences to GRPO are paired. A finished run is never played twice, a stopped one is played anew.
@@ -31,11 +32,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from map_cells import BASELINE, DATA, PLAN, ROOT, SPAN, WARM_STARTS, Cell, Outcome, cells, file_of, read, read_all
-from map_claims import judged, statements
+from map_claims import Statement, judged, statements
 from map_tables import grid, table
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sdar.errors import UserError, command, run_command
+from sdar.evaluation.statistics import mean_over_runs
 
 MADE = "made"
 COST = "cpu_seconds.txt"
@@ -59,13 +61,15 @@ FILTERS = {"regimes": "regime", "methods": "method", "seeds": "seed"}
 def main(arguments: Sequence[str]) -> int:
     """Run, collect or show a series."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "collect", "table", "grid", "show", "compare"))
+    parser.add_argument("what", choices=("run", "collect", "table", "grid", "show", "compare", "difference"))
     parser.add_argument("series", choices=tuple(PLAN["series"]))
     parser.add_argument("--out", type=Path, default=ROOT / "logs" / "map")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
     parser.add_argument("--again", action="store_true", help="run: cells that docs/data has, too")
     for name in FILTERS:
         parser.add_argument(f"--{name}", nargs="+", default=[], help="of these alone; tables keep GRPO")
+    parser.add_argument("--pair", nargs=2, metavar="CELL", help="difference: methods, each with its coefficient")
+    parser.add_argument("--figure", choices=("alone", "with_skills", "lost_alone"), default="alone", help="difference")
     options = parser.parse_args(arguments)
     filters = {name: getattr(options, name) for name in FILTERS}
     wanted = chosen(options.series, filters)
@@ -75,6 +79,10 @@ def main(arguments: Sequence[str]) -> int:
         collect(wanted, options.out, options.series)
     elif options.what == "compare":
         compare(wanted, options.out)
+    elif options.what == "difference":
+        if options.pair is None:
+            raise UserError('--pair must name two cells, such as "sdar_ema 1" "sdar 1", got none')
+        difference(wanted, options.pair, options.figure)
     elif options.what == "show":
         show(wanted, options.out)
     else:
@@ -97,6 +105,22 @@ def chosen(series: str, filters: Mapping[str, Sequence[str]]) -> list[Cell]:
             raise UserError(f"--{option} of {series} must be of {', '.join(known)}, got {unknown[0]}")
         found = [cell for cell in found if not names or str(getattr(cell, FILTERS[option])) in names]
     return found
+
+
+def difference(wanted: Sequence[Cell], pair: Sequence[str], figure: str) -> None:
+    """Of two methods on the seeds of a series, whichever series have their runs: mean and interval, without a p.
+
+    UserError: a regime does not have both.
+    """
+    of, against = pair
+    for regime in dict.fromkeys(cell.regime for cell in wanted):
+        seeds = {cell.seed for cell in wanted if cell.regime == regime}
+        values = Statement("", regime, of, against, figure).differences([o for o in read_all() if o.cell.seed in seeds])
+        if not values:
+            raise UserError(f"--pair must name two cells with runs in {regime}, got {' and '.join(pair)}")
+        estimate = mean_over_runs(values)
+        low, high = estimate.interval
+        print(f"{regime}: {of} - {against}: {estimate.mean:+.1f} ({low:+.1f} to {high:+.1f}), {estimate.n} pairs")
 
 
 def show(wanted: Sequence[Cell], out: Path) -> None:

@@ -76,7 +76,19 @@ ROWS = {
 """Methods, how they are called, and the number of their colour. Wrong and random skills have the initial teacher."""
 BRIEF = ("grpo", "sdar", "sdar_ema", "hybrid", "hybrid_initial")
 """Methods of the short picture: the paper's, with and without its gate, and what is recommended of either."""
-__all__ = ["BRIEF", "PANELS", "ROWS", "Cell", "Outcome", "complete", "drawing", "main", "rows_of", "strength"]
+__all__ = [
+    "BRIEF",
+    "PANELS",
+    "ROWS",
+    "Cell",
+    "Outcome",
+    "complete",
+    "drawing",
+    "main",
+    "rows_of",
+    "strength",
+    "together",
+]
 
 
 @command

@@ -201,7 +201,7 @@ def _legend(image: Drawing, pairs: Sequence[int], y: float) -> float:
     image.text(LEFT + CELL + 10, y + ROW + 19, told, colour="faint")
     count = f"{pairs[0]} to {pairs[-1]}" if len(pairs) > 1 else f"{pairs[0]}"
     lines = [
-        f"Boxes: means over {count} pairs of runs. They are indications, no results: of those",
+        f"Boxes: means over {count} pairs of runs. They are indications, not results: of those",
         "without any effect 1 in 20 would be outlined, too. Dots: not run.",
         "A box across its row: a method without a coefficient. (target), (weight): columns",
         "are values of these. Groups of rows, from the top:",

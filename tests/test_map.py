@@ -390,6 +390,22 @@ def test_cells_that_were_played_again_are_compared_with_their_records(data: Path
     ]
 
 
+def test_a_difference_of_no_statement_is_taken_pair_by_pair_across_series(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = CELL.seed, CELL.seed + 1
+    base = ((first, 0.5), (second, 0.25), (999, 0.5))  # the last is of no seed of the series
+    kept(data, *(record(cell=replace(CELL, seed=seed), after=after) for seed, after in base))
+    sdar = replace(CELL, method="sdar", coefficient=1)
+    others = ((first, 0.6), (second, 0.45), (999, 0.9))
+    kept(data, *(record(cell=replace(sdar, seed=seed), after=after) for seed, after in others), series="sizes")
+    words = ["difference", "claims", "--regimes", CELL.regime, "--pair"]
+    assert the_map.main([*words, "sdar 1", CELL.method]) == 0
+    assert capsys.readouterr().out == f"{CELL.regime}: sdar 1 - {CELL.method}: +15.0 (-48.5 to +78.5), 2 pairs\n"
+    assert the_map.main([*words, "sdar 3", CELL.method]) != 0
+    assert f"--pair must name two cells with runs in {CELL.regime}, got sdar 3 and" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("series", PLAN["series"])
 def test_the_results_have_the_tables_that_the_data_give(series: str) -> None:
     plan, records = PLAN["series"][series], map_cells.read(series)
